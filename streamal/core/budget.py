@@ -1,0 +1,209 @@
+"""How much may be asked: exact, hard, per partition; two lanes.
+
+Every accepted event earns ``B`` (the share) of a label. The **audit lane** asks for exactly one event in each
+block of ``L = ceil(1/(B·a))`` events, at a hashed slot: every event has audit propensity ε = 1/L, whatever else
+happens, so that quality can be measured without bias. The **strategy lane** owns the rest, ``B - ε`` per event, in
+a token bucket that holds at most the burst; when it is empty the lane is closed and its propensity 0. Counting is
+in integers (tokens of 1/denominator), never an average that forgets, hence for every prefix of a partition
+
+    requests <= B·events + burst.
+
+An absolute cap per clock hour and the bound on open requests close the lanes too; both keep room for the audit
+lane. Where even that is used up the event's propensity is 0, which is counted and shown.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
+
+from streamal.core.chance import Coin
+from streamal.core.records import Lane
+from streamal.core.strategies import State, Strategy
+
+__all__ = ["BudgetRules", "Decision", "Ledger", "Sampler", "divided"]
+
+
+def divided(cap: int, partition: int, partitions: int) -> int:
+    """Return this partition's part of an absolute cap; the parts of all partitions sum to the cap.
+
+    >>> [divided(200, p, 3) for p in range(3)]
+    [67, 67, 66]
+    """
+    return cap // partitions + (partition < cap % partitions)
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRules:
+    """The budget of one partition.
+
+    Attributes:
+        share: B, at most this many requests per accepted event, in (0, 1].
+        audit_share: a, the part of the budget that is spent at random, in [0, 1].
+        burst: requests that may come on top, at least 1.
+        per_hour: hard cap on requests in each clock hour, None for no cap.
+        open_max: bound of open requests.
+    """
+
+    share: Fraction
+    audit_share: Fraction
+    burst: int
+    per_hour: int | None = None
+    open_max: int = 10_000
+
+    @property
+    def block(self) -> int:
+        """L, the length of an audit block in accepted events; 0 without an audit lane.
+
+        >>> BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20).block
+        34
+        """
+        audit = self.share * self.audit_share
+        return math.ceil(1 / audit) if audit else 0
+
+    @property
+    def rate(self) -> Fraction:
+        """B - ε, what the strategy lane earns per accepted event."""
+        return self.share - (Fraction(1, self.block) if self.block else 0)
+
+    def part(self, partition: int, partitions: int) -> BudgetRules:
+        """Return the rules of one of *partitions* equal parts: absolute figures are divided, shares are not."""
+        return BudgetRules(
+            self.share,
+            self.audit_share,
+            divided(self.burst, partition, partitions),
+            None if self.per_hour is None else divided(self.per_hour, partition, partitions),
+            divided(self.open_max, partition, partitions),
+        )
+
+
+class Ledger(NamedTuple):
+    """What a partition has counted; kept in the offset's commit metadata.
+
+    *tokens* are in units of 1/(denominator of the rate). *hour* is the clock hour (seconds // 3600) that
+    *hour_audit* and *hour_strategy* count requests of.
+    """
+
+    accepted: int
+    tokens: int
+    audit: int
+    strategy: int
+    hour: int = 0
+    hour_audit: int = 0
+    hour_strategy: int = 0
+
+
+class Decision(NamedTuple):
+    """*lane* is None if the event is not asked; *propensity* is that of both lanes together."""
+
+    propensity: float
+    lane: Lane | None
+
+
+class Sampler:
+    """Decides for one partition, event by event; owns the ledger and the strategy's state while a step lasts."""
+
+    def __init__(
+        self,
+        rules: BudgetRules,
+        strategy: Strategy,
+        seed: int,
+        partition: int,
+        ledger: Ledger | None,
+        state: State | None,
+        now: float,
+        open_audit: int,
+        open_strategy: int,
+    ) -> None:
+        """Continue from *ledger* and *state* (None: a new partition) at time *now* with so many open requests."""
+        self._strategy, self._partition = strategy, partition
+        self._denominator, self._gain = rules.rate.denominator, rules.rate.numerator
+        self._capacity = max(1, rules.burst - 1) * self._denominator
+        self._block = rules.block
+        self._epsilon = 1.0 / self._block if self._block else 0.0
+        self._audit_coin, self._strategy_coin = Coin(seed, "audit"), Coin(seed, "strategy")
+        reserved = max(1, math.floor(rules.audit_share * rules.open_max)) if self._block else 0
+        self._open_max, self._open_strategy_max = rules.open_max, rules.open_max - reserved
+        self._open_audit, self._open_strategy = open_audit, open_strategy
+        self._per_hour = math.inf if rules.per_hour is None else rules.per_hour
+        hour_reserved = 0 if rules.per_hour is None else math.ceil(rules.audit_share * rules.per_hour)
+        self._per_hour_strategy = self._per_hour - hour_reserved
+        ledger = ledger or Ledger(0, (rules.burst - 1) * self._denominator, 0, 0)
+        self._accepted, self._tokens, self._audit, self._strategic = ledger[:4]
+        self._hour = max(ledger.hour, int(now // 3600))
+        same_hour = self._hour == ledger.hour
+        self._hour_audit = ledger.hour_audit if same_hour else 0
+        self._hour_strategy = ledger.hour_strategy if same_hour else 0
+        self._state = strategy.initial() if state is None else state
+        self._slot = self._slot_of_block()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The counts, to be committed with the offset."""
+        return Ledger(
+            self._accepted, self._tokens, self._audit, self._strategic, self._hour, self._hour_audit, self._hour_strategy
+        )
+
+    @property
+    def state(self) -> State:
+        """The strategy's state, to be committed with the offset."""
+        return self._state
+
+    def decide(self, key: str, uncertainty: float) -> Decision:
+        """Count one accepted event with coordinates *key* and say whether its label is worth asking for."""
+        epsilon, audited = self._audit_lane()
+        self._tokens = min(self._capacity, self._tokens + self._gain)
+        self._accepted += 1
+        s = 0.0
+        chosen = False
+        if self._strategy_open():
+            s = self._strategy.propensity(uncertainty, self._state)
+            chosen = s >= 1.0 or (s > 0.0 and self._strategy_coin.uniform(key) < s)
+            self._state = self._strategy.update(uncertainty, chosen, self._state)
+        propensity = 1.0 - (1.0 - epsilon) * (1.0 - s)
+        if audited:
+            self._audit += 1
+            self._hour_audit += 1
+            self._open_audit += 1
+            return Decision(propensity, Lane.AUDIT)
+        if chosen:
+            self._strategic += 1
+            self._hour_strategy += 1
+            self._open_strategy += 1
+            self._tokens -= self._denominator
+            return Decision(propensity, Lane.STRATEGY)
+        return Decision(propensity, None)
+
+    def _audit_lane(self) -> tuple[float, bool]:
+        """Return (ε or 0 when the lane is closed, whether this event is the block's slot)."""
+        if not self._block:
+            return 0.0, False
+        position = self._accepted % self._block
+        if position == 0:
+            self._slot = self._slot_of_block()
+        if not self._room():
+            return 0.0, False
+        return self._epsilon, position == self._slot
+
+    def _room(self) -> bool:
+        return (
+            self._hour_audit + self._hour_strategy < self._per_hour
+            and self._open_audit + self._open_strategy < self._open_max
+        )
+
+    def _strategy_open(self) -> bool:
+        return (
+            self._tokens >= self._denominator
+            and self._open_strategy < self._open_strategy_max
+            and self._hour_strategy < self._per_hour_strategy
+            and self._room()
+        )
+
+    def _slot_of_block(self) -> int:
+        """The slot of the present block, from the block's number alone: uniform over its events."""
+        if not self._block:
+            return -1
+        block = self._accepted // self._block
+        return int(self._audit_coin.uniform(f"{self._partition}.{block}") * self._block)

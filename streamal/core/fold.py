@@ -1,0 +1,115 @@
+"""What a worker knows: a fold of ``training`` (and, for the open requests, of ``requests``).
+
+Every worker folds the same log in the same order and so holds the same model. Only committed records come here,
+after the commit: nothing ever has to be unlearned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from streamal.core.model import Model
+from streamal.core.pending import Pending
+from streamal.core.quality import Quality
+from streamal.core.records import Event, Example, Refusal, Request, Scalar, SchemaSet, Version
+from streamal.core.schema import Schema
+from streamal.core.wire import decode_request, decode_training
+from streamal.errors import LogDisagrees
+
+__all__ = ["Fold", "FoldRules"]
+
+
+@dataclass(frozen=True, slots=True)
+class FoldRules:
+    """How the log is read.
+
+    Attributes:
+        infer_from: after so many requests the trainer fixes the schema; the features of those are kept till then.
+        refuse_unknown, open: see `Schema`.
+    """
+
+    infer_from: int
+    refuse_unknown: bool = False
+    open: bool = False
+
+
+@dataclass(slots=True)
+class Fold:
+    """Model, schema, open requests and quality after ``version``; owned and changed by one thread.
+
+    Attributes:
+        positions: next offset of ``requests`` to be read, by partition.
+        now: the latest time that any record was written at: time never goes back behind it.
+        samples: features of the first requests, until there is a schema.
+        early: examples that came before the schema; learned as soon as there is one.
+    """
+
+    rules: FoldRules
+    model: Model
+    schema: Schema | None
+    pending: Pending
+    quality: Quality
+    version: Version = Version(0, 0)
+    now: float = 0.0
+    positions: dict[int, int] = field(default_factory=dict)
+    samples: list[dict[str, Scalar]] = field(default_factory=list)
+    early: list[Example] = field(default_factory=list)
+
+    def predict(self, event: Event) -> dict[str, float]:
+        """Return class probabilities; before there is a schema they are the class prior."""
+        if self.schema is None:
+            return self.model.prior()
+        return self.model.predict(self.schema.select(event.features))
+
+    def training(self, offset: int, value: bytes | None) -> None:
+        """Fold the record at *offset* of ``training``.
+
+        Raises:
+            LogDisagrees: the record is not ours; a model folded without it would not be the others' model.
+        """
+        record = decode_training(value)
+        if isinstance(record, Refusal):
+            raise LogDisagrees(f"training offset {offset}: {record.detail}; only streamal may write to this topic")
+        self.version = Version(offset + 1, self.version.count + 1)
+        self.now = max(self.now, record.at)
+        if isinstance(record, SchemaSet):
+            self._set_schema(record)
+            return
+        self.pending.closed(record)
+        self.quality.fold(record)
+        if isinstance(record, Example):
+            self._learn(record)
+
+    def request(self, partition: int, offset: int, value: bytes | None) -> None:
+        """Fold the record at *offset* of ``requests``; a tombstone says nothing that ``training`` does not."""
+        self.positions[partition] = offset + 1
+        if value is None:
+            return
+        request = decode_request(value)
+        if isinstance(request, Refusal):
+            raise LogDisagrees(f"requests {partition}-{offset}: {request.detail}; only streamal may write to this topic")
+        self.opened(request)
+
+    def opened(self, request: Request) -> None:
+        """Take in a request of our own, or one just read back; doing both changes nothing."""
+        if request.request in self.pending:
+            return
+        self.now = max(self.now, request.asked_at)
+        self.pending.opened(request)
+        if self.schema is None and len(self.samples) < self.rules.infer_from:
+            self.samples.append(request.features)
+
+    def _learn(self, example: Example) -> None:
+        if self.schema is None:
+            self.model.admit(example.label)
+            self.early.append(example)
+        else:
+            self.model.learn(self.schema.select(example.features), example.label)
+
+    def _set_schema(self, record: SchemaSet) -> None:
+        """Fix or extend the schema, then learn what had to wait for it."""
+        kinds = {**(self.schema.kinds if self.schema else {}), **record.features}
+        self.schema = Schema(kinds, self.rules.refuse_unknown, self.rules.open)
+        early, self.early, self.samples = self.early, [], []
+        for example in early:
+            self._learn(example)

@@ -1,0 +1,122 @@
+"""The model: a River classifier behind three guarantees that River leaves to the application.
+
+* Predicting never changes it, and always gives finite probabilities that sum to 1 over known class names: also
+  before the first label (uniform over the declared classes), while only one class is known (smoothed), and if the
+  estimator fails or returns NaN (uniform, counted). So no strategy ever goes mute.
+* A binary estimator only ever sees False and True; a label outside the class rules never reaches it.
+* Folding the same examples gives the same model; an example on which the estimator raises is skipped,
+  counted, and skipped by every replica alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from river import base
+
+from streamal.core.records import Scalar
+
+__all__ = ["LabelRules", "Model"]
+
+BINARY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRules:
+    """Which labels are learned.
+
+    Attributes:
+        classes: the declared class names, in the order of the configuration; the second is "True" to a binary model.
+        learn_new: learn a class outside of them (``labels.new_classes = "learn"``), rather than refuse its labels.
+        classes_max: bound of the number of classes, declared and new.
+    """
+
+    classes: tuple[str, ...] = ()
+    learn_new: bool = False
+    classes_max: int = 100
+
+
+class Model:
+    """One River classifier, the classes it knows and how often it has met each."""
+
+    def __init__(self, estimator: base.Classifier, rules: LabelRules) -> None:
+        """Wrap a fresh *estimator*, which nobody else may hold."""
+        self._estimator: Any = estimator
+        self._binary = not estimator._multiclass
+        self._classes_max = BINARY if self._binary else rules.classes_max
+        self._learn_new = rules.learn_new
+        self._classes = list(rules.classes)
+        self._learned: dict[str, int] = {}
+        self.failures = 0
+        """Examples skipped because the estimator raised."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The declared classes and those met since, in that order."""
+        return self._classes
+
+    @property
+    def learned(self) -> Mapping[str, int]:
+        """How many examples of each class were learned."""
+        return self._learned
+
+    def accepts(self, label: str, new: frozenset[str] | set[str] = frozenset()) -> bool:
+        """Whether *label* may be learned, given that the classes in *new* are about to be.
+
+        >>> from river.linear_model import LogisticRegression
+        >>> Model(LogisticRegression(), LabelRules(("ham", "spam"), learn_new=True)).accepts("virus")
+        False
+        """
+        if label in self._classes or label in new:
+            return True
+        return self._learn_new and len(self._classes) + len(new) < self._classes_max
+
+    def admit(self, label: str) -> None:
+        """Make room for *label*, one that `accepts` has let in, before its first example is learned."""
+        if label not in self._classes:
+            self._classes.append(label)
+
+    def prior(self) -> dict[str, float]:
+        """Return the smoothed shares of the classes among the examples: (n_y + 1)/(n + C), {} without any class."""
+        total = sum(self._learned.values()) + len(self._classes)
+        return {label: (self._learned.get(label, 0) + 1) / total for label in self._classes}
+
+    def predict(self, features: Mapping[str, Scalar]) -> dict[str, float]:
+        """Return P(class | features) over all known classes, {} if none is known; never changes the model."""
+        if len(self._learned) < BINARY:
+            return self.prior()
+        try:
+            raw = self._estimator.predict_proba_one(features)
+        except Exception:
+            return self.uniform()
+        if self._binary:
+            raw = dict(zip(self._classes, (raw.get(False, 0.0), raw.get(True, 0.0)), strict=True))
+        probabilities = {label: raw.get(label, 0.0) for label in self._classes}
+        total = sum(probabilities.values())
+        # a NaN or an infinity anywhere fails this comparison too
+        if not 0.999 < total < 1.001 or min(probabilities.values()) < 0.0:
+            return self._normalised(probabilities)
+        return probabilities
+
+    def learn(self, features: Mapping[str, Scalar], label: str) -> None:
+        """Fold one example; *label* must be one that `accepts` has admitted."""
+        self.admit(label)
+        self._learned[label] = self._learned.get(label, 0) + 1
+        try:
+            self._estimator.learn_one(features, self._classes.index(label) == 1 if self._binary else label)
+        except Exception:
+            # F34: some estimators are left half-updated; every replica is left so alike
+            self.failures += 1
+
+    def uniform(self) -> dict[str, float]:
+        """Return the same probability for each known class."""
+        return dict.fromkeys(self._classes, 1.0 / len(self._classes)) if self._classes else {}
+
+    def _normalised(self, probabilities: dict[str, float]) -> dict[str, float]:
+        """Return *probabilities* scaled to sum to 1 if that can be done, else uniform ones."""
+        total = sum(probabilities.values())
+        if 0.0 < total < float("inf") and min(probabilities.values()) >= 0.0:
+            return {label: p / total for label, p in probabilities.items()}
+        return self.uniform()

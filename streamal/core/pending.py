@@ -1,0 +1,114 @@
+"""The open requests: a set difference, ``requests - training``.
+
+Difference commutes, so the two topics may be read back in any order and interleaving. Open requests are bounded
+by the budget (which stops asking), closed ones are remembered up to a bound: older ones count as unknown.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from streamal.core.records import Abstention, Example, Expiry, Lane, Outcome, Reply, Request
+
+__all__ = ["Pending", "answer"]
+
+ABSTAINED, EXPIRED = "abstained", "expired"
+"""How a request was closed without a label; with one it is "=" + label, so that no class can be mistaken for these."""
+
+
+class Pending:
+    """Open requests with their deadlines, and the memory of the closed ones."""
+
+    def __init__(self, closed_max: int) -> None:
+        """Remember at most *closed_max* closed requests."""
+        self._closed_max = closed_max
+        self._open: dict[str, Request] = {}
+        self._closed: dict[str, str] = {}
+        self._deadlines: list[tuple[float, str]] = []
+        self._counts: Counter[tuple[int, Lane]] = Counter()
+
+    def __len__(self) -> int:
+        """Return the number of open requests."""
+        return len(self._open)
+
+    def __contains__(self, request: str) -> bool:
+        """Whether *request* was ever seen, as far back as is remembered."""
+        return request in self._open or request in self._closed
+
+    @property
+    def open(self) -> Mapping[str, Request]:
+        """The open requests by coordinates, oldest first."""
+        return self._open
+
+    def count(self, partition: int, lane: Lane) -> int:
+        """Return how many requests of *partition* and *lane* are open."""
+        return self._counts[partition, lane]
+
+    def opened(self, request: Request) -> None:
+        """Fold a record of ``requests``; one that is already open or closed changes nothing."""
+        if request.request in self:
+            return
+        self._open[request.request] = request
+        self._counts[_partition(request), request.lane] += 1
+        heapq.heappush(self._deadlines, (request.expires_at, request.request))
+
+    def closed(self, record: Example | Abstention | Expiry) -> None:
+        """Fold a record of ``training``, whether or not its request was seen already."""
+        request = self._open.pop(record.request, None)
+        if request is not None:
+            self._counts[_partition(request), request.lane] -= 1
+        self._closed[record.request] = _how(record)
+        if len(self._closed) > self._closed_max:
+            del self._closed[next(iter(self._closed))]
+
+    def outcome(self, reply: Reply, closing: Mapping[str, str]) -> Outcome:
+        """Return what becomes of *reply*, given also what this step has closed so far (*closing*).
+
+        ACCEPTED or ABSTAINED close the request; all others change counters only (invariant I12).
+        """
+        how = closing.get(reply.request) or self._closed.get(reply.request)
+        if how is None:
+            if reply.request not in self._open:
+                return Outcome.UNKNOWN
+            return Outcome.ABSTAINED if reply.label is None else Outcome.ACCEPTED
+        if how == EXPIRED:
+            return Outcome.LATE
+        return Outcome.DUPLICATE if how == answer(reply.label) else Outcome.CONFLICTING
+
+    def expired(self, now: float) -> Iterator[Request]:
+        """Yield the open requests whose deadline, written in the request, has passed; earliest first.
+
+        Forgets what has been closed meanwhile; a yielded request stays until its Expiry is folded.
+        """
+        due: list[tuple[float, str]] = []
+        try:
+            while self._deadlines and self._deadlines[0][0] <= now:
+                deadline = heapq.heappop(self._deadlines)
+                request = self._open.get(deadline[1])
+                if request is not None:
+                    due.append(deadline)
+                    yield request
+        finally:
+            for deadline in due:
+                heapq.heappush(self._deadlines, deadline)
+
+    def deadline(self) -> float | None:
+        """Return the earliest deadline of an open request, in seconds since the epoch."""
+        while self._deadlines and self._deadlines[0][1] not in self._open:
+            heapq.heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else None
+
+
+def answer(label: str | None) -> str:
+    """Return how a reply with this *label* (None: an abstention) closes its request."""
+    return ABSTAINED if label is None else f"={label}"
+
+
+def _partition(request: Request) -> int:
+    return int(request.request.partition("-")[0])
+
+
+def _how(record: Example | Abstention | Expiry) -> str:
+    return EXPIRED if isinstance(record, Expiry) else answer(record.label if isinstance(record, Example) else None)

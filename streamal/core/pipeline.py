@@ -1,0 +1,129 @@
+"""River estimators from the configuration: declared, never evaluated.
+
+``{ use = "linear_model.LogisticRegression", optimizer = { use = "optim.AdaGrad", lr = 0.3 } }`` names a class inside
+``river`` and its keyword arguments. A list of such tables is a pipeline; under the keys ``args`` (positional
+arguments), ``models`` and ``transformers`` it is a list. ``{ type = "number" | "string" | "boolean" }`` is a type, for
+``compose.SelectType``. Nothing outside of the package ``river`` can be named; ``factory = "pkg.mod:fn"`` calls the
+user's own function instead.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from river import base, compose
+
+from streamal.errors import ConfigError
+
+__all__ = ["DEFAULT_PIPELINE", "build_estimator"]
+
+DEFAULT_PIPELINE: Sequence[Mapping[str, Any]] = (
+    {
+        "use": "compose.TransformerUnion",
+        "args": [
+            [{"use": "compose.SelectType", "args": [{"type": "number"}]}, {"use": "preprocessing.StandardScaler"}],
+            [{"use": "compose.SelectType", "args": [{"type": "string"}]}, {"use": "preprocessing.OneHotEncoder"}],
+        ],
+    },
+    {"use": "linear_model.SoftmaxRegression"},
+)
+"""Copes with mixed columns: numbers are standardised, texts and truth values one-hot encoded."""
+
+_TYPES: Mapping[str, type] = {"number": numbers.Number, "string": str, "boolean": bool}
+_LISTS = frozenset({"args", "models", "transformers"})
+
+
+def build_estimator(pipeline: Sequence[Mapping[str, Any]], factory: str | None, seed: int) -> base.Classifier:
+    """Return a fresh classifier; every ``seed`` parameter left at None, nested ones included, becomes *seed*.
+
+    Raises:
+        ConfigError: a name does not exist inside river, an argument is wrong, or the result is no classifier.
+    """
+    estimator = _call_factory(factory) if factory else _pipeline(pipeline, "model.pipeline", seed)
+    last = estimator
+    while isinstance(last, compose.Pipeline):
+        last = next(reversed(last.steps.values()))
+    if not isinstance(last, base.Classifier):
+        raise ConfigError(f"model: the last step must be a classifier, not {type(last).__name__}")
+    return _seeded(estimator, seed)
+
+
+def _call_factory(factory: str) -> Any:
+    module_name, _, function_name = factory.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), function_name)()
+    except Exception as error:
+        raise ConfigError(f"model.factory {factory!r} failed: {type(error).__name__}: {error}") from error
+
+
+def _pipeline(steps: Sequence[Mapping[str, Any]], where: str, seed: int) -> Any:
+    built = [_object(step, f"{where}[{i}]", seed) for i, step in enumerate(steps)]
+    return built[0] if len(built) == 1 else compose.Pipeline(*built)
+
+
+def _object(spec: Mapping[str, Any], where: str, seed: int) -> Any:
+    if not isinstance(spec, Mapping):
+        raise ConfigError(f"{where} must be a table with 'use', not {spec!r}")
+    if set(spec) == {"type"}:
+        if spec["type"] not in _TYPES:
+            raise ConfigError(f"{where}.type must be one of {', '.join(_TYPES)}, not {spec['type']!r}")
+        return _TYPES[spec["type"]]
+    if "use" not in spec:
+        raise ConfigError(f"{where} must have the key 'use', the name of a class inside river")
+    cls = _resolve(spec["use"], where)
+    values = {key: _value(key, value, f"{where}.{key}", seed) for key, value in spec.items() if key != "use"}
+    if "seed" in inspect.signature(cls).parameters:
+        values.setdefault("seed", seed)
+    try:
+        return cls(*values.pop("args", ()), **values)
+    except Exception as error:
+        raise ConfigError(f"{where}: {spec['use']}: {error}") from error
+
+
+def _value(key: str, value: Any, where: str, seed: int) -> Any:
+    if isinstance(value, Mapping):
+        return _object(value, where, seed) if "use" in value or "type" in value else dict(value)
+    if isinstance(value, list):
+        if key in _LISTS:
+            return [_value("", item, f"{where}[{i}]", seed) for i, item in enumerate(value)]
+        if value and all(isinstance(item, Mapping) for item in value):
+            return _pipeline(value, where, seed)
+        return tuple(value)
+    return value
+
+
+def _resolve(name: str, where: str) -> type[base.Base]:
+    """Return the class *name* inside river; anything else that a module happens to hold is refused."""
+    module_name, _, class_name = str(name).removeprefix("river.").rpartition(".")
+    try:
+        if not all(part.isidentifier() and not part.startswith("_") for part in [*module_name.split("."), class_name]):
+            raise AttributeError(name)
+        cls = getattr(importlib.import_module(f"river.{module_name}"), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{where}.use: river has no {name!r}; see the API reference of River") from error
+    if not (inspect.isclass(cls) and cls.__module__.startswith("river.") and issubclass(cls, base.Base)):
+        raise ConfigError(f"{where}.use: {name!r} is no estimator, optimiser or other part of River")
+    return cls
+
+
+def _seeded(estimator: Any, seed: int) -> Any:
+    """Return *estimator* with nested defaults seeded too (KNN's search engine, for instance)."""
+    params = estimator._get_params()
+    return estimator.clone(params) if _seed_params(params, seed) else estimator
+
+
+def _seed_params(params: dict[str, Any], seed: int) -> bool:
+    changed = False
+    for name, value in params.items():
+        if name == "seed" and value is None:
+            params[name] = seed
+            changed = True
+        elif isinstance(value, tuple) and len(value) == 2 and inspect.isclass(value[0]) and isinstance(value[1], dict):
+            changed |= _seed_params(value[1], seed)
+        elif isinstance(value, dict):
+            changed |= _seed_params(value, seed)
+    return changed

@@ -1,0 +1,247 @@
+"""The records: what travels on the topics, one frozen, slotted type each. The words are those of the README.
+
+Coordinates ``"partition-offset"`` are the identity of an event, and of its prediction, request and example.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+__all__ = [
+    "Abstention",
+    "Committed",
+    "Event",
+    "EventId",
+    "Example",
+    "Expiry",
+    "Lane",
+    "Outcome",
+    "Output",
+    "Place",
+    "Prediction",
+    "Reason",
+    "Record",
+    "Refusal",
+    "Reply",
+    "Request",
+    "Scalar",
+    "SchemaSet",
+    "Training",
+    "Version",
+    "coordinates",
+]
+
+EventId = str | int | None
+"""The producer's own name for an event; carried along, never interpreted."""
+Scalar = float | str | bool
+"""A feature's value: a finite number, a text, or a truth value."""
+
+
+class Reason(StrEnum):
+    """Why an input was refused: a closed set, so that it can label a metric."""
+
+    TOMBSTONE = "tombstone"
+    RECORD_TOO_BIG = "record_too_big"
+    NOT_UTF8 = "not_utf8"
+    NOT_JSON = "not_json"
+    NOT_AN_OBJECT = "not_an_object"
+    TOO_DEEP = "too_deep"
+    BAD_FIELD = "bad_field"
+    NUMBER_OUT_OF_RANGE = "number_out_of_range"
+    NULL_FEATURE = "null_feature"
+    FEATURE_TYPE = "feature_type"
+    FEATURE_NAME = "feature_name"
+    FEATURE_UNKNOWN = "feature_unknown"
+    FEATURES_TOO_MANY = "features_too_many"
+    FEATURES_EMPTY = "features_empty"
+    LABEL_UNKNOWN = "label_unknown"
+    LABEL_TYPE = "label_type"
+    REPLY_INCOMPLETE = "reply_incomplete"
+    NOT_SUPPORTED = "not_supported"
+
+
+class Outcome(StrEnum):
+    """What became of a reply; exactly one for each."""
+
+    ACCEPTED = "accepted"
+    ABSTAINED = "abstained"
+    DUPLICATE = "duplicate"
+    CONFLICTING = "conflicting"
+    LATE = "late"
+    UNKNOWN = "unknown"
+    REFUSED = "refused"
+
+
+class Lane(StrEnum):
+    """Which part of the budget paid for a request."""
+
+    AUDIT = "audit"
+    STRATEGY = "strategy"
+
+
+class Refusal(NamedTuple):
+    """Bad input, as a value: counted, explained, dead-lettered, never raised."""
+
+    reason: Reason
+    detail: str
+
+
+class Event(NamedTuple):
+    """An accepted event; *features* are finite, bounded and (once there is a schema) of the declared types."""
+
+    partition: int
+    offset: int
+    id: EventId
+    time: float | str | None
+    features: dict[str, Scalar]
+
+
+class Version(NamedTuple):
+    """How far ``training`` was folded: *offset* of the last folded record + 1, and how many records that is.
+
+    Offsets have gaps, so the count cannot be had from the offset.
+    """
+
+    offset: int
+    count: int
+
+
+class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One per accepted event, on ``predictions``."""
+
+    event: str
+    label: str | None
+    probabilities: dict[str, float]
+    version: int
+    propensity: float
+    """Probability with which this event was to be asked, both lanes together; asked or not."""
+    uncertainty: float
+    asked: Lane | None = None
+    id: EventId = None
+    time: float | str | None = None
+
+
+class Request(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The question, on ``requests``: all an annotator needs, and why it was asked."""
+
+    request: str
+    features: dict[str, Scalar]
+    label: str | None
+    """The model's guess."""
+    probabilities: dict[str, float]
+    version: int
+    lane: Lane
+    strategy: str
+    uncertainty: float
+    propensity: float
+    asked_at: float
+    expires_at: float
+    id: EventId = None
+    time: float | str | None = None
+
+
+class Reply(NamedTuple):
+    """An annotator's answer: *label* is None for an abstention."""
+
+    request: str
+    label: str | None
+    annotator: str | None
+    reply: str | None
+    seconds: float | None
+
+
+class Example(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="example"):
+    """A request joined with its accepted reply: what the model learns from."""
+
+    request: str
+    label: str
+    features: dict[str, Scalar]
+    predicted: str | None
+    propensity: float
+    lane: Lane
+    asked_at: float
+    at: float
+    """When the trainer accepted it, by the daemon's clock."""
+    annotator: str | None = None
+    reply: str | None = None
+    seconds: float | None = None
+    id: EventId = None
+    time: float | str | None = None
+
+
+class Abstention(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="abstention"):
+    """The annotator cannot tell; the request is closed, the label stays paid for, nothing is learned."""
+
+    request: str
+    propensity: float
+    lane: Lane
+    asked_at: float
+    at: float
+    annotator: str | None = None
+    reply: str | None = None
+    seconds: float | None = None
+
+
+class Expiry(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="expiry"):
+    """Nobody answered in time; decided once, by the trainer, here."""
+
+    request: str
+    propensity: float
+    lane: Lane
+    asked_at: float
+    at: float
+
+
+class SchemaSet(msgspec.Struct, frozen=True, tag_field="kind", tag="schema"):
+    """From here on the features are these: name -> "number" | "string" | "boolean"."""
+
+    features: dict[str, str]
+    at: float
+
+
+Training = Example | Abstention | Expiry | SchemaSet
+
+
+class Place(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+class Record(NamedTuple):
+    """A record as read: offsets grow within a partition but have gaps (aborted records, commit markers)."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+
+
+class Output(NamedTuple):
+    """A record to be written; a value of None is a tombstone."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+
+
+class Committed(NamedTuple):
+    """The next offset to consume of a partition, and the state that was committed with it ("" at first)."""
+
+    offset: int
+    metadata: str
+
+
+def coordinates(partition: int, offset: int) -> str:
+    """Return the identity of the event at *offset* of *partition*.
+
+    >>> coordinates(0, 1845)
+    '0-1845'
+    """
+    return f"{partition}-{offset}"

@@ -1,0 +1,83 @@
+"""The feature schema: which names, of which types, may reach the model.
+
+It is declared, or learned once from the first requests and then fixed. A name outside of it never reaches the
+model: River's scalers keep state for every name that they meet, even at predict, so that a producer could
+grow them without end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from streamal.core.records import Reason, Refusal, Scalar
+
+__all__ = ["KINDS", "Schema", "infer_schema"]
+
+KINDS: Mapping[str, tuple[type, ...]] = {"number": (float, int), "string": (str,), "boolean": (bool,)}
+"""The declarable types and what they look like in Python; a bool is not a number here."""
+
+_KIND_OF: Mapping[type, str] = {bool: "boolean", float: "number", int: "number", str: "string"}
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The features that the model may see.
+
+    Attributes:
+        kinds: name -> "number" | "string" | "boolean".
+        refuse_unknown: refuse an event with another name, rather than drop that feature.
+        open: let unknown names through (sparse streams; the pipeline must hash them).
+    """
+
+    kinds: Mapping[str, str]
+    refuse_unknown: bool = False
+    open: bool = False
+
+    def mismatch(self, features: Mapping[str, Scalar]) -> Refusal | None:
+        """Return why *features* cannot be accepted, or None.
+
+        >>> Schema({"x": "number"}).mismatch({"x": "three"}).reason.value
+        'feature_type'
+        """
+        kinds = self.kinds
+        for name, value in features.items():
+            kind = kinds.get(name)
+            if kind is None:
+                if self.refuse_unknown and not self.open:
+                    return Refusal(Reason.FEATURE_UNKNOWN, f"feature {name!r} is not in the schema")
+            elif _KIND_OF[type(value)] != kind:
+                return Refusal(Reason.FEATURE_TYPE, f"feature {name!r} is a {_KIND_OF[type(value)]}, not a {kind}")
+        return None
+
+    def select(self, features: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """Return what the model may see of *features*; names or types outside the schema are left out.
+
+        >>> Schema({"x": "number"}).select({"x": 1.0, "new": 2.0})
+        {'x': 1.0}
+        """
+        kinds = self.kinds
+        return {
+            name: value
+            for name, value in features.items()
+            if (kinds[name] == _KIND_OF[type(value)] if name in kinds else self.open)
+        }
+
+
+def infer_schema(samples: Iterable[Mapping[str, Scalar]], features_max: int) -> dict[str, str]:
+    """Return name -> kind over *samples*: the first type seen of a name wins (fault F32), names in sorted order.
+
+    At most *features_max* names are kept, the most frequent first, so that the first requests cannot make
+    the schema larger than an event may be.
+
+    >>> infer_schema([{"b": 1.0}, {"a": "x", "b": "late"}], 10)
+    {'a': 'string', 'b': 'number'}
+    """
+    kinds: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    for features in samples:
+        for name, value in features.items():
+            kinds.setdefault(name, _KIND_OF[type(value)])
+            counts[name] = counts.get(name, 0) + 1
+    kept = sorted(counts, key=lambda name: (-counts[name], name))[:features_max]
+    return {name: kinds[name] for name in sorted(kept)}

@@ -1,0 +1,68 @@
+"""The state of a partition between two steps, as the text that is committed beside its offset.
+
+It travels with the ownership of the partition, is atomic with the outputs, and needs no topic of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from streamal.core.budget import Ledger
+from streamal.core.strategies import State
+from streamal.errors import LogDisagrees
+
+__all__ = ["METADATA_BYTES_MAX", "PartitionState", "TrainerState", "decode_state", "encode_state"]
+
+METADATA_BYTES_MAX = 1_000
+"""Asserted before sending (F16); the broker's own limit, ``offset.metadata.max.bytes``, is 4,096."""
+
+
+class PartitionState(msgspec.Struct, frozen=True, array_like=True):
+    """Of a partition of ``events``: model version and time of its last prediction, budget, strategy."""
+
+    version: int = 0
+    now: float = 0.0
+    ledger: Ledger | None = None
+    strategy: State | None = None
+
+
+class TrainerState(msgspec.Struct, frozen=True, array_like=True):
+    """Of ``labels``: the version that the trainer had folded, and how many records ``training`` has since this commit.
+
+    Whoever is trainer next joins only when it has folded that many: then no accepted reply can be accepted twice.
+    """
+
+    version: int = 0
+    count: int = 0
+
+
+S = TypeVar("S", PartitionState, TrainerState)
+
+
+def encode_state(state: PartitionState | TrainerState) -> str:
+    """Return *state* as JSON, at most `METADATA_BYTES_MAX` bytes.
+
+    >>> encode_state(TrainerState(12, 7))
+    '[12,7]'
+    """
+    text = msgspec.json.encode(state)
+    assert len(text) <= METADATA_BYTES_MAX, f"{len(text)} bytes of state do not fit into the commit metadata"
+    return text.decode()
+
+
+def decode_state(metadata: str, kind: type[S]) -> S | None:
+    """Return the state in *metadata*, None where nothing was committed with the offset.
+
+    Raises:
+        LogDisagrees: somebody else commits in our group.
+    """
+    if not metadata:
+        return None
+    try:
+        return msgspec.json.decode(metadata, type=kind)
+    except msgspec.DecodeError as error:
+        raise LogDisagrees(
+            f"the commit metadata {metadata[:80]!r} is not streamal's: give each daemon a group of its own"
+        ) from error

@@ -1,0 +1,104 @@
+"""Confidence below a threshold: the family of Žliobaitė, Bifet, Pfahringer & Holmes.
+
+"Active Learning With Drifting Streaming Data", IEEE TNNLS 25(1):27-39, 2014. Their budget estimate, a decaying
+average that overspends at small budgets, is not taken over: `streamal.core.budget` counts exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from streamal.core.strategies.base import State
+
+__all__ = ["Fixed", "RandomisedVariable", "Split", "Variable"]
+
+_THETA_MIN, _THETA_MAX = 1e-9, 1e9
+"""A threshold outside of these cannot matter any more, but could leave the range of floats in a year."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """Ask if c <= θ (their Algorithm 2). θ is not tied to the stream: on a confident model it never asks again."""
+
+    theta: float
+
+    def initial(self) -> State:
+        """No memory."""
+        return ()
+
+    def propensity(self, uncertainty: float, state: State) -> float:
+        """Return 1 or 0."""
+        return 1.0 if 1.0 - uncertainty <= self.theta else 0.0
+
+    def update(self, uncertainty: float, asked: bool, state: State) -> State:
+        """No memory."""
+        return state
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """Ask if c < θ; asked: θ shrinks by the step, else it grows (their Algorithm 3): it adapts to the stream."""
+
+    theta: float
+    step: float
+
+    def initial(self) -> State:
+        """Return (θ,)."""
+        return (self.theta,)
+
+    def propensity(self, uncertainty: float, state: State) -> float:
+        """Return 1 or 0."""
+        return 1.0 if 1.0 - uncertainty < state[0] else 0.0
+
+    def update(self, uncertainty: float, asked: bool, state: State) -> State:
+        """Return the moved θ."""
+        return (_move(state[0], asked, self.step),)
+
+
+@dataclass(frozen=True, slots=True)
+class RandomisedVariable:
+    """Ask if c < θ·η with η ~ N(1, δ) (their Algorithm 4): far from the boundary it still asks, and sees drift."""
+
+    theta: float
+    step: float
+    delta: float
+
+    def initial(self) -> State:
+        """Return (θ,)."""
+        return (self.theta,)
+
+    def propensity(self, uncertainty: float, state: State) -> float:
+        """Return P(c < θ·η) = 1 - Φ((c/θ - 1)/δ) in closed form."""
+        return 0.5 * math.erfc(((1.0 - uncertainty) / state[0] - 1.0) / (self.delta * math.sqrt(2.0)))
+
+    def update(self, uncertainty: float, asked: bool, state: State) -> State:
+        """Return the moved θ."""
+        return (_move(state[0], asked, self.step),)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """With probability v at random, else as `Variable` (their Algorithm 5); the random lane sees drift anywhere."""
+
+    theta: float
+    step: float
+    v: float
+    rate: float
+
+    def initial(self) -> State:
+        """Return (θ,)."""
+        return (self.theta,)
+
+    def propensity(self, uncertainty: float, state: State) -> float:
+        """Return v·B + (1 - v)·1[c < θ]."""
+        return self.v * self.rate + (1.0 - self.v) * (1.0 - uncertainty < state[0])
+
+    def update(self, uncertainty: float, asked: bool, state: State) -> State:
+        """Return θ moved by the variable half's own rule, whichever half has asked."""
+        return (_move(state[0], 1.0 - uncertainty < state[0], self.step),)
+
+
+def _move(theta: float, asked: bool, step: float) -> float:
+    theta *= 1.0 - step if asked else 1.0 + step
+    return min(_THETA_MAX, max(_THETA_MIN, theta))

@@ -1,0 +1,57 @@
+"""How unsure a prediction is: 0 = certain, 1 = as unsure as can be (a uniform distribution over two classes or more).
+
+Each measure maps class probabilities (summing to 1) to [0, 1]. The strategies' papers speak of *confidence*,
+which here is ``1 - uncertainty``; for `least_confidence` that is their p̂ = max P(y|x).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+__all__ = ["MEASURES", "entropy", "least_confidence", "margin"]
+
+
+def least_confidence(probabilities: Mapping[str, float]) -> float:
+    """Return 1 - max P(y|x), at most 1 - 1/C (Lewis & Gale 1994).
+
+    >>> least_confidence({"ham": 0.75, "spam": 0.25})
+    0.25
+    """
+    return 1.0 - max(probabilities.values(), default=0.0)
+
+
+def margin(probabilities: Mapping[str, float]) -> float:
+    """Return 1 - (p1 - p2), the two largest probabilities (Scheffer et al. 2001).
+
+    >>> margin({"ham": 0.75, "spam": 0.25})
+    0.5
+    """
+    first = second = 0.0
+    for p in probabilities.values():
+        if p > first:
+            first, second = p, first
+        elif p > second:
+            second = p
+    return 1.0 - (first - second)
+
+
+def entropy(probabilities: Mapping[str, float]) -> float:
+    """Return H(p) / log(number of classes with p > 0), River's normalisation; 1.0 for an empty prediction.
+
+    A single class with p slightly below 1 would divide by log(1) = 0: it counts as certain.
+
+    >>> entropy({"ham": 0.5, "spam": 0.5})
+    1.0
+    """
+    positive = [p for p in probabilities.values() if p > 0.0]
+    if len(positive) < 2:
+        return 0.0 if positive else 1.0
+    return min(1.0, -sum(p * math.log(p) for p in positive) / math.log(len(positive)))
+
+
+MEASURES: Mapping[str, Callable[[Mapping[str, float]], float]] = {
+    "least_confidence": least_confidence,
+    "margin": margin,
+    "entropy": entropy,
+}

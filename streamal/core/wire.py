@@ -1,0 +1,285 @@
+"""Bytes to records and back. Nothing raises for bad input: it comes out as a `Refusal` with an enumerated reason.
+
+All checks happen while decoding: size first (so that nothing large is parsed), then JSON, shape and types by
+msgspec (which refuses NaN, 1e999 and bad UTF-8), then magnitudes, names and the schema. Duplicate keys: the
+last wins, as in most JSON readers (RFC 8259 §4 leaves it open).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from streamal.core.records import (
+    Abstention,
+    Event,
+    EventId,
+    Example,
+    Expiry,
+    Reason,
+    Refusal,
+    Reply,
+    Request,
+    Scalar,
+    SchemaSet,
+    Training,
+)
+from streamal.core.schema import Schema
+
+__all__ = [
+    "DeadLetter",
+    "WireRules",
+    "dead_letter",
+    "decode_event",
+    "decode_reply",
+    "decode_request",
+    "decode_training",
+    "encode",
+]
+
+TEXT_BYTES_MAX = 256
+"""Bound of ids, annotators and class names: they are kept in memory while a request is open."""
+
+_HEAD_BYTES = 256
+"""How much of a refused record its dead letter keeps: enough to recognise it, never enough to fill a disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireRules:
+    """What an input may look like.
+
+    Attributes:
+        flat: an event is a flat object whose fields are the features (but for *id_field*, *time_field*).
+        null_is_missing: a feature that is null counts as absent, rather than refusing the event.
+        record_bytes_max, features_max, feature_name_bytes_max: sizes, in bytes and names.
+        magnitude_max: |number| beyond it is refused; a finite 1e308 kills River's scaler as surely as a NaN.
+    """
+
+    flat: bool = False
+    id_field: str = "id"
+    time_field: str = "time"
+    ignore: frozenset[str] = frozenset()
+    null_is_missing: bool = False
+    record_bytes_max: int = 1_048_576
+    features_max: int = 1_000
+    feature_name_bytes_max: int = 256
+    magnitude_max: float = 1e12
+
+
+class _Nested(msgspec.Struct):
+    features: dict[str, float | str | bool | None]
+    id: str | int | None = None
+    time: float | str | None = None
+
+
+class _Reply(msgspec.Struct):
+    request: str | None = None
+    event: str | None = None
+    label: str | bool | int | None = None
+    abstain: bool = False
+    annotator: str | None = None
+    reply: str | int | None = None
+    seconds: float | None = None
+    supersedes: str | int | None = None
+
+
+class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A refused input on ``dead-letters``: where it was, why, its SHA-256 and its first 256 bytes (base64)."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: Reason
+    detail: str
+    at: float
+    bytes: int
+    sha256: str
+    head: str
+
+
+_decode_nested = msgspec.json.Decoder(_Nested).decode
+_decode_flat = msgspec.json.Decoder(dict[str, float | str | bool | None]).decode
+_decode_reply = msgspec.json.Decoder(_Reply).decode
+_decode_request = msgspec.json.Decoder(Request).decode
+_decode_training = msgspec.json.Decoder(Example | Abstention | Expiry | SchemaSet).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def decode_event(
+    partition: int, offset: int, value: bytes | None, rules: WireRules, schema: Schema | None
+) -> Event | Refusal:
+    """Return the event in *value*, or why it is refused. Never raises.
+
+    Without a *schema* (before one was learned) every well-formed feature is accepted.
+
+    >>> decode_event(0, 7, b'{"features": {"x": 1}}', WireRules(), None).features
+    {'x': 1.0}
+    >>> decode_event(0, 7, b'{"features": {"x": NaN}}', WireRules(), None).reason.value
+    'not_json'
+    """
+    parsed = _parse(value, _decode_flat if rules.flat else _decode_nested, rules.record_bytes_max)
+    if isinstance(parsed, Refusal):
+        return parsed
+    if rules.flat:
+        shaped = _from_flat(parsed, rules)
+        if isinstance(shaped, Refusal):
+            return shaped
+        identity, time, raw = shaped
+    else:
+        identity, time, raw = parsed.id, parsed.time, parsed.features
+    refusal = _bounds(identity, time, raw, rules)
+    if refusal is not None:
+        return refusal
+    if rules.null_is_missing:
+        raw = {name: feature for name, feature in raw.items() if feature is not None}
+    if not raw:
+        return Refusal(Reason.FEATURES_EMPTY, "no feature left in the event")
+    features: dict[str, Scalar] = raw
+    refusal = schema.mismatch(features) if schema is not None else None
+    return Event(partition, offset, identity, time, features) if refusal is None else refusal
+
+
+def decode_reply(value: bytes | None, rules: WireRules) -> Reply | Refusal:
+    """Return the reply in *value*, or why it is refused. Never raises.
+
+    A label may be a JSON string, a truth value or an integer; it is compared as text (``true`` -> "true").
+
+    >>> decode_reply(b'{"request": "0-7", "label": true}', WireRules()).label
+    'true'
+    """
+    parsed = _parse(value, _decode_reply, rules.record_bytes_max)
+    if isinstance(parsed, Refusal):
+        return parsed
+    if parsed.event is not None:
+        return Refusal(Reason.NOT_SUPPORTED, "natural labels (field 'event') are not supported yet; send 'request'")
+    if parsed.supersedes is not None:
+        return Refusal(Reason.NOT_SUPPORTED, "corrections (field 'supersedes') are not supported yet")
+    if parsed.request is None:
+        return Refusal(Reason.REPLY_INCOMPLETE, "field 'request' is missing")
+    if (parsed.label is None) != parsed.abstain:
+        return Refusal(Reason.REPLY_INCOMPLETE, "exactly one of 'label' and 'abstain': true is needed")
+    if not _short(parsed.label) or not _short(parsed.reply):
+        return Refusal(Reason.BAD_FIELD, f"label and reply must have at most {TEXT_BYTES_MAX} characters, or 63 bits")
+    label = None if parsed.label is None else label_text(parsed.label)
+    reply = None if parsed.reply is None else str(parsed.reply)
+    for name, text in (("request", parsed.request), ("label", label), ("annotator", parsed.annotator), ("reply", reply)):
+        if text is not None and not 0 < len(text.encode()) <= TEXT_BYTES_MAX:
+            return Refusal(Reason.BAD_FIELD, f"field {name!r} must have 1 to {TEXT_BYTES_MAX} bytes")
+    if parsed.seconds is not None and not 0 <= parsed.seconds <= rules.magnitude_max:
+        return Refusal(Reason.NUMBER_OUT_OF_RANGE, "field 'seconds' is negative or too large")
+    return Reply(parsed.request, label, parsed.annotator, reply, parsed.seconds)
+
+
+def label_text(label: str | bool | int) -> str:
+    """Return the one spelling of *label*: River would take 1, True and 1.0 for one class but "1" for another.
+
+    >>> label_text(True), label_text(3), label_text("spam")
+    ('true', '3', 'spam')
+    """
+    if isinstance(label, bool):
+        return "true" if label else "false"
+    return str(label)
+
+
+def decode_request(value: bytes) -> Request | Refusal:
+    """Return a request of our own writing; a Refusal means that somebody else wrote to the topic."""
+    return _own(value, _decode_request)
+
+
+def decode_training(value: bytes | None) -> Training | Refusal:
+    """Return a record of the training log; a Refusal means that somebody else wrote to the topic."""
+    return _own(value, _decode_training)
+
+
+def encode(record: msgspec.Struct) -> bytes:
+    """Return *record* as JSON, keys in the order of the fields: the same record gives the same bytes."""
+    return _encode(record)
+
+
+def dead_letter(topic: str, partition: int, offset: int, value: bytes | None, refusal: Refusal, at: float) -> bytes:
+    """Return the dead letter for a refused record, at most about 1 kB whatever came in."""
+    body = value or b""
+    return encode(
+        DeadLetter(
+            topic=topic,
+            partition=partition,
+            offset=offset,
+            reason=refusal.reason,
+            detail=refusal.detail[:_HEAD_BYTES],
+            at=at,
+            bytes=len(body),
+            sha256=hashlib.sha256(body).hexdigest(),
+            head=base64.b64encode(body[:_HEAD_BYTES]).decode(),
+        )
+    )
+
+
+def _parse(value: bytes | None, decode: Any, record_bytes_max: int) -> Any:
+    """Return what *decode* makes of *value*, or a Refusal that says why it can't."""
+    if value is None:
+        return Refusal(Reason.TOMBSTONE, "the record has no value")
+    if len(value) > record_bytes_max:
+        return Refusal(Reason.RECORD_TOO_BIG, f"{len(value)} bytes, {record_bytes_max} allowed")
+    try:
+        return decode(value)
+    except msgspec.ValidationError as error:
+        return Refusal(_validation_reason(str(error)), str(error))
+    except msgspec.DecodeError as error:
+        return Refusal(Reason.NOT_JSON, str(error))
+    except UnicodeError as error:
+        return Refusal(Reason.NOT_UTF8, str(error))
+    except RecursionError:
+        return Refusal(Reason.TOO_DEEP, "the object is nested too deeply")
+
+
+def _validation_reason(text: str) -> Reason:
+    if "out of range" in text:
+        return Reason.NUMBER_OUT_OF_RANGE
+    if text.startswith("Expected `object`") and " - at" not in text:
+        return Reason.NOT_AN_OBJECT
+    return Reason.BAD_FIELD
+
+
+def _from_flat(parsed: dict[str, Any], rules: WireRules) -> tuple[EventId, float | str | None, dict[str, Any]] | Refusal:
+    identity = parsed.pop(rules.id_field, None)
+    time = parsed.pop(rules.time_field, None)
+    if isinstance(identity, bool) or isinstance(time, bool):
+        return Refusal(Reason.BAD_FIELD, f"fields {rules.id_field!r} and {rules.time_field!r} must not be truth values")
+    if isinstance(identity, float):
+        identity = int(identity) if identity.is_integer() and abs(identity) < 2**53 else str(identity)
+    if rules.ignore:
+        parsed = {name: value for name, value in parsed.items() if name not in rules.ignore}
+    return identity, time, parsed
+
+
+def _bounds(identity: EventId, time: float | str | None, features: dict[str, Any], rules: WireRules) -> Refusal | None:
+    """Return the first bound that an otherwise well-formed event breaks."""
+    if len(features) > rules.features_max:
+        return Refusal(Reason.FEATURES_TOO_MANY, f"{len(features)} features, {rules.features_max} allowed")
+    if not _short(identity) or not _short(time):
+        return Refusal(Reason.BAD_FIELD, f"id and time must have at most {TEXT_BYTES_MAX} characters, or 63 bits")
+    magnitude_max, name_max = rules.magnitude_max, rules.feature_name_bytes_max
+    for name, value in features.items():
+        if len(name) > name_max:
+            return Refusal(Reason.FEATURE_NAME, f"a feature's name has {len(name)} characters, {name_max} allowed")
+        if value.__class__ is float:
+            if not -magnitude_max <= value <= magnitude_max:
+                return Refusal(Reason.NUMBER_OUT_OF_RANGE, f"feature {name!r} is beyond ±{magnitude_max:g}")
+        elif value is None and not rules.null_is_missing:
+            return Refusal(Reason.NULL_FEATURE, f"feature {name!r} is null; leave it out, or set features.null")
+    return None
+
+
+def _short(field: str | int | float | None) -> bool:
+    """Whether *field* is small; integers are bounded too, since Python refuses to print those of 4,300 digits."""
+    if isinstance(field, str):
+        return len(field) <= TEXT_BYTES_MAX
+    return field is None or -(2**63) <= field < 2**63
+
+
+def _own(value: bytes | None, decode: Any) -> Any:
+    return _parse(value, decode, record_bytes_max=2**31)

@@ -1,0 +1,123 @@
+"""What the daemon needs of the world: four small protocols. Every edge implements one; the core knows none.
+
+A *record* is bytes at a place; a *commit* is one transaction: outputs, consumed offsets and, beside each
+offset, the partition's state as a short text (Kafka calls it the offset's commit metadata).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from streamal.core.records import Committed, Output, Place, Record
+
+__all__ = [
+    "Clock",
+    "Log",
+    "Meter",
+    "Snapshots",
+    "Transport",
+]
+
+
+@runtime_checkable
+class Log(Protocol):
+    """Topics that can be read without a group, committed records only, and appended to."""
+
+    def partitions(self, topic: str) -> int:
+        """Return the number of partitions of *topic*; 0 if there is no such topic."""
+        ...
+
+    def end(self, topic: str, partition: int) -> int:
+        """Return the offset after the last committed record (Kafka: the last stable offset)."""
+        ...
+
+    def read(self, topic: str, partition: int, offset: int, records_max: int) -> list[Record]:
+        """Return up to *records_max* committed records from *offset* on, in order; [] at the end. Never blocks long."""
+        ...
+
+    def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
+        """Write one record outside any transaction (as producers and annotators do) and return its offset."""
+        ...
+
+    def committed(self, group: str) -> Mapping[Place, Committed]:
+        """Return what *group* has committed, for every partition that it ever consumed."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; closing twice is allowed."""
+        ...
+
+
+@runtime_checkable
+class Transport(Log, Protocol):
+    """A worker's seat in the consumer group on ``events`` and ``labels``, with exactly-once commits.
+
+    One thread uses it. Nothing is consumed until `commit` says so: after an `Uncommitted` error the caller
+    must `rewind` and drop whatever it had polled.
+    """
+
+    def assignment(self) -> tuple[int, Mapping[Place, Committed]]:
+        """Return (generation, owned input partitions with their committed state).
+
+        The generation grows with every change of ownership and every `rewind`; partitions, offsets and
+        metadata are those at that moment.
+        """
+        ...
+
+    def poll(self, quota: Mapping[str, int], timeout_s: float) -> list[Record]:
+        """Return the next records of the owned partitions, at most ``quota[topic]`` of each topic.
+
+        Records of one partition come in order and follow those polled before. Returns [] when there is
+        nothing after at most *timeout_s* seconds. May change the assignment.
+        """
+        ...
+
+    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+        """Write *outputs* and move *offsets* in one transaction: all of it becomes visible, or nothing.
+
+        Raises:
+            Uncommitted: aborted, or the outcome is unknown; call `rewind`.
+            Fenced: a newer worker has our partitions; end the process.
+        """
+        ...
+
+    def rewind(self) -> None:
+        """Go back to the committed offsets (fencing our own unfinished transaction first)."""
+        ...
+
+
+class Clock(Protocol):
+    """Seconds since the epoch: the wall clock live, the stream's own in a replay."""
+
+    def now(self) -> float:
+        """Return the present time in seconds; may go back (the daemon guards against it)."""
+        ...
+
+
+class Snapshots(Protocol):
+    """A cache of folds, newest first; losing it costs only time."""
+
+    def load(self) -> Sequence[bytes]:
+        """Return the readable snapshots, newest first; damaged ones are left out."""
+        ...
+
+    def save(self, data: bytes) -> bool:
+        """Store *data* durably, keep the one before; return False (never raise) when the disk refuses."""
+        ...
+
+
+class Meter(Protocol):
+    """Where counts and gauges go; called once per step, never per event."""
+
+    def count(self, name: str, kind: str, amount: float) -> None:
+        """Add *amount* to the counter *name* for *kind*, a value out of a closed set."""
+        ...
+
+    def gauge(self, name: str, value: float) -> None:
+        """Set the gauge *name*."""
+        ...
+
+    def observe(self, name: str, value: float) -> None:
+        """Add an observation to the histogram *name*."""
+        ...
