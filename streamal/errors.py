@@ -8,6 +8,7 @@
     │   ├── Fenced           a newer worker has taken our place
     │   └── LogDisagrees     what is stored contradicts itself (retention hole, foreign log)
     └── Uncommitted          the step's transaction did not (or may not) have happened: rewind, go on
+        └── Behind           the log cannot be read yet as far as our predecessor had: wait, then go on
 
 Bad input is none of these: it is a :class:`streamal.core.records.Refusal`, a value that is counted and
 dead-lettered. A programmer's error is an ``assert``.
@@ -15,7 +16,7 @@ dead-lettered. A programmer's error is an ``assert``.
 
 from __future__ import annotations
 
-__all__ = ["ConfigError", "Fatal", "Fenced", "LogDisagrees", "StreamalError", "Uncommitted"]
+__all__ = ["Behind", "ConfigError", "Fatal", "Fenced", "LogDisagrees", "StreamalError", "Uncommitted"]
 
 
 class StreamalError(Exception):
@@ -46,3 +47,7 @@ class LogDisagrees(Fatal):
 
 class Uncommitted(StreamalError):
     """The transaction was aborted, or its outcome is unknown: only the transport's committed offsets tell."""
+
+
+class Behind(Uncommitted):
+    """Another transaction is unfinished and holds the log back; it ends with its timeout (F13)."""

@@ -6,7 +6,7 @@ offset, the partition's state as a short text (Kafka calls it the offset's commi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from streamal.core.records import Committed, Output, Place, Record
@@ -17,6 +17,7 @@ __all__ = [
     "Meter",
     "Snapshots",
     "Transport",
+    "scan",
 ]
 
 
@@ -121,3 +122,10 @@ class Meter(Protocol):
     def observe(self, name: str, value: float) -> None:
         """Add an observation to the histogram *name*."""
         ...
+
+
+def scan(log: Log, topic: str, partition: int, offset: int = 0) -> Iterator[Record]:
+    """Yield the committed records of a partition from *offset* on, up to the end as it is when it is reached."""
+    while records := log.read(topic, partition, offset, 1_000):
+        yield from records
+        offset = records[-1].offset + 1

@@ -23,7 +23,7 @@ from streamal.core.chance import Coin
 from streamal.core.records import Lane
 from streamal.core.strategies import State, Strategy
 
-__all__ = ["BudgetRules", "Decision", "Ledger", "Sampler", "divided"]
+__all__ = ["Allowance", "BudgetRules", "Decision", "Ledger", "Sampler", "divided"]
 
 
 def divided(cap: int, partition: int, partitions: int) -> int:
@@ -37,7 +37,7 @@ def divided(cap: int, partition: int, partitions: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class BudgetRules:
-    """The budget of one partition.
+    """The budget of all partitions together.
 
     Attributes:
         share: B, at most this many requests per accepted event, in (0, 1].
@@ -68,21 +68,50 @@ class BudgetRules:
         """B - ε, what the strategy lane earns per accepted event."""
         return self.share - (Fraction(1, self.block) if self.block else 0)
 
-    def part(self, partition: int, partitions: int) -> BudgetRules:
-        """Return the rules of one of *partitions* equal parts: absolute figures are divided, shares are not."""
-        return BudgetRules(
-            self.share,
-            self.audit_share,
-            divided(self.burst, partition, partitions),
-            None if self.per_hour is None else divided(self.per_hour, partition, partitions),
-            divided(self.open_max, partition, partitions),
+    def allowance(self, partition: int, partitions: int) -> Allowance:
+        """Return what one of *partitions* partitions may ask: absolute figures are divided, shares are not."""
+        burst = divided(self.burst, partition, partitions)
+        open_max = divided(self.open_max, partition, partitions)
+        open_audit = max(1, math.floor(self.audit_share * open_max)) if self.block else 0
+        per_hour = math.inf if self.per_hour is None else divided(self.per_hour, partition, partitions)
+        hour_audit = 0 if self.per_hour is None else math.ceil(self.audit_share * int(per_hour))
+        rate = self.rate
+        return Allowance(
+            block=self.block,
+            gain=rate.numerator,
+            price=rate.denominator,
+            start=(burst - 1) * rate.denominator,
+            capacity=max(1, burst - 1) * rate.denominator,
+            open_max=open_max,
+            open_strategy_max=open_max - open_audit,
+            per_hour=per_hour,
+            per_hour_strategy=per_hour - hour_audit,
         )
+
+
+class Allowance(NamedTuple):
+    """One partition's part of the budget, in whole numbers: a request costs *price* tokens, an event earns *gain*.
+
+    *start* tokens are there at the beginning, *capacity* is the most that can be saved. *block* is the length of
+    an audit block (0: no audit lane). The others bound the open requests, and those of a clock hour, of both
+    lanes and of the strategy lane alone; what lies between the two is kept for the audit lane.
+    """
+
+    block: int
+    gain: int
+    price: int
+    start: int
+    capacity: int
+    open_max: int
+    open_strategy_max: int
+    per_hour: float
+    per_hour_strategy: float
 
 
 class Ledger(NamedTuple):
     """What a partition has counted; kept in the offset's commit metadata.
 
-    *tokens* are in units of 1/(denominator of the rate). *hour* is the clock hour (seconds // 3600) that
+    *tokens* are counted as in `Allowance`. *hour* is the clock hour (seconds // 3600) that
     *hour_audit* and *hour_strategy* count requests of.
     """
 
@@ -107,7 +136,7 @@ class Sampler:
 
     def __init__(
         self,
-        rules: BudgetRules,
+        allowance: Allowance,
         strategy: Strategy,
         seed: int,
         partition: int,
@@ -118,19 +147,11 @@ class Sampler:
         open_strategy: int,
     ) -> None:
         """Continue from *ledger* and *state* (None: a new partition) at time *now* with so many open requests."""
-        self._strategy, self._partition = strategy, partition
-        self._denominator, self._gain = rules.rate.denominator, rules.rate.numerator
-        self._capacity = max(1, rules.burst - 1) * self._denominator
-        self._block = rules.block
-        self._epsilon = 1.0 / self._block if self._block else 0.0
+        self._allowance, self._strategy, self._partition = allowance, strategy, partition
+        self._epsilon = 1.0 / allowance.block if allowance.block else 0.0
         self._audit_coin, self._strategy_coin = Coin(seed, "audit"), Coin(seed, "strategy")
-        reserved = max(1, math.floor(rules.audit_share * rules.open_max)) if self._block else 0
-        self._open_max, self._open_strategy_max = rules.open_max, rules.open_max - reserved
         self._open_audit, self._open_strategy = open_audit, open_strategy
-        self._per_hour = math.inf if rules.per_hour is None else rules.per_hour
-        hour_reserved = 0 if rules.per_hour is None else math.ceil(rules.audit_share * rules.per_hour)
-        self._per_hour_strategy = self._per_hour - hour_reserved
-        ledger = ledger or Ledger(0, (rules.burst - 1) * self._denominator, 0, 0)
+        ledger = ledger or Ledger(0, allowance.start, 0, 0)
         self._accepted, self._tokens, self._audit, self._strategic = ledger[:4]
         self._hour = max(ledger.hour, int(now // 3600))
         same_hour = self._hour == ledger.hour
@@ -143,7 +164,13 @@ class Sampler:
     def ledger(self) -> Ledger:
         """The counts, to be committed with the offset."""
         return Ledger(
-            self._accepted, self._tokens, self._audit, self._strategic, self._hour, self._hour_audit, self._hour_strategy
+            self._accepted,
+            self._tokens,
+            self._audit,
+            self._strategic,
+            self._hour,
+            self._hour_audit,
+            self._hour_strategy,
         )
 
     @property
@@ -154,7 +181,7 @@ class Sampler:
     def decide(self, key: str, uncertainty: float) -> Decision:
         """Count one accepted event with coordinates *key* and say whether its label is worth asking for."""
         epsilon, audited = self._audit_lane()
-        self._tokens = min(self._capacity, self._tokens + self._gain)
+        self._tokens = min(self._allowance.capacity, self._tokens + self._allowance.gain)
         self._accepted += 1
         s = 0.0
         chosen = False
@@ -172,15 +199,15 @@ class Sampler:
             self._strategic += 1
             self._hour_strategy += 1
             self._open_strategy += 1
-            self._tokens -= self._denominator
+            self._tokens -= self._allowance.price
             return Decision(propensity, Lane.STRATEGY)
         return Decision(propensity, None)
 
     def _audit_lane(self) -> tuple[float, bool]:
         """Return (ε or 0 when the lane is closed, whether this event is the block's slot)."""
-        if not self._block:
+        if not self._allowance.block:
             return 0.0, False
-        position = self._accepted % self._block
+        position = self._accepted % self._allowance.block
         if position == 0:
             self._slot = self._slot_of_block()
         if not self._room():
@@ -189,21 +216,21 @@ class Sampler:
 
     def _room(self) -> bool:
         return (
-            self._hour_audit + self._hour_strategy < self._per_hour
-            and self._open_audit + self._open_strategy < self._open_max
+            self._hour_audit + self._hour_strategy < self._allowance.per_hour
+            and self._open_audit + self._open_strategy < self._allowance.open_max
         )
 
     def _strategy_open(self) -> bool:
         return (
-            self._tokens >= self._denominator
-            and self._open_strategy < self._open_strategy_max
-            and self._hour_strategy < self._per_hour_strategy
+            self._tokens >= self._allowance.price
+            and self._open_strategy < self._allowance.open_strategy_max
+            and self._hour_strategy < self._allowance.per_hour_strategy
             and self._room()
         )
 
     def _slot_of_block(self) -> int:
         """The slot of the present block, from the block's number alone: uniform over its events."""
-        if not self._block:
+        if not self._allowance.block:
             return -1
-        block = self._accepted // self._block
-        return int(self._audit_coin.uniform(f"{self._partition}.{block}") * self._block)
+        block = self._accepted // self._allowance.block
+        return int(self._audit_coin.uniform(f"{self._partition}.{block}") * self._allowance.block)

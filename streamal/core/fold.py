@@ -49,7 +49,7 @@ class Fold:
     schema: Schema | None
     pending: Pending
     quality: Quality
-    version: Version = Version(0, 0)
+    version: Version = field(default_factory=lambda: Version(0, 0))
     now: float = 0.0
     positions: dict[int, int] = field(default_factory=dict)
     samples: list[dict[str, Scalar]] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Fold:
         record = decode_training(value)
         if isinstance(record, Refusal):
             raise LogDisagrees(f"training offset {offset}: {record.detail}; only streamal may write to this topic")
-        self.version = Version(offset + 1, self.version.count + 1)
+        self.version = Version(offset + 1, self.version.records + 1)
         self.now = max(self.now, record.at)
         if isinstance(record, SchemaSet):
             self._set_schema(record)
@@ -80,20 +80,21 @@ class Fold:
         if isinstance(record, Example):
             self._learn(record)
 
-    def request(self, partition: int, offset: int, value: bytes | None) -> None:
-        """Fold the record at *offset* of ``requests``; a tombstone says nothing that ``training`` does not."""
+    def request(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> None:
+        """Fold the record at *offset* of ``requests``: a question, or the tombstone that takes it off the queue."""
         self.positions[partition] = offset + 1
         if value is None:
+            self.pending.withdrawn((key or b"").decode(errors="replace"))
             return
         request = decode_request(value)
         if isinstance(request, Refusal):
-            raise LogDisagrees(f"requests {partition}-{offset}: {request.detail}; only streamal may write to this topic")
-        self.opened(request)
+            raise LogDisagrees(
+                f"requests {partition}-{offset}: {request.detail}; only streamal may write to this topic"
+            )
+        if request.request not in self.pending:
+            self._opened(request)
 
-    def opened(self, request: Request) -> None:
-        """Take in a request of our own, or one just read back; doing both changes nothing."""
-        if request.request in self.pending:
-            return
+    def _opened(self, request: Request) -> None:
         self.now = max(self.now, request.asked_at)
         self.pending.opened(request)
         if self.schema is None and len(self.samples) < self.rules.infer_from:

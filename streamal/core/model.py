@@ -44,8 +44,9 @@ class Model:
     def __init__(self, estimator: base.Classifier, rules: LabelRules) -> None:
         """Wrap a fresh *estimator*, which nobody else may hold."""
         self._estimator: Any = estimator
-        self._binary = not estimator._multiclass
-        self._classes_max = BINARY if self._binary else rules.classes_max
+        self.binary = not estimator._multiclass
+        """Whether the estimator knows False and True only."""
+        self._classes_max = BINARY if self.binary else rules.classes_max
         self._learn_new = rules.learn_new
         self._classes = list(rules.classes)
         self._learned: dict[str, int] = {}
@@ -61,6 +62,10 @@ class Model:
     def learned(self) -> Mapping[str, int]:
         """How many examples of each class were learned."""
         return self._learned
+
+    def describe(self) -> str:
+        """Return the estimator on one line, as River names it."""
+        return " ".join(str(self._estimator).split())
 
     def accepts(self, label: str, new: frozenset[str] | set[str] = frozenset()) -> bool:
         """Whether *label* may be learned, given that the classes in *new* are about to be.
@@ -88,29 +93,33 @@ class Model:
         if len(self._learned) < BINARY:
             return self.prior()
         try:
-            raw = self._estimator.predict_proba_one(features)
+            probabilities = self.raw(features)
         except Exception:
-            return self.uniform()
-        if self._binary:
-            raw = dict(zip(self._classes, (raw.get(False, 0.0), raw.get(True, 0.0)), strict=True))
-        probabilities = {label: raw.get(label, 0.0) for label in self._classes}
+            return self._uniform()
         total = sum(probabilities.values())
         # a NaN or an infinity anywhere fails this comparison too
         if not 0.999 < total < 1.001 or min(probabilities.values()) < 0.0:
             return self._normalised(probabilities)
         return probabilities
 
+    def raw(self, features: Mapping[str, Scalar]) -> dict[str, float]:
+        """Return what the estimator itself says, by class name; raises what it raises. For `contract`."""
+        raw = self._estimator.predict_proba_one(features)
+        if self.binary:
+            return dict(zip(self._classes, (raw.get(False, 0.0), raw.get(True, 0.0)), strict=True))
+        return {label: raw.get(label, 0.0) for label in self._classes}
+
     def learn(self, features: Mapping[str, Scalar], label: str) -> None:
         """Fold one example; *label* must be one that `accepts` has admitted."""
         self.admit(label)
         self._learned[label] = self._learned.get(label, 0) + 1
         try:
-            self._estimator.learn_one(features, self._classes.index(label) == 1 if self._binary else label)
+            self._estimator.learn_one(features, self._classes.index(label) == 1 if self.binary else label)
         except Exception:
             # F34: some estimators are left half-updated; every replica is left so alike
             self.failures += 1
 
-    def uniform(self) -> dict[str, float]:
+    def _uniform(self) -> dict[str, float]:
         """Return the same probability for each known class."""
         return dict.fromkeys(self._classes, 1.0 / len(self._classes)) if self._classes else {}
 
@@ -119,4 +128,4 @@ class Model:
         total = sum(probabilities.values())
         if 0.0 < total < float("inf") and min(probabilities.values()) >= 0.0:
             return {label: p / total for label, p in probabilities.items()}
-        return self.uniform()
+        return self._uniform()

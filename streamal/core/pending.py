@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from streamal.core.records import Abstention, Example, Expiry, Lane, Outcome, Reply, Request
 
@@ -56,9 +56,7 @@ class Pending:
 
     def closed(self, record: Example | Abstention | Expiry) -> None:
         """Fold a record of ``training``, whether or not its request was seen already."""
-        request = self._open.pop(record.request, None)
-        if request is not None:
-            self._counts[_partition(request), request.lane] -= 1
+        self._forget(record.request)
         self._closed[record.request] = _how(record)
         if len(self._closed) > self._closed_max:
             del self._closed[next(iter(self._closed))]
@@ -77,28 +75,28 @@ class Pending:
             return Outcome.LATE
         return Outcome.DUPLICATE if how == answer(reply.label) else Outcome.CONFLICTING
 
-    def expired(self, now: float) -> Iterator[Request]:
-        """Yield the open requests whose deadline, written in the request, has passed; earliest first.
+    def withdrawn(self, request: str) -> None:
+        """Fold a tombstone of ``requests``: *request* is not open any more; how it was closed, ``training`` tells."""
+        self._forget(request)
 
-        Forgets what has been closed meanwhile; a yielded request stays until its Expiry is folded.
-        """
-        due: list[tuple[float, str]] = []
-        try:
-            while self._deadlines and self._deadlines[0][0] <= now:
-                deadline = heapq.heappop(self._deadlines)
-                request = self._open.get(deadline[1])
-                if request is not None:
-                    due.append(deadline)
-                    yield request
-        finally:
-            for deadline in due:
-                heapq.heappush(self._deadlines, deadline)
+    def expired(self, now: float, most: int) -> list[Request]:
+        """Return up to *most* open requests whose deadline, written in the request, has passed; earliest first."""
+        deadline = self.deadline()
+        if deadline is None or deadline > now:
+            return []
+        due = (request for request in self._open.values() if request.expires_at <= now)
+        return heapq.nsmallest(most, due, key=lambda request: (request.expires_at, request.request))
 
     def deadline(self) -> float | None:
         """Return the earliest deadline of an open request, in seconds since the epoch."""
         while self._deadlines and self._deadlines[0][1] not in self._open:
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None
+
+    def _forget(self, request: str) -> None:
+        known = self._open.pop(request, None)
+        if known is not None:
+            self._counts[_partition(known), known.lane] -= 1
 
 
 def answer(label: str | None) -> str:

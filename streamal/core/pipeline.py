@@ -19,22 +19,43 @@ from river import base, compose
 
 from streamal.errors import ConfigError
 
-__all__ = ["DEFAULT_PIPELINE", "build_estimator"]
-
-DEFAULT_PIPELINE: Sequence[Mapping[str, Any]] = (
-    {
-        "use": "compose.TransformerUnion",
-        "args": [
-            [{"use": "compose.SelectType", "args": [{"type": "number"}]}, {"use": "preprocessing.StandardScaler"}],
-            [{"use": "compose.SelectType", "args": [{"type": "string"}]}, {"use": "preprocessing.OneHotEncoder"}],
-        ],
-    },
-    {"use": "linear_model.SoftmaxRegression"},
-)
-"""Copes with mixed columns: numbers are standardised, texts and truth values one-hot encoded."""
+__all__ = ["build_estimator", "default_pipeline"]
 
 _TYPES: Mapping[str, type] = {"number": numbers.Number, "string": str, "boolean": bool}
 _LISTS = frozenset({"args", "models", "transformers"})
+
+
+def default_pipeline(kinds: Mapping[str, str], binary: bool) -> Sequence[Mapping[str, Any]]:
+    """Return the pipeline for a stream of these features where none is configured; logistic regression by AdaGrad.
+
+    Numbers are standardised; strings and truth values hashed into 65,536 columns, so that no stream of new values
+    can grow the model without bound; texts become normalised sets of words and pairs of words, hashed likewise.
+
+    Args:
+        kinds: name -> "number" | "string" | "boolean" | "text"; empty if they are not known yet.
+        binary: whether there are exactly two classes for ever; else one such model for each class.
+    """
+    texts = [name for name, kind in kinds.items() if kind == "text"]
+    strings = [name for name, kind in kinds.items() if kind == "string"]
+    parts: list[Any] = []
+    if not kinds or any(kind in {"number", "boolean"} for kind in kinds.values()):
+        parts.append([_use("compose.SelectType", {"type": "number"}), _use("preprocessing.StandardScaler")])
+    if not kinds or strings:
+        chosen = _use("compose.Select", *strings) if texts else _use("compose.SelectType", {"type": "string"})
+        parts.append([chosen, _use("preprocessing.FeatureHasher", n_features=65_536)])
+    for name in texts:
+        words = _use(
+            "feature_extraction.BagOfWords",
+            on=name,
+            strip_accents=True,
+            ngram_range=[1, 2],
+            tokenizer_pattern=r"(?u)\w+|[^\w\s]",
+        )
+        hashed = _use("preprocessing.FeatureHasher", n_features=262_144)
+        parts.append([words, _use("preprocessing.Binarizer"), _use("preprocessing.Normalizer"), hashed])
+    classifier = _use("linear_model.LogisticRegression", optimizer=_use("optim.AdaGrad", lr=1.0), intercept_lr=0.2)
+    steps = parts[0] if len(parts) == 1 else [_use("compose.TransformerUnion", *parts)]
+    return [*steps, classifier if binary else _use("multiclass.OneVsRestClassifier", classifier=classifier)]
 
 
 def build_estimator(pipeline: Sequence[Mapping[str, Any]], factory: str | None, seed: int) -> base.Classifier:
@@ -49,7 +70,13 @@ def build_estimator(pipeline: Sequence[Mapping[str, Any]], factory: str | None, 
         last = next(reversed(last.steps.values()))
     if not isinstance(last, base.Classifier):
         raise ConfigError(f"model: the last step must be a classifier, not {type(last).__name__}")
-    return _seeded(estimator, seed)
+    seeded: base.Classifier = _seeded(estimator, seed)
+    return seeded
+
+
+def _use(name: str, *args: Any, **values: Any) -> dict[str, Any]:
+    """Return the table that names the class *name* with these arguments."""
+    return {"use": name, **({"args": list(args)} if args else {}), **values}
 
 
 def _call_factory(factory: str) -> Any:

@@ -57,14 +57,15 @@ class Sums:
         """Return Hájek's estimate with a Wilson interval of the effective sample size, or None without examples.
 
         Delta method: V = Σ w²(c - Â)² / (Σ w)². The effective size is that of a simple random sample with this
-        variance, Â(1-Â)/V, but never more than the number of labels; where V is 0 it is Kish's (Σ w)²/Σ w².
+        variance, Â(1-Â)/V, but never more than Kish's (Σ w)²/Σ w²: V is too small for as long as no mistake of a
+        large weight has been sampled, which is how intervals without that bound come to be overconfident.
         """
         if not self.count or self.w <= 0.0:
             return None
         a = min(1.0, max(0.0, self.wc / self.w))
         kish = self.w * self.w / self.w2
         variance = max(0.0, self.w2c * (1.0 - 2.0 * a) + self.w2 * a * a) / (self.w * self.w)
-        n = min(float(self.count), a * (1.0 - a) / variance) if variance > 0.0 and 0.0 < a < 1.0 else kish
+        n = min(kish, a * (1.0 - a) / variance) if variance > 0.0 and 0.0 < a < 1.0 else kish
         return _wilson(a, max(1.0, n))
 
 

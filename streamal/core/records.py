@@ -100,13 +100,13 @@ class Event(NamedTuple):
 
 
 class Version(NamedTuple):
-    """How far ``training`` was folded: *offset* of the last folded record + 1, and how many records that is.
+    """How far ``training`` was folded: *offset* of the last folded record + 1, and how many *records* that is.
 
-    Offsets have gaps, so the count cannot be had from the offset.
+    Offsets have gaps, so the number cannot be had from the offset.
     """
 
     offset: int
-    count: int
+    records: int
 
 
 class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):

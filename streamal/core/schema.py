@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from streamal.core.records import Reason, Refusal, Scalar
 
-__all__ = ["KINDS", "Schema", "infer_schema"]
-
-KINDS: Mapping[str, tuple[type, ...]] = {"number": (float, int), "string": (str,), "boolean": (bool,)}
-"""The declarable types and what they look like in Python; a bool is not a number here."""
+__all__ = ["Schema", "infer_schema"]
 
 _KIND_OF: Mapping[type, str] = {bool: "boolean", float: "number", int: "number", str: "string"}
+
+
+_PLAIN: Mapping[str, str] = {"text": "string"}
+"""What a kind looks like on the wire, where that differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Schema:
     """The features that the model may see.
 
     Attributes:
-        kinds: name -> "number" | "string" | "boolean".
+        kinds: name -> "number" | "string" | "boolean" | "text" (a string that the default pipeline splits into words).
         refuse_unknown: refuse an event with another name, rather than drop that feature.
         open: let unknown names through (sparse streams; the pipeline must hash them).
     """
@@ -46,7 +47,7 @@ class Schema:
             if kind is None:
                 if self.refuse_unknown and not self.open:
                     return Refusal(Reason.FEATURE_UNKNOWN, f"feature {name!r} is not in the schema")
-            elif _KIND_OF[type(value)] != kind:
+            elif _KIND_OF[type(value)] != _PLAIN.get(kind, kind):
                 return Refusal(Reason.FEATURE_TYPE, f"feature {name!r} is a {_KIND_OF[type(value)]}, not a {kind}")
         return None
 
@@ -60,7 +61,7 @@ class Schema:
         return {
             name: value
             for name, value in features.items()
-            if (kinds[name] == _KIND_OF[type(value)] if name in kinds else self.open)
+            if (_PLAIN.get(kinds[name], kinds[name]) == _KIND_OF[type(value)] if name in kinds else self.open)
         }
 
 

@@ -5,15 +5,17 @@ It travels with the ownership of the partition, is atomic with the outputs, and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
 
 from streamal.core.budget import Ledger
+from streamal.core.records import Committed, Place
 from streamal.core.strategies import State
 from streamal.errors import LogDisagrees
 
-__all__ = ["METADATA_BYTES_MAX", "PartitionState", "TrainerState", "decode_state", "encode_state"]
+__all__ = ["METADATA_BYTES_MAX", "PartitionState", "TrainerState", "decode_state", "decode_states", "encode_state"]
 
 METADATA_BYTES_MAX = 1_000
 """Asserted before sending (F16); the broker's own limit, ``offset.metadata.max.bytes``, is 4,096."""
@@ -35,7 +37,7 @@ class TrainerState(msgspec.Struct, frozen=True, array_like=True):
     """
 
     version: int = 0
-    count: int = 0
+    records: int = 0
 
 
 S = TypeVar("S", PartitionState, TrainerState)
@@ -66,3 +68,16 @@ def decode_state(metadata: str, kind: type[S]) -> S | None:
         raise LogDisagrees(
             f"the commit metadata {metadata[:80]!r} is not streamal's: give each daemon a group of its own"
         ) from error
+
+
+def decode_states(committed: Mapping[Place, Committed], events: str) -> list[PartitionState | TrainerState]:
+    """Return the states of all partitions that have one; those of the topic *events* are partitions' states."""
+    found: list[PartitionState | TrainerState] = []
+    for place, (_, metadata) in committed.items():
+        if place.topic == events:
+            state: PartitionState | TrainerState | None = decode_state(metadata, PartitionState)
+        else:
+            state = decode_state(metadata, TrainerState)
+        if state is not None:
+            found.append(state)
+    return found

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import NamedTuple
 
-from streamal.core.budget import BudgetRules, Sampler
+from streamal.core.budget import Allowance, Sampler
 from streamal.core.fold import Fold
 from streamal.core.pending import answer
 from streamal.core.records import (
@@ -65,7 +64,7 @@ class Rules:
 
     Attributes:
         partitions: how many partitions ``events`` (and predictions, requests) have.
-        budget: of all partitions together.
+        allowances: each partition's part of the budget.
         measure: the uncertainty, a key of `MEASURES`.
         seed: of the coins.
         ttl_s: how long a request stays open.
@@ -75,7 +74,7 @@ class Rules:
     topics: TopicNames
     partitions: int
     wire: WireRules
-    budget: BudgetRules
+    allowances: Sequence[Allowance]
     strategy_name: str
     strategy: Strategy
     measure: str
@@ -90,11 +89,11 @@ class Step(NamedTuple):
     outputs: list[Output]
     offsets: dict[Place, Committed]
     tally: Tally
+    label_delays_s: list[float]
+    """How long the accepted replies of this step took, from request to join."""
 
 
-def step(
-    rules: Rules, fold: Fold, committed: Mapping[Place, Committed], polled: Sequence[Record], now: float
-) -> Step:
+def step(rules: Rules, fold: Fold, committed: Mapping[Place, Committed], polled: Sequence[Record], now: float) -> Step:
     """Return the transaction that consumes *polled*, given what this worker has *committed* and knows (*fold*).
 
     *now* is in seconds and must not go back; the states' and the fold's own times guard it too. If ``labels`` is
@@ -103,7 +102,7 @@ def step(
     by_place: dict[Place, list[Record]] = {}
     for record in polled:
         by_place.setdefault(Place(record.topic, record.partition), []).append(record)
-    result = Step([], {}, Counter())
+    result = Step([], {}, Counter(), [])
     for place, records in by_place.items():
         if place.topic == rules.topics.events:
             result.offsets[place] = _infer(rules, fold, place, committed[place], records, now, result)
@@ -113,7 +112,7 @@ def step(
         trained = _join(rules, fold, replies, max(now, fold.now), result)
         if replies or trained:
             offset = replies[-1].offset + 1 if replies else committed[labels].offset
-            state = TrainerState(fold.version.offset, fold.version.count + trained)
+            state = TrainerState(fold.version.offset, fold.version.records + trained)
             result.offsets[labels] = Committed(offset, encode_state(state))
     return result
 
@@ -127,7 +126,7 @@ def _infer(
     assert state.version <= fold.version.offset, "the daemon folds up to the noted version before it steps"
     now = max(now, state.now)
     sampler = Sampler(
-        rules.budget.part(partition, rules.partitions),
+        rules.allowances[partition],
         rules.strategy,
         rules.seed,
         partition,
@@ -205,14 +204,16 @@ def _join(rules: Rules, fold: Fold, replies: Sequence[Record], now: float, resul
         else:
             outcome = fold.pending.outcome(reply, closing)
             if outcome in (Outcome.ACCEPTED, Outcome.ABSTAINED):
+                request = fold.pending.open[reply.request]
                 closing[reply.request] = answer(reply.label)
-                records.append(_closed(fold.pending.open[reply.request], reply, now))
+                records.append(_closed(request, reply, now))
+                result.label_delays_s.append(now - request.asked_at)
                 new_classes |= {reply.label} - set(fold.model.classes) if reply.label is not None else set()
         result.tally["replies", outcome] += 1
-    due = (request for request in fold.pending.expired(now) if request.request not in closing)
-    for request in islice(due, rules.expiries_max):
-        records.append(Expiry(request.request, request.propensity, request.lane, request.asked_at, now))
-        result.tally["expiries", ""] += 1
+    for request in fold.pending.expired(now, rules.expiries_max):
+        if request.request not in closing:
+            records.append(Expiry(request.request, request.propensity, request.lane, request.asked_at, now))
+            result.tally["expiries", ""] += 1
     if fold.schema is None and len(fold.samples) >= fold.rules.infer_from:
         records.append(SchemaSet(infer_schema(fold.samples, rules.wire.features_max), now))
     for training in records:

@@ -166,7 +166,12 @@ def decode_reply(value: bytes | None, rules: WireRules) -> Reply | Refusal:
         return Refusal(Reason.BAD_FIELD, f"label and reply must have at most {TEXT_BYTES_MAX} characters, or 63 bits")
     label = None if parsed.label is None else label_text(parsed.label)
     reply = None if parsed.reply is None else str(parsed.reply)
-    for name, text in (("request", parsed.request), ("label", label), ("annotator", parsed.annotator), ("reply", reply)):
+    for name, text in (
+        ("request", parsed.request),
+        ("label", label),
+        ("annotator", parsed.annotator),
+        ("reply", reply),
+    ):
         if text is not None and not 0 < len(text.encode()) <= TEXT_BYTES_MAX:
             return Refusal(Reason.BAD_FIELD, f"field {name!r} must have 1 to {TEXT_BYTES_MAX} bytes")
     if parsed.seconds is not None and not 0 <= parsed.seconds <= rules.magnitude_max:
@@ -187,12 +192,14 @@ def label_text(label: str | bool | int) -> str:
 
 def decode_request(value: bytes) -> Request | Refusal:
     """Return a request of our own writing; a Refusal means that somebody else wrote to the topic."""
-    return _own(value, _decode_request)
+    request: Request | Refusal = _own(value, _decode_request)
+    return request
 
 
 def decode_training(value: bytes | None) -> Training | Refusal:
     """Return a record of the training log; a Refusal means that somebody else wrote to the topic."""
-    return _own(value, _decode_training)
+    record: Training | Refusal = _own(value, _decode_training)
+    return record
 
 
 def encode(record: msgspec.Struct) -> bytes:
@@ -244,7 +251,9 @@ def _validation_reason(text: str) -> Reason:
     return Reason.BAD_FIELD
 
 
-def _from_flat(parsed: dict[str, Any], rules: WireRules) -> tuple[EventId, float | str | None, dict[str, Any]] | Refusal:
+def _from_flat(
+    parsed: dict[str, Any], rules: WireRules
+) -> tuple[EventId, float | str | None, dict[str, Any]] | Refusal:
     identity = parsed.pop(rules.id_field, None)
     time = parsed.pop(rules.time_field, None)
     if isinstance(identity, bool) or isinstance(time, bool):
@@ -274,7 +283,7 @@ def _bounds(identity: EventId, time: float | str | None, features: dict[str, Any
     return None
 
 
-def _short(field: str | int | float | None) -> bool:
+def _short(field: str | float | None) -> bool:
     """Whether *field* is small; integers are bounded too, since Python refuses to print those of 4,300 digits."""
     if isinstance(field, str):
         return len(field) <= TEXT_BYTES_MAX

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from streamal.core.strategies.base import State, Strategy
-from streamal.core.strategies.threshold import Fixed, RandomisedVariable, Split, Variable
+from streamal.core.strategies.threshold import Fixed, Mover, RandomisedVariable, Split, Variable
 from streamal.core.strategies.unconditional import Entropy, Random
 
 __all__ = ["STRATEGIES", "SamplingRules", "State", "Strategy", "build_strategy"]
@@ -27,6 +27,8 @@ class SamplingRules:
         floor: the least confidence possible: 1/C under least confidence, else 0.
         theta: fixed threshold, or the variable one at the start; None takes the paper's.
         step: s, by which a variable threshold moves.
+        matched: move it so that it rests where *share* of the events are asked; see `Mover`.
+        share: B, the whole budget.
         delta: standard deviation of the randomised threshold's factor.
         v: share of the random lane in `split`.
         discount: exponent of River's entropy rule.
@@ -37,7 +39,9 @@ class SamplingRules:
     floor: float = 0.0
     theta: float | None = None
     step: float = 0.01
-    delta: float = 1.0
+    matched: bool = True
+    share: float = 0.1
+    delta: float = 0.3
     v: float = 0.1
     discount: float = 3.0
 
@@ -45,9 +49,9 @@ class SamplingRules:
 STRATEGIES: Mapping[str, Callable[[SamplingRules], Strategy]] = {
     "random": lambda r: Random(r.rate),
     "fixed": lambda r: Fixed(r.floor + r.rate * (1.0 - r.floor) if r.theta is None else r.theta),
-    "variable": lambda r: Variable(1.0 if r.theta is None else r.theta, r.step),
-    "randomised_variable": lambda r: RandomisedVariable(1.0 if r.theta is None else r.theta, r.step, r.delta),
-    "split": lambda r: Split(1.0 if r.theta is None else r.theta, r.step, r.v, r.rate),
+    "variable": lambda r: Variable(_theta(r), _mover(r)),
+    "randomised_variable": lambda r: RandomisedVariable(_theta(r), _mover(r), r.delta),
+    "split": lambda r: Split(_theta(r), _mover(r), r.v, r.rate),
     "entropy": lambda r: Entropy(r.discount),
 }
 
@@ -59,3 +63,11 @@ def build_strategy(rules: SamplingRules) -> Strategy:
     (1.0,)
     """
     return STRATEGIES[rules.strategy](rules)
+
+
+def _theta(rules: SamplingRules) -> float:
+    return 1.0 if rules.theta is None else rules.theta
+
+
+def _mover(rules: SamplingRules) -> Mover:
+    return Mover.matched(rules.step, rules.share) if rules.matched else Mover.symmetric(rules.step)

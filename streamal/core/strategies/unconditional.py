@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from streamal.core.strategies.base import State
@@ -44,7 +45,7 @@ class Entropy:
 
     def propensity(self, uncertainty: float, state: State) -> float:
         """Return uncertainty ** discount."""
-        return min(1.0, max(0.0, uncertainty)) ** self.discount
+        return math.pow(min(1.0, max(0.0, uncertainty)), self.discount)
 
     def update(self, uncertainty: float, asked: bool, state: State) -> State:
         """No memory."""

@@ -1,0 +1,66 @@
+"""The application: its commands, and how an error becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from streamal import __version__
+from streamal.cli import check, demo, export, replay, run, simulate, status, verify
+from streamal.errors import StreamalError
+
+__all__ = ["app"]
+
+
+class _Group(TyperGroup):
+    """Ends with 0 (ok), 1 (failure) or 2 (usage, configuration); an error of ours is one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StreamalError as error:
+            typer.secho(f"streamal: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+            raise typer.Exit(error.exit_code) from error
+        except BrokenPipeError:
+            # the reader of our output has gone (| head): nothing is wrong
+            sys.stdout = None
+            raise typer.Exit(0) from None
+
+
+app = typer.Typer(
+    cls=_Group,
+    name="streamal",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""
+    **streamal**: online active learning on message streams.
+
+    Reads events, predicts each with an incremental River model, asks for the labels that are worth their price,
+    learns from every reply at once. Begin with `streamal demo`; it needs no server.
+
+    Exit codes: 0 ok, 1 failure, 2 usage or configuration.
+    """,
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"streamal {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    del version
+
+
+for _module in (demo, run, check, replay, simulate, export, verify, status):
+    app.command(name=_module.__name__.rpartition(".")[2])(_module.command)

@@ -1,0 +1,114 @@
+"""``streamal check``: everything that can be known to be wrong before an event is read."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from streamal.assembly import budget_rules, new_fold, new_model, rules, topic_partitions
+from streamal.cli import parts
+from streamal.cli.options import ConfigPath, Json, Overrides, show
+from streamal.config import Config, load_config
+from streamal.core.contract import contract, synthetic_examples
+from streamal.errors import ConfigError
+
+__all__ = ["command", "require_sound_model"]
+
+
+def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = None, as_json: Json = False) -> None:
+    """Check the configuration, the model, the topics and the directories; change nothing.
+
+    The model goes through a contract suite: probabilities, a predict that changes nothing, a snapshot that goes on
+    as the original would, the same model from the same examples. Ends with 2 and the reason if anything is wrong.
+    """
+    loaded = load_config(config, overrides or ())
+    require_sound_model(loaded)
+    deciding = rules(loaded, loaded.transport.partitions)
+    _require_topics(loaded)
+    _require_directory(loaded.snapshots.directory, "snapshots.directory")
+    _require_directory(loaded.transport.path.parent, "transport.path")
+    predict_us, learn_us = _costs(loaded)
+    block = budget_rules(loaded).block
+    show(
+        f"{config} is sound",
+        {
+            "model": new_model(loaded).describe(),
+            "features": dict(loaded.features.declared) or f"inferred from {loaded.features.infer_from} requests",
+            "strategy": f"{loaded.sampling.strategy}, by {deciding.measure}",
+            "budget": f"{loaded.budget.share} of the events, {loaded.budget.burst} on top",
+            "audit lane": f"1 of {block} events" if block else "off: quality cannot be measured without bias",
+            "predict_microseconds": predict_us,
+            "learn_microseconds": learn_us,
+        },
+        as_json,
+    )
+
+
+def require_sound_model(config: Config) -> None:
+    """Raise a ConfigError with the reasons unless the configured model keeps its contract."""
+    new_fold(config)
+    problems = contract(lambda: new_model(config), _kinds(config))
+    if problems:
+        raise ConfigError(f"model: {'; '.join(problems)}")
+
+
+def _kinds(config: Config) -> Mapping[str, str]:
+    """Return the declared features; else those that the pipeline names with ``on``; else eight numbers."""
+    if config.features.declared:
+        return dict(config.features.declared)
+    named = dict.fromkeys(_named(config.model.pipeline), "string")
+    return named or {f"x{i}": "number" for i in range(8)}
+
+
+def _named(spec: Any) -> Iterator[str]:
+    if isinstance(spec, Mapping):
+        if isinstance(spec.get("on"), str):
+            yield spec["on"]
+        yield from itertools.chain.from_iterable(_named(value) for value in spec.values())
+    elif isinstance(spec, list | tuple):
+        yield from itertools.chain.from_iterable(_named(value) for value in spec)
+
+
+def _costs(config: Config) -> tuple[float, float]:
+    """Return microseconds per predict and per learn, on made-up examples: a hint, not a benchmark."""
+    model = new_model(config)
+    examples = synthetic_examples(_kinds(config), list(model.classes) or ["a", "b"], 300, seed=2)
+    began = time.perf_counter()
+    for features, label in examples:
+        model.learn(features, label)
+    learned = time.perf_counter()
+    for features, _ in examples:
+        model.predict(features)
+    done = time.perf_counter()
+    return round((done - learned) / len(examples) * 1e6, 1), round((learned - began) / len(examples) * 1e6, 1)
+
+
+def _require_topics(config: Config) -> None:
+    if not config.transport.path.exists():
+        typer.echo(f"note: {config.transport.path} does not exist yet; `streamal run` makes it", err=True)
+        return
+    log = parts.open_log(config)
+    try:
+        for topic, partitions in topic_partitions(config).items():
+            have = log.partitions(topic)
+            if have not in (0, partitions):
+                raise ConfigError(
+                    f"transport.partitions: topic {topic!r} has {have} partitions, not {partitions}; "
+                    "their number cannot change: set it to what is there, or start a new file"
+                )
+    finally:
+        log.close()
+
+
+def _require_directory(directory: Path | None, key: str) -> None:
+    if directory is None:
+        return
+    existing = next(parent for parent in (directory.absolute(), *directory.absolute().parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"{key}: {existing} is not a directory that this user may write to")

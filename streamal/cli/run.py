@@ -1,0 +1,102 @@
+"""``streamal run``: the daemon."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import structlog
+
+from streamal.assembly import new_fold, settings
+from streamal.cli import parts
+from streamal.cli.check import require_sound_model
+from streamal.cli.logs import set_up_logs
+from streamal.cli.options import ConfigPath, Overrides
+from streamal.config import Config, load_config
+from streamal.daemon import Daemon
+from streamal.edge.http import AdminServer, Page
+from streamal.edge.metrics import PrometheusMeter
+from streamal.ports import Clock
+
+__all__ = ["admin_server", "command", "meter"]
+
+_STALE_S = 30.0
+"""A loop that has not ticked for so long is stuck: the longest poll, transaction and snapshot are far below."""
+
+
+def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = None) -> None:
+    """Run the daemon: predict, ask within the budget, learn from replies, until SIGTERM or Ctrl-C.
+
+    On the first signal it finishes the step at hand, stores a snapshot and ends with 0; a second one ends it at
+    once, and nothing is lost by that either.
+
+    \b
+    streamal run --config config.toml
+    streamal run --set budget.share=0.05 --set transport.path=/var/lib/streamal/streamal.db
+    """
+    loaded = load_config(config, overrides or ())
+    set_up_logs(loaded.log)
+    require_sound_model(loaded)
+    transport = parts.open_transport(loaded)
+    clock, measured = parts.WallClock(), meter(loaded)
+    try:
+        daemon = Daemon(
+            settings(loaded, loaded.transport.partitions),
+            lambda: new_fold(loaded),
+            transport,
+            parts.snapshots(loaded),
+            clock,
+            measured,
+            structlog.get_logger(instance=f"{socket.gethostname()}-{os.getpid()}"),
+        )
+        _stop_on_signals(daemon)
+        server = admin_server(loaded, measured, daemon, clock)
+        try:
+            daemon.start()
+            daemon.run()
+        finally:
+            server.stop()
+    finally:
+        transport.close()
+
+
+def meter(config: Config) -> PrometheusMeter:
+    """Return a meter that knows the limits it will be compared with."""
+    measured = PrometheusMeter(config.budget.currency)
+    measured.gauge("budget_share_limit", float(config.budget.share))
+    measured.gauge("open_requests_limit", config.limits.open_requests)
+    return measured
+
+
+def admin_server(config: Config, measured: PrometheusMeter, daemon: Daemon, clock: Clock) -> AdminServer:
+    """Return the started server of ``/metrics``, ``/livez`` and ``/readyz``."""
+
+    def live() -> Page:
+        alive = daemon.ticked_at == 0.0 or clock.now() - daemon.ticked_at < _STALE_S
+        return Page(200, "text/plain", b"ok\n") if alive else Page(503, "text/plain", b"the loop is stuck\n")
+
+    def ready() -> Page:
+        return Page(200, "text/plain", b"ok\n") if daemon.ready else Page(503, "text/plain", b"starting\n")
+
+    pages = {
+        "/metrics": lambda: Page(200, measured.content_type, measured.render()),
+        "/livez": live,
+        "/healthz": live,
+        "/readyz": ready,
+    }
+    server = AdminServer(config.server.host, config.server.port, pages)
+    if config.server.enabled:
+        port = server.start()
+        structlog.get_logger().info("serving", url=f"http://{config.server.host}:{port}/metrics")
+    return server
+
+
+def _stop_on_signals(daemon: Daemon) -> None:
+    def stop(number: int, _: object) -> None:
+        daemon.stop()
+        signal.signal(number, signal.SIG_DFL)  # the second one ends the process at once
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)

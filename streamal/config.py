@@ -1,0 +1,341 @@
+"""``config.toml`` → one frozen `Config`. Unknown keys are errors, and so are unknown ``STREAMAL_*`` variables.
+
+Order, strongest first: ``--set section.key=value`` > environment ``STREAMAL_SECTION__KEY`` > file > defaults. The
+commented reference of every key is ``config.toml`` at the root of the repository; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from streamal.core.strategies import STRATEGIES
+from streamal.core.uncertainty import MEASURES
+from streamal.errors import ConfigError
+
+__all__ = ["Config", "load_config"]
+
+ENV_PREFIX = "STREAMAL_"
+_ENV_FOREIGN = ("STREAMAL_TEST_", "STREAMAL_REQUIRE_", "STREAMAL_CONFIG")
+"""Variables of ours that are no configuration keys."""
+
+Share = Annotated[Decimal, Field(gt=0, le=1)]
+Part = Annotated[Decimal, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+Kind = Literal["number", "string", "boolean", "text"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+
+class TransportConfig(_Section):
+    """Where the topics are."""
+
+    kind: Literal["sqlite"] = "sqlite"
+    path: Path = Path("streamal.db")
+    group: str = Field(default="streamal", min_length=1, max_length=200)
+    partitions: Positive = 1
+    poll_timeout_s: Seconds = 0.2
+
+
+class TopicsConfig(_Section):
+    """The names of the six topics."""
+
+    events: str = "streamal.events"
+    labels: str = "streamal.labels"
+    predictions: str = "streamal.predictions"
+    requests: str = "streamal.requests"
+    training: str = "streamal.training"
+    dead_letters: str = "streamal.dead-letters"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> TopicsConfig:
+        names = list(self.model_dump().values())
+        if len(set(names)) != len(names) or not all(names):
+            raise ValueError("the six topics need six different, non-empty names")
+        return self
+
+
+class EventsConfig(_Section):
+    """What an event looks like."""
+
+    format: Literal["nested", "flat"] = "nested"
+    id: str = "id"
+    time: str = "time"
+
+
+class FeaturesConfig(_Section):
+    """Which features may reach the model."""
+
+    declared: dict[str, Kind] = {}
+    infer_from: Positive = 20
+    unknown: Literal["drop", "refuse"] = "drop"
+    null: Literal["refuse", "missing"] = "refuse"
+    open: bool = False
+
+
+class LabelsConfig(_Section):
+    """Which labels may be learned, and how long one waits for them."""
+
+    classes: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = ()
+    new_classes: Literal["learn", "refuse"] | None = None
+    ttl_s: Seconds = 7 * 86_400.0
+
+    @property
+    def learn_new(self) -> bool:
+        """Whether a class outside the declared ones is learned; by default only if none were declared."""
+        return not self.classes if self.new_classes is None else self.new_classes == "learn"
+
+    @model_validator(mode="after")
+    def _some_class(self) -> LabelsConfig:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes must differ")
+        if self.new_classes == "refuse" and not self.classes:
+            raise ValueError("new_classes = 'refuse' without any declared classes would refuse every label")
+        return self
+
+
+class ModelConfig(_Section):
+    """The River estimator."""
+
+    pipeline: tuple[dict[str, Any], ...] = ()
+    factory: str | None = Field(default=None, pattern=r"^[\w.]+:\w+$")
+    seed: int = 42
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> ModelConfig:
+        if self.pipeline and self.factory:
+            raise ValueError("give either pipeline or factory, not both")
+        return self
+
+
+class SamplingConfig(_Section):
+    """Whom to ask."""
+
+    strategy: str = "randomised_variable"
+    uncertainty: str = "least_confidence"
+    seed: int = 7
+    theta: Annotated[float, Field(gt=0)] | None = None
+    step: float = Field(default=0.01, gt=0, lt=1)
+    rate_matched: bool = True
+    delta: float = Field(default=0.3, gt=0)
+    v: float = Field(default=0.1, ge=0, le=1)
+    discount: float = Field(default=3.0, gt=0)
+
+    @model_validator(mode="after")
+    def _known(self) -> SamplingConfig:
+        if self.strategy not in STRATEGIES:
+            raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {self.strategy!r}")
+        if self.uncertainty not in MEASURES:
+            raise ValueError(f"uncertainty must be one of {', '.join(MEASURES)}, not {self.uncertainty!r}")
+        return self
+
+
+class BudgetConfig(_Section):
+    """How much may be asked."""
+
+    share: Share = Decimal("0.10")
+    burst: Positive = 20
+    per_hour: Positive | None = None
+    audit_share: Part = Decimal("0.3")
+    cost_per_label: float = Field(default=0.0, ge=0)
+    currency: str = Field(default="EUR", pattern=r"^[A-Z]{3}$")
+
+    @property
+    def fractions(self) -> tuple[Fraction, Fraction]:
+        """Share and audit share, exactly as written."""
+        return Fraction(self.share), Fraction(self.audit_share)
+
+
+class QualityConfig(_Section):
+    """How quality is measured."""
+
+    window: Positive = 1_000
+
+
+class SnapshotsConfig(_Section):
+    """The cache that makes a restart quick."""
+
+    directory: Path | None = Path("snapshots")
+    every_s: Seconds = 60.0
+
+
+class ServerConfig(_Section):
+    """``/metrics``, ``/livez``, ``/readyz``."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=9464, ge=0, le=65_535)
+    enabled: bool = True
+
+
+class LogConfig(_Section):
+    """What is written to standard error."""
+
+    format: Literal["auto", "json", "console"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class LimitsConfig(_Section):
+    """A bound on everything."""
+
+    record_bytes: Positive = 1_048_576
+    features: Positive = 1_000
+    feature_name_bytes: Positive = 256
+    magnitude: float = Field(default=1e12, gt=0, le=1e100)
+    classes: int = Field(default=100, ge=2, le=10_000)
+    open_requests: Positive = 10_000
+    closed_requests: Positive = 100_000
+    events_per_step: Positive = 500
+    labels_per_step: Positive = 100
+    expiries_per_step: Positive = 1_000
+
+
+class Config(_Section):
+    """The whole configuration; frozen."""
+
+    transport: TransportConfig = TransportConfig()
+    topics: TopicsConfig = TopicsConfig()
+    events: EventsConfig = EventsConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    labels: LabelsConfig = LabelsConfig()
+    model: ModelConfig = ModelConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    budget: BudgetConfig = BudgetConfig()
+    quality: QualityConfig = QualityConfig()
+    snapshots: SnapshotsConfig = SnapshotsConfig()
+    server: ServerConfig = ServerConfig()
+    log: LogConfig = LogConfig()
+    limits: LimitsConfig = LimitsConfig()
+
+    @model_validator(mode="after")
+    def _fits_the_partitions(self) -> Config:
+        partitions = self.transport.partitions
+        for key, value, least in (
+            ("budget.burst", self.budget.burst, partitions),
+            ("limits.open_requests", self.limits.open_requests, 2 * partitions),
+            ("budget.per_hour", self.budget.per_hour, partitions),
+        ):
+            if value is not None and value < least:
+                raise ValueError(f"{key} is divided among {partitions} partitions: it must be at least {least}")
+        return self
+
+
+def load_config(
+    path: Path | None = None,
+    overrides: Sequence[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> Config:
+    """Return the configuration of *path* (None: defaults only) under environment and *overrides*.
+
+    Args:
+        path: a TOML file; it must exist.
+        overrides: ``section.key=value`` each; the value is a TOML value, a bare word a string.
+        defaults: what a command presets, weaker than the file.
+
+    Raises:
+        ConfigError: one line that names the key, where it was set, and what is wrong with it.
+    """
+    file = _read(path) if path is not None else {}
+    for name in os.environ:
+        if name.startswith(ENV_PREFIX) and not name.startswith(_ENV_FOREIGN):
+            _require_key(name.removeprefix(ENV_PREFIX).lower().split("__"), f"environment variable {name}")
+    stronger: dict[str, Any] = {}
+    for override in overrides:
+        _set(stronger, override)
+
+    class Loader(Config, BaseSettings):
+        """Built here because the library fixes the file's path when the class is made."""
+
+        model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid")
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            weaker = (InitSettingsSource(settings_cls, init_kwargs=dict(tree)) for tree in (file, defaults or {}))
+            return init_settings, env_settings, *weaker
+
+    try:
+        loaded = Loader(**stronger)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error)) from error
+    except SettingsError as error:
+        raise ConfigError(f"environment: {error}; lists and tables are written as JSON there") from error
+    return Config.model_construct(**{name: getattr(loaded, name) for name in Config.model_fields})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"config file {path}: {error.strerror}; name another with --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} is not TOML: {error}") from error
+
+
+def _require_key(keys: list[str], where: str) -> None:
+    """Refuse what the library would ignore in silence: a section or key that there is not."""
+    section = Config.model_fields.get(keys[0])
+    if section is None or len(keys) < 2:
+        raise ConfigError(
+            f"{where}: there is no section {keys[0]!r}; the sections are {', '.join(Config.model_fields)}"
+        )
+    known = type(section.default).model_fields
+    if keys[1] not in known:
+        raise ConfigError(f"{where}: section {keys[0]!r} has no key {keys[1]!r}, but {', '.join(known)}")
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise ConfigError(f"--set {override!r}: write section.key=value")
+    keys = key.strip().split(".")
+    _require_key(keys, f"--set {override!r}")
+    for name in keys[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[keys[-1]] = _toml_value(text)
+
+
+def _toml_value(text: str) -> Any:
+    """Return *text* as a TOML value; what is none (a bare word, a path) is a string.
+
+    >>> _toml_value("0.2"), _toml_value("variable"), _toml_value("[1, 2]")
+    (0.2, 'variable', [1, 2])
+    """
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _one_line(error: ValidationError) -> str:
+    """Return the first problem as one line: key, what is wrong, what was given."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "configuration"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"{key}: there is no such key; see config.toml for those there are"
+    given = "" if isinstance(first["input"], dict | BaseModel) else f" (given: {first['input']!r})"
+    more = f"; and {error.error_count() - 1} more" if error.error_count() > 1 else ""
+    return f"{key}: {message}{given}{more}"

@@ -1,0 +1,113 @@
+"""What a configured model must keep, tried on the model itself before it is trusted with a stream.
+
+The promises of streamal rest on four habits of the estimator that River's interface does not force on it:
+probabilities, a predict that changes nothing, a pickle that goes on as the original would have, and the same model
+from the same examples.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+
+from streamal.core.chance import Coin
+from streamal.core.model import Model
+from streamal.core.records import Scalar
+
+__all__ = ["contract", "synthetic_examples"]
+
+_EXAMPLES = 700
+_WORDS = ("lottery", "meeting", "invoice", "winner", "minutes", "agenda", "prize", "patch", "offer", "merge")
+
+Examples = Sequence[tuple[dict[str, Scalar], str]]
+
+
+def contract(new_model: Callable[[], Model], kinds: Mapping[str, str], seed: int = 0) -> list[str]:
+    """Return what the model breaks, as sentences; an empty list is a pass. Takes some thousand predictions.
+
+    Args:
+        new_model: makes untrained models, always the same.
+        kinds: the features, name -> "number" | "string" | "boolean".
+        seed: of the made-up examples.
+    """
+    classes = list(new_model().classes) or ["a", "b"]
+    examples = synthetic_examples(kinds, classes, _EXAMPLES, seed)
+    probes = [features for features, _ in synthetic_examples(kinds, classes, 40, seed + 1)]
+    model = _trained(new_model, examples)
+    problems = _raises(model, probes)
+    if problems:
+        return problems
+    if model.failures:
+        problems.append(f"learning raised on {model.failures} of {len(examples)} well-formed examples")
+    problems += _no_probabilities(model, probes) + _no_probabilities(new_model(), probes)
+    reference = _answers(model, probes)
+    if _answers(_trained(new_model, examples), probes) != reference:
+        problems.append("folding the same examples twice gave two models: seed whatever draws random numbers")
+    if _answers(_trained(new_model, examples, predict=probes), probes) != reference:
+        problems.append("predicting changes the model: workers that saw other events would hold other models")
+    half = len(examples) // 2
+    restored = pickle.loads(pickle.dumps(_trained(new_model, examples[:half]), protocol=5))
+    if _answers(_learn(restored, examples[half:]), probes) != reference:
+        problems.append("a snapshot does not go on as the original does: pickle loses some of its state")
+    return problems
+
+
+def synthetic_examples(kinds: Mapping[str, str], classes: Sequence[str], count: int, seed: int) -> Examples:
+    """Return made-up, learnable examples: each class shifts the numbers and prefers some words."""
+    coin = Coin(seed, "contract")
+    examples = []
+    for i in range(count):
+        which = int(coin.uniform(f"{i}") * len(classes))
+        features = {name: _value(coin, kind, f"{i}.{name}", which) for name, kind in kinds.items()}
+        examples.append((features, classes[which]))
+    return examples
+
+
+def _value(coin: Coin, kind: str, key: str, which: int) -> Scalar:
+    u = coin.uniform(key)
+    if kind == "number":
+        return which + math.log(u / (1.0 - u)) if 0.0 < u < 1.0 else float(which)
+    if kind == "boolean":
+        return u < 0.5
+    return f"{_WORDS[(which + int(u * 4)) % len(_WORDS)]} {_WORDS[int(u * 1e6) % len(_WORDS)]}"
+
+
+def _learn(model: Model, examples: Examples) -> Model:
+    for features, label in examples:
+        model.learn(features, label)
+    return model
+
+
+def _trained(new_model: Callable[[], Model], examples: Examples, predict: Sequence[dict[str, Scalar]] = ()) -> Model:
+    """Return a model that learned *examples*, predicting *predict* over and over in between."""
+    model = new_model()
+    for i, (features, label) in enumerate(examples):
+        for probe in predict[i % 7 :: 7]:
+            model.predict(probe)
+        model.learn(features, label)
+    return model
+
+
+def _answers(model: Model, probes: Sequence[dict[str, Scalar]]) -> list[dict[str, float]]:
+    return [model.predict(probe) for probe in probes]
+
+
+def _raises(model: Model, probes: Sequence[dict[str, Scalar]]) -> list[str]:
+    try:
+        for probe in probes:
+            model.raw(probe)
+    except Exception as error:
+        return [f"predict_proba_one raised {type(error).__name__}: {error} on {probe}"]
+    return []
+
+
+def _no_probabilities(model: Model, probes: Sequence[dict[str, Scalar]]) -> list[str]:
+    for probe in (*probes, {}):
+        probabilities = model.predict(probe)
+        total = math.fsum(probabilities.values())
+        if model.classes and not (
+            abs(total - 1.0) < 1e-3 and all(0.0 <= p <= 1.0 + 1e-9 for p in probabilities.values())
+        ):
+            return [f"the probabilities of {probe} are {probabilities}"]
+    return []

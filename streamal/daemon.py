@@ -1,0 +1,261 @@
+"""The imperative shell: poll → step → commit → fold → snapshot. The only loop: live, in the replay and in the tests.
+
+It receives its parts and imports no edge. Whatever stops it, wherever it stops, the transport's committed offsets
+(with the partitions' states beside them) and the log say where to go on; nothing local is authoritative.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from streamal.core.figures import figures
+from streamal.core.fold import Fold
+from streamal.core.frozen import freeze, thaw
+from streamal.core.records import Committed, Place
+from streamal.core.state import decode_states
+from streamal.core.step import Rules, Step, step
+from streamal.errors import Behind, Fatal, LogDisagrees, Uncommitted
+from streamal.ports import Clock, Meter, Snapshots, Transport, scan
+
+__all__ = ["Daemon", "Logger", "Settings"]
+
+
+_BACKOFF_MAX_S = 5.0
+
+
+class Logger(Protocol):
+    """What the daemon says, as an event name and fields (structlog's way)."""
+
+    def info(self, event: str, **fields: object) -> object:
+        """Note something expected."""
+        ...
+
+    def warning(self, event: str, **fields: object) -> object:
+        """Note something that an operator may want to know."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the loop runs; what it decides is in `Rules`.
+
+    Attributes:
+        fingerprint: names the make of a snapshot; see `streamal.core.frozen`.
+        snapshot_every_s: at most that often, in seconds of the clock, and only if something was learned.
+        cost_per_label: in money, for the figure of what was spent.
+        backoff_s: wait after a failed step, doubled with each further one up to 5 s; the supervisor's turn comes after
+            attempts_max of them (with the defaults about 45 s).
+        gauges_every_s: how often the figures are exported, in seconds of the clock.
+    """
+
+    rules: Rules
+    fingerprint: str
+    events_per_step: int = 500
+    labels_per_step: int = 100
+    poll_timeout_s: float = 0.2
+    snapshot_every_s: float = 60.0
+    gauges_every_s: float = 1.0
+    cost_per_label: float = 0.0
+    backoff_s: float = 0.05
+    attempts_max: int = 16
+
+
+class Daemon:
+    """One worker. Use: ``with Daemon(...) as daemon: daemon.run()``, or `start` and `tick` by hand."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        new_fold: Callable[[], Fold],
+        transport: Transport,
+        snapshots: Snapshots | None,
+        clock: Clock,
+        meter: Meter,
+        log: Logger,
+    ) -> None:
+        """Take the parts; nothing is read before `start`. Without *snapshots* every start folds the whole log."""
+        self._settings, self._rules, self._topics = settings, settings.rules, settings.rules.topics
+        self._new_fold, self._transport, self._snapshots = new_fold, transport, snapshots
+        self._clock, self._meter, self._log = clock, meter, log
+        self._generation = -1
+        self._committed: dict[Place, Committed] = {}
+        self._now = 0.0
+        self._snapshot_at = self._gauges_at = 0.0
+        self._snapshot_version = 0
+        self._stopping = False
+        self._attempts = 0
+        self.ready = False
+        """Whether the log was folded and partitions were assigned: from here on events are predicted."""
+        self.ticked_at = 0.0
+        """When the last tick ended, by the clock; 0.0 before the first."""
+        self.fold = new_fold()
+
+    def start(self) -> None:
+        """Restore the newest usable snapshot and fold the logs to their ends, before anything is polled (F45)."""
+        end = self._transport.end(self._topics.training, 0)
+        for data in self._snapshots.load() if self._snapshots else ():
+            fold = thaw(data, self._settings.fingerprint)
+            if fold is not None and fold.version.offset <= end:
+                self.fold = fold
+                break
+            self._log.warning("snapshot_not_taken", reason="other make" if fold is None else "ahead of the log")
+        self._snapshot_version = self.fold.version.offset
+        restored = self.fold.version
+        self._read_logs()
+        self._snapshot_at = self._tell_time()
+        self._log.info(
+            "started", restored=restored.offset, version=self.fold.version.offset, open=len(self.fold.pending)
+        )
+
+    def stop(self) -> None:
+        """Ask `run` to end after the step at hand; safe from a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Tick until `stop`, then leave in good order."""
+        while not self._stopping:
+            self.tick()
+        self.close()
+
+    def close(self) -> None:
+        """Store a last snapshot; everything else was committed already."""
+        self._snapshot()
+        self._log.info("stopped", version=self.fold.version.offset, open=len(self.fold.pending))
+
+    def tick(self) -> int:
+        """Do one step and return how many records it consumed; 0 if the transport was in trouble.
+
+        F4, F9: whether a transaction was aborted or its outcome is unknown, only the committed offsets say what has
+        happened: everything that was polled is dropped and the transport rewound, before the next step.
+
+        Raises:
+            Fatal: the trouble has lasted for `Settings.attempts_max` steps, or cannot pass.
+        """
+        try:
+            if self._attempts:
+                self._transport.rewind()
+            consumed = self._step()
+        except Uncommitted as error:
+            self._trouble(error)
+            return 0
+        self._attempts = 0
+        return consumed
+
+    def _step(self) -> int:
+        began = time.perf_counter()
+        polled = self._transport.poll(self._quota(), self._patience_s())
+        self._adopt()
+        now = self._tell_time()
+        if any(record.topic == self._topics.labels for record in polled):
+            # F24: a reply may overtake its request; whoever wrote it has seen it committed, so it is there to be read
+            self._read_requests()
+        result = step(self._rules, self.fold, self._committed, polled, now)
+        if result.offsets:
+            self._transport.commit(result.outputs, result.offsets)
+            self._committed.update(result.offsets)
+            self._count(result, time.perf_counter() - began)
+        self._read_logs()
+        self._keep_house(now)
+        self.ready, self.ticked_at = True, now
+        return len(polled)
+
+    def _patience_s(self) -> float:
+        """Return how long to wait for records: not beyond the next deadline of an open request."""
+        due, longest = self.fold.pending.deadline(), self._settings.poll_timeout_s
+        return longest if due is None else min(longest, max(0.0, due - self._tell_time()))
+
+    def _trouble(self, error: Uncommitted) -> None:
+        """Note that nothing happened, and wait a little longer each time before the next attempt."""
+        self._attempts += 1
+        self._meter.count("steps", "uncommitted", 1)
+        self._log.warning("uncommitted", attempt=self._attempts, error=str(error))
+        if self._attempts >= self._settings.attempts_max:
+            if isinstance(error, Behind):
+                raise LogDisagrees(str(error)) from error
+            raise Fatal(f"gave up after {self._attempts} attempts: {error}") from error
+        time.sleep(min(_BACKOFF_MAX_S, self._settings.backoff_s * 2.0 ** (self._attempts - 1)))
+
+    def _count(self, result: Step, seconds: float) -> None:
+        self._meter.count("steps", "committed", 1)
+        self._meter.observe("step_seconds", seconds)
+        for (name, kind), times in result.tally.items():
+            self._meter.count(name, kind, times)
+        for delay_s in result.label_delays_s:
+            self._meter.observe("label_delay_seconds", delay_s)
+
+    def _adopt(self) -> None:
+        """Take over what this worker owns now; fold first as far as its predecessors had (design: take-over waits)."""
+        generation, assignment = self._transport.assignment()
+        if generation == self._generation:
+            return
+        self._generation, self._committed = generation, dict(assignment)
+        self._read_logs()
+        self._log.info("assigned", partitions=[f"{place.topic}/{place.partition}" for place in sorted(assignment)])
+
+    def _read_logs(self) -> None:
+        """Fold what was committed to ``requests`` and ``training``, as far as every state that we own has noted."""
+        self._read_requests()
+        before = self.fold.version.records
+        for record in scan(self._transport, self._topics.training, 0, self.fold.version.offset):
+            self.fold.training(record.offset, record.value)
+        if self.fold.version.records > before:
+            self._meter.count("folded", "", self.fold.version.records - before)
+        for noted in decode_states(self._committed, self._topics.events):
+            if noted.version > self.fold.version.offset or getattr(noted, "records", 0) > self.fold.version.records:
+                raise Behind(
+                    f"{self._topics.training} can be read up to version {self.fold.version.offset}, but {noted} was "
+                    "committed. If that lasts, records were lost: restore the topic, or begin afresh in a new group"
+                )
+
+    def _read_requests(self) -> None:
+        for partition in range(self._rules.partitions):
+            for record in scan(
+                self._transport, self._topics.requests, partition, self.fold.positions.get(partition, 0)
+            ):
+                self.fold.request(partition, record.offset, record.key, record.value)
+
+    def _quota(self) -> Mapping[str, int]:
+        return {
+            self._topics.events: self._settings.events_per_step,
+            self._topics.labels: self._settings.labels_per_step,
+        }
+
+    def _tell_time(self) -> float:
+        """Return the present, which never goes back (F36)."""
+        self._now = max(self._now, self.fold.now, self._clock.now())
+        return self._now
+
+    def _keep_house(self, now: float) -> None:
+        """Snapshot and export now and then, between transactions: so a snapshot is a consistent cut."""
+        if now - self._snapshot_at >= self._settings.snapshot_every_s:
+            self._snapshot_at = now
+            self._snapshot()
+        if now - self._gauges_at >= self._settings.gauges_every_s:
+            self._gauges_at = now
+            self._export(now)
+
+    def _snapshot(self) -> None:
+        if self._snapshots is None or self.fold.version.offset == self._snapshot_version:
+            return
+        saved = self._snapshots.save(freeze(self.fold, self._settings.fingerprint))
+        self._meter.count("snapshots", "saved" if saved else "failed", 1)
+        if saved:
+            self._snapshot_version = self.fold.version.offset
+            self._meter.gauge("last_snapshot_timestamp_seconds", self._now)
+        else:
+            self._log.warning("snapshot_failed", version=self.fold.version.offset)
+
+    def _export(self, now: float) -> None:
+        for name, value in figures(
+            self.fold, decode_states(self._committed, self._topics.events), now, self._settings.cost_per_label
+        ).items():
+            self._meter.gauge(name, math.nan if value is None else value)
+        for name, topic in (("lag_events", self._topics.events), ("lag_labels", self._topics.labels)):
+            places = [place for place in self._committed if place.topic == topic]
+            lag = sum(self._transport.end(*place) - self._committed[place].offset for place in places)
+            self._meter.gauge(name, max(0, lag))
+        self._meter.gauge("last_step_timestamp_seconds", now)

@@ -1,0 +1,214 @@
+"""The admin port: ``/metrics``, ``/livez``, ``/readyz``. One thread, few connections, short deadlines, GET only.
+
+A server with a thread per connection is slowed by anyone who opens sockets and says nothing: 400 half-open requests
+were 400 threads (F48). Here one event loop holds at most *connections_max* connections, each for at most *timeout_s*
+to ask and as long again to take its answer; when one more comes, the oldest that has not asked yet is dropped.
+It never reads a file, and a page is a function that the caller gave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from http import HTTPStatus
+from threading import Thread
+from typing import NamedTuple, cast
+
+from streamal.errors import ConfigError
+
+__all__ = ["AdminServer", "Page"]
+
+_HEAD_BYTES_MAX = 8_192
+_BACKLOG = 128
+"""Connections that the kernel may queue; with fewer, a burst makes an honest client wait for a second SYN."""
+_TEXT = "text/plain; charset=utf-8"
+
+_Ready = Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]
+"""The loop, once it runs, and what ends it."""
+_log = logging.getLogger(__name__)
+
+
+class Page(NamedTuple):
+    """What a path answers."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+class AdminServer:
+    """Serves *pages*, path -> function, on a thread of its own; ``/healthz`` is another name of ``/livez``.
+
+    The functions are called on that thread, one at a time: they must be quick, and safe beside the daemon's thread.
+    One that raises is logged and answers 500 with a fixed text.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        pages: Mapping[str, Callable[[], Page]],
+        timeout_s: float = 5.0,
+        connections_max: int = 64,
+    ) -> None:
+        """Take the settings; nothing is opened before `start`. Port 0 lets the system choose."""
+        self._host, self._port = host, port
+        alias = {"/healthz": pages["/livez"]} if "/livez" in pages else {}
+        self._site = _Site({**alias, **pages}, timeout_s, connections_max)
+        self._running: tuple[Thread, asyncio.AbstractEventLoop, asyncio.Event] | None = None
+
+    def start(self) -> int:
+        """Listen, and return the port.
+
+        Raises:
+            ConfigError: the address cannot be had; the text names server.host or server.port.
+        """
+        assert self._running is None, "started already"
+        listener = _listen(self._host, self._port)
+        port = cast("int", listener.getsockname()[1])
+        ready: _Ready = Future()
+        thread = Thread(target=_run, args=(listener, self._site, ready), name="admin", daemon=True)
+        thread.start()
+        self._running = (thread, *ready.result())
+        return port
+
+    def stop(self) -> None:
+        """Close the port and every connection, and wait for the thread; stopping twice is allowed."""
+        running, self._running = self._running, None
+        if running is not None:
+            thread, loop, stopping = running
+            with suppress(RuntimeError):  # the loop has ended by itself
+                loop.call_soon_threadsafe(stopping.set)
+            thread.join()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"server.host = {host!r} is no address of this machine: {error}") from error
+    try:
+        return socket.create_server(address, family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigError(
+            f"server.port = {port}: cannot listen on {host}: {error.strerror or error}; "
+            "choose another port (0: any free one) or another server.host"
+        ) from error
+
+
+def _run(listener: socket.socket, site: _Site, ready: _Ready) -> None:
+    try:
+        with listener:
+            asyncio.run(_serve(listener, site, ready))
+    except BaseException as error:
+        if ready.done():
+            raise
+        ready.set_exception(error)
+
+
+async def _serve(listener: socket.socket, site: _Site, ready: _Ready) -> None:
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    server = await loop.create_server(lambda: _Connection(site, loop), sock=listener, backlog=_BACKLOG)
+    ready.set_result((loop, stopping))
+    await stopping.wait()
+    # A connection whose transport is made after server.close() is leaked by asyncio: accept no more, make those, close.
+    loop.remove_reader(listener)
+    await asyncio.gather(*asyncio.all_tasks(loop) - {asyncio.current_task(loop)}, return_exceptions=True)
+    server.close()
+    for connection in list(site.connections):
+        connection.drop()
+    await asyncio.sleep(0)  # let the sockets be closed
+
+
+class _Site:
+    """What the connections share."""
+
+    def __init__(self, pages: Mapping[str, Callable[[], Page]], timeout_s: float, connections_max: int) -> None:
+        self.timeout_s = timeout_s
+        self.connections: dict[_Connection, None] = {}
+        """The open connections, oldest first."""
+        self._pages, self._connections_max = pages, connections_max
+
+    def admit(self, connection: _Connection) -> None:
+        """Take in *connection*; if that is one too many, drop the oldest that has not asked, else the oldest."""
+        if len(self.connections) >= self._connections_max:
+            waiting = (other for other in self.connections if not other.answered)
+            next(waiting, next(iter(self.connections))).drop()
+        self.connections[connection] = None
+
+    def answer(self, head: bytes) -> bytes:
+        """Return the whole answer to a request's *head*."""
+        words = head.partition(b"\r\n")[0].decode("latin-1").split(" ")
+        if len(words) != 3 or not words[2].startswith("HTTP/1."):
+            return _response(_plain(HTTPStatus.BAD_REQUEST))
+        method, target, _ = words
+        page = self._pages.get(target.partition("?")[0])
+        if page is None:
+            return _response(_plain(HTTPStatus.NOT_FOUND), with_body=method != "HEAD")
+        if method not in ("GET", "HEAD"):
+            return _response(_plain(HTTPStatus.METHOD_NOT_ALLOWED), "Allow: GET, HEAD\r\n")
+        try:
+            answer = page()
+        except Exception:
+            _log.exception("the page %s failed", target.partition("?")[0])
+            answer = _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
+        return _response(answer, with_body=method == "GET")
+
+
+class _Connection(asyncio.Protocol):
+    """One request, one answer; whatever else the client sends is thrown away until it hangs up or its time is over."""
+
+    def __init__(self, site: _Site, loop: asyncio.AbstractEventLoop) -> None:
+        self.answered = False
+        self._site, self._loop, self._head = site, loop, bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._deadline = self._loop.call_later(self._site.timeout_s, self.drop)
+        self._site.admit(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.answered:
+            return
+        searched = max(0, len(self._head) - 3)
+        self._head += data[: _HEAD_BYTES_MAX + 4 - len(self._head)]
+        end = self._head.find(b"\r\n\r\n", searched)
+        if end >= 0:
+            self._answer(self._site.answer(bytes(self._head[:end])))
+        elif len(self._head) > _HEAD_BYTES_MAX:
+            self._answer(_response(_plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)))
+
+    def _answer(self, answer: bytes) -> None:
+        """Send *answer* and hang up, but only our half: closing on unread input would reset the connection."""
+        self.answered = True
+        self._head.clear()
+        self._deadline.cancel()
+        self._deadline = self._loop.call_later(self._site.timeout_s, self.drop)
+        self._transport.write(answer)
+        self._transport.write_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._deadline.cancel()
+        self._site.connections.pop(self, None)
+
+    def drop(self) -> None:
+        """Close at once, answered or not."""
+        self._site.connections.pop(self, None)
+        self._transport.abort()
+
+
+def _plain(status: HTTPStatus) -> Page:
+    return Page(status, _TEXT, f"{status.value} {status.phrase}\n".encode())
+
+
+def _response(page: Page, more: str = "", *, with_body: bool = True) -> bytes:
+    head = (
+        f"HTTP/1.1 {page.status} {HTTPStatus(page.status).phrase}\r\n"
+        f"Content-Type: {page.content_type}\r\nContent-Length: {len(page.body)}\r\n"
+        f"{more}Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode("latin-1") + (page.body if with_body else b"")

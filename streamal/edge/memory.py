@@ -1,0 +1,298 @@
+"""A Kafka-like broker in memory, and a worker's `Transport` on it: the ground of the replay and of the simulation.
+
+Faithful to Kafka where a worker can tell: offsets are sparse (commit markers and aborted records take slots), an
+unfinished transaction holds back the last stable offset, groups have generations, and a worker that was replaced
+(transactional-id fencing, KIP-447) or expelled writes nothing any more. No clock, no threads, no chance.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+from streamal.core.records import Committed, Output, Place, Record
+from streamal.errors import ConfigError, Fatal, Fenced, Uncommitted
+
+__all__ = ["METADATA_BYTES_MAX", "Broker", "MemoryTransport"]
+
+METADATA_BYTES_MAX = 4096
+"""Kafka's default ``offset.metadata.max.bytes``: what the real broker refuses must not pass here (F16)."""
+
+_START, _NO_FAULT = Committed(0, ""), nullcontext()
+
+
+@dataclass(eq=False, slots=True)
+class _Log:
+    """One partition. ``slots[offset]`` is None where nothing is (or will ever be, or is yet) to be seen."""
+
+    slots: list[Record | None] = field(default_factory=list)
+    unfinished: dict[_Seat, int] = field(default_factory=dict)  # -> its first offset here
+
+    def end(self) -> int:
+        """Return the last stable offset."""
+        return min(self.unfinished.values()) if self.unfinished else len(self.slots)
+
+    def scan(self, offset: int, records_max: int, found: list[Record]) -> int:
+        """Add up to *records_max* committed records from *offset* on to *found*; return where to go on."""
+        slots, end, full = self.slots, self.end(), len(found) + records_max
+        while offset < end and len(found) < full:
+            record = slots[offset]
+            offset += 1
+            if record is not None:
+                found.append(record)
+        return offset
+
+
+@dataclass(eq=False, slots=True)
+class _Seat:
+    """One incarnation of an instance in a group, with its transaction: unfinished while something is *written*."""
+
+    written: list[tuple[_Log, Record]] = field(default_factory=list)
+
+    def write(self, log: _Log, output: Output) -> None:
+        offset = len(log.slots)
+        log.slots.append(None)
+        log.unfinished.setdefault(self, offset)
+        self.written.append((log, Record(output.topic, output.partition, offset, output.key, output.value)))
+
+    def finish(self, *, committed: bool) -> None:
+        """Show the records, or leave gaps for ever; either way a marker takes one offset of each touched log."""
+        for log, record in self.written if committed else ():
+            log.slots[record.offset] = record
+        for log in dict.fromkeys(log for log, _ in self.written):
+            del log.unfinished[self]
+            log.slots.append(None)
+        self.written.clear()
+
+
+@dataclass(slots=True)
+class _Group:
+    """A consumer group; *owners* says who has a partition, and since which generation without a break."""
+
+    generation: int = 0
+    seats: dict[str, _Seat] = field(default_factory=dict)
+    places: list[Place] = field(default_factory=list)
+    owners: dict[Place, tuple[_Seat, int]] = field(default_factory=dict)
+    offsets: dict[Place, Committed] = field(default_factory=dict)
+
+    def rebalance(self) -> None:
+        """Deal the partitions out to the members in the order of their names: a new generation."""
+        self.generation += 1
+        seats = [self.seats[name] for name in sorted(self.seats)]
+        before, self.owners = self.owners, {}
+        for number, place in enumerate(self.places if seats else ()):
+            seat = seats[number % len(seats)]
+            owner, since = before.get(place, (None, 0))
+            self.owners[place] = (seat, since if owner is seat else self.generation)
+
+
+class _Topics:
+    """The `Log` of a broker, and of each transport on it (there with fault points)."""
+
+    def __init__(self, shared: _Topics | None = None) -> None:
+        self.counts: dict[str, int] = {} if shared is None else shared.counts
+        self.logs: dict[tuple[str, int], _Log] = {} if shared is None else shared.logs
+        self.groups: defaultdict[str, _Group] = defaultdict(_Group) if shared is None else shared.groups
+
+    def partitions(self, topic: str) -> int:
+        """Return the number of partitions of *topic*; 0 if there is no such topic."""
+        return self.counts.get(topic, 0)
+
+    def end(self, topic: str, partition: int) -> int:
+        """Return the last stable offset."""
+        with self._io("end"):
+            return self._log(topic, partition).end()
+
+    def read(self, topic: str, partition: int, offset: int, records_max: int) -> list[Record]:
+        """Return up to *records_max* committed records from *offset* on."""
+        found: list[Record] = []
+        with self._io("read"):
+            self._log(topic, partition).scan(offset, records_max, found)
+        return found
+
+    def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
+        """Write one record outside any transaction and return its offset."""
+        with self._io("append"):
+            slots = self._log(topic, partition).slots
+            slots.append(Record(topic, partition, offset := len(slots), key, value))
+        return offset
+
+    def committed(self, group: str) -> Mapping[Place, Committed]:
+        """Return what *group* has committed."""
+        with self._io("committed"):
+            return dict(self.groups[group].offsets)
+
+    def close(self) -> None:
+        """Do nothing: a broker has nothing to release."""
+
+    def _log(self, topic: str, partition: int) -> _Log:
+        log = self.logs.get((topic, partition))
+        if log is None:
+            raise ConfigError(f"there is no partition {partition} of topic {topic!r}: create the topic first")
+        return log
+
+    def _io(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002  (a transport makes it two fault points)
+        return _NO_FAULT
+
+
+class Broker(_Topics):
+    """Topics, groups and transactions, shared by any number of transports of one thread; itself a `Log`.
+
+    Attributes:
+        fault: called as ``fault(instance, point)`` before and after each I/O point of a transport; may raise, or
+            change the broker. Points: ``join poll read end append committed rewind commit close``, each with
+            ``:before`` and ``:after``, and ``send:k`` when *k* outputs of a transaction are written.
+            `Uncommitted` at a send or at ``commit:before`` aborts the transaction; anything else leaves it
+            unfinished, as a crash does, until the instance joins anew, rewinds, closes or is expelled.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fault: Callable[[str, str], None] | None = None
+
+    def create(self, topic: str, partitions: int) -> None:
+        """Make *topic*, unless it is there; a ConfigError if it is there with another number of partitions."""
+        assert partitions > 0
+        if (have := self.counts.setdefault(topic, partitions)) != partitions:
+            raise ConfigError(f"topic {topic!r} has {have} partitions, not {partitions}: partitions are fixed")
+        for number in range(partitions):
+            self.logs.setdefault((topic, number), _Log())
+
+    def join(self, group: str, instance: str, inputs: Sequence[str]) -> _Seat:
+        """Seat *instance* in *group*, fencing its namesake; the group's partitions are those of *inputs*."""
+        members = self.groups[group]
+        if instance in members.seats:
+            members.seats[instance].finish(committed=False)
+        members.places = [Place(topic, number) for topic in inputs for number in range(self.partitions(topic))]
+        seat = members.seats[instance] = _Seat()
+        members.rebalance()
+        return seat
+
+    def expel(self, group: str, instance: str) -> None:
+        """Time a member's session and transaction out, as the coordinator does with one that is not heard of."""
+        members = self.groups[group]
+        if instance in members.seats:
+            members.seats.pop(instance).finish(committed=False)
+            members.rebalance()
+
+
+class MemoryTransport(_Topics):
+    """A worker's seat on a `Broker`; see `streamal.ports.Transport`. Until the first poll it owns nothing, as in Kafka.
+
+    Every method of a worker that was expelled or replaced, except reading, raises `Fenced`.
+    """
+
+    def __init__(self, broker: Broker, group: str, instance: str, events_topic: str, labels_topic: str) -> None:
+        super().__init__(broker)
+        self._broker, self._name, self._instance, self._members = broker, group, instance, self.groups[group]
+        self._log(events_topic, 0)
+        if broker.partitions(labels_topic) != 1:
+            raise ConfigError(f"topic {labels_topic!r} must have 1 partition: its owner is the trainer")
+        with self._io("join"):
+            self._seat = broker.join(group, instance, (events_topic, labels_topic))
+        self._generation = self._turn = self._seen = 0
+        self._since: dict[Place, int] = {}
+        self._committed: Mapping[Place, Committed] = {}
+        self._positions: dict[Place, int] = {}
+        self._owned: dict[str, list[tuple[Place, _Log]]] = {}
+
+    def assignment(self) -> tuple[int, Mapping[Place, Committed]]:
+        """Return (generation, owned partitions with their committed state); the mapping given out never changes."""
+        return self._generation, self._committed
+
+    def poll(self, quota: Mapping[str, int], timeout_s: float) -> list[Record]:  # noqa: ARG002  (nothing to wait for)
+        """Return the next records at once; the partitions of a topic take turns in being served first."""
+        self._point("poll:before")
+        self._check_seat()
+        if self._seen != self._members.generation:
+            self._pick_up()
+        found: list[Record] = []
+        self._turn += 1
+        for topic, records_max in quota.items():
+            owned, full = self._owned.get(topic, ()), len(found) + records_max
+            for number in range(len(owned)):
+                place, log = owned[(self._turn + number) % len(owned)]
+                self._positions[place] = log.scan(self._positions[place], full - len(found), found)
+        self._point("poll:after")
+        return found
+
+    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+        """Write *outputs* and move *offsets* in one transaction; a state above `METADATA_BYTES_MAX` is Fatal."""
+        seat = self._seat
+        _check_metadata(offsets)
+        logs = [self._log(output.topic, output.partition) for output in outputs]
+        if seat.written:
+            raise Uncommitted(f"the last transaction of {self._instance!r} is unfinished: rewind first")
+        try:
+            for count, output in enumerate(outputs):
+                self._point(f"send:{count}")
+                self._check_seat()
+                seat.write(logs[count], output)
+            self._point("commit:before")
+            self._check_seat()
+            self._check_owner(offsets)
+        except Uncommitted:
+            seat.finish(committed=False)
+            raise
+        seat.finish(committed=True)
+        self._members.offsets.update(offsets)
+        self._committed = {**self._committed, **offsets}
+        self._point("commit:after")
+
+    def rewind(self) -> None:
+        """Abort what is unfinished, pick up the assignment, and go back to the committed offsets."""
+        with self._io("rewind"):
+            self._check_seat()
+            self._seat.finish(committed=False)
+            self._since = {}
+            self._pick_up(rewound=True)
+
+    def close(self) -> None:
+        """Leave the group, if this seat is still in it; an unfinished transaction is aborted."""
+        if self._members.seats.get(self._instance) is self._seat:
+            with self._io("close"):
+                self._broker.expel(self._name, self._instance)
+
+    def _pick_up(self, *, rewound: bool = False) -> None:
+        """Take the group's word on what is ours; partitions that stayed ours without a break keep their positions."""
+        self._seen = self._members.generation
+        since = {place: since for place, (seat, since) in self._members.owners.items() if seat is self._seat}
+        if since == self._since and not rewound:
+            return
+        self._generation += 1
+        self._committed = {place: self._members.offsets.get(place, _START) for place in since}
+        kept = {place: self._positions[place] for place, _ in since.items() & self._since.items()}
+        self._positions = {place: state.offset for place, state in self._committed.items()} | kept
+        self._since, self._owned = since, {}
+        for place in since:
+            self._owned.setdefault(place.topic, []).append((place, self._log(*place)))
+
+    def _check_seat(self) -> None:
+        if self._members.seats.get(self._instance) is not self._seat:
+            raise Fenced(f"{self._instance!r} has left group {self._name!r}, or was expelled or replaced: end")
+
+    def _check_owner(self, offsets: Mapping[Place, Committed]) -> None:
+        """Refuse offsets of an old generation, or of partitions that are not ours; as in Kafka, outputs alone pass."""
+        if offsets and self._seen != self._members.generation:
+            raise Uncommitted(f"group {self._name!r} was rebalanced: rewind and pick up the new assignment")
+        if not offsets.keys() <= self._since.keys():
+            self._seat.finish(committed=False)
+            raise Fenced(f"{self._instance!r} owns only {sorted(self._since)}, not all of {sorted(offsets)}: end")
+
+    def _point(self, point: str) -> None:
+        if self._broker.fault is not None:
+            self._broker.fault(self._instance, point)
+
+    @contextmanager
+    def _io(self, name: str) -> Iterator[None]:
+        self._point(f"{name}:before")
+        yield
+        self._point(f"{name}:after")
+
+
+def _check_metadata(offsets: Mapping[Place, Committed]) -> None:
+    for (topic, partition), (_, metadata) in offsets.items():
+        if (size := len(metadata.encode())) > METADATA_BYTES_MAX:
+            raise Fatal(f"the state of {topic}-{partition} has {size} bytes: above offset.metadata.max.bytes")

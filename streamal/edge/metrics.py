@@ -1,0 +1,200 @@
+"""What Prometheus scrapes: one table declares every metric and every label value, so the series are bounded.
+
+It decides names, units and help texts (https://prometheus.io/docs/practices/naming), never what is counted. A label
+value comes out of a closed set and anything else is counted as ``other``: 100,000 forged classes must not become
+100,000 series (F49).
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import Literal, NamedTuple
+
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from streamal import __version__
+from streamal.core.records import Lane, Outcome, Reason
+
+__all__ = ["METRICS", "OTHER", "Metric", "NullMeter", "PrometheusMeter"]
+
+OTHER = "other"
+"""The kind of whatever is not declared."""
+
+_STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""A step waits for a transaction: milliseconds on SQLite, up to the transaction timeout on Kafka."""
+_HOUR, _DAY = 3_600.0, 86_400.0
+_DELAY_BUCKETS = (
+    *(0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0),
+    *(_HOUR, 4 * _HOUR, 12 * _HOUR),
+    *(_DAY, 3 * _DAY, 7 * _DAY, 14 * _DAY, 30 * _DAY),
+)
+"""An oracle answers at once, an annotator after a coffee, a charge-back after weeks."""
+
+
+class Metric(NamedTuple):
+    """One declared metric.
+
+    Attributes:
+        name: what the daemon calls it.
+        help: one line for the person who reads the scrape.
+        unit: the base unit, where *name* does not end with it.
+        label: the name of its only label, "" for none.
+        kinds: all values of the label.
+        buckets: upper bounds of a histogram.
+    """
+
+    name: str
+    type: Literal["counter", "gauge", "histogram", "info"]
+    help: str
+    unit: str = ""
+    label: str = ""
+    kinds: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def exported(self) -> str:
+        """Return the name that Prometheus sees.
+
+        >>> Metric("events", "counter", "").exported, Metric("spent", "gauge", "", unit="ratio").exported
+        ('streamal_events_total', 'streamal_spent_ratio')
+        """
+        ending = {"counter": "_total", "info": "_info"}.get(self.type, "")
+        return f"streamal_{self.name}{'_' if self.unit else ''}{self.unit}{ending}"
+
+
+def _values(kinds: type[StrEnum]) -> tuple[str, ...]:
+    return tuple(kind.value for kind in kinds)
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("events", "counter", "Events consumed.", label="outcome", kinds=("accepted", "refused")),
+    Metric("requests", "counter", "Labels asked for.", label="lane", kinds=_values(Lane)),
+    Metric("events_without_propensity", "counter", "Accepted events that had no chance of being asked."),
+    Metric("replies", "counter", "Replies consumed.", label="outcome", kinds=_values(Outcome)),
+    Metric("expiries", "counter", "Requests closed because nobody answered in time."),
+    Metric("dead_letters", "counter", "Refused records.", label="reason", kinds=_values(Reason)),
+    Metric("folded", "counter", "Training records folded into the model by this process."),
+    Metric("steps", "counter", "Transactions tried.", label="outcome", kinds=("committed", "uncommitted")),
+    Metric("snapshots", "counter", "Snapshots written.", label="outcome", kinds=("saved", "failed")),
+    Metric("open_requests", "gauge", "Requests that wait for a reply."),
+    Metric("open_requests_limit", "gauge", "Open requests at which nothing more is asked."),
+    Metric("oldest_open_request_seconds", "gauge", "Age of the oldest open request."),
+    Metric("model_version", "gauge", "Offset after the last folded training record."),
+    Metric("model_examples", "gauge", "Examples that the model has learned."),
+    Metric("model_failures", "gauge", "Examples and events at which the estimator raised an error."),
+    Metric("features", "gauge", "Features in the schema, 0 before there is one."),
+    Metric("budget_share_limit", "gauge", "Share of events that may be asked.", unit="ratio"),
+    Metric("budget_spent_ratio", "gauge", "Requests per accepted event so far, in the partitions owned."),
+    Metric("spend", "gauge", "Money spent on labels, in the currency of streamal_currency_info."),
+    Metric("quality_accuracy", "gauge", "Honest accuracy over the last labels (trainer only).", unit="ratio"),
+    Metric("quality_accuracy_low", "gauge", "Lower end of its 95 % interval.", unit="ratio"),
+    Metric("quality_accuracy_high", "gauge", "Upper end of its 95 % interval.", unit="ratio"),
+    Metric("quality_accuracy_naive", "gauge", "Accuracy among the labels asked: biased, do not use.", unit="ratio"),
+    Metric("unanswered_ratio", "gauge", "Closed requests that brought no label: what quality cannot see."),
+    Metric("last_snapshot_timestamp_seconds", "gauge", "When the last snapshot was saved."),
+    Metric("last_step_timestamp_seconds", "gauge", "When the last step ended."),
+    Metric("lag_events", "gauge", "Events that wait, in the partitions owned."),
+    Metric("lag_labels", "gauge", "Replies that wait, if this worker is the trainer."),
+    Metric("step_seconds", "histogram", "Duration of a step, its commit included.", buckets=_STEP_BUCKETS),
+    Metric("label_delay_seconds", "histogram", "From request to its label.", buckets=_DELAY_BUCKETS),
+    Metric("build", "info", "What runs.", label="version"),
+    Metric("currency", "info", "The currency of streamal_spend.", label="currency"),
+)
+"""Every metric there is; the README's table lists the same."""
+
+
+class NullMeter:
+    """A meter that forgets: for replays and tests."""
+
+    def count(self, name: str, kind: str, amount: float) -> None:
+        """Forget it."""
+
+    def gauge(self, name: str, value: float) -> None:
+        """Forget it."""
+
+    def observe(self, name: str, value: float) -> None:
+        """Forget it."""
+
+
+class PrometheusMeter:
+    """The metrics of `METRICS` in a registry of their own; one thread writes, another may `render` meanwhile.
+
+    A name that is not declared is a programmer's error; a kind that is not declared is ``other``.
+    """
+
+    content_type = CONTENT_TYPE_PLAIN_0_0_4
+
+    def __init__(self, currency: str = "") -> None:
+        """Declare everything; counters start at 0, so that ``rate()`` sees the first increment.
+
+        Args:
+            currency: what `spend` is counted in, "" if labels cost nothing.
+        """
+        # `_created` series would double the counters' and tell only when the process started
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry()
+        self._counters: dict[str, dict[str, Counter]] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._shown: set[str] = set()
+        self._histograms: dict[str, Histogram] = {}
+        infos = {"build": __version__, "currency": currency}
+        for metric in METRICS:
+            match metric.type:
+                case "counter":
+                    self._counters[metric.name] = self._counter(metric)
+                case "gauge":
+                    self._gauges[metric.name] = Gauge(metric.exported, metric.help, registry=None)
+                case "histogram":
+                    histogram = Histogram(metric.exported, metric.help, buckets=metric.buckets, registry=self._registry)
+                    self._histograms[metric.name] = histogram
+                case "info" if infos[metric.name]:
+                    info = Info(metric.exported.removesuffix("_info"), metric.help, registry=self._registry)
+                    info.info({metric.label: infos[metric.name]})
+
+    def count(self, name: str, kind: str, amount: float) -> None:
+        """Add *amount* >= 0 to the counter *name* for *kind* ("" if it has no label)."""
+        assert name in self._counters, f"counter {name!r} is not in METRICS"
+        children = self._counters[name]
+        children.get(kind, children[OTHER]).inc(amount)
+
+    def gauge(self, name: str, value: float) -> None:
+        """Set the gauge *name*. It is exported from its first value on; NaN takes it back (no figure, no series).
+
+        So a worker that is not the trainer shows no accuracy, rather than an accuracy of 0.
+        """
+        assert name in self._gauges, f"gauge {name!r} is not in METRICS"
+        gauge = self._gauges[name]
+        gauge.set(value)
+        if math.isnan(value):
+            if name in self._shown:
+                self._shown.discard(name)
+                self._registry.unregister(gauge)
+        elif name not in self._shown:
+            self._shown.add(name)
+            self._registry.register(gauge)
+
+    def observe(self, name: str, value: float) -> None:
+        """Add an observation to the histogram *name*."""
+        assert name in self._histograms, f"histogram {name!r} is not in METRICS"
+        self._histograms[name].observe(value)
+
+    def render(self) -> bytes:
+        """Return the scrape in Prometheus' text format, to be sent as `content_type`."""
+        return generate_latest(self._registry)
+
+    def _counter(self, metric: Metric) -> dict[str, Counter]:
+        """Return kind -> child, resolved once; a counter without a label has one child for every kind."""
+        if not metric.label:
+            return {OTHER: Counter(metric.exported, metric.help, registry=self._registry)}
+        counter = Counter(metric.exported, metric.help, [metric.label], registry=self._registry)
+        return {kind: counter.labels(kind) for kind in (*metric.kinds, OTHER)}

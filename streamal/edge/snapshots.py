@@ -1,0 +1,204 @@
+"""Snapshots as files: each is whole and ours, or it does not count. Losing them costs only time.
+
+A file is a frame, ``magic | version | length | SHA-256 | payload``, since a bare pickle with one flipped bit loads
+silently in a quarter of the cases and then predicts differently (F39). It appears under its name only when all of it
+is on the disk (write to a temporary file, fsync, rename, fsync of the directory; F38). What the payload means, and
+whether it fits this log and this code, is decided by the reader.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import stat
+import struct
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["DirectorySnapshots", "Disk"]
+
+_MAGIC = b"streamal"
+_VERSION = 1
+_HEAD = struct.Struct(">8sIQ32s")
+"""Magic, version, length of the payload, SHA-256 of the payload."""
+_NAME = re.compile(r"snapshot-(\d{12})\.bin")
+_TMP = re.compile(r"snapshot-[0-9a-f]{16}\.tmp")
+_OPEN_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Neither a planted link nor a FIFO of that name may mislead or block the start."""
+_OPEN_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_CHUNK = 1 << 20
+
+
+class Disk(NamedTuple):
+    """The system calls in use: what a test makes fail (F40)."""
+
+    makedirs: Callable[..., None] = os.makedirs
+    listdir: Callable[[Path], list[str]] = os.listdir
+    open: Callable[..., int] = os.open
+    fstat: Callable[[int], os.stat_result] = os.fstat
+    read: Callable[[int, int], bytes] = os.read
+    write: Callable[[int, Any], int] = os.write
+    fsync: Callable[[int], None] = os.fsync
+    close: Callable[[int], None] = os.close
+    replace: Callable[[Path, Path], None] = os.replace
+    unlink: Callable[[Path], None] = os.unlink
+
+
+class DirectorySnapshots:
+    """The *keep* newest snapshots in *directory*; the number in a file's name tells its age, no clock does.
+
+    A file counts only if this user owns it and nobody else may write to it, whatever the directory's mode: the
+    payload will be unpickled (F50). Processes may share a directory; then they share the cache.
+
+    Attributes:
+        problems: what went wrong in the last call, a line each: for the log.
+    """
+
+    def __init__(self, directory: Path, keep: int = 2, disk: Disk | None = None) -> None:
+        """Name the place; it is made, for this user alone, at the first `save`."""
+        assert keep >= 1, "a snapshot that is not kept is none"
+        self._directory, self._keep, self._disk = directory, keep, disk or Disk()
+        self._damaged: set[str] = set()
+        self._swept = False
+        self.problems: tuple[str, ...] = ()
+
+    def load(self) -> Sequence[bytes]:
+        """Return up to *keep* readable snapshots, newest first; `problems` names each that was left out and why."""
+        self.problems = ()
+        found: list[bytes] = []
+        try:
+            names = self._names()
+        except FileNotFoundError:
+            return found
+        except OSError as error:
+            self._note(f"{self._directory}: {error.strerror or error}")
+            return found
+        for name in names:
+            if len(found) == self._keep:
+                break
+            try:
+                found.append(self._read(self._directory / name))
+            except (OSError, _DamagedError) as error:
+                self._damaged.add(name)
+                self._note(f"{self._directory / name}: {error}; left out")
+        return found
+
+    def save(self, data: bytes) -> bool:
+        """Store *data* durably beside the one before; False, with the reason in `problems`, if the disk refuses.
+
+        Then everything is as it was. Never raises OSError.
+        """
+        self.problems = ()
+        tmp = self._directory / f"snapshot-{secrets.token_hex(8)}.tmp"
+        target: Path | None = None
+        try:
+            self._disk.makedirs(self._directory, mode=0o700, exist_ok=True)
+            names = self._names()
+            number = 1 + max((int(name[9:21]) for name in names), default=0)
+            self._write(tmp, data)
+            path = self._directory / f"snapshot-{number:012d}.bin"
+            self._disk.replace(tmp, path)
+            target = path
+            self._sync_directory()
+        except OSError as error:
+            self._note(f"{self._directory}: snapshot not saved: {error}")
+            for left in (tmp, target):
+                if left is not None:
+                    self._remove(left)
+            return False
+        self._damaged.discard(target.name)
+        kept = sorted((target.name, *names), key=lambda name: (name not in self._damaged, name), reverse=True)
+        for name in kept[self._keep :]:
+            self._remove(self._directory / name)
+            self._damaged.discard(name)
+        return True
+
+    def _names(self) -> list[str]:
+        """Return the files' names, newest first; the first time, remove what a killed process left half-written."""
+        listed = self._disk.listdir(self._directory)
+        if not self._swept:
+            # A process that shares the directory and is saving right now fails this once, and saves the next time.
+            self._swept = True
+            for name in filter(_TMP.fullmatch, listed):
+                self._remove(self._directory / name)
+        return sorted(filter(_NAME.fullmatch, listed), reverse=True)
+
+    def _read(self, path: Path) -> bytes:
+        fd = self._disk.open(path, _OPEN_READ)
+        try:
+            status = self._disk.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise _DamagedError("not a regular file")
+            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                raise _DamagedError("another user owns it or may write to it")
+            if status.st_size < _HEAD.size:
+                raise _DamagedError("truncated")
+            magic, version, length, digest = _HEAD.unpack(self._read_exactly(fd, _HEAD.size))
+            if magic != _MAGIC:
+                raise _DamagedError("no snapshot: wrong magic")
+            if version != _VERSION:
+                raise _DamagedError(f"written in format {version}, this is format {_VERSION}")
+            if length != status.st_size - _HEAD.size:
+                raise _DamagedError(f"announces {length} bytes and has {status.st_size - _HEAD.size}")
+            payload = self._read_exactly(fd, length)
+            if hashlib.sha256(payload).digest() != digest:
+                raise _DamagedError("checksum does not match")
+            return payload
+        finally:
+            with suppress(OSError):
+                self._disk.close(fd)
+
+    def _read_exactly(self, fd: int, length: int) -> bytes:
+        parts = bytearray()
+        while len(parts) < length:
+            part = self._disk.read(fd, min(_CHUNK, length - len(parts)))
+            if not part:
+                raise _DamagedError("truncated while being read")
+            parts += part
+        return bytes(parts)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        fd = self._disk.open(path, _OPEN_WRITE, 0o600)
+        try:
+            for part in (_HEAD.pack(_MAGIC, _VERSION, len(data), hashlib.sha256(data).digest()), data):
+                rest = memoryview(part)
+                while rest:
+                    rest = rest[self._disk.write(fd, rest[:_CHUNK]) :]
+            self._disk.fsync(fd)
+        except BaseException:
+            with suppress(OSError):
+                self._disk.close(fd)
+            raise
+        self._disk.close(fd)  # NFS reports a full disk only here
+
+    def _sync_directory(self) -> None:
+        """Make the rename durable, where the file system knows how."""
+        fd = self._disk.open(self._directory, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+        try:
+            self._disk.fsync(fd)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+        finally:
+            with suppress(OSError):
+                self._disk.close(fd)
+
+    def _remove(self, path: Path) -> None:
+        try:
+            self._disk.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._note(f"{path}: cannot be removed: {error.strerror or error}")
+
+    def _note(self, problem: str) -> None:
+        self.problems = (*self.problems, problem)
+
+
+class _DamagedError(Exception):
+    """Why a file is left out."""

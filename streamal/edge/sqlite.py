@@ -1,0 +1,369 @@
+"""The embedded default: topics, offsets and the worker's seat in one SQLite file, durable, without a server.
+
+One worker at a time consumes (a newer one fences the older by the group's *epoch*); any number of other processes
+append replies and read along, through `SqliteLog`. A commit is one SQLite transaction, so kill -9 loses nothing that
+was committed. The file must be on a local disk: write-ahead logging needs shared memory (sqlite.org/wal.html).
+
+Longer than 300 lines: tables, error table, reader and worker stand together, for edge files do not import each other.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from streamal.core.records import Committed, Output, Place, Record
+from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
+
+__all__ = ["SqliteLog", "SqliteTransport", "Synchronous"]
+
+Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
+"""When to sync: FULL after each commit (power may fail), NORMAL at checkpoints (the last commits may be lost then)."""
+
+_VERSION = 1  # of the tables, in PRAGMA user_version
+_WAIT_S = 0.015  # between two looks for news: one PRAGMA each, some microseconds
+_TRIM_ROWS = 10_000  # deleted in one transaction, so that others get their turn
+
+_TABLES = (
+    """CREATE TABLE partitions(
+        topic TEXT NOT NULL, partition INTEGER NOT NULL, begin_offset INTEGER NOT NULL, end_offset INTEGER NOT NULL,
+        PRIMARY KEY(topic, partition)) WITHOUT ROWID""",
+    """CREATE TABLE records(
+        topic TEXT NOT NULL, partition INTEGER NOT NULL, "offset" INTEGER NOT NULL,
+        key BLOB CHECK(typeof(key) IN ('blob', 'null')), value BLOB CHECK(typeof(value) IN ('blob', 'null')),
+        PRIMARY KEY(topic, partition, "offset")) WITHOUT ROWID""",
+    """CREATE TABLE offsets(
+        "group" TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL, "offset" INTEGER NOT NULL,
+        metadata TEXT NOT NULL, PRIMARY KEY("group", topic, partition)) WITHOUT ROWID""",
+    """CREATE TABLE workers(
+        "group" TEXT PRIMARY KEY, epoch INTEGER NOT NULL, instance TEXT NOT NULL, pid INTEGER NOT NULL)""",
+)
+
+_ERRORS: Mapping[int, tuple[type[StreamalError], str]] = {
+    sqlite3.SQLITE_BUSY: (Uncommitted, "another process holds the lock for too long; try again"),
+    sqlite3.SQLITE_LOCKED: (Uncommitted, "it is locked; try again"),
+    sqlite3.SQLITE_PROTOCOL: (Uncommitted, "too many processes race for the lock; try again"),
+    sqlite3.SQLITE_FULL: (Uncommitted, "the disk is full; make room"),
+    sqlite3.SQLITE_IOERR: (Uncommitted, "the disk reports an error; look into the system's log"),
+    sqlite3.SQLITE_CORRUPT: (LogDisagrees, "the file is damaged; restore a copy, or try `sqlite3 FILE .recover`"),
+    sqlite3.SQLITE_NOTADB: (LogDisagrees, "this is not a SQLite database; check the path"),
+    sqlite3.SQLITE_CANTOPEN: (Fatal, "it cannot be opened; check the path and the permissions"),
+    sqlite3.SQLITE_READONLY: (Fatal, "it cannot be written; check the permissions of the file and its directory"),
+    sqlite3.SQLITE_PERM: (Fatal, "access is denied; check the permissions"),
+}
+"""Primary result code -> what that means once the file is open. `_mapped` knows what it means before."""
+
+
+class SqliteLog:
+    """The `Log` for everybody but the worker. One thread uses it; others open their own.
+
+    Attributes:
+        path: the file; a ConfigError says so if it is missing (and *create* is not set), foreign, or of another
+            version.
+    """
+
+    def __init__(
+        self, path: str | Path, *, create: bool = False, synchronous: Synchronous = "FULL", busy_s: float = 5.0
+    ) -> None:
+        self.path = Path(path).absolute()
+        self._db = _open(self.path, create=create, synchronous=synchronous, busy_s=busy_s)
+        self._identity = _identity(self.path)
+
+    def create(self, topic: str, partitions: int) -> None:
+        """Make *topic*, unless it is there; a ConfigError if it is there with another number of partitions."""
+        assert partitions > 0
+        with self._transaction("create a topic in"):
+            have = self.partitions(topic)
+            if have not in (0, partitions):
+                raise ConfigError(
+                    f"{self.path}: topic {topic!r} has {have} partitions, not {partitions}; "
+                    f"their number cannot change: ask for {have}, or start a new file"
+                )
+            rows = [(topic, partition) for partition in range(partitions)]
+            self._db.executemany("INSERT OR IGNORE INTO partitions VALUES(?, ?, 0, 0)", rows)
+
+    def partitions(self, topic: str) -> int:
+        """Return the number of partitions of *topic*; 0 if there is no such topic."""
+        with _mapped(self.path, "read"):
+            return int(self._db.execute("SELECT count(*) FROM partitions WHERE topic = ?", (topic,)).fetchone()[0])
+
+    def end(self, topic: str, partition: int) -> int:
+        """Return the offset after the last record."""
+        with _mapped(self.path, "read"):
+            return self._bounds(topic, partition)[1]
+
+    def read(self, topic: str, partition: int, offset: int, records_max: int) -> list[Record]:
+        """Return up to *records_max* records from *offset* on; 0 means from the first that is still there.
+
+        Raises:
+            LogDisagrees: the records from *offset* on were trimmed (F14).
+        """
+        query = (
+            'SELECT topic, partition, "offset", key, value FROM records '
+            'WHERE topic = ? AND partition = ? AND "offset" >= ? ORDER BY "offset" LIMIT ?'
+        )
+        with _mapped(self.path, "read"):
+            rows = self._db.execute(query, (topic, partition, offset, max(records_max, 0))).fetchall()
+            if not rows or rows[0][2] != offset:
+                begin = self._bounds(topic, partition)[0]
+                if 0 < offset < begin:
+                    raise LogDisagrees(f"{self.path}: {topic}-{partition} starts at {begin}; {offset} was trimmed")
+        return [Record._make(row) for row in rows]
+
+    def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
+        """Write one record and return its offset; Uncommitted if it could not be written now."""
+        with self._transaction("append to"):
+            return self._write([Output(topic, partition, key, value)])[Place(topic, partition)]
+
+    def append_all(self, outputs: Sequence[Output]) -> None:
+        """Write all of *outputs* or none, and wait for the disk only once."""
+        with self._transaction("append to"):
+            self._write(outputs)
+
+    def trim(self, topic: str, partition: int, before_offset: int) -> int:
+        """Delete the records below *before_offset* and return how many that were; offsets go on as before."""
+        trimmed = 0
+        while True:
+            with self._transaction("trim"):
+                begin, end = self._bounds(topic, partition)
+                limit = min(before_offset, end, begin + _TRIM_ROWS)
+                if limit <= begin:
+                    return trimmed
+                place = (topic, partition, limit)
+                statement = 'DELETE FROM records WHERE topic = ? AND partition = ? AND "offset" < ?'
+                trimmed += self._db.execute(statement, place).rowcount
+                statement = "UPDATE partitions SET begin_offset = ?3 WHERE topic = ?1 AND partition = ?2"
+                self._db.execute(statement, place)
+
+    def committed(self, group: str) -> Mapping[Place, Committed]:
+        """Return what *group* has committed."""
+        query = 'SELECT topic, partition, "offset", metadata FROM offsets WHERE "group" = ? ORDER BY topic, partition'
+        with _mapped(self.path, "read"):
+            rows = self._db.execute(query, (group,)).fetchall()
+        return {Place(topic, partition): Committed(offset, metadata) for topic, partition, offset, metadata in rows}
+
+    def close(self) -> None:
+        """Close the file; closing twice is allowed."""
+        with _mapped(self.path, "close"):
+            self._db.close()
+
+    def _bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        query = "SELECT begin_offset, end_offset FROM partitions WHERE topic = ? AND partition = ?"
+        row: tuple[int, int] | None = self._db.execute(query, (topic, partition)).fetchone()
+        if row is None:
+            raise ConfigError(f"{self.path}: there is no partition {partition} of topic {topic!r}; create the topic")
+        return row
+
+    def _write(self, outputs: Sequence[Output]) -> dict[Place, int]:
+        """Insert *outputs* in the open transaction; return the first offset used of each partition."""
+        pairs: dict[Place, list[tuple[bytes | None, bytes | None]]] = {}
+        for topic, partition, key, value in outputs:
+            pairs.setdefault(Place(topic, partition), []).append((key, value))
+        first = {place: self._bounds(*place)[1] for place in pairs}
+        for place, of_place in pairs.items():
+            rows = ((*place, offset, *pair) for offset, pair in enumerate(of_place, first[place]))
+            self._db.executemany("INSERT INTO records VALUES(?, ?, ?, ?, ?)", rows)
+            statement = "UPDATE partitions SET end_offset = ? WHERE topic = ? AND partition = ?"
+            self._db.execute(statement, (first[place] + len(of_place), *place))
+        return first
+
+    @contextmanager
+    def _transaction(self, doing: str) -> Iterator[None]:
+        """Commit what is done inside, or roll it back and raise."""
+        with _mapped(self.path, doing):
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                if _identity(self.path) != self._identity:
+                    raise Fatal(f"{self.path} was removed or replaced while it was open; start again")
+                yield
+                self._db.execute("COMMIT")
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+
+
+class SqliteTransport(SqliteLog):
+    """The worker's seat; see `streamal.ports.Transport`. The newest one owns all partitions, from its first poll on."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        group: str,
+        instance: str,
+        events_topic: str,
+        labels_topic: str,
+        *,
+        synchronous: Synchronous = "FULL",
+        busy_s: float = 5.0,
+    ) -> None:
+        super().__init__(path, synchronous=synchronous, busy_s=busy_s)
+        self._group, self._instance, self._generation, self._turn = group, instance, 0, 0
+        self._committed: Mapping[Place, Committed] = {}
+        self._positions: dict[Place, int] = {}
+        try:
+            self._inputs = self._places(events_topic, labels_topic)
+            self._epoch = self._take_over()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def assignment(self) -> tuple[int, Mapping[Place, Committed]]:
+        """Return (generation, owned partitions with their committed state); the mapping given out never changes."""
+        return self._generation, self._committed
+
+    def poll(self, quota: Mapping[str, int], timeout_s: float) -> list[Record]:
+        """Return the next records, waiting for them up to *timeout_s*; Fenced if a newer worker has come."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with _mapped(self.path, "poll"):
+                seen = self._data_version()
+                self._check_epoch()
+                if self._generation == 0:
+                    self._seek()
+                found = self._next(quota)
+                while not found and self._data_version() == seen:
+                    left_s = deadline - time.monotonic()
+                    if left_s <= 0:
+                        return found
+                    time.sleep(min(_WAIT_S, left_s))
+            if found or time.monotonic() >= deadline:
+                return found
+
+    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+        """Write *outputs* and move *offsets* in one transaction of the file."""
+        assert all(place in self._inputs for place in offsets)
+        rows = [(self._group, *place, *state) for place, state in offsets.items()]
+        with self._transaction("commit to"):
+            self._check_epoch()
+            self._write(outputs)
+            self._db.executemany("INSERT OR REPLACE INTO offsets VALUES(?, ?, ?, ?, ?)", rows)
+        self._committed = {**self._committed, **offsets}
+
+    def rewind(self) -> None:
+        """Go back to the committed offsets."""
+        with _mapped(self.path, "rewind"):
+            self._check_epoch()
+            self._seek()
+
+    def _places(self, events_topic: str, labels_topic: str) -> list[Place]:
+        counts = {topic: self.partitions(topic) for topic in (events_topic, labels_topic)}
+        for topic, count in counts.items():
+            if count == 0:
+                raise ConfigError(f"{self.path}: there is no topic {topic!r}; run `streamal topics create`")
+        if counts[labels_topic] != 1:
+            raise ConfigError(f"{self.path}: topic {labels_topic!r} must have 1 partition: its owner is the trainer")
+        return [Place(topic, partition) for topic, count in counts.items() for partition in range(count)]
+
+    def _take_over(self) -> int:
+        """Fence whoever was the group's worker, and return our epoch."""
+        statement = (
+            "INSERT INTO workers VALUES(?, 1, ?, ?) ON CONFLICT DO UPDATE SET "
+            "epoch = epoch + 1, instance = excluded.instance, pid = excluded.pid"
+        )
+        with self._transaction("take a seat in"):
+            self._db.execute(statement, (self._group, self._instance, os.getpid()))
+            return int(self._worker()[0])
+
+    def _check_epoch(self) -> None:
+        epoch, instance, pid = self._worker()
+        if epoch != self._epoch:
+            raise Fenced(f"{self.path}: worker {instance!r} (process {pid}) has taken over group {self._group!r}: end")
+
+    def _worker(self) -> tuple[int, str, int]:
+        query = 'SELECT epoch, instance, pid FROM workers WHERE "group" = ?'
+        worker: tuple[int, str, int] = self._db.execute(query, (self._group,)).fetchone()
+        return worker
+
+    def _seek(self) -> None:
+        states = self.committed(self._group)
+        self._generation += 1
+        self._committed = {place: states.get(place, Committed(0, "")) for place in self._inputs}
+        self._positions = {place: state.offset for place, state in self._committed.items()}
+
+    def _next(self, quota: Mapping[str, int]) -> list[Record]:
+        """Read on where there is something; the partitions of a topic take turns in being served first."""
+        self._turn += 1
+        found: list[Record] = []
+        for topic, records_max in quota.items():
+            query = "SELECT partition, end_offset FROM partitions WHERE topic = ? ORDER BY partition"
+            ends = self._db.execute(query, (topic,)).fetchall()
+            turn, full = self._turn % max(len(ends), 1), len(found) + records_max
+            for partition, end in ends[turn:] + ends[:turn]:
+                position = self._positions.get(Place(topic, partition), end)
+                if position < end and len(found) < full:
+                    records = self.read(topic, partition, position, full - len(found))
+                    self._positions[Place(topic, partition)] = records[-1].offset + 1 if records else end
+                    found += records
+        return found
+
+    def _data_version(self) -> int:
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
+
+def _open(path: Path, *, create: bool, synchronous: Synchronous, busy_s: float) -> sqlite3.Connection:
+    if create and path.parent.is_dir() and not path.exists():
+        path.touch(mode=0o600)
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist; check the path, or run `streamal topics create`")
+    with _mapped(path, "open", opening=True):
+        db = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=busy_s, isolation_level=None)
+        try:
+            _prepare(db, path)
+            db.execute(f"PRAGMA synchronous = {synchronous}")
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    """Make the tables in an empty file; a ConfigError for a file that is not ours, or of another version."""
+    version = _version(db, path)
+    if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+        raise ConfigError(f"{path}: no write-ahead log is possible on this file system; choose a local disk")
+    if version == 0:
+        db.execute("BEGIN IMMEDIATE")
+        if _version(db, path) == 0:  # nobody was faster
+            for table in _TABLES:
+                db.execute(table)
+            db.execute(f"PRAGMA user_version = {_VERSION}")
+        db.execute("COMMIT")
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if version not in (0, _VERSION):
+        raise ConfigError(
+            f"{path} has version {version}, this streamal knows {_VERSION}; use the streamal that made it"
+        )
+    if version == 0 and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise ConfigError(f"{path} is a SQLite database of something else; choose another path")
+    return version
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+@contextmanager
+def _mapped(path: Path, doing: str, *, opening: bool = False) -> Iterator[None]:
+    """Turn SQLite's errors into ours, by `_ERRORS`; misuse of the module itself passes."""
+    try:
+        yield
+    except (sqlite3.InterfaceError, sqlite3.ProgrammingError):
+        raise
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        kind, text = _ERRORS.get(code, (Fatal, "an error that streamal does not know; please report it"))
+        if opening:
+            kind = Fatal if kind is Uncommitted else ConfigError
+        raise kind(f"cannot {doing} {path}: {error}: {text}") from error

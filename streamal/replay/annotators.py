@@ -1,0 +1,111 @@
+"""Annotators for recorded streams: they know the truth, and answer late, wrongly, with "cannot tell", or never.
+
+Every draw is a keyed hash of (seed, what, coordinates), so that two replays differ only by what was changed.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from streamal.core.chance import Coin
+from streamal.core.records import Request
+from streamal.core.wire import decode_request
+from streamal.ports import Log, scan
+from streamal.replay.reading import Recorded, Stream
+
+__all__ = ["Annotators", "AnnotatorsRules"]
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatorsRules:
+    """How they answer.
+
+    Attributes:
+        delay_s: median delay in seconds, where the stream records none; 0 answers at once.
+        spread: standard deviation of the delay's logarithm: 1 makes one in six wait more than e times the median.
+        error: share of wrong labels.
+        abstain: share of "cannot tell".
+        silence: share of requests that nobody answers.
+    """
+
+    delay_s: float = 0.0
+    spread: float = 1.0
+    error: float = 0.0
+    abstain: float = 0.0
+    silence: float = 0.0
+    seed: int = 1
+
+
+class Annotators:
+    """Reads ``requests``, appends to ``labels`` when an answer is due."""
+
+    def __init__(self, log: Log, requests: str, labels: str, stream: Stream, rules: AnnotatorsRules) -> None:
+        """Answer for the rows of *stream*, once `sent` has told which event is which row."""
+        self._log, self._requests, self._labels, self._stream, self._rules = log, requests, labels, stream, rules
+        self._coins = {what: Coin(rules.seed, what) for what in ("delay", "error", "wrong", "abstain", "silence")}
+        self._rows: dict[str, Recorded] = {}
+        self._positions = dict.fromkeys(range(log.partitions(requests)), 0)
+        self._due: list[tuple[float, str]] = []
+        self.seen = 0
+        """Requests for our rows so far."""
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next answer is due, in seconds; None if nothing was asked that will be answered."""
+        return self._due[0][0] if self._due else None
+
+    def sent(self, request: str, row: Recorded) -> None:
+        """Note that the event with the coordinates *request* is *row*."""
+        self._rows[request] = row
+
+    def read(self) -> None:
+        """Take in the requests that were written since the last time."""
+        for partition, position in self._positions.items():
+            for record in scan(self._log, self._requests, partition, position):
+                self._positions[partition] = record.offset + 1
+                request = None if record.value is None else decode_request(record.value)
+                if isinstance(request, Request):
+                    self._take(request)
+
+    def answer(self, now: float) -> int:
+        """Append the answers that are due at *now*; return how many."""
+        answered = 0
+        while self._due and self._due[0][0] <= now:
+            _, request = heapq.heappop(self._due)
+            self._log.append(self._labels, 0, request.encode(), json.dumps(self._reply(request)).encode())
+            answered += 1
+        return answered
+
+    def _take(self, request: Request) -> None:
+        row = self._rows.get(request.request)
+        if row is None:
+            return
+        self.seen += 1
+        if self._coins["silence"].uniform(request.request) < self._rules.silence:
+            return
+        heapq.heappush(self._due, (self._when(request, row), request.request))
+
+    def _when(self, request: Request, row: Recorded) -> float:
+        if row.label_time is not None:
+            return max(request.asked_at, row.label_time)
+        if not self._rules.delay_s:
+            return request.asked_at
+        z = NormalDist().inv_cdf(min(1 - 1e-9, max(1e-9, self._coins["delay"].uniform(request.request))))
+        return request.asked_at + self._rules.delay_s * math.exp(self._rules.spread * z)
+
+    def _reply(self, request: str) -> dict[str, object]:
+        if self._coins["abstain"].uniform(request) < self._rules.abstain:
+            return {"request": request, "abstain": True, "annotator": "oracle"}
+        truth = self._rows[request].label
+        if self._coins["error"].uniform(request) < self._rules.error:
+            return {"request": request, "label": self._wrong(request, truth), "annotator": "oracle"}
+        return {"request": request, "label": truth, "annotator": "oracle"}
+
+    def _wrong(self, request: str, truth: str) -> str:
+        others: Sequence[str] = [label for label in self._stream.classes if label != truth] or [truth]
+        return others[int(self._coins["wrong"].uniform(request) * len(others))]

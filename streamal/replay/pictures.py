@@ -1,0 +1,62 @@
+"""Learning curves: as text for a terminal (plotext), as SVG or PNG for a report (matplotlib, an extra)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import plotext
+
+__all__ = ["rolling", "save_curves", "terminal_curves"]
+
+Curves = Mapping[str, Sequence[float]]
+
+_STYLES = ("-", "--", ":", "-.")
+"""Lines differ by style as well as by colour: readable in black and white."""
+
+
+def rolling(correct: Sequence[bool], window: int) -> list[float]:
+    """Return the accuracy over the last *window* events, at each event (over all so far, before there are as many).
+
+    >>> rolling([True, False, True, True], 2)
+    [1.0, 0.5, 0.5, 1.0]
+    """
+    curve, right = [], 0
+    for i, hit in enumerate(correct):
+        right += hit
+        if i >= window:
+            right -= correct[i - window]
+        curve.append(right / min(i + 1, window))
+    return curve
+
+
+def terminal_curves(title: str, curves: Curves, skip: int, width: int = 100, height: int = 20) -> str:
+    """Return the curves as text, from event *skip* on (the first ones are noise)."""
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plotsize(width, height)
+    plotext.title(title)
+    for marker, (name, curve) in zip(("●", "·", "x", "+"), curves.items(), strict=False):
+        every = max(1, len(curve) // (2 * width))
+        points = range(skip, len(curve), every)
+        plotext.plot(list(points), [curve[i] for i in points], label=name, marker=marker)
+    plotext.xlabel("events")
+    text: str = plotext.build()
+    return text
+
+
+def save_curves(path: Path, title: str, curves: Curves, skip: int) -> bool:
+    """Draw the curves into *path* (``.svg`` or ``.png``); return False where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError:
+        return False
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for style, (name, curve) in zip(_STYLES, curves.items(), strict=False):
+        axes.plot(range(skip, len(curve)), curve[skip:], style, label=name, linewidth=1.5)
+    axes.set(title=title, xlabel="events", ylabel="accuracy")
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    return True

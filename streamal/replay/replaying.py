@@ -1,0 +1,227 @@
+"""A recorded stream through the production loop, on the memory transport, by the stream's own clock."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from streamal.assembly import new_fold, settings, topic_names, topic_partitions
+from streamal.config import Config
+from streamal.core.quality import Estimate
+from streamal.core.records import Lane, Prediction, coordinates
+from streamal.core.step import TopicNames
+from streamal.daemon import Daemon
+from streamal.edge.memory import Broker, MemoryTransport
+from streamal.edge.metrics import NullMeter
+from streamal.ports import Clock, Log, scan
+from streamal.replay.annotators import Annotators, AnnotatorsRules
+from streamal.replay.reading import Recorded, Stream
+
+__all__ = [
+    "Player",
+    "Replay",
+    "SilentLog",
+    "StreamClock",
+    "outcome",
+    "play",
+    "read_predictions",
+    "replay",
+    "stream_config",
+]
+
+
+class StreamClock(Clock):
+    """The stream's own clock: it stands where the player has put it."""
+
+    def __init__(self) -> None:
+        """Start at 0."""
+        self.time = 0.0
+
+    def now(self) -> float:
+        """Return the stream's present."""
+        return self.time
+
+
+class SilentLog:
+    """Says nothing."""
+
+    def info(self, event: str, **fields: object) -> None:
+        """Say nothing."""
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a replay showed.
+
+    Attributes:
+        events, requests, labels: accepted events, labels asked for, labels that came and were learned.
+        share: requests / events.
+        accuracy: share of *all* events that were predicted rightly, each before its label was known (prequential).
+        estimated_accuracy: the same figure as streamal sees it, from the labels that it bought; with 95 % interval.
+        naive_accuracy: share of right predictions among the labels bought: what one should not look at.
+        no_change_accuracy: of predicting the previous event's label; majority_accuracy: the commonest label.
+        correct: for each event in order of arrival, whether its prediction was right.
+        asked: for each event, the lane that asked, or None.
+    """
+
+    events: int
+    requests: int
+    labels: int
+    share: float
+    accuracy: float
+    estimated_accuracy: Estimate | None
+    naive_accuracy: float | None
+    no_change_accuracy: float
+    majority_accuracy: float
+    events_per_second: float
+    correct: Sequence[bool]
+    asked: Sequence[Lane | None]
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the figures (not the sequences) as JSON-ready values."""
+        figures: dict[str, object] = {
+            name: getattr(self, name) for name in self.__slots__ if name not in {"correct", "asked"}
+        }
+        estimate = self.estimated_accuracy
+        figures["estimated_accuracy"] = None if estimate is None else estimate._asdict()
+        return figures
+
+
+class Player:
+    """Plays a recorded stream into any `Log`: appends its events, and the annotators' answers when they are due."""
+
+    def __init__(self, log: Log, topics: TopicNames, stream: Stream, rules: AnnotatorsRules) -> None:
+        """Play *stream* into the topics of *log*, round robin over the partitions of ``events``."""
+        self.log, self.topics, self.stream = log, topics, stream
+        self._partitions = log.partitions(topics.events)
+        self.annotators = Annotators(log, topics.requests, topics.labels, stream, rules)
+        self.rows: dict[str, int] = {}
+        """Coordinates -> number of the row."""
+
+    def send(self, number: int) -> None:
+        """Append row *number* to ``events``."""
+        row = self.stream.rows[number]
+        partition = number % self._partitions
+        value = msgspec.json.encode({"id": number, "time": row.time, "features": row.features})
+        offset = self.log.append(self.topics.events, partition, None, value)
+        key = coordinates(partition, offset)
+        self.rows[key] = number
+        self.annotators.sent(key, row)
+
+
+def stream_config(config: Config, stream: Stream) -> Config:
+    """Return *config* with what the recording itself tells: features and classes, where they were left open."""
+    features, labels = config.features, config.labels
+    if not features.declared and not features.open:
+        features = features.model_copy(update={"declared": dict(stream.kinds)})
+    if not labels.classes:
+        labels = labels.model_copy(update={"classes": stream.classes})
+    return config.model_copy(update={"features": features, "labels": labels})
+
+
+def replay(
+    stream: Stream,
+    config: Config,
+    annotators: AnnotatorsRules | None = None,
+    batch: int = 1,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Replay:
+    """Run *stream* through the daemon's own loop and return what it showed.
+
+    Args:
+        stream: the recording; see `read_stream`.
+        config: as for a live daemon; declared features and classes default to those of the recording.
+        annotators: how they answer; by default at once and rightly.
+        batch: events per step; with 1, a label that comes at once is known to the very next prediction.
+        progress: called with the number of events done since the last call.
+    """
+    config = stream_config(config, stream)
+    partitions = config.transport.partitions
+    topics = topic_names(config)
+    broker = Broker()
+    for topic, count in topic_partitions(config).items():
+        broker.create(topic, count)
+    transport = MemoryTransport(broker, config.transport.group, "replay", topics.events, topics.labels)
+    clock = StreamClock()
+    # nobody scrapes a replay, and its clock may jump by days from one event to the next
+    quiet = dataclasses.replace(settings(config, partitions), gauges_every_s=math.inf)
+    daemon = Daemon(quiet, lambda: new_fold(config), transport, None, clock, NullMeter(), SilentLog())
+    player = Player(transport, topics, stream, annotators or AnnotatorsRules())
+    began = time.perf_counter()
+    play(daemon, player, clock, batch, progress)
+    return outcome(daemon, transport, player, time.perf_counter() - began)
+
+
+def play(daemon: Daemon, player: Player, clock: StreamClock, batch: int, progress: Callable[[int], object]) -> None:
+    """Start *daemon* and play the whole stream through it, *batch* events per step, every answer at its own time."""
+    daemon.start()
+    rows = player.stream.rows
+    for first in range(0, len(rows), batch):
+        numbers = range(first, min(first + batch, len(rows)))
+        _advance(daemon, player.annotators, clock, rows[numbers[-1]].time)
+        for number in numbers:
+            player.send(number)
+        daemon.tick()
+        player.annotators.read()
+        progress(len(numbers))
+    while (due := player.annotators.next_due) is not None:
+        _advance(daemon, player.annotators, clock, due)
+
+
+def _advance(daemon: Daemon, annotators: Annotators, clock: StreamClock, until: float) -> None:
+    """Let every answer that is due by *until* come in at its own time, one step each."""
+    while (due := annotators.next_due) is not None and due <= until:
+        clock.time = max(clock.time, due)
+        annotators.answer(due)
+        daemon.tick()
+    clock.time = max(clock.time, until)
+
+
+def read_predictions(log: Log, topics: TopicNames) -> dict[str, Prediction]:
+    """Return all predictions by coordinates."""
+    found = {}
+    for partition in range(log.partitions(topics.predictions)):
+        for record in scan(log, topics.predictions, partition):
+            prediction = msgspec.json.decode(record.value or b"", type=Prediction)
+            found[prediction.event] = prediction
+    return found
+
+
+def outcome(daemon: Daemon, log: Log, player: Player, elapsed_s: float) -> Replay:
+    """Return what the played stream showed, read back from the topics."""
+    stream = player.stream
+    by_number = {player.rows[key]: prediction for key, prediction in read_predictions(log, player.topics).items()}
+    numbers = sorted(by_number)
+    asked = [by_number[number].asked for number in numbers]
+    correct = [by_number[number].label == stream.rows[number].label for number in numbers]
+    events, requests = len(numbers), sum(lane is not None for lane in asked)
+    quality = daemon.fold.quality.total
+    return Replay(
+        events=events,
+        requests=requests,
+        labels=quality.count,
+        share=requests / events if events else 0.0,
+        accuracy=sum(correct) / events if events else 0.0,
+        estimated_accuracy=quality.estimate(),
+        naive_accuracy=quality.naive(),
+        no_change_accuracy=no_change_accuracy(stream.rows),
+        majority_accuracy=max(Counter(row.label for row in stream.rows).values()) / len(stream.rows),
+        events_per_second=events / elapsed_s,
+        correct=correct,
+        asked=asked,
+    )
+
+
+def no_change_accuracy(rows: Sequence[Recorded]) -> float:
+    """Return the accuracy of predicting each label by the one before it (the first one counts as wrong)."""
+    return sum(a.label == b.label for a, b in itertools.pairwise(rows)) / len(rows)

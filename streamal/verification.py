@@ -1,0 +1,198 @@
+"""The promises, recomputed from the topics alone: a program that shares no state with the daemon it checks.
+
+It reads what anybody may read: the six topics and the group's committed offsets. Every check counts what it looked
+at, so that a pass over nothing is seen for what it is.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from streamal.core.budget import BudgetRules, divided
+from streamal.core.fold import Fold
+from streamal.core.pending import answer
+from streamal.core.records import (
+    Event,
+    Example,
+    Expiry,
+    Place,
+    Prediction,
+    Record,
+    Refusal,
+    Reply,
+    Request,
+    SchemaSet,
+    coordinates,
+)
+from streamal.core.step import Rules
+from streamal.core.wire import DeadLetter, decode_event, decode_reply, decode_request, decode_training
+from streamal.ports import Log, scan
+
+__all__ = ["Check", "verify"]
+
+_EXAMPLES_MAX = 5
+
+
+@dataclass(slots=True)
+class Check:
+    """One promise: how often it was looked at, how often it was broken, and where first."""
+
+    promise: str
+    looked_at: int = 0
+    broken: int = 0
+    where: list[str] = field(default_factory=list)
+
+    def that(self, holds: bool, where: str) -> None:
+        """Count one look."""
+        self.looked_at += 1
+        if not holds:
+            self.broken += 1
+            if len(self.where) < _EXAMPLES_MAX:
+                self.where.append(where)
+
+
+def verify(
+    log: Log, rules: Rules, budget: BudgetRules, group: str, new_fold: Callable[[], Fold], rederive: bool = True
+) -> list[Check]:
+    """Return all checks over what *group* has done so far.
+
+    Args:
+        log: any transport's topics; the daemon should be stopped, or what it does meanwhile may look broken.
+        rules: of the daemon, from its configuration.
+        budget: likewise.
+        group: whose committed offsets count.
+        new_fold: an untrained fold of the same configuration, to re-derive the predictions.
+        rederive: skip that part (the slow one) if False.
+    """
+    committed = {place: state.offset for place, state in log.committed(group).items()}
+    predictions: dict[str, Prediction] = {}
+    checks = [
+        *_events(log, rules, budget, committed, predictions),
+        *_requests(log, rules, predictions),
+        *_training(log, rules, committed),
+    ]
+    return [*checks, _rederived(log, rules, predictions, new_fold)] if rederive else checks
+
+
+def _events(
+    log: Log, rules: Rules, budget: BudgetRules, committed: dict[Place, int], predictions: dict[str, Prediction]
+) -> Iterator[Check]:
+    """Each consumed event has one prediction or one dead letter (I1); the budget holds in every prefix (I2)."""
+    once = Check("each consumed event has exactly one prediction or one dead letter, no other has any")
+    holds = Check("requests <= share * events + burst, in every prefix of every partition")
+    stamps = Check("the model version of predictions never goes back within a partition")
+    letters: dict[str, int] = {}
+    for record in scan(log, rules.topics.dead_letters, 0):
+        letter = msgspec.json.decode(record.value or b"", type=DeadLetter)
+        key = f"{letter.topic} {coordinates(letter.partition, letter.offset)}"
+        letters[key] = letters.get(key, 0) + 1
+    for partition in range(rules.partitions):
+        burst = divided(budget.burst, partition, rules.partitions)
+        found: dict[str, int] = {}
+        accepted = asked = version = 0
+        for record in scan(log, rules.topics.predictions, partition):
+            prediction = msgspec.json.decode(record.value or b"", type=Prediction)
+            found[prediction.event] = found.get(prediction.event, 0) + 1
+            predictions[prediction.event] = prediction
+            accepted, asked = accepted + 1, asked + (prediction.asked is not None)
+            holds.that(asked <= budget.share * accepted + burst, prediction.event)
+            stamps.that(prediction.version >= version, prediction.event)
+            version = prediction.version
+        end = committed.get(Place(rules.topics.events, partition), 0)
+        for record in scan(log, rules.topics.events, partition):
+            key = coordinates(partition, record.offset)
+            times = found.pop(key, 0) + letters.pop(f"{rules.topics.events} {key}", 0)
+            once.that(times == (record.offset < end), key)
+        for key in found:
+            once.that(False, f"{key}: a prediction without an event")
+    yield from (once, holds, stamps)
+
+
+def _requests(log: Log, rules: Rules, predictions: dict[str, Prediction]) -> Iterator[Check]:
+    """Requests and predictions tell the same story (I2), and requests − training is the open queue (I3)."""
+    once = Check("at most one request per event, and only where its prediction says so")
+    queue = Check("a request is off the queue exactly if training has closed it, and it is closed once")
+    asked: dict[str, int] = {}
+    closed: dict[str, int] = {}
+    for partition in range(rules.partitions):
+        for record in scan(log, rules.topics.requests, partition):
+            key = (record.key or b"").decode(errors="replace")
+            counts = closed if record.value is None else asked
+            counts[key] = counts.get(key, 0) + 1
+            if record.value is not None:
+                request = decode_request(record.value)
+                prediction = predictions.get(key)
+                agrees = isinstance(request, Request) and prediction is not None and prediction.asked == request.lane
+                once.that(agrees and asked[key] == 1, key)
+    trained: dict[str, int] = {}
+    for record in scan(log, rules.topics.training, 0):
+        training = decode_training(record.value)
+        if not isinstance(training, SchemaSet | Refusal):
+            trained[training.request] = trained.get(training.request, 0) + 1
+    for key in sorted(asked.keys() | closed.keys() | trained.keys()):
+        queue.that(closed.get(key, 0) == trained.get(key, 0) <= 1, key)
+    yield from (once, queue)
+
+
+def _training(log: Log, rules: Rules, committed: dict[Place, int]) -> Iterator[Check]:
+    """What was learned is what the first valid reply said, and nothing else was learned (I3)."""
+    said = Check("each example and abstention is the first valid reply to its request")
+    readable = Check("every record of training is streamal's own")
+    end = committed.get(Place(rules.topics.labels, 0), 0)
+    replies: dict[str, list[Reply]] = {}
+    for record in scan(log, rules.topics.labels, 0):
+        reply = decode_reply(record.value, rules.wire) if record.offset < end else None
+        if isinstance(reply, Reply):
+            replies.setdefault(reply.request, []).append(reply)
+    known: set[str] = set()
+    for record in scan(log, rules.topics.training, 0):
+        training = decode_training(record.value)
+        readable.that(not isinstance(training, Refusal), f"offset {record.offset}")
+        if isinstance(training, Refusal | SchemaSet | Expiry):
+            continue
+        label = training.label if isinstance(training, Example) else None
+        known |= {label} if label is not None else set()
+        # a refused reply (a class that may not be learned) may precede the valid one
+        valid = (reply for reply in replies.get(training.request, ()) if reply.label is None or reply.label in known)
+        first = next(valid, None)
+        same = first is not None and answer(first.label) == answer(label) and first.annotator == training.annotator
+        said.that(same, training.request)
+    yield from (said, readable)
+
+
+def _rederived(log: Log, rules: Rules, predictions: dict[str, Prediction], new_fold: Callable[[], Fold]) -> Check:
+    """Every prediction is what the model of its version says about its event (I5)."""
+    check = Check("every prediction can be re-derived from its model version")
+    fold = new_fold()
+    training = scan(log, rules.topics.training, 0)
+    upcoming = next(training, None)
+    streams = (_predicted(log, rules, partition, predictions) for partition in range(rules.partitions))
+    for prediction, record in heapq.merge(*streams, key=lambda pair: pair[0].version):
+        while upcoming is not None and upcoming.offset < prediction.version:
+            fold.training(upcoming.offset, upcoming.value)
+            upcoming = next(training, None)
+        event = decode_event(record.partition, record.offset, record.value, rules.wire, fold.schema)
+        again = fold.predict(event) if isinstance(event, Event) else {}
+        check.that(fold.version.offset == prediction.version and _same(again, prediction), prediction.event)
+    return check
+
+
+def _predicted(
+    log: Log, rules: Rules, partition: int, predictions: dict[str, Prediction]
+) -> Iterator[tuple[Prediction, Record]]:
+    for record in scan(log, rules.topics.events, partition):
+        prediction = predictions.get(coordinates(partition, record.offset))
+        if prediction is not None:
+            yield prediction, record
+
+
+def _same(again: dict[str, float], prediction: Prediction) -> bool:
+    before = prediction.probabilities
+    return again.keys() == before.keys() and all(
+        math.isclose(again[label], before[label], rel_tol=1e-9, abs_tol=1e-12) for label in before
+    )

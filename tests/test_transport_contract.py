@@ -1,0 +1,393 @@
+"""What every transport promises, whatever it is made of: one suite, run on each of `WORLDS` (F-rows: faults.md §4).
+
+The simulation runs on the memory transport; that both pass here is what makes it evidence about the others.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streamal.core.records import Committed, Output, Place, Record
+from streamal.edge.memory import Broker, MemoryTransport
+from streamal.edge.sqlite import SqliteLog, SqliteTransport
+from streamal.errors import ConfigError, Fenced, Uncommitted
+from streamal.ports import Log, Transport
+
+PARTITIONS = {"events": 2, "labels": 1, "out": 2}
+PATIENCE_S = 10.0  # for a real broker's group coordinator; the embedded ones need one poll
+
+
+@dataclass(frozen=True)
+class World:
+    """One kind of transport with the topics of `PARTITIONS`, all empty.
+
+    Attributes:
+        log: reads and appends without a seat.
+        worker: takes the one seat of group "workers", fencing the worker before.
+        sabotage: while it is open, commits abort (and nothing else fails).
+    """
+
+    log: Log
+    worker: Callable[[], Transport]
+    sabotage: Callable[[], AbstractContextManager[None]]
+
+
+@contextmanager
+def memory_world() -> Iterator[World]:
+    broker = Broker()
+    for topic, partitions in PARTITIONS.items():
+        broker.create(topic, partitions)
+
+    def abort(_instance: str, point: str) -> None:
+        if point == "commit:before":
+            raise Uncommitted("sabotage")
+
+    @contextmanager
+    def sabotage() -> Iterator[None]:
+        broker.fault = abort
+        yield
+        broker.fault = None
+
+    yield World(broker, lambda: MemoryTransport(broker, "workers", "w", "events", "labels"), sabotage)
+
+
+@contextmanager
+def sqlite_world() -> Iterator[World]:
+    opened: list[SqliteLog] = []
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "streamal.db"
+        log = SqliteLog(path, create=True, synchronous="OFF")
+        for topic, partitions in PARTITIONS.items():
+            log.create(topic, partitions)
+
+        def worker() -> Transport:
+            transport = SqliteTransport(path, "workers", "w", "events", "labels", synchronous="OFF", busy_s=0.01)
+            opened.append(transport)
+            return transport
+
+        @contextmanager
+        def sabotage() -> Iterator[None]:
+            other = sqlite3.connect(path, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.close()
+
+        yield World(log, worker, sabotage)
+        for each in (*opened, log):
+            each.close()
+
+
+WORLDS = {"memory": memory_world, "sqlite": sqlite_world}
+
+
+@pytest.fixture(params=list(WORLDS.values()), ids=list(WORLDS))
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    with request.param() as made:
+        yield made
+
+
+def seated(worker: Transport) -> Mapping[Place, Committed]:
+    """Poll nothing until the partitions are ours."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not worker.assignment()[1]:
+        assert time.monotonic() < deadline
+        assert worker.poll({}, 0.05) == []
+    return worker.assignment()[1]
+
+
+def take(worker: Transport, quota: Mapping[str, int], count: int) -> list[Record]:
+    """Poll until *count* records are there."""
+    records: list[Record] = []
+    deadline = time.monotonic() + PATIENCE_S
+    while len(records) < count:
+        assert time.monotonic() < deadline
+        records += worker.poll(quota, 0.05)
+    return records
+
+
+def feed(log: Log, topic: str, partition: int, *values: bytes) -> list[int]:
+    return [log.append(topic, partition, None, value) for value in values]
+
+
+def everything(log: Log, topic: str, partition: int) -> list[bytes | None]:
+    return [record.value for record in log.read(topic, partition, 0, 10_000)]
+
+
+def echo(records: Sequence[Record]) -> tuple[list[Output], dict[Place, Committed]]:
+    """Return the transaction that copies *records* to ``out``."""
+    outputs = [Output("out", record.partition, record.key, record.value) for record in records]
+    offsets = {Place(record.topic, record.partition): Committed(record.offset + 1, "") for record in records}
+    return outputs, offsets
+
+
+def test_it_is_a_transport(world: World) -> None:
+    """A worker satisfies `Transport`, a reader `Log`."""
+    assert isinstance(world.worker(), Transport)
+    assert isinstance(world.log, Log)
+
+
+def test_the_number_of_partitions_is_known(world: World) -> None:
+    """A topic has the partitions it was created with; a topic that is not there has 0."""
+    assert world.log.partitions("events") == 2
+    assert world.worker().partitions("labels") == 1
+    assert world.log.partitions("nonsense") == 0
+
+
+def test_an_unknown_topic_is_a_config_error(world: World) -> None:
+    """Appending to a topic that was not created names the topic."""
+    with pytest.raises(ConfigError, match="nonsense"):
+        world.log.append("nonsense", 0, None, b"x")
+
+
+def test_the_one_worker_owns_all_inputs(world: World) -> None:
+    """A single worker's assignment is every partition of events and labels, from the start, without state."""
+    want = {Place("events", 0), Place("events", 1), Place("labels", 0)}
+    assert seated(world.worker()) == dict.fromkeys(want, Committed(0, ""))
+
+
+def test_appended_records_are_polled(world: World) -> None:
+    """What a producer appended arrives as it was: topic, partition, offset, key, value."""
+    offset = world.log.append("events", 1, b"key", b"value")
+    assert take(world.worker(), {"events": 10}, 1) == [Record("events", 1, offset, b"key", b"value")]
+
+
+def test_a_worker_can_append_outside_a_transaction(world: World) -> None:
+    """`append` of a worker is visible at once, whatever becomes of its next commit."""
+    worker = world.worker()
+    offset = worker.append("labels", 0, None, b"reply")
+    assert world.log.read("labels", 0, 0, 10) == [Record("labels", 0, offset, None, b"reply")]
+
+
+def test_a_tombstone_survives(world: World) -> None:
+    """A value of None stays None, and an empty value or key stays empty."""
+    worker = world.worker()
+    worker.commit([Output("out", 0, b"k", None), Output("out", 0, None, b""), Output("out", 0, b"", b"v")], {})
+    assert [(r.key, r.value) for r in world.log.read("out", 0, 0, 10)] == [(b"k", None), (None, b""), (b"", b"v")]
+
+
+def test_the_order_within_a_partition_is_kept(world: World) -> None:
+    """Records of one partition come in the order of their appending, their offsets growing."""
+    values = [b"%d" % number for number in range(20)]
+    offsets = feed(world.log, "events", 0, *values)
+    records = take(world.worker(), {"events": 3}, 20)
+    assert [record.value for record in records] == values
+    assert [record.offset for record in records] == offsets == sorted(set(offsets))
+
+
+def test_the_quota_of_each_topic_is_respected(world: World) -> None:
+    """A poll returns at most the quota of a topic, over all its partitions; a topic without quota none."""
+    worker = world.worker()
+    seated(worker)
+    for partition in (0, 1):
+        feed(world.log, "events", partition, b"1", b"2", b"3", b"4")
+    feed(world.log, "labels", 0, b"1", b"2", b"3")
+    for quota in ({"events": 3, "labels": 1}, {"events": 2}, {"labels": 2, "events": 0}):
+        polled = worker.poll(quota, 0.05)
+        for topic in ("events", "labels"):
+            assert sum(record.topic == topic for record in polled) <= quota.get(topic, 0)
+
+
+def test_no_partition_starves(world: World) -> None:
+    """With a quota of one and a flood on partition 0, partition 1 is served all the same (F26)."""
+    feed(world.log, "events", 0, *[b"flood"] * 50)
+    feed(world.log, "events", 1, b"drop")
+    worker = world.worker()
+    assert b"drop" in [record.value for record in take(worker, {"events": 1}, 20)]
+
+
+def test_the_position_advances_without_a_commit(world: World) -> None:
+    """A second poll follows the first one, though nothing was committed."""
+    feed(world.log, "events", 0, b"1", b"2")
+    worker = world.worker()
+    assert [record.value for record in take(worker, {"events": 1}, 2)] == [b"1", b"2"]
+
+
+def test_an_empty_poll_returns_in_time(world: World) -> None:
+    """With nothing to read, a poll returns [] after about its time-out at most."""
+    worker = world.worker()
+    seated(worker)
+    started = time.monotonic()
+    assert worker.poll({"events": 10, "labels": 10}, 0.05) == []
+    assert time.monotonic() - started < 1.0
+
+
+def test_a_commit_shows_everything_at_once(world: World) -> None:
+    """After `commit` all outputs and all offsets with their metadata are there, also for others."""
+    feed(world.log, "events", 0, b"1", b"2")
+    worker = world.worker()
+    take(worker, {"events": 2}, 2)
+    offsets = {Place("events", 0): Committed(2, "state"), Place("labels", 0): Committed(0, "trainer")}
+    worker.commit([Output("out", 0, None, b"a"), Output("out", 1, None, b"b"), Output("out", 0, None, b"c")], offsets)
+    assert everything(world.log, "out", 0) == [b"a", b"c"]
+    assert everything(world.log, "out", 1) == [b"b"]
+    assert world.log.committed("workers") == offsets == worker.committed("workers")
+
+
+def test_nothing_is_visible_before_the_commit(world: World) -> None:
+    """Polling alone writes nothing, moves no offset, and `committed` of a foreign group is empty."""
+    feed(world.log, "events", 0, b"1")
+    worker = world.worker()
+    take(worker, {"events": 1}, 1)
+    assert world.log.committed("workers") == {}
+    assert world.log.committed("others") == {}
+    assert world.log.end("out", 0) == 0
+
+
+def test_an_aborted_transaction_leaves_nothing(world: World) -> None:
+    """A commit that raises Uncommitted shows no output and moves no offset, now or after the next commit (F2, F3)."""
+    feed(world.log, "events", 0, b"1")
+    worker = world.worker()
+    transaction = echo(take(worker, {"events": 1}, 1))
+    with world.sabotage(), pytest.raises(Uncommitted):
+        worker.commit(*transaction)
+    assert everything(world.log, "out", 0) == []
+    assert world.log.committed("workers") == {}
+    worker.rewind()
+    worker.commit(*echo(take(worker, {"events": 1}, 1)))
+    assert everything(world.log, "out", 0) == [b"1"]
+
+
+def test_rewind_delivers_again(world: World) -> None:
+    """After `rewind` the worker polls again from the committed offsets, and only from there (F9)."""
+    feed(world.log, "events", 0, b"1", b"2", b"3")
+    worker = world.worker()
+    worker.commit(*echo(take(worker, {"events": 1}, 1)))
+    take(worker, {"events": 2}, 2)
+    before = worker.assignment()[0]
+    worker.rewind()
+    assert [record.value for record in take(worker, {"events": 2}, 2)] == [b"2", b"3"]
+    assert worker.assignment()[0] > before
+
+
+def test_the_generation_stands_still_between_changes(world: World) -> None:
+    """Polls and commits alone do not change the generation; a mapping handed out is not changed afterwards."""
+    feed(world.log, "events", 0, b"1", b"2")
+    worker = world.worker()
+    seated(worker)
+    generation, committed = worker.assignment()
+    worker.commit(*echo(take(worker, {"events": 1}, 1)))
+    take(worker, {"events": 1}, 1)
+    assert worker.assignment()[0] == generation
+    assert committed[Place("events", 0)] == Committed(0, "")
+
+
+def test_a_successor_starts_at_the_committed_state(world: World) -> None:
+    """A new worker finds offset and metadata as committed, and polls from there; an orderly close loses nothing."""
+    feed(world.log, "events", 0, b"1", b"2")
+    first = world.worker()
+    take(first, {"events": 2}, 2)
+    first.commit([], {Place("events", 0): Committed(1, "state of 1")})
+    first.close()
+    second = world.worker()
+    assert seated(second)[Place("events", 0)] == Committed(1, "state of 1")
+    assert [record.value for record in take(second, {"events": 5}, 1)] == [b"2"]
+
+
+def test_a_replaced_worker_is_fenced(world: World) -> None:
+    """A zombie's commit raises Fenced and shows nothing, and its successor goes on undisturbed (F11, I7)."""
+    feed(world.log, "events", 0, b"1")
+    zombie = world.worker()
+    stale = echo(take(zombie, {"events": 1}, 1))
+    successor = world.worker()
+    fresh = echo(take(successor, {"events": 1}, 1))
+    with pytest.raises(Fenced):
+        zombie.commit(*stale)
+    successor.commit(*fresh)
+    with pytest.raises(Fenced):
+        zombie.commit(*stale)
+    zombie.close()
+    assert everything(world.log, "out", 0) == [b"1"]
+
+
+def test_metadata_of_a_thousand_bytes_survives(world: World) -> None:
+    """A partition's state may have 1,000 bytes and any letters."""
+    state = "{§" + "x" * 996 + "}"
+    worker = world.worker()
+    seated(worker)
+    worker.commit([], {Place("events", 0): Committed(0, state)})
+    worker.rewind()
+    assert worker.assignment()[1][Place("events", 0)].metadata == state
+
+
+def test_end_and_read_agree_in_spite_of_gaps(world: World) -> None:
+    """Reading in pieces from each last offset + 1 finds every record once and stops at `end`, aborts or not."""
+    worker = world.worker()
+    seated(worker)
+    for number in range(6):
+        with world.sabotage(), pytest.raises(Uncommitted):
+            worker.commit([Output("out", 0, None, b"aborted")] * 3, {})
+        worker.rewind()
+        worker.commit([Output("out", 0, None, b"%d" % number)] * 2, {})
+    found: list[Record] = []
+    offset, end = 0, world.log.end("out", 0)
+    while records := world.log.read("out", 0, offset, 5):
+        found += records
+        offset = records[-1].offset + 1
+    assert [record.value for record in found] == [b"%d" % number for number in range(6) for _ in range(2)]
+    assert all(before.offset < after.offset for before, after in pairwise(found))
+    assert offset <= end
+    assert world.log.read("out", 0, end, 5) == []
+    assert len(found) <= end == worker.end("out", 0)
+
+
+def test_at_most_as_many_records_as_wanted_are_read(world: World) -> None:
+    """`read` returns a prefix of what is there from the offset on, of the wanted length."""
+    offsets = feed(world.log, "out", 1, b"1", b"2", b"3")
+    assert [record.value for record in world.log.read("out", 1, offsets[1], 1)] == [b"2"]
+    assert world.log.read("out", 1, 0, 0) == []
+    assert len(world.log.read("out", 1, 0, 9)) == 3
+
+
+def test_closing_twice_is_allowed(world: World) -> None:
+    """A second `close` does nothing."""
+    worker = world.worker()
+    worker.close()
+    worker.close()
+
+
+ACTIONS = st.lists(
+    st.sampled_from(["append", "append", "poll", "poll", "commit", "abort", "rewind", "replace"]), max_size=40
+)
+
+
+@pytest.mark.parametrize("make", WORLDS.values(), ids=WORLDS)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(actions=ACTIONS, quota=st.integers(1, 4))
+def test_every_record_is_processed_exactly_once(
+    make: Callable[[], AbstractContextManager[World]], actions: list[str], quota: int
+) -> None:
+    """Any interleaving of appends, polls, commits, aborts, rewinds and replacements copies each record once (I1)."""
+    with make() as world:
+        worker, appended, polled = world.worker(), 0, list[Record]()
+        for action in [*actions, "rewind"]:
+            if action == "append":
+                feed(world.log, "events", appended % 3 % 2, b"%d" % appended)
+                appended += 1
+            elif action == "poll":
+                polled += worker.poll({"events": quota}, 0.0)
+            elif action == "commit":
+                worker.commit(*echo(polled))
+                polled.clear()
+            elif action == "abort" and polled:
+                with world.sabotage(), pytest.raises(Uncommitted):
+                    worker.commit(*echo(polled))
+            elif action == "replace":
+                worker = world.worker()
+            if action in ("abort", "rewind", "replace"):
+                worker.rewind()
+                polled.clear()
+        left = appended - sum(len(everything(world.log, "out", partition)) for partition in (0, 1))
+        worker.commit(*echo(take(worker, {"events": quota}, left)))
+        for partition in (0, 1):
+            assert everything(world.log, "out", partition) == everything(world.log, "events", partition)
