@@ -65,7 +65,7 @@ def command(
     the same budget at random. Takes well under two minutes; everything is left in the directory to look at.
     """
     _prepare(directory)
-    config = load_config(directory / "config.toml", overrides or ())
+    config = load_config(directory / "config.toml", overrides or (), defaults={"server": {"port": 0}})
     stream = read_stream(str(directory / "mails.csv.gz"), "label", time="time")
     with progress_bar("streamal", len(stream.rows)) as progress:
         result = _run(config, stream, progress)
@@ -104,7 +104,9 @@ def _run(config: Config, stream: Stream, progress: Progress) -> Replay:
         measured,
         SilentLog(),
     )
-    server = admin_server(config, measured, daemon, clock)
+    server = admin_server(
+        config, measured, daemon, clock, lambda url: typer.echo(f"metrics while it runs: {url}", err=True)
+    )
     try:
         player = Player(transport, topic_names(config), stream, _ANNOTATORS)
         watch = _Watch(config, daemon, player, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -52,7 +53,9 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
             structlog.get_logger(instance=f"{socket.gethostname()}-{os.getpid()}"),
         )
         _stop_on_signals(daemon)
-        server = admin_server(loaded, measured, daemon, clock)
+        server = admin_server(
+            loaded, measured, daemon, clock, lambda url: structlog.get_logger().info("serving", url=url)
+        )
         try:
             daemon.start()
             daemon.run()
@@ -70,8 +73,10 @@ def meter(config: Config) -> PrometheusMeter:
     return measured
 
 
-def admin_server(config: Config, measured: PrometheusMeter, daemon: Daemon, clock: Clock) -> AdminServer:
-    """Return the started server of ``/metrics``, ``/livez`` and ``/readyz``."""
+def admin_server(
+    config: Config, measured: PrometheusMeter, daemon: Daemon, clock: Clock, announce: Callable[[str], object]
+) -> AdminServer:
+    """Return the started server of ``/metrics``, ``/livez`` and ``/readyz``; *announce* is told its address."""
 
     def live() -> Page:
         alive = daemon.ticked_at == 0.0 or clock.now() - daemon.ticked_at < _STALE_S
@@ -88,8 +93,7 @@ def admin_server(config: Config, measured: PrometheusMeter, daemon: Daemon, cloc
     }
     server = AdminServer(config.server.host, config.server.port, pages)
     if config.server.enabled:
-        port = server.start()
-        structlog.get_logger().info("serving", url=f"http://{config.server.host}:{port}/metrics")
+        announce(f"http://{config.server.host}:{server.start()}/metrics")
     return server
 
 
