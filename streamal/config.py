@@ -314,6 +314,8 @@ def _set(tree: dict[str, Any], override: str) -> None:
     _require_key(keys, f"--set {override!r}")
     for name in keys[:-1]:
         tree = tree.setdefault(name, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"--set {override!r}: {name!r} was set to a value before, and has no keys")
     tree[keys[-1]] = _toml_value(text)
 
 

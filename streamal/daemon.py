@@ -96,13 +96,12 @@ class Daemon:
 
     def start(self) -> None:
         """Restore the newest usable snapshot and fold the logs to their ends, before anything is polled (F45)."""
-        end = self._transport.end(self._topics.training, 0)
         for data in self._snapshots.load() if self._snapshots else ():
             fold = thaw(data, self._settings.fingerprint)
-            if fold is not None and fold.version.offset <= end:
+            if fold is not None and self._is_of_this_log(fold):
                 self.fold = fold
                 break
-            self._log.warning("snapshot_not_taken", reason="other make" if fold is None else "ahead of the log")
+            self._log.warning("snapshot_not_taken", reason="other make" if fold is None else "other log")
         self._snapshot_version = self.fold.version.offset
         restored = self.fold.version
         self._read_logs()
@@ -110,6 +109,14 @@ class Daemon:
         self._log.info(
             "started", restored=restored.offset, version=self.fold.version.offset, open=len(self.fold.pending)
         )
+
+    def _is_of_this_log(self, fold: Fold) -> bool:
+        """Whether the log has, where *fold* ends, the very record that *fold* has seen there (F41, F42)."""
+        offset = fold.version.offset - 1
+        if offset < 0:
+            return True
+        found = self._transport.read(self._topics.training, 0, offset, 1)
+        return bool(found) and (found[0].offset, found[0].value) == (offset, fold.last)
 
     def stop(self) -> None:
         """Ask `run` to end after the step at hand; safe from a signal handler."""

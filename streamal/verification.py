@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from streamal.core.budget import BudgetRules, divided
 from streamal.core.fold import Fold
 from streamal.core.pending import answer
 from streamal.core.records import (
+    Abstention,
     Event,
     Example,
     Expiry,
@@ -74,7 +76,7 @@ def verify(
     checks = [
         *_events(log, rules, budget, committed, predictions),
         *_requests(log, rules, predictions),
-        *_training(log, rules, committed),
+        *_training(log, rules, committed, predictions),
     ]
     return [*checks, _rederived(log, rules, predictions, new_fold)] if rederive else checks
 
@@ -86,11 +88,7 @@ def _events(
     once = Check("each consumed event has exactly one prediction or one dead letter, no other has any")
     holds = Check("requests <= share * events + burst, in every prefix of every partition")
     stamps = Check("the model version of predictions never goes back within a partition")
-    letters: dict[str, int] = {}
-    for record in scan(log, rules.topics.dead_letters, 0):
-        letter = msgspec.json.decode(record.value or b"", type=DeadLetter)
-        key = f"{letter.topic} {coordinates(letter.partition, letter.offset)}"
-        letters[key] = letters.get(key, 0) + 1
+    letters = _letters(log, rules, rules.topics.events)
     for partition in range(rules.partitions):
         burst = divided(budget.burst, partition, rules.partitions)
         found: dict[str, int] = {}
@@ -106,16 +104,24 @@ def _events(
         end = committed.get(Place(rules.topics.events, partition), 0)
         for record in scan(log, rules.topics.events, partition):
             key = coordinates(partition, record.offset)
-            times = found.pop(key, 0) + letters.pop(f"{rules.topics.events} {key}", 0)
+            times = found.pop(key, 0) + letters.pop(key, 0)
             once.that(times == (record.offset < end), key)
         for key in found:
             once.that(False, f"{key}: a prediction without an event")
+    for key in letters:
+        once.that(False, f"{key}: a dead letter without an event")
     yield from (once, holds, stamps)
+
+
+def _letters(log: Log, rules: Rules, topic: str) -> Counter[str]:
+    """Return how many dead letters each record of *topic* has, by coordinates."""
+    found = (msgspec.json.decode(r.value or b"", type=DeadLetter) for r in scan(log, rules.topics.dead_letters, 0))
+    return Counter(coordinates(letter.partition, letter.offset) for letter in found if letter.topic == topic)
 
 
 def _requests(log: Log, rules: Rules, predictions: dict[str, Prediction]) -> Iterator[Check]:
     """Requests and predictions tell the same story (I2), and requests − training is the open queue (I3)."""
-    once = Check("at most one request per event, and only where its prediction says so")
+    once = Check("one request for each event whose prediction says so, none for any other")
     queue = Check("a request is off the queue exactly if training has closed it, and it is closed once")
     asked: dict[str, int] = {}
     closed: dict[str, int] = {}
@@ -134,35 +140,60 @@ def _requests(log: Log, rules: Rules, predictions: dict[str, Prediction]) -> Ite
         training = decode_training(record.value)
         if not isinstance(training, SchemaSet | Refusal):
             trained[training.request] = trained.get(training.request, 0) + 1
+    expected = {key for key, prediction in predictions.items() if prediction.asked is not None}
+    for key in sorted(expected - asked.keys() - trained.keys()):  # compaction may have taken those that are closed
+        once.that(False, f"{key}: asked, but there is no request")
     for key in sorted(asked.keys() | closed.keys() | trained.keys()):
-        queue.that(closed.get(key, 0) == trained.get(key, 0) <= 1, key)
+        queue.that(key in expected and closed.get(key, 0) == trained.get(key, 0) <= 1, key)
     yield from (once, queue)
 
 
-def _training(log: Log, rules: Rules, committed: dict[Place, int]) -> Iterator[Check]:
-    """What was learned is what the first valid reply said, and nothing else was learned (I3)."""
+def _training(
+    log: Log, rules: Rules, committed: dict[Place, int], predictions: dict[str, Prediction]
+) -> Iterator[Check]:
+    """What was learned is what the first valid reply said, all of it, and nothing else was learned (I3, I8).
+
+    A reply that was there before its request (somebody guessed the coordinates) looks as if it had been lost.
+    """
     said = Check("each example and abstention is the first valid reply to its request")
+    kept = Check("each request with a valid reply is closed, each reply that cannot be read has one dead letter")
     readable = Check("every record of training is streamal's own")
+    letters = _letters(log, rules, rules.topics.labels)
     end = committed.get(Place(rules.topics.labels, 0), 0)
     replies: dict[str, list[Reply]] = {}
     for record in scan(log, rules.topics.labels, 0):
-        reply = decode_reply(record.value, rules.wire) if record.offset < end else None
-        if isinstance(reply, Reply):
+        reply = decode_reply(record.value, rules.wire)
+        times = letters.pop(coordinates(0, record.offset), 0)
+        if isinstance(reply, Refusal) or times or record.offset >= end:
+            kept.that(times == (record.offset < end), f"reply {record.offset}")
+        else:
             replies.setdefault(reply.request, []).append(reply)
-    known: set[str] = set()
+    for key in letters:
+        kept.that(False, f"{key}: a dead letter without a reply")
+    trained: set[str] = set()
     for record in scan(log, rules.topics.training, 0):
         training = decode_training(record.value)
         readable.that(not isinstance(training, Refusal), f"offset {record.offset}")
-        if isinstance(training, Refusal | SchemaSet | Expiry):
+        if isinstance(training, Refusal | SchemaSet):
+            continue
+        trained.add(training.request)
+        if isinstance(training, Expiry):
             continue
         label = training.label if isinstance(training, Example) else None
-        known |= {label} if label is not None else set()
-        # a refused reply (a class that may not be learned) may precede the valid one
-        valid = (reply for reply in replies.get(training.request, ()) if reply.label is None or reply.label in known)
-        first = next(valid, None)
+        first = next(iter(replies.get(training.request, ())), None)
         same = first is not None and answer(first.label) == answer(label) and first.annotator == training.annotator
-        said.that(same, training.request)
-    yield from (said, readable)
+        said.that(same and _tells(training, predictions.get(training.request)), training.request)
+    for key in replies.keys() & predictions.keys():
+        if predictions[key].asked is not None:
+            kept.that(key in trained, key)
+    yield from (said, kept, readable)
+
+
+def _tells(training: Example | Abstention, prediction: Prediction | None) -> bool:
+    """Whether *training* carries on what its event's prediction said: quality is measured by it."""
+    if prediction is None or (training.propensity, training.lane) != (prediction.propensity, prediction.asked):
+        return False
+    return not isinstance(training, Example) or training.predicted == prediction.label
 
 
 def _rederived(log: Log, rules: Rules, predictions: dict[str, Prediction], new_fold: Callable[[], Fold]) -> Check:
@@ -193,6 +224,8 @@ def _predicted(
 
 def _same(again: dict[str, float], prediction: Prediction) -> bool:
     before = prediction.probabilities
+    if prediction.label != (max(before, key=before.__getitem__) if before else None):
+        return False
     return again.keys() == before.keys() and all(
         math.isclose(again[label], before[label], rel_tol=1e-9, abs_tol=1e-12) for label in before
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import sys
 import time
@@ -35,10 +36,11 @@ _WINDOW = 500
 _ANNOTATORS = AnnotatorsRules(delay_s=1_800.0, spread=1.5, abstain=0.01, silence=0.01)
 """Half an hour in the median, one answer in six later than two hours; some cannot tell, some never answer."""
 
+_OURS = "# What `streamal demo` ran with."
 _CONFIG = """\
-# What `streamal demo` ran with. Try:  streamal status -c {name}/config.toml   (run from where you ran the demo)
+{ours} Try:  streamal status -c {name}/config.toml   (run from where you ran the demo)
 [transport]
-path = "{name}/streamal.db"
+path = {database}
 
 [features]
 declared = {{ text = "text" }}
@@ -47,7 +49,7 @@ declared = {{ text = "text" }}
 classes = ["ham", "spam"]
 
 [snapshots]
-directory = "{name}/snapshots"
+directory = {snapshots}
 """
 
 
@@ -64,7 +66,11 @@ def command(
     that are worth it, and learns from answers that come late and out of order. Beside it runs a control that spends
     the same budget at random. Takes well under two minutes; everything is left in the directory to look at.
     """
-    _prepare(directory)
+    load_config(None, overrides or ())  # before anything is deleted
+    try:
+        _prepare(directory)
+    except OSError as error:
+        raise ConfigError(f"--directory {directory}: {error.strerror or error}") from error
     config = load_config(directory / "config.toml", overrides or (), defaults={"server": {"port": 0}})
     stream = read_stream(str(directory / "mails.csv.gz"), "label", time="time")
     with progress_bar("streamal", len(stream.rows)) as progress:
@@ -76,7 +82,9 @@ def command(
 
 def _prepare(directory: Path) -> None:
     """Make the directory, without what an earlier demo has left."""
-    if directory.exists() and not (directory / "config.toml").exists() and any(directory.iterdir()):
+    left = directory / "config.toml"
+    ours = left.is_file() and left.read_text(errors="replace").startswith(_OURS)
+    if directory.exists() and not ours and any(directory.iterdir()):
         raise ConfigError(f"--directory {directory} holds something else than an earlier demo; name another")
     directory.mkdir(parents=True, exist_ok=True)
     for leftover in directory.glob("streamal.db*"):
@@ -84,7 +92,8 @@ def _prepare(directory: Path) -> None:
     shutil.rmtree(directory / "snapshots", ignore_errors=True)
     with as_file(files("streamal") / "data" / "mails.csv.gz") as mails:
         shutil.copyfile(mails, directory / "mails.csv.gz")
-    (directory / "config.toml").write_text(_CONFIG.format(name=directory))
+    database, snapshots = (json.dumps(str(directory / name)) for name in ("streamal.db", "snapshots"))
+    left.write_text(_CONFIG.format(ours=_OURS, name=directory, database=database, snapshots=snapshots))
 
 
 def _control(config: Config) -> Config:
@@ -105,7 +114,7 @@ def _run(config: Config, stream: Stream, progress: Progress) -> Replay:
         SilentLog(),
     )
     server = admin_server(
-        config, measured, daemon, clock, lambda url: typer.echo(f"metrics while it runs: {url}", err=True)
+        config, measured, lambda: daemon, clock, lambda url: progress.console.print(f"metrics while it runs: {url}")
     )
     try:
         player = Player(transport, topic_names(config), stream, _ANNOTATORS)
@@ -122,7 +131,7 @@ def _run(config: Config, stream: Stream, progress: Progress) -> Replay:
 class _Watch:
     """Keeps the line under the progress bar, or prints one now and then where there is no terminal."""
 
-    _EVERY = 540
+    _EVERY_SHOWN, _EVERY_PRINTED = 50, 540
 
     def __init__(self, config: Config, daemon: Daemon, player: Player, progress: Progress) -> None:
         self._config, self._daemon, self._player, self._progress = config, daemon, player, progress
@@ -133,10 +142,11 @@ class _Watch:
         self._progress.advance(self._progress.task_ids[0], events)
         before = self._events
         self._count()
-        if self._events // 50 == before // 50:
+        every = self._EVERY_SHOWN if self._progress.console.is_terminal else self._EVERY_PRINTED
+        if self._events // every == before // every:
             return
         self._progress.update(self._progress.task_ids[0], note=self._line())
-        if not self._progress.console.is_terminal and self._events // self._EVERY > before // self._EVERY:
+        if not self._progress.console.is_terminal:
             typer.echo(f"{self._events:>5} mails: {self._line()}", err=True)
 
     def _count(self) -> None:

@@ -59,6 +59,10 @@ def command(
         else:
             with output.open("w", encoding="utf-8", newline="") as file:
                 _text(rows, kind, file)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"--output {output}: {error.strerror or error}") from error
     finally:
         log.close()
 
@@ -103,7 +107,13 @@ def _parquet(rows: Iterator[dict[str, Any]], output: Path | None) -> None:
     table = [_flat(row) for row in rows]
     columns = dict.fromkeys(column for row in table for column in row)
     # a column comes from every row, not from the first one: pyarrow would drop what that one lacks
-    arrays = {column: pa.array([row.get(column) for row in table]) for column in columns}
+    arrays = {}
+    for column in columns:
+        values = [row.get(column) for row in table]
+        try:
+            arrays[column] = pa.array(values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):  # an id, or a feature before its schema: now a number, now a text
+            arrays[column] = pa.array([None if value is None else str(value) for value in values])
     parquet.write_table(pa.table(arrays), output)
 
 

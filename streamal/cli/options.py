@@ -36,10 +36,14 @@ def show(title: str, figures: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(figures))
         return
-    table = Table(title=title, show_header=False, title_justify="left")
+    typer.echo(title)  # a table would break it at its own width
+    table = Table(show_header=False)
     for name, value in figures.items():
         table.add_row(name.replace("_", " "), _readable(value))
-    Console(file=sys.stdout).print(table)
+    console = Console(file=sys.stdout)
+    with console.capture() as shown:  # rich ends with 1 if the reader of our output has gone (| head)
+        console.print(table)
+    typer.echo(shown.get(), nl=False)
 
 
 @contextmanager

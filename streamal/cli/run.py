@@ -40,29 +40,30 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     loaded = load_config(config, overrides or ())
     set_up_logs(loaded.log)
     require_sound_model(loaded)
-    transport = parts.open_transport(loaded)
     clock, measured = parts.WallClock(), meter(loaded)
+    log = structlog.get_logger(instance=f"{socket.gethostname()}-{os.getpid()}")
+    daemon: Daemon | None = None
+    # before the seat is taken: who starts the same daemon twice learns it from the port, and the first goes on
+    server = admin_server(loaded, measured, lambda: daemon, clock, lambda url: log.info("serving", url=url))
     try:
-        daemon = Daemon(
-            settings(loaded, loaded.transport.partitions),
-            lambda: new_fold(loaded),
-            transport,
-            parts.snapshots(loaded),
-            clock,
-            measured,
-            structlog.get_logger(instance=f"{socket.gethostname()}-{os.getpid()}"),
-        )
-        _stop_on_signals(daemon)
-        server = admin_server(
-            loaded, measured, daemon, clock, lambda url: structlog.get_logger().info("serving", url=url)
-        )
+        transport = parts.open_transport(loaded)
         try:
+            daemon = Daemon(
+                settings(loaded, loaded.transport.partitions),
+                lambda: new_fold(loaded),
+                transport,
+                parts.snapshots(loaded),
+                clock,
+                measured,
+                log,
+            )
+            _stop_on_signals(daemon)
             daemon.start()
             daemon.run()
         finally:
-            server.stop()
+            transport.close()
     finally:
-        transport.close()
+        server.stop()
 
 
 def meter(config: Config) -> PrometheusMeter:
@@ -74,16 +75,25 @@ def meter(config: Config) -> PrometheusMeter:
 
 
 def admin_server(
-    config: Config, measured: PrometheusMeter, daemon: Daemon, clock: Clock, announce: Callable[[str], object]
+    config: Config,
+    measured: PrometheusMeter,
+    running: Callable[[], Daemon | None],
+    clock: Clock,
+    announce: Callable[[str], object],
 ) -> AdminServer:
-    """Return the started server of ``/metrics``, ``/livez`` and ``/readyz``; *announce* is told its address."""
+    """Return the started server of ``/metrics``, ``/livez`` and ``/readyz``.
+
+    *running* gives the daemon, once there is one; *announce* is told the server's address.
+    """
 
     def live() -> Page:
-        alive = daemon.ticked_at == 0.0 or clock.now() - daemon.ticked_at < _STALE_S
+        daemon = running()
+        alive = daemon is None or daemon.ticked_at == 0.0 or clock.now() - daemon.ticked_at < _STALE_S
         return Page(200, "text/plain", b"ok\n") if alive else Page(503, "text/plain", b"the loop is stuck\n")
 
     def ready() -> Page:
-        return Page(200, "text/plain", b"ok\n") if daemon.ready else Page(503, "text/plain", b"starting\n")
+        daemon = running()
+        return Page(200, "text/plain", b"ok\n") if daemon and daemon.ready else Page(503, "text/plain", b"starting\n")
 
     pages = {
         "/metrics": lambda: Page(200, measured.content_type, measured.render()),
@@ -98,9 +108,12 @@ def admin_server(
 
 
 def _stop_on_signals(daemon: Daemon) -> None:
-    def stop(number: int, _: object) -> None:
-        daemon.stop()
-        signal.signal(number, signal.SIG_DFL)  # the second one ends the process at once
+    ending = (signal.SIGTERM, signal.SIGINT)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    def stop(_: int, __: object) -> None:
+        daemon.stop()
+        for number in ending:
+            signal.signal(number, signal.SIG_DFL)  # the second one ends the process at once
+
+    for number in ending:
         signal.signal(number, stop)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time as clock
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from streamal.assembly import topic_names
 from streamal.cli import parts
-from streamal.cli.options import Json, OptionalConfigPath, Overrides, progress_bar, show
+from streamal.cli.options import ConfigPath, Json, Overrides, progress_bar, show
 from streamal.cli.replay import Abstain, Delay, Drop, Error, Label, LabelTime, Limit, Silence, Stream, Time, columns
 from streamal.config import load_config
 from streamal.errors import ConfigError
@@ -40,13 +41,14 @@ def command(
         float | None, typer.Option("--speed", min=0.001, help="Play by --time instead, this many times faster.")
     ] = None,
     linger: Annotated[float, typer.Option("--linger", min=0, help="End after so many seconds without news.")] = 10.0,
-    config: OptionalConfigPath = None,
+    config: ConfigPath = Path("config.toml"),
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
     """Feed a recorded stream to a daemon that runs beside it, and answer its requests as annotators would.
 
-    Answers come late (recorded or drawn delays), sometimes wrong, "cannot tell", or never.
+    Answers come late (recorded or drawn delays), sometimes wrong, "cannot tell", or never. Give it the daemon's own
+    configuration: it says where the topics are.
 
     \b
     streamal run &

@@ -39,6 +39,7 @@ class Fold:
 
     Attributes:
         positions: next offset of ``requests`` to be read, by partition.
+        last: the last folded record, by which a snapshot is known to be of this log and not of another one.
         now: the latest time that any record was written at: time never goes back behind it.
         samples: features of the first requests, until there is a schema.
         early: examples that came before the schema; learned as soon as there is one.
@@ -50,6 +51,7 @@ class Fold:
     pending: Pending
     quality: Quality
     version: Version = field(default_factory=lambda: Version(0, 0))
+    last: bytes | None = None
     now: float = 0.0
     positions: dict[int, int] = field(default_factory=dict)
     samples: list[dict[str, Scalar]] = field(default_factory=list)
@@ -70,7 +72,7 @@ class Fold:
         record = decode_training(value)
         if isinstance(record, Refusal):
             raise LogDisagrees(f"training offset {offset}: {record.detail}; only streamal may write to this topic")
-        self.version = Version(offset + 1, self.version.records + 1)
+        self.version, self.last = Version(offset + 1, self.version.records + 1), value
         self.now = max(self.now, record.at)
         if isinstance(record, SchemaSet):
             self._set_schema(record)

@@ -2,7 +2,7 @@
 
 * Predicting never changes it, and always gives finite probabilities that sum to 1 over known class names: also
   before the first label (uniform over the declared classes), while only one class is known (smoothed), and if the
-  estimator fails or returns NaN (uniform, counted). So no strategy ever goes mute.
+  estimator fails or returns NaN (uniform). So no strategy ever goes mute.
 * A binary estimator only ever sees False and True; a label outside the class rules never reaches it.
 * Folding the same examples gives the same model; an example on which the estimator raises is skipped,
   counted, and skipped by every replica alike.
@@ -103,11 +103,14 @@ class Model:
         return probabilities
 
     def raw(self, features: Mapping[str, Scalar]) -> dict[str, float]:
-        """Return what the estimator itself says, by class name; raises what it raises. For `contract`."""
+        """Return what the estimator itself says, by class name; raises what it raises. For `contract`.
+
+        As plain floats: a NumPy number could not be written as JSON.
+        """
         raw = self._estimator.predict_proba_one(features)
         if self.binary:
-            return dict(zip(self._classes, (raw.get(False, 0.0), raw.get(True, 0.0)), strict=True))
-        return {label: raw.get(label, 0.0) for label in self._classes}
+            return dict(zip(self._classes, (float(raw.get(False, 0.0)), float(raw.get(True, 0.0))), strict=True))
+        return {label: float(raw.get(label, 0.0)) for label in self._classes}
 
     def learn(self, features: Mapping[str, Scalar], label: str) -> None:
         """Fold one example; *label* must be one that `accepts` has admitted."""

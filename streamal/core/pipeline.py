@@ -28,8 +28,9 @@ _LISTS = frozenset({"args", "models", "transformers"})
 def default_pipeline(kinds: Mapping[str, str], binary: bool) -> Sequence[Mapping[str, Any]]:
     """Return the pipeline for a stream of these features where none is configured; logistic regression by AdaGrad.
 
-    Numbers are standardised; strings and truth values hashed into 65,536 columns, so that no stream of new values
-    can grow the model without bound; texts become normalised sets of words and pairs of words, hashed likewise.
+    Numbers and truth values are standardised; strings hashed into 65,536 columns, so that no stream of new values
+    can grow the model without bound; texts become normalised sets of words and pairs of words, hashed likewise
+    (`Schema.select` gives the empty text for a missing one, which `BagOfWords` could not do without).
 
     Args:
         kinds: name -> "number" | "string" | "boolean" | "text"; empty if they are not known yet.
@@ -41,8 +42,9 @@ def default_pipeline(kinds: Mapping[str, str], binary: bool) -> Sequence[Mapping
     if not kinds or any(kind in {"number", "boolean"} for kind in kinds.values()):
         parts.append([_use("compose.SelectType", {"type": "number"}), _use("preprocessing.StandardScaler")])
     if not kinds or strings:
-        chosen = _use("compose.Select", *strings) if texts else _use("compose.SelectType", {"type": "string"})
-        parts.append([chosen, _use("preprocessing.FeatureHasher", n_features=65_536)])
+        others = [_use("compose.Discard", *texts)] if texts else []
+        chosen = [*others, _use("compose.SelectType", {"type": "string"})]
+        parts.append([*chosen, _use("preprocessing.FeatureHasher", n_features=65_536)])
     for name in texts:
         words = _use(
             "feature_extraction.BagOfWords",
@@ -67,7 +69,7 @@ def build_estimator(pipeline: Sequence[Mapping[str, Any]], factory: str | None, 
     estimator = _call_factory(factory) if factory else _pipeline(pipeline, "model.pipeline", seed)
     last = estimator
     while isinstance(last, compose.Pipeline):
-        last = next(reversed(last.steps.values()))
+        last = next(reversed(last.steps.values()), None)
     if not isinstance(last, base.Classifier):
         raise ConfigError(f"model: the last step must be a classifier, not {type(last).__name__}")
     seeded: base.Classifier = _seeded(estimator, seed)
@@ -89,14 +91,19 @@ def _call_factory(factory: str) -> Any:
 
 def _pipeline(steps: Sequence[Mapping[str, Any]], where: str, seed: int) -> Any:
     built = [_object(step, f"{where}[{i}]", seed) for i, step in enumerate(steps)]
-    return built[0] if len(built) == 1 else compose.Pipeline(*built)
+    if len(built) == 1:
+        return built[0]
+    for i, part in enumerate(built):
+        if not isinstance(part, base.Estimator):
+            raise ConfigError(f"{where}[{i}] must be an estimator, not {part!r}")
+    return compose.Pipeline(*built)
 
 
 def _object(spec: Mapping[str, Any], where: str, seed: int) -> Any:
     if not isinstance(spec, Mapping):
         raise ConfigError(f"{where} must be a table with 'use', not {spec!r}")
     if set(spec) == {"type"}:
-        if spec["type"] not in _TYPES:
+        if str(spec["type"]) not in _TYPES:
             raise ConfigError(f"{where}.type must be one of {', '.join(_TYPES)}, not {spec['type']!r}")
         return _TYPES[spec["type"]]
     if "use" not in spec:

@@ -58,7 +58,6 @@ class Reason(StrEnum):
     FEATURES_TOO_MANY = "features_too_many"
     FEATURES_EMPTY = "features_empty"
     LABEL_UNKNOWN = "label_unknown"
-    LABEL_TYPE = "label_type"
     REPLY_INCOMPLETE = "reply_incomplete"
     NOT_SUPPORTED = "not_supported"
 

@@ -8,7 +8,7 @@ grow them without end.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from streamal.core.records import Reason, Refusal, Scalar
 
@@ -34,6 +34,10 @@ class Schema:
     kinds: Mapping[str, str]
     refuse_unknown: bool = False
     open: bool = False
+    _texts: tuple[str, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_texts", tuple(name for name, kind in self.kinds.items() if kind == "text"))
 
     def mismatch(self, features: Mapping[str, Scalar]) -> Refusal | None:
         """Return why *features* cannot be accepted, or None.
@@ -54,15 +58,20 @@ class Schema:
     def select(self, features: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """Return what the model may see of *features*; names or types outside the schema are left out.
 
+        A text that is missing is the empty text: River's vectorisers raise without one.
+
         >>> Schema({"x": "number"}).select({"x": 1.0, "new": 2.0})
         {'x': 1.0}
         """
         kinds = self.kinds
-        return {
+        selected = {
             name: value
             for name, value in features.items()
             if (_PLAIN.get(kinds[name], kinds[name]) == _KIND_OF[type(value)] if name in kinds else self.open)
         }
+        for name in self._texts:
+            selected.setdefault(name, "")
+        return selected
 
 
 def infer_schema(samples: Iterable[Mapping[str, Scalar]], features_max: int) -> dict[str, str]:

@@ -216,7 +216,7 @@ def dead_letter(topic: str, partition: int, offset: int, value: bytes | None, re
             partition=partition,
             offset=offset,
             reason=refusal.reason,
-            detail=refusal.detail[:_HEAD_BYTES],
+            detail=refusal.detail.encode(errors="replace")[:_HEAD_BYTES].decode(errors="ignore"),
             at=at,
             bytes=len(body),
             sha256=hashlib.sha256(body).hexdigest(),
@@ -273,8 +273,8 @@ def _bounds(identity: EventId, time: float | str | None, features: dict[str, Any
         return Refusal(Reason.BAD_FIELD, f"id and time must have at most {TEXT_BYTES_MAX} characters, or 63 bits")
     magnitude_max, name_max = rules.magnitude_max, rules.feature_name_bytes_max
     for name, value in features.items():
-        if len(name) > name_max:
-            return Refusal(Reason.FEATURE_NAME, f"a feature's name has {len(name)} characters, {name_max} allowed")
+        if len(name) > name_max or (not name.isascii() and len(name.encode()) > name_max):
+            return Refusal(Reason.FEATURE_NAME, f"a feature's name has {len(name.encode())} bytes, {name_max} allowed")
         if value.__class__ is float:
             if not -magnitude_max <= value <= magnitude_max:
                 return Refusal(Reason.NUMBER_OUT_OF_RANGE, f"feature {name!r} is beyond ±{magnitude_max:g}")

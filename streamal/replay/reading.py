@@ -10,11 +10,12 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from streamal.core.records import Scalar
 from streamal.core.wire import label_text
@@ -72,18 +73,19 @@ def read_stream(
         drop: columns that are no features; *label*, *time* and *label_time* never are.
         limit: take only so many rows.
 
-    A column whose values are all numbers becomes numbers, any other strings; blanks are missing features.
+    A column whose values are all numbers becomes numbers, any other strings; blanks (and NaN) are missing features.
+    Rows without a label are left out.
 
     Raises:
         ConfigError: the source cannot be read, or a column does not exist.
     """
     rows = list(itertools.islice(_rows(source, label), limit))
     if not rows:
-        raise ConfigError(f"{source}: no rows")
+        raise ConfigError(f"stream {source}: no rows")
     columns = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
     for column in (label, time, label_time, *drop):
         if column is not None and column not in columns:
-            raise ConfigError(f"{source}: there is no column {column!r}; the columns are {', '.join(columns[:50])}")
+            raise ConfigError(f"stream {source}: there is no column {column!r}, but {', '.join(columns[:50])}")
     kinds = {
         column: _kind(row.get(column) for row in rows)
         for column in columns
@@ -92,7 +94,7 @@ def read_stream(
     recorded = []
     latest = -math.inf
     for number, row in enumerate(rows):
-        if row.get(label) in (None, ""):
+        if _blank(row.get(label)):
             continue
         latest = max(latest, float(number) if time is None else _seconds(row.get(time), source, time, number))
         answered = row.get(label_time) if label_time is not None else None
@@ -101,9 +103,11 @@ def read_stream(
                 {c: v for c, kind in kinds.items() if (v := _value(row.get(c), kind)) is not None},
                 _label(row[label]),
                 latest,
-                None if answered in (None, "") else _seconds(answered, source, str(label_time), number),
+                None if _blank(answered) else _seconds(answered, source, str(label_time), number),
             )
         )
+    if not recorded:
+        raise ConfigError(f"stream {source}: column {label!r}, the label, is blank in every row")
     return Stream(source, recorded, kinds, tuple(sorted({row.label for row in recorded})))
 
 
@@ -115,24 +119,42 @@ def _rows(source: str, label: str) -> Iterator[Row]:
         raise ConfigError(f"stream {source}: no such file")
     name = path.name.removesuffix(".gz")
     if name.endswith(".csv"):
-        return _lines(path, lambda text: iter(csv.DictReader(text)))
+        return _lines(path, _csv)
     if name.endswith((".jsonl", ".ndjson")):
-        return _lines(path, lambda text: (_flat(json.loads(line)) for line in text if line.strip()))
+        return _lines(path, _jsonl)
     if name.endswith(".parquet"):
         return _parquet(path)
     raise ConfigError(f"stream {source}: the name must end in .csv, .csv.gz, .jsonl, .jsonl.gz or .parquet")
 
 
-def _lines(path: Path, parse: Any) -> Iterator[Row]:
+def _lines(path: Path, parse: Callable[[TextIO], Iterator[Row]]) -> Iterator[Row]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     try:
         with (
             gzip.open(path) if path.suffix == ".gz" else path.open("rb") as raw,
-            io.TextIOWrapper(raw, encoding="utf-8", newline="") as text,
+            io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text,  # spreadsheets write the mark
         ):
             yield from parse(text)
-    except (OSError, EOFError, ValueError, csv.Error) as error:
+    except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
         raise ConfigError(f"stream {path}: {error}") from error
+
+
+def _csv(text: TextIO) -> Iterator[Row]:
+    reader = csv.DictReader(text)
+    for row in reader:
+        if None in row:
+            raise ValueError(f"line {reader.line_num} has more fields than the header")
+        yield row
+
+
+def _jsonl(text: TextIO) -> Iterator[Row]:
+    for number, line in enumerate(text, 1):
+        if line.strip():
+            try:
+                row = _flat(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"line {number}: {getattr(error, 'msg', error)}") from error
+            yield row
 
 
 def _flat(row: Any) -> Row:
@@ -148,8 +170,11 @@ def _parquet(path: Path) -> Iterator[Row]:
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(f"stream {path}: Parquet needs pyarrow: pip install 'streamal[parquet]'") from error
-    for batch in parquet.ParquetFile(path).iter_batches():
-        yield from batch.to_pylist()
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
+    except (OSError, ValueError) as error:  # pyarrow's errors are either
+        raise ConfigError(f"stream {path}: {error}") from error
 
 
 def _river(name: str, label: str) -> Iterator[Row]:
@@ -161,18 +186,24 @@ def _river(name: str, label: str) -> Iterator[Row]:
     except Exception as error:
         raise ConfigError(f"stream river:{name}: {type(error).__name__}: {error}; try river:Phishing") from error
     for features, target in rows:
+        if label in features:
+            raise ConfigError(f"--label {label}: river:{name} has a feature of that name; call its target otherwise")
         yield {**{str(key): value for key, value in features.items()}, label: target}
 
 
 def _kind(values: Iterable[Any]) -> str:
     """Return the type of a column: "number" if all its values are finite numbers, "boolean", "text" or "string"."""
-    present = [value for value in values if value not in (None, "")]
+    present = [value for value in values if not _blank(value)]
     if present and all(isinstance(value, bool) for value in present):
         return "boolean"
     if present and all(_number(value) is not None for value in present):
         return "number"
     words = sum(len(str(value).split()) for value in present[:1_000])
     return "text" if words > _WORDS_OF_TEXT * min(len(present), 1_000) else "string"
+
+
+def _blank(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def _number(value: Any) -> float | None:
@@ -186,7 +217,7 @@ def _number(value: Any) -> float | None:
 
 
 def _value(value: Any, kind: str) -> Scalar | None:
-    if value in (None, ""):
+    if _blank(value):
         return None
     if kind == "number":
         return _number(value)

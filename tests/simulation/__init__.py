@@ -1,0 +1,17 @@
+"""Deterministic simulation: the production daemon on the memory broker, under every fault we could think of.
+
+Nothing here is random but by seed, no thread runs, no clock ticks by itself: a run is named by one short text (its
+*spec*), and ``python -m tests.simulation SPEC`` plays it again, with everything that happened.
+
+============  ==========================================================================================
+file          what it holds
+============  ==========================================================================================
+fakes         model, clock, snapshots, meter and logger of the simulation
+scenario      what a seed stands for: rules, limits, and the script of actions
+faults        plans: which fault strikes at which I/O point
+world         broker, workers, annotators; carries out actions and faults
+checks        the invariants I1 … I16 of ``faults.md``, from the topics' true content
+runs          specs: exhaustive, pairs, swarm; what a failure prints
+mutants       broken programs that the very same machinery must catch
+============  ==========================================================================================
+"""

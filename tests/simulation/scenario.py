@@ -1,0 +1,187 @@
+"""What a seed stands for: rules and limits, all drawn small so that every bound is met, and the script of actions.
+
+The script does not depend on what the program does: a fault that is added changes nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from random import Random
+from typing import NamedTuple
+
+from streamal.core.budget import BudgetRules
+from streamal.core.fold import Fold, FoldRules
+from streamal.core.model import LabelRules, Model
+from streamal.core.pending import Pending
+from streamal.core.quality import Quality
+from streamal.core.schema import Schema
+from streamal.core.step import Rules, TopicNames
+from streamal.core.strategies import STRATEGIES, SamplingRules, build_strategy
+from streamal.core.wire import WireRules
+from streamal.daemon import Settings
+from tests.simulation.fakes import FINGERPRINT, Chain
+
+TOPICS = TopicNames("events", "labels", "predictions", "requests", "training", "dead")
+GROUP = "simulated"
+CLASSES = ("a", "b")
+BAD_BYTES: Sequence[bytes | None] = (
+    None,
+    b"",
+    b"\xff\xfe",
+    b"null",
+    b"[]",
+    b"{}",
+    b"[" * 3000,
+    b'{"features": {}}',
+    b'{"features": {"x": NaN}}',
+    b'{"features": {"x": 1e13}}',
+    b'{"features": {"x": null}}',
+    b'{"request": "0-0"}',
+    b'{"request": "0-0", "label": 1.5}',
+    b'{"features": {"x": ' + b"9" * 5000 + b"}}",
+)
+"""Refused as an event and as a reply, whatever the schema."""
+
+ALWAYS = ("crash", "abort", "unknown")
+FAULTS = (
+    *ALWAYS,
+    *("zombie", "replaced", "pause", "rebalance", "kill", "signal", "snapshots", "disk", "clock"),
+    *("bad", "forged", "conflicting", "duplicate", "silent", "poison", "new_class", "abstain"),
+)
+"""What a swarm run switches on or off; the first three lines strike at I/O points, the others are in the script."""
+
+
+class Action(NamedTuple):
+    """One line of the script: what, who or which kind, and a number that settles the rest."""
+
+    do: str
+    who: str = ""
+    number: float = 0
+    value: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Everything that a run depends on, but for the faults at I/O points."""
+
+    seed: int
+    partitions: int
+    workers: tuple[str, ...]
+    faults: frozenset[str]
+    declared: bool
+    learn_new: bool
+    infer_from: int
+    closed_max: int
+    budget: BudgetRules
+    settings: Settings
+    script: tuple[Action, ...]
+
+    def new_fold(self) -> Fold:
+        """Return what a worker knows at first."""
+        return Fold(
+            rules=FoldRules(self.infer_from),
+            model=Model(Chain(), LabelRules(CLASSES, self.learn_new)),
+            schema=Schema({"x": "number", "poison": "boolean"}) if self.declared else None,
+            pending=Pending(self.closed_max),
+            quality=Quality(100),
+        )
+
+
+def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
+    """Return the scenario of *seed*; *faults* None: a random subset of all."""
+    rng = Random(seed)
+    drawn = frozenset(fault for fault in FAULTS if rng.random() < 0.5)
+    faults = drawn if faults is None else faults
+    partitions, workers = rng.choice((1, 1, 2, 2, 3)), ("a", "b", "c")[: rng.choice((1, 2, 2, 3))]
+    budget = BudgetRules(
+        share=rng.choice((Fraction(1, 3), Fraction(1, 2), Fraction(3, 5), Fraction(1))),
+        audit_share=rng.choice((Fraction(0), Fraction(1, 2), Fraction(1, 3))),
+        burst=partitions + rng.choice((0, 1, 4)),
+        per_hour=rng.choice((None, None, 3 * partitions)),
+        open_max=rng.choice((1000, 1000, 2 * partitions, 4 * partitions)),
+    )
+    ttl_s = rng.choice((60.0, 200.0, 1e6))
+    settings = Settings(
+        rules=_rules(rng, budget, partitions, ttl_s),
+        fingerprint=FINGERPRINT,
+        events_per_step=rng.choice((1, 3, 8)),
+        labels_per_step=rng.choice((1, 2, 8)),
+        poll_timeout_s=0.0,
+        snapshot_every_s=rng.choice((0.0, 0.0, 15.0, math.inf)),
+        gauges_every_s=rng.choice((math.inf, math.inf, math.inf, 0.0)),
+        backoff_s=0.0,
+        attempts_max=rng.choice((4, 16)),
+    )
+    return Scenario(
+        seed=seed,
+        partitions=partitions,
+        workers=workers,
+        faults=faults,
+        declared=rng.random() < 0.6,
+        learn_new="new_class" in faults,
+        infer_from=rng.choice((2, 4)),
+        closed_max=rng.choice((2, 1000, 1000)),
+        budget=budget,
+        settings=settings,
+        script=tuple(_script(rng, partitions, workers, faults)),
+    )
+
+
+def event(rng: Random, faults: frozenset[str]) -> bytes:
+    """Return a well-formed event; its time is the producer's, and often a lie (F36)."""
+    features: dict[str, object] = {"x": rng.randrange(100)}
+    if rng.random() < 0.2:
+        features["more"] = "text"
+    if "poison" in faults:
+        features["poison"] = rng.random() < 0.2
+    time = rng.choice((1000.0, 2000.0, 0.0, 253_402_300_000.0))
+    return json.dumps({"id": rng.randrange(10), "time": time, "features": features}).encode()
+
+
+def _rules(rng: Random, budget: BudgetRules, partitions: int, ttl_s: float) -> Rules:
+    name = rng.choice(tuple(STRATEGIES))
+    return Rules(
+        topics=TOPICS,
+        partitions=partitions,
+        wire=WireRules(),
+        allowances=tuple(budget.allowance(partition, partitions) for partition in range(partitions)),
+        strategy_name=name,
+        strategy=build_strategy(SamplingRules(name, float(budget.rate), share=float(budget.share))),
+        measure="margin",
+        seed=rng.randrange(1000),
+        ttl_s=ttl_s,
+        expiries_max=rng.choice((1, 100)),
+    )
+
+
+def _script(rng: Random, partitions: int, workers: Sequence[str], faults: frozenset[str]) -> list[Action]:
+    """Return the actions: about 20 events, and twice as many steps of some worker."""
+    replies = ["good"] * 4 + [kind for kind in ("duplicate", "conflicting", "forged", "abstain") if kind in faults]
+    replies += [kind for kind in ("bad", "new_class") if kind in faults]
+    rare = ["clock"] + [kind for kind in ("kill", "snapshots", "disk", "rebalance") if kind in faults]
+    kinds = ["event"] * 5 + ["tick"] * 10 + ["reply"] * (1 if "silent" in faults else 4) + rare
+    script: list[Action] = []
+    for _ in range(rng.randint(40, 70)):
+        do, who = rng.choice(kinds), rng.choice(workers)
+        if do == "event":
+            bad = "bad" in faults and rng.random() < 0.15
+            value = rng.choice(BAD_BYTES) if bad else event(rng, faults)
+            script.append(Action("bad event" if bad else "event", "", rng.randrange(partitions), value))
+        elif do == "reply":
+            script.append(Action("reply", rng.choice(replies), rng.randrange(1000), rng.choice(BAD_BYTES)))
+        elif do == "clock":
+            back = "clock" in faults and rng.random() < 0.5
+            script.append(Action("clock", "", rng.choice((-5.0, -900.0, -1e9, 4e3) if back else (1.0, 20.0, 50.0))))
+        elif do == "snapshots":
+            script.append(Action(rng.choice(("lose", "rot", "remake", "garble", "copy", "full", "kill")), who))
+        elif do == "disk":
+            script.append(Action("full", who))
+        elif do == "rebalance":
+            script.append(Action(rng.choice(("leave", "expel")), who))
+        else:
+            script.append(Action(do, who))
+    return script

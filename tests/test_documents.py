@@ -1,0 +1,86 @@
+"""The README and the reference configuration tell the truth."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from documents import README, REFERENCE, ROOT, config_rows, written
+
+from streamal.cli import app
+from streamal.config import Config, load_config
+
+TEXT = README.read_text()
+
+
+def test_the_tables_of_the_readme_are_made_from_the_code() -> None:
+    """Rewriting the tables changes nothing: no key and no metric is missing or stale."""
+    assert written(TEXT) == TEXT
+    assert TEXT.count("<!-- end -->") == 2
+
+
+def test_the_reference_configuration_is_the_defaults() -> None:
+    """config.toml, loaded, is what one gets without a file."""
+    assert load_config(REFERENCE) == Config()
+
+
+def test_the_reference_configuration_names_every_key() -> None:
+    """Every key of every section is in config.toml, set or commented, and nothing else is."""
+    keys = {f"{name}.{key}" for name, field in Config.model_fields.items() for key in type(field.default).model_fields}
+    assert {key for key, _, _ in config_rows()} == keys
+
+
+def test_every_key_of_the_reference_is_explained_or_grouped() -> None:
+    """Only topic names, dates of obvious meaning and the like go without a comment."""
+    unexplained = {key for key, _, text in config_rows() if not text}
+    assert {key for key in unexplained if not key.startswith("topics.")} <= {
+        "budget.currency",
+        "limits.events_per_step",
+        "limits.labels_per_step",
+        "limits.expiries_per_step",
+        "server.enabled",
+    }
+
+
+def test_the_readme_names_every_command() -> None:
+    """Each command of the application stands in the README's table."""
+    commands = {command.name for command in app.registered_commands}
+    assert commands == set(re.findall(r"^\| `streamal (\w+)` \|", TEXT, flags=re.MULTILINE))
+
+
+def test_every_file_that_the_readme_links_exists() -> None:
+    """A link into the repository leads somewhere, and a link to a test names one that exists."""
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", TEXT):
+        assert (ROOT / target).exists(), target
+    for path, name in re.findall(r"\[`(test_\w+)`\]\((tests/[\w/.]+)\)", TEXT):
+        assert f"def {path}(" in (ROOT / name).read_text(), path
+
+
+def test_the_toml_of_the_readme_is_a_configuration() -> None:
+    """Each TOML block in the README loads."""
+    blocks = re.findall(r"```toml\n(.*?)```", TEXT, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        Config.model_validate(tomllib.loads(block))
+
+
+@pytest.mark.parametrize("marker", ["demo-command", "test-command"])
+def test_the_two_commands_are_one_line_each(marker: str) -> None:
+    """The README's two commands can be copied as they stand."""
+    found = re.search(rf"<!-- {marker} -->\n```bash\n(.*)\n```", TEXT)
+    assert found is not None
+    assert found[1].startswith("python3 -m venv .venv && .venv/bin/pip install")
+
+
+def test_no_table_is_left_to_be_filled_in() -> None:
+    """No placeholder in capitals stands where a figure belongs."""
+    assert not re.findall(r"\b[A-Z]+_[A-Z_]+\b(?<!STREAMAL_SECTION__KEY)", re.sub(r"STREAMAL_\w*", "", TEXT))
+
+
+def test_python_starts_as_a_module() -> None:
+    """``python -m streamal --version`` works from anywhere."""
+    done = subprocess.run([sys.executable, "-m", "streamal", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("streamal 0.")
