@@ -5,6 +5,8 @@ The simulation runs on the memory transport; that both pass here is what makes i
 
 from __future__ import annotations
 
+import itertools
+import os
 import sqlite3
 import tempfile
 import time
@@ -14,11 +16,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import kafka_broker
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kafka import KafkaProducer
+from kafka.errors import KafkaTimeoutError
 
 from streamal.core.records import Committed, Output, Place, Record
+from streamal.edge.kafka import Connection, KafkaLog, KafkaTransport, TopicSettings, create_topics
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.edge.sqlite import SqliteLog, SqliteTransport
 from streamal.errors import ConfigError, Fenced, Uncommitted
@@ -88,10 +94,105 @@ def sqlite_world() -> Iterator[World]:
             each.close()
 
 
+NUMBERS = itertools.count()
+
+
+class Renamed:
+    """Gives each world topics of its own on the broker that all worlds share: "events" is "events.17" there."""
+
+    def __init__(self, inner: Log, suffix: str) -> None:
+        self._inner, self._suffix = inner, suffix
+
+    def partitions(self, topic: str) -> int:
+        return self._inner.partitions(topic + self._suffix)
+
+    def end(self, topic: str, partition: int) -> int:
+        return self._inner.end(topic + self._suffix, partition)
+
+    def read(self, topic: str, partition: int, offset: int, records_max: int) -> list[Record]:
+        return self._short(self._inner.read(topic + self._suffix, partition, offset, records_max))
+
+    def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
+        return self._inner.append(topic + self._suffix, partition, key, value)
+
+    def committed(self, group: str) -> Mapping[Place, Committed]:
+        return self._places(self._inner.committed(group + self._suffix))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _short(self, records: list[Record]) -> list[Record]:
+        return [record._replace(topic=record.topic.removesuffix(self._suffix)) for record in records]
+
+    def _places(self, states: Mapping[Place, Committed]) -> dict[Place, Committed]:
+        return {place._replace(topic=place.topic.removesuffix(self._suffix)): state for place, state in states.items()}
+
+
+class RenamedWorker(Renamed):
+    """The same for a worker."""
+
+    def __init__(self, inner: Transport, suffix: str) -> None:
+        super().__init__(inner, suffix)
+        self._worker = inner
+
+    def assignment(self) -> tuple[int, Mapping[Place, Committed]]:
+        generation, committed = self._worker.assignment()
+        return generation, self._places(committed)
+
+    def poll(self, quota: Mapping[str, int], timeout_s: float) -> list[Record]:
+        long = {topic + self._suffix: records_max for topic, records_max in quota.items()}
+        return self._short(self._worker.poll(long, timeout_s))
+
+    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+        self._worker.commit(
+            [output._replace(topic=output.topic + self._suffix) for output in outputs],
+            {place._replace(topic=place.topic + self._suffix): state for place, state in offsets.items()},
+        )
+
+    def rewind(self) -> None:
+        self._worker.rewind()
+
+
+@contextmanager
+def kafka_world() -> Iterator[World]:
+    connection = Connection(kafka_broker.shared().bootstrap)
+    suffix = f".{os.getpid()}.{next(NUMBERS)}"
+    create_topics(connection, [TopicSettings(topic + suffix, count) for topic, count in PARTITIONS.items()])
+    log = Renamed(KafkaLog(connection), suffix)
+    opened: list[Log] = [log]
+
+    def worker() -> Transport:
+        made = KafkaTransport(
+            connection, "workers" + suffix, "events" + suffix, "labels" + suffix, instance="w", session_timeout_s=6
+        )
+        opened.append(made)
+        return RenamedWorker(made, suffix)
+
+    @contextmanager
+    def sabotage() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            flush = KafkaProducer.flush
+
+            def broken(producer: KafkaProducer, timeout: float | None = None) -> None:
+                flush(producer, timeout)
+                raise KafkaTimeoutError("sabotage")
+
+            patch.setattr(KafkaProducer, "flush", broken)
+            yield
+
+    yield World(log, worker, sabotage)
+    for each in reversed(opened):
+        each.close()
+
+
 WORLDS = {"memory": memory_world, "sqlite": sqlite_world}
+EVERYWHERE = [
+    *(pytest.param(make, id=name) for name, make in WORLDS.items()),
+    pytest.param(kafka_world, id="kafka", marks=pytest.mark.kafka),
+]
 
 
-@pytest.fixture(params=list(WORLDS.values()), ids=list(WORLDS))
+@pytest.fixture(params=EVERYWHERE)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     with request.param() as made:
         yield made
@@ -368,6 +469,18 @@ def test_every_record_is_processed_exactly_once(
     make: Callable[[], AbstractContextManager[World]], actions: list[str], quota: int
 ) -> None:
     """Any interleaving of appends, polls, commits, aborts, rewinds and replacements copies each record once (I1)."""
+    copies_each_record_once(make, actions, quota)
+
+
+@pytest.mark.kafka
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(actions=ACTIONS, quota=st.integers(1, 4))
+def test_every_record_is_processed_exactly_once_on_kafka(actions: list[str], quota: int) -> None:
+    """The same with fewer examples: each needs topics of its own and seconds."""
+    copies_each_record_once(kafka_world, actions, quota)
+
+
+def copies_each_record_once(make: Callable[[], AbstractContextManager[World]], actions: list[str], quota: int) -> None:
     with make() as world:
         worker, appended, polled = world.worker(), 0, list[Record]()
         for action in [*actions, "rewind"]:

@@ -1,0 +1,209 @@
+"""Where the cluster is and how to get in; what its errors mean; how to live with calls that never return."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, errors
+from kafka import __version__ as client_version
+
+from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
+
+__all__ = ["Connection", "mapped", "patched", "retried", "unstick", "watched"]
+
+_T = TypeVar("_T")
+_REQUEST_MS = 10_000  # for one answer of a broker
+_CONNECT_S = 5.0  # for one attempt to reach the cluster
+_BACKOFF_S = (0.2, 2.0)  # between attempts: at first, at most
+
+_ERRORS: tuple[tuple[type[Exception], type[StreamalError], str], ...] = (
+    (errors.FencedInstanceIdError, Fenced, "another worker has come with our transport.instance: end"),
+    (errors.ProducerFencedError, Fenced, "a newer worker has our transactional id, or we were paused too long: end"),
+    (errors.InvalidProducerEpochError, Fenced, "a newer worker has our transactional id, or we were paused: end"),
+    (errors.AuthorizationError, ConfigError, "no permission; grant it (transport.security says who we are)"),
+    (errors.SaslAuthenticationFailedError, ConfigError, "check transport.security: user, password, mechanism"),
+    (errors.UnsupportedSaslMechanismError, ConfigError, "check transport.security.sasl_mechanism"),
+    (errors.KafkaConfigurationError, ConfigError, "check [transport]"),
+    (errors.InvalidSessionTimeoutError, ConfigError, "set transport.session_timeout_s within the broker's limits"),
+    (errors.InvalidTransactionTimeoutError, ConfigError, "raise the broker's transaction.max.timeout.ms"),
+    (errors.UnsupportedVersionError, ConfigError, "the broker is too old: transactions need Kafka 2.5 or newer"),
+    (errors.OffsetOutOfRangeError, LogDisagrees, "records that are needed were deleted: raise the topic's retention"),
+    (errors.LogTruncationError, LogDisagrees, "the cluster has lost acknowledged records; see its logs"),
+    (errors.NoOffsetForPartitionError, LogDisagrees, "a position is missing; please report it"),
+    (errors.OffsetMetadataTooLargeError, Fatal, "the state is above the broker's offset.metadata.max.bytes"),
+    (errors.MessageSizeTooLargeError, Fatal, "raise max.message.bytes of the topic, or lower limits.record_bytes"),
+    (errors.RecordListTooLargeError, Fatal, "raise max.message.bytes of the topic, or lower limits.record_bytes"),
+    (errors.KafkaError, Uncommitted, "the cluster is in trouble, or far away; trying again"),
+    (OSError, Uncommitted, "the network is in trouble; trying again"),
+)
+"""The first line that fits the error itself, its cause or its arguments, decides."""
+
+logging.getLogger("kafka").addHandler(logging.NullHandler())  # or its warnings land, unformatted, on standard error
+
+
+@dataclass(frozen=True)
+class Connection:
+    """The way to a cluster.
+
+    Attributes:
+        bootstrap_servers: ``host:port``, several with commas.
+        security: settings in kafka-python's words (``security_protocol``, ``sasl_*``, ``ssl_*``).
+        timeout_s: how long to keep trying to reach the cluster for the first time.
+    """
+
+    bootstrap_servers: str
+    security: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    timeout_s: float = 60.0
+
+    def admin(self) -> KafkaAdminClient:
+        """Return a client for topics and groups, once the cluster answers; Fatal if it does not in time."""
+        deadline, pause_s = time.monotonic() + self.timeout_s, _BACKOFF_S[0]
+        while True:
+            left_s = max(0.1, deadline - time.monotonic())
+            try:
+                return KafkaAdminClient(**self._settings(), bootstrap_timeout_ms=int(min(_CONNECT_S, left_s) * 1e3))
+            except (errors.SaslAuthenticationFailedError, errors.KafkaConfigurationError, ValueError) as error:
+                raise ConfigError(f"cannot connect to {self.bootstrap_servers}: {error}; check [transport]") from error
+            except (errors.KafkaError, OSError) as error:
+                if time.monotonic() + pause_s > deadline:
+                    raise Fatal(
+                        f"no Kafka at {self.bootstrap_servers} within {self.timeout_s:g} s ({_told(error)}); "
+                        "check transport.bootstrap_servers and transport.security"
+                    ) from error
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _BACKOFF_S[1])
+
+    def consumer(self, **settings: Any) -> KafkaConsumer:
+        """Return a consumer of committed records, without auto-commit and without any reset of offsets (F1, F14)."""
+        return KafkaConsumer(
+            **self._settings(),
+            **settings,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
+
+    def producer(self, **settings: Any) -> KafkaProducer:
+        """Return a producer that waits for all replicas; the size of a record is the topic's affair."""
+        return patched(
+            KafkaProducer(
+                **self._settings(),
+                **settings,
+                acks="all",
+                batch_size=131_072,
+                max_request_size=64 * 1024 * 1024,
+                retry_backoff_ms=20,  # K3
+                delivery_timeout_ms=_REQUEST_MS + 1_000,
+                max_block_ms=_REQUEST_MS,
+                allow_auto_create_topics=False,
+                metrics_enabled=False,
+            )
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "bootstrap_servers": self.bootstrap_servers.split(","),
+            "client_id": "streamal",
+            "request_timeout_ms": _REQUEST_MS,
+            "reconnect_backoff_max_ms": 1_000,  # 30 s by default: a broker that is back would go unnoticed for long
+            **self.security,
+        }
+
+
+@contextmanager
+def mapped(doing: str) -> Iterator[None]:
+    """Turn the client's errors into ours, by `_ERRORS`; the text says what was being done."""
+    try:
+        yield
+    except (errors.KafkaError, OSError) as error:
+        family = _family(error)
+        for theirs, ours, text in _ERRORS:
+            met = next((one for one in family if isinstance(one, theirs)), None)
+            if met is not None:
+                raise ours(f"cannot {doing}: {_told(met)}: {text}") from error
+        raise AssertionError("unreachable: the table ends with what is caught") from error
+
+
+def retried(action: Callable[[], _T], timeout_s: float = _REQUEST_MS / 1e3) -> _T:
+    """Return ``action()``, tried again where the client itself does not (a coordinator that is just being found)."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return action()
+        except errors.RetriableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def patched(producer: KafkaProducer) -> KafkaProducer:
+    """Keep a transactional request that finds its coordinator unreachable, instead of dropping it (K1)."""
+    if tuple(int(part) for part in client_version.split(".")[:2]) < (3, 1):
+        client = producer._sender._client  # noqa: SLF001  (the defect is in there)
+        await_ready = client.await_ready
+
+        def awaited(node_id: Any, timeout_ms: float = _REQUEST_MS) -> bool:
+            try:
+                return bool(await_ready(node_id, timeout_ms=timeout_ms))
+            except errors.KafkaError:
+                time.sleep(0.02)  # what follows is an immediate retry
+                return False  # the sender puts the request back; an exception makes it forget the request
+
+        client.await_ready = awaited
+    return producer
+
+
+def unstick(consumer: KafkaConsumer) -> None:
+    """Let a resumed partition have the records back that were fetched before it was paused (K8)."""
+    fetcher = consumer._fetcher  # noqa: SLF001  (the defect is in there)
+    if not fetcher._next_partition_records:  # noqa: SLF001
+        fetcher._next_partition_records = None  # noqa: SLF001  (it takes "read to its end" for "in use")
+
+
+def watched(action: Callable[[], _T], timeout_s: float) -> _T:
+    """Return ``action()``, or raise KafkaTimeoutError if it takes longer: it is left behind in its thread (K1)."""
+    results: list[_T] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(action())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name="kafka-transaction", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if raised:
+        raise raised[0]
+    if not results:
+        raise errors.KafkaTimeoutError(f"no answer within {timeout_s:g} s")
+    return results[0]
+
+
+def _family(error: BaseException) -> list[BaseException]:
+    """Return *error*, its causes and what it carries as arguments (K4), nearest first."""
+    found: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if isinstance(one, type) and issubclass(one, errors.KafkaError):
+            one = one()
+        if isinstance(one, BaseException) and all(one is not other for other in found):
+            found.append(one)
+            waiting += [*one.args, one.__cause__, one.__context__]
+    return found
+
+
+def _told(error: BaseException) -> str:
+    """Return one line, without the client's habit of naming the class twice."""
+    text = " ".join(str(error).split())
+    return text if text.startswith("[Error") or type(error).__name__ in text else f"{type(error).__name__}: {text}"

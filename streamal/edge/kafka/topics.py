@@ -1,0 +1,101 @@
+"""The topics' settings: what the promises need, made where there is nothing yet, compared where there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import TopicAlreadyExistsError
+
+from streamal.edge.kafka.connection import Connection, mapped
+
+__all__ = ["TopicSettings", "create_topics", "differences"]
+
+_REPLICAS = 3  # where there are so many brokers: one may fail without stopping anybody
+_SAFE = {"unclean.leader.election.enable": "false"}
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSettings:
+    """What one topic has to be.
+
+    Attributes:
+        required: Kafka's topic settings that a promise rests on, as text.
+        initial: more that a new topic gets, and anybody may change.
+    """
+
+    name: str
+    partitions: int
+    required: Mapping[str, str] = field(default_factory=dict)
+    initial: Mapping[str, str] = field(default_factory=dict)
+
+
+def create_topics(connection: Connection, wanted: Sequence[TopicSettings], replicas: int | None = None) -> list[str]:
+    """Make the topics that are not there, and return their names; those that are there stay as they are.
+
+    Args:
+        connection: the cluster.
+        wanted: the topics.
+        replicas: copies of each record; by default 3, or one on each broker if there are fewer.
+    """
+    admin = connection.admin()
+    try:
+        with mapped("create the topics"):
+            there = set(admin.list_topics())
+            copies = replicas or min(_REPLICAS, len(admin.describe_cluster()["brokers"]))
+            made = [topic for topic in wanted if topic.name not in there]
+            for topic in made:
+                _create(admin, topic, copies)
+            if made:
+                admin.wait_for_topics([topic.name for topic in made])
+            return [topic.name for topic in made]
+    finally:
+        admin.close()
+
+
+def differences(connection: Connection, wanted: Sequence[TopicSettings]) -> list[str]:
+    """Return one line for each way in which the topics differ from *wanted*: what, why that matters is the caller's."""
+    admin = connection.admin()
+    try:
+        with mapped("look at the topics"):
+            found = {topic["name"]: topic for topic in admin.describe_topics([topic.name for topic in wanted])}
+            missing = [topic.name for topic in wanted if found[topic.name]["error_code"]]
+            there = [topic for topic in wanted if topic.name not in missing]
+            lines = [f"topic {name!r} is missing" for name in missing]
+            for topic in there:
+                have = [partition["replica_nodes"] for partition in found[topic.name]["partitions"]]
+                lines += _differs(topic, len(have), min(map(len, have)), _configs(admin, topic))
+            return lines
+    finally:
+        admin.close()
+
+
+def _create(admin: KafkaAdminClient, topic: TopicSettings, copies: int) -> None:
+    configs = {**_SAFE, "min.insync.replicas": str(max(1, copies - 1)), **topic.initial, **topic.required}
+    made = {"num_partitions": topic.partitions, "replication_factor": copies, "configs": configs}
+    try:
+        admin.create_topics({topic.name: made})
+    except TopicAlreadyExistsError:  # somebody was faster
+        return
+
+
+def _configs(admin: KafkaAdminClient, topic: TopicSettings) -> Mapping[str, str]:
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic.name)
+    described = admin.describe_configs([resource], config_filter="all")["topic"][topic.name]
+    return {name: str(entry["value"]) for name, entry in described.items()}
+
+
+def _differs(topic: TopicSettings, partitions: int, copies: int, configs: Mapping[str, str]) -> Iterator[str]:
+    if partitions != topic.partitions:
+        yield f"topic {topic.name!r} has {partitions} partitions, not {topic.partitions}"
+    in_sync = int(configs.get("min.insync.replicas", "1"))
+    if copies > 1 and in_sync < 2:
+        yield f"topic {topic.name!r} has min.insync.replicas={in_sync}, not 2: a commit may be lost with one broker"
+    if copies > 1 and in_sync >= copies:
+        yield f"topic {topic.name!r} has min.insync.replicas={in_sync} of {copies}: one broker less stops everything"
+    for name, value in {**_SAFE, **topic.required}.items():
+        have = configs.get(name, "")
+        if have.replace(" ", "") != value:
+            yield f"topic {topic.name!r} has {name}={have}, not {value}"

@@ -1,0 +1,347 @@
+"""A worker's seat in the consumer group, and its transactional producer (KIP-98, KIP-447)."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+from kafka import ConsumerGroupMetadata, KafkaProducer, OffsetAndMetadata, TopicPartition, errors
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.structs import MemberState
+
+from streamal.core.records import Committed, Output, Place, Record
+from streamal.edge.kafka.connection import Connection, mapped, unstick, watched
+from streamal.edge.kafka.log import KafkaLog
+from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, Uncommitted
+
+__all__ = ["METADATA_BYTES_MAX", "KafkaTransport"]
+
+METADATA_BYTES_MAX = 4096
+"""Kafka's default ``offset.metadata.max.bytes``; above it the broker refuses the commit (F16)."""
+
+_TRANSACTION_S = 10.0  # then the broker aborts it: so long may a dead worker hold back its successor (F13)
+_WATCH_S = 15.0  # for a whole transaction; a healthy broker needs some milliseconds
+_STABLE_MS = 3_000  # to wait for the end of a predecessor's transaction before trouble is reported
+_VISIBLE_S = 3.0  # to wait for the markers of our own transaction
+"""Beyond it the commit counts all the same: it is certain, only not to be seen yet."""
+
+
+class KafkaTransport(KafkaLog):
+    """See `streamal.ports.Transport`. Joins the group at the first poll, so that starting may take its time (F45).
+
+    Args:
+        connection: the cluster.
+        group: the consumer group; its offsets carry the partitions' states.
+        events_topic: to be consumed, shared among the workers of the group.
+        labels_topic: likewise; it has one partition, whose owner is the trainer.
+        instance: a name that this worker has again after a restart. With it, it takes over its own seat at once (static
+            membership) and a second worker of that name fences the first; without it, its partitions wait for the
+            end of its session and of its transaction.
+        name: what else tells this process apart, where there is no *instance*.
+        session_timeout_s: after so long without a sign of life a worker's partitions go to others.
+        witness: the topic of the predictions: where it has records although the group has no offset, the offsets have
+            expired, and the promises with them.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        group: str,
+        events_topic: str,
+        labels_topic: str,
+        *,
+        instance: str | None = None,
+        name: str = "worker",
+        session_timeout_s: float = 10.0,
+        witness: str | None = None,
+    ) -> None:
+        super().__init__(connection)
+        self._group, self._events, self._labels, self._witness = group, events_topic, labels_topic, witness
+        self._instance, self._transactional_id = instance, f"{group}-{instance or name}"
+        self._generation = self._turn = 0
+        self._seat: ConsumerGroupMetadata | None = None
+        self._committed: Mapping[Place, Committed] = {}
+        self._ahead: dict[Place, deque[Record]] = {}
+        self._fresh: dict[TopicPartition, int] = {}
+        self._swept: set[TopicPartition] = set()
+        self._fenced: str | None = None
+        self._producer: KafkaProducer | None = None
+        try:
+            if self.partitions(events_topic) == 0:
+                self._require(events_topic, 0)
+            if self.partitions(labels_topic) != 1:
+                self._require(labels_topic, 0)
+                raise ConfigError(f"topic {labels_topic!r} must have 1 partition: its owner is the trainer")
+            with self._guarded("join the cluster"):
+                self._producer = self._new_producer()
+                self._consumer = connection.consumer(
+                    group_id=group,
+                    group_instance_id=instance,
+                    partition_assignment_strategy=[CooperativeStickyAssignor],
+                    session_timeout_ms=int(session_timeout_s * 1e3),
+                    heartbeat_interval_ms=int(min(3.0, session_timeout_s / 3) * 1e3),
+                    fetch_max_wait_ms=100,
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def assignment(self) -> tuple[int, Mapping[Place, Committed]]:
+        """Return (generation, owned partitions with their committed state); the mapping given out never changes."""
+        return self._generation, self._committed
+
+    def poll(self, quota: Mapping[str, int], timeout_s: float) -> list[Record]:
+        """Return the next records, waiting for them up to *timeout_s*; takes part in the group's rebalances.
+
+        Raises:
+            Uncommitted: a predecessor's transaction is unfinished, or the cluster in trouble; nothing was consumed.
+        """
+        self._fresh.clear()
+        with self._guarded("poll"):
+            if not self._consumer.subscription():
+                inputs = (self._events, self._labels)
+                self._consumer.subscribe(inputs)
+                watched(lambda: [self._consumer.partitions_for_topic(topic) for topic in inputs], _WATCH_S)  # K7
+            waiting = any(records and quota.get(place.topic) for place, records in self._ahead.items())
+            self._take(quota, 0.0 if waiting else timeout_s)
+        return self._served(quota)
+
+    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+        """Write *outputs* and move *offsets* in one transaction, and return when everybody can see that.
+
+        Raises:
+            Fatal: a state is above `METADATA_BYTES_MAX`, or a record above the topic's limit.
+        """
+        self._fresh.clear()
+        _check_metadata(offsets)
+        for topic, partition in {(output.topic, output.partition) for output in outputs}:
+            self._require(topic, partition)
+        with self._guarded("commit"):
+            if self._producer is None:
+                raise Uncommitted("the outcome of the last transaction is unknown: rewind first")
+            if offsets and (self._seat is None or not offsets.keys() <= self._committed.keys()):
+                raise Uncommitted(f"we own {sorted(self._committed)}, not all of {sorted(offsets)}: rewind first")
+            if outputs or offsets:
+                self._await_visible(self._transacted(self._producer, outputs, offsets), offsets)
+        self._committed = {**self._committed, **offsets}
+
+    def rewind(self) -> None:
+        """Go back to the committed offsets, with a new producer where the last transaction's outcome is unknown."""
+        self._fresh.clear()
+        with self._guarded("rewind"):
+            if self._producer is None:
+                self._producer = self._new_producer()
+            self._pick_up()
+
+    def close(self) -> None:
+        """Leave the group, unless as an *instance* that will be back; closing twice is allowed."""
+        with suppress(errors.KafkaError, OSError):
+            if consumer := getattr(self, "_consumer", None):
+                consumer.close(autocommit=False, timeout_ms=2_000)
+        if self._producer is not None:
+            _abandon(self._producer)
+            self._producer = None
+        super().close()
+
+    def _take(self, quota: Mapping[str, int], timeout_s: float) -> None:
+        """Fetch what is next into `_ahead`; after a rebalance, start anew from the committed offsets.
+
+        The client hands out one partition's fetched records to their end before the next one's. So that none starves
+        (F26), it is asked again, without those partitions of which there is enough, until it has no more.
+        """
+        while self._pause(quota):
+            unstick(self._consumer)
+            try:
+                polled = self._consumer.poll(int(timeout_s * 1e3), max_records=max(1, sum(quota.values())))
+            except errors.NoOffsetForPartitionError:  # the group has none there: `_pick_up` will seek
+                polled = {}
+            seat = self._consumer.group_metadata()
+            if seat.state is MemberState.STABLE and _identity(seat) != _identity(self._seat):
+                self._pick_up()  # F12: what was polled meanwhile is from the client's own idea of the position
+                return
+            for place, found in polled.items():
+                if place in self._ahead:
+                    self._ahead[Place(*place)].extend(
+                        Record(place.topic, place.partition, one.offset, one.key, one.value) for one in found
+                    )
+            if not polled:
+                return
+            timeout_s = 0.0
+
+    def _pause(self, quota: Mapping[str, int]) -> bool:
+        """Pause the partitions of which enough was fetched; return whether the client is to be asked for more."""
+        owned = self._consumer.assignment()
+        full = {place for place in owned if len(self._ahead.get(Place(*place), ())) >= quota.get(place.topic, 0)}
+        self._consumer.pause(*full)
+        self._consumer.resume(*(owned - full))
+        return full < owned or not owned or not quota
+
+    def _served(self, quota: Mapping[str, int]) -> list[Record]:
+        """Return what was fetched, within *quota*; the partitions of a topic take turns in being served first."""
+        self._turn += 1
+        served: list[Record] = []
+        for topic, records_max in quota.items():
+            queues = [records for place, records in sorted(self._ahead.items()) if place.topic == topic]
+            turn, full = self._turn % max(len(queues), 1), len(served) + records_max
+            for queue in queues[turn:] + queues[:turn]:
+                while queue and len(served) < full:
+                    served.append(queue.popleft())
+        return served
+
+    def _pick_up(self) -> None:
+        """Take over what the group says is ours, at the offsets and with the states that are committed.
+
+        The seat is noted as it is now: offsets committed under it are refused once the group has moved on (KIP-447),
+        so that it does not matter whether partitions were revoked in good order or lost.
+        """
+        seat, self._seat = self._consumer.group_metadata(), None
+        self._generation += 1
+        self._ahead.clear()
+        committed: dict[Place, Committed] = {}
+        for place in sorted(self._consumer.assignment()):
+            state = self._consumer.committed(place, metadata=True, timeout_ms=_STABLE_MS)
+            committed[Place(*place)] = self._first(place) if state is None else Committed(state.offset, state.metadata)
+            self._consumer.seek(place, committed[Place(*place)].offset)
+        self._committed = committed
+        self._ahead = {place: deque() for place in committed}
+        self._seat = seat if seat.state is MemberState.STABLE else None
+
+    def _first(self, place: TopicPartition) -> Committed:
+        """Return where a group starts that has never committed here: at the first record that is left."""
+        if (
+            self._witness is not None
+            and place.topic == self._events
+            and self.read(self._witness, place.partition, 0, 1)
+        ):
+            raise LogDisagrees(
+                f"group {self._group!r} has no offset for {place.topic}-{place.partition}, yet {self._witness} has "
+                "predictions for it: the offsets have expired (offsets.retention.minutes) or belong to another group. "
+                "Set them by hand to where that group was, or begin afresh with new topics"
+            )
+        return Committed(self._reader.beginning_offsets([place], timeout_ms=_STABLE_MS)[place], "")
+
+    def _transacted(
+        self, producer: KafkaProducer, outputs: Sequence[Output], offsets: Mapping[Place, Committed]
+    ) -> dict[TopicPartition, int]:
+        """Run one transaction; unless it ends well, or is aborted in good order, its producer is of no use (F4)."""
+        moved = {TopicPartition(*place): OffsetAndMetadata(*state, -1) for place, state in offsets.items()}
+        seat, self._producer = self._seat, None
+        try:
+            written = watched(lambda: _transaction(producer, outputs, moved, seat), _WATCH_S)
+        except _Aborted as aborted:
+            self._producer = producer
+            raise aborted.cause from None
+        except BaseException:
+            _abandon(producer)
+            raise
+        self._producer = producer
+        return written
+
+    def _end(self, place: TopicPartition) -> int:
+        """Return the last stable offset as it was asked for since the last poll or commit, once; else ask for all.
+
+        A step looks at the ends of ``training`` and of every partition of ``requests``: one question instead of many.
+        """
+        if place not in self._fresh:
+            self._swept.add(place)
+            self._fresh = self._ends(sorted(self._swept))
+        return self._fresh.pop(place)
+
+    def _await_visible(self, written: Mapping[TopicPartition, int], offsets: Mapping[Place, Committed]) -> None:
+        """Wait for the markers: the coordinator answers when the outcome is certain, and lets them be written then.
+
+        Without it the next fold would not find what this commit has noted, and count that as trouble.
+        """
+        deadline = time.monotonic() + _VISIBLE_S
+        while written and time.monotonic() < deadline:
+            ends = self._ends(list(written))
+            if all(ends[place] > offset for place, offset in written.items()):
+                break
+            time.sleep(0.001)
+        for place in list(offsets)[:1]:  # one marker covers them all; a group's offsets are read when they are stable
+            self._consumer.committed(TopicPartition(*place), timeout_ms=_STABLE_MS)
+
+    def _new_producer(self) -> KafkaProducer:
+        """Return a producer that has aborted, and fenced, whatever its predecessors left open."""
+        producer = self._connection.producer(
+            transactional_id=self._transactional_id, transaction_timeout_ms=int(_TRANSACTION_S * 1e3), linger_ms=5
+        )
+        try:
+            producer.init_transactions()
+        except BaseException:
+            _abandon(producer)
+            raise
+        return producer
+
+    @contextmanager
+    def _guarded(self, doing: str) -> Iterator[None]:
+        """Map errors; remember that we were fenced.
+
+        Without an *instance* nobody else has our transactional id: then the coordinator itself has fenced us, because
+        our transaction took too long, and a new producer may go on where the committed offsets say.
+        """
+        if self._fenced is not None:
+            raise Fenced(self._fenced)
+        try:
+            with mapped(doing):
+                yield
+        except Fenced as error:
+            if self._instance is None:
+                raise Uncommitted(f"{error} (our transaction has timed out; going on)") from error
+            self._fenced = str(error)
+            raise
+
+
+class _Aborted(Exception):
+    """The transaction was aborted in good order because of *cause*; the producer can begin another one."""
+
+    def __init__(self, cause: errors.KafkaError) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+def _transaction(
+    producer: KafkaProducer,
+    outputs: Sequence[Output],
+    offsets: Mapping[TopicPartition, OffsetAndMetadata],
+    seat: ConsumerGroupMetadata | None,
+) -> dict[TopicPartition, int]:
+    """Run one transaction; return the last offset that was written to each partition."""
+    producer.begin_transaction()
+    try:
+        written = _written(producer, outputs)
+        if offsets:
+            producer.send_offsets_to_transaction(offsets, seat)
+    except errors.KafkaError as error:
+        producer.abort_transaction()
+        raise _Aborted(error) from error
+    producer.commit_transaction()
+    return written
+
+
+def _written(producer: KafkaProducer, outputs: Sequence[Output]) -> dict[TopicPartition, int]:
+    sent = [producer.send(topic, value, key, partition=partition) for topic, partition, key, value in outputs]
+    producer.flush(_TRANSACTION_S)  # K2
+    written: dict[TopicPartition, int] = {}
+    for future in sent:
+        record = future.get(timeout=0)  # K5
+        written[record.topic_partition] = max(record.offset, written.get(record.topic_partition, -1))
+    return written
+
+
+def _abandon(producer: KafkaProducer) -> None:
+    """Let a producer go, whatever it is waiting for."""
+    with suppress(errors.KafkaError, OSError):
+        producer.close(timeout=0)
+
+
+def _identity(seat: ConsumerGroupMetadata | None) -> tuple[int, str] | None:
+    return None if seat is None else (seat.generation_id, seat.member_id)
+
+
+def _check_metadata(offsets: Mapping[Place, Committed]) -> None:
+    for (topic, partition), (_, metadata) in offsets.items():
+        if (size := len(metadata.encode())) > METADATA_BYTES_MAX:
+            raise Fatal(f"the state of {topic}-{partition} has {size} bytes: above offset.metadata.max.bytes")

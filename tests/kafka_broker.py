@@ -1,0 +1,300 @@
+"""A real Apache Kafka without Docker, for tests and for trying out: ``python tests/kafka_broker.py [NODES]``.
+
+Taken from, in this order: ``STREAMAL_TEST_BOOTSTRAP`` (a running cluster; nothing is started or stopped),
+``KAFKA_HOME``, Kafka's own jars from Maven Central, fetched once by ``mvn``. KRaft mode, 1 or 3 nodes, free loopback
+ports, a temporary directory; the nodes die with the process that started them, whatever ends it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+VERSION = "4.3.1"
+_START_S = 90.0  # a cold JVM on a busy machine; 3 to 6 s when nothing else runs
+_PDEATHSIG = 1  # prctl: the signal that a child gets when its parent dies
+
+_POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+<groupId>streamal.tests</groupId><artifactId>broker</artifactId><version>1</version><packaging>pom</packaging>
+<dependencies>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
+<dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+</dependencies></project>
+"""
+
+_PROPERTIES = """\
+process.roles=broker,controller
+node.id={id}
+controller.quorum.voters={voters}
+controller.listener.names=CONTROLLER
+listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=CLIENTS://127.0.0.1:{port}
+inter.broker.listener.name=CLIENTS
+listener.security.protocol.map=CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={directory}/log
+auto.create.topics.enable=false
+default.replication.factor={replicas}
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor={replicas}
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={isr}
+share.coordinator.state.topic.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+transaction.abort.timed.out.transaction.cleanup.interval.ms=500
+log.cleaner.dedupe.buffer.size=4194304
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+num.network.threads=2
+num.io.threads=2
+num.replica.fetchers=1
+log.initial.task.delay.ms=5000
+"""
+
+
+class Unavailable(Exception):
+    """No broker can be had here; the text says what is missing."""
+
+
+@dataclass
+class Node:
+    """One broker process."""
+
+    id: int
+    port: int
+    command: list[str]
+    directory: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        assert self.process is None
+        with (self.directory / "output.txt").open("ab") as output:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509
+            )
+
+    def kill(self) -> None:
+        """End it as a power failure would; `start` brings it back with what it had on disk."""
+        if self.process is not None:
+            self.process.kill()  # also works on one that is paused
+            self.process.wait()
+            self.process = None
+
+    def pause(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+
+@dataclass
+class Cluster:
+    """Where to connect, and the nodes to torment (none if the cluster is somebody else's)."""
+
+    bootstrap: str
+    nodes: list[Node] = field(default_factory=list)
+
+    def wait(self, brokers: int | None = None) -> None:
+        """Return when so many brokers (all that we started) are in the cluster's metadata."""
+        deadline = time.monotonic() + _START_S
+        while self._brokers() < (len(self.nodes) if brokers is None else brokers):
+            for node in self.nodes:
+                if node.process is not None and node.process.poll() is not None:
+                    tail = (node.directory / "output.txt").read_text(errors="replace")[-2_000:]
+                    raise Unavailable(f"Kafka ended with {node.process.returncode}: {tail}")
+            if time.monotonic() > deadline:
+                raise Unavailable(f"Kafka at {self.bootstrap} did not come up within {_START_S:.0f} s")
+            time.sleep(0.1)
+
+    def _brokers(self) -> int:
+        from kafka import KafkaAdminClient
+        from kafka.errors import KafkaError
+
+        try:  # the client leaves its sockets open where nobody listens yet
+            for node in self.nodes:
+                if node.process is not None:
+                    socket.create_connection(("127.0.0.1", node.port), timeout=1).close()
+        except OSError:
+            return 0
+        try:
+            admin = KafkaAdminClient(bootstrap_servers=self.bootstrap, bootstrap_timeout_ms=2_000)
+        except KafkaError:
+            return 0
+        try:
+            return len(admin.describe_cluster()["brokers"])
+        except KafkaError:
+            return 0
+        finally:
+            admin.close()
+
+
+@contextlib.contextmanager
+def kafka(nodes: int = 1) -> Iterator[Cluster]:
+    """Give a running cluster, and clean up whatever happens.
+
+    Raises:
+        Unavailable: none of the three ways is possible here.
+    """
+    if bootstrap := os.environ.get("STREAMAL_TEST_BOOTSTRAP"):
+        yield Cluster(bootstrap)
+        return
+    java = _java()
+    classpath = _classpath()
+    directory = Path(tempfile.mkdtemp(prefix="streamal-kafka-"))
+    cluster = Cluster("", [])
+    try:
+        cluster = _prepared(java, classpath, directory, nodes)
+        for node in cluster.nodes:
+            node.start()
+        cluster.wait()
+        yield cluster
+    finally:
+        for node in cluster.nodes:
+            node.kill()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+_SHARED: dict[str, Cluster | str] = {}
+
+
+def shared() -> Cluster:
+    """Return the one-node cluster of this process, started at the first call and ended with the process.
+
+    A test that asks for it in vain is skipped with the reason; with ``STREAMAL_REQUIRE_KAFKA=1`` it fails.
+    """
+    import pytest
+
+    if not _SHARED:
+        stack = contextlib.ExitStack()
+        try:
+            _SHARED["cluster"] = stack.enter_context(kafka())
+            atexit.register(stack.close)
+        except Unavailable as error:
+            _SHARED["cluster"] = str(error)
+    found = _SHARED["cluster"]
+    if isinstance(found, Cluster):
+        return found
+    if os.environ.get("STREAMAL_REQUIRE_KAFKA") == "1":
+        pytest.fail(f"no Kafka: {found}", pytrace=False)
+    return pytest.skip(f"no Kafka: {found}")
+
+
+def _prepared(java: str, classpath: str, directory: Path, count: int) -> Cluster:
+    """Return the nodes, their storage formatted."""
+    ports = _free_ports(2 * count)
+    voters = ",".join(f"{number + 1}@127.0.0.1:{ports[2 * number + 1]}" for number in range(count))
+    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").lstrip("-").ljust(22, "A")
+    replicas = min(count, 3)
+    made = []
+    formats = []
+    for number in range(count):
+        own = directory / f"node-{number + 1}"
+        own.mkdir()
+        properties = own / "server.properties"
+        properties.write_text(
+            _PROPERTIES.format(
+                id=number + 1,
+                voters=voters,
+                port=ports[2 * number],
+                controller_port=ports[2 * number + 1],
+                directory=own,
+                replicas=replicas,
+                isr=max(1, replicas - 1),
+            )
+        )
+        jvm = [java, "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+        jvm += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", classpath]
+        formats.append(
+            subprocess.Popen(
+                [*jvm, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        )
+        made.append(Node(number + 1, ports[2 * number], [*jvm, "kafka.Kafka", str(properties)], own))
+    for each in formats:
+        output, _ = each.communicate(timeout=_START_S)
+        if each.returncode:
+            raise Unavailable(f"Kafka's storage could not be formatted: {output.decode(errors='replace')[-2_000:]}")
+    return Cluster(",".join(f"127.0.0.1:{node.port}" for node in made), made)
+
+
+def _java() -> str:
+    home = os.environ.get("JAVA_HOME")
+    found = shutil.which("java", path=f"{home}/bin" if home else None)
+    if found is None:
+        raise Unavailable("there is no Java (17 or newer) in JAVA_HOME or on the path")
+    return found
+
+
+def _classpath() -> str:
+    """Return the class path of Kafka's server: that of KAFKA_HOME, or the cached one of the jars fetched by Maven."""
+    if home := os.environ.get("KAFKA_HOME"):
+        if not list(Path(home, "libs").glob("kafka_2.13-*.jar")):
+            raise Unavailable(f"KAFKA_HOME={home} has no libs/kafka_2.13-*.jar")
+        return f"{home}/libs/*"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamal" / f"kafka-{VERSION}.classpath"
+    if cache.is_file() and all(Path(jar).is_file() for jar in cache.read_text().split(os.pathsep)):
+        return cache.read_text()
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise Unavailable("set STREAMAL_TEST_BOOTSTRAP or KAFKA_HOME, or install mvn, which fetches Kafka's jars")
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory, "pom.xml").write_text(_POM)
+        command = [maven, "-B", "-q", "dependency:build-classpath", "-DincludeScope=runtime", "-Dmdep.outputFile=out"]
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=600, check=False)
+        if done.returncode:
+            raise Unavailable(f"mvn could not fetch Kafka {VERSION}: {(done.stdout + done.stderr)[-1_000:]}")
+        classpath = Path(directory, "out").read_text().strip()
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    partly = cache.with_name(f"{cache.name}.{os.getpid()}")
+    partly.write_text(classpath)
+    partly.replace(cache)
+    return classpath
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports that were free a moment ago, all different."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _die_with_parent() -> None:
+    """Between fork and exec: leave the terminal's process group (Ctrl-C is ours), and die with the parent (Linux)."""
+    os.setpgrp()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with kafka(int(sys.argv[1]) if len(sys.argv) > 1 else 1) as running:
+        print(f"Kafka is ready; Ctrl-C ends it\nbootstrap_servers = {running.bootstrap!r}", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
