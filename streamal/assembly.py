@@ -146,6 +146,6 @@ def fingerprint(config: Config) -> str:
         "config": config.model_dump(
             mode="json", include={"model", "features", "labels", "topics", "quality", "limits"}
         ),
-        "transport": config.transport.model_dump(mode="json", include={"path", "group"}),
+        "transport": config.transport.model_dump(mode="json", include={"kind", "path", "group"}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -44,11 +44,40 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
+class SecurityConfig(_Section):
+    """How to get into a Kafka cluster."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI"] | None = None
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    ssl_check_hostname: bool = True
+
+    @model_validator(mode="after")
+    def _complete(self) -> SecurityConfig:
+        if self.protocol.startswith("SASL") != (self.sasl_mechanism is not None):
+            raise ValueError(f"protocol {self.protocol!r} does not go with sasl_mechanism {self.sasl_mechanism!r}")
+        if self.sasl_mechanism not in (None, "GSSAPI") and None in (self.sasl_username, self.sasl_password):
+            raise ValueError(
+                f"{self.sasl_mechanism} needs sasl_username, and the password in the environment variable "
+                f"{ENV_PREFIX}TRANSPORT__SECURITY__SASL_PASSWORD"
+            )
+        return self
+
+
 class TransportConfig(_Section):
     """Where the topics are."""
 
-    kind: Literal["sqlite"] = "sqlite"
+    kind: Literal["sqlite", "kafka"] = "sqlite"
     path: Path = Path("streamal.db")
+    bootstrap_servers: str = Field(default="localhost:9092", pattern=r"^[^,\s]+:\d+(,[^,\s]+:\d+)*$")
+    security: SecurityConfig = SecurityConfig()
+    instance: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]{1,200}$")
+    connect_timeout_s: Seconds = 60.0
+    session_timeout_s: float = Field(default=10.0, ge=1, le=300)
     group: str = Field(default="streamal", min_length=1, max_length=200)
     partitions: Positive = 1
     poll_timeout_s: Seconds = 0.2
@@ -258,6 +287,8 @@ def load_config(
     stronger: dict[str, Any] = {}
     for override in overrides:
         _set(stronger, override)
+    for tree, where in ((file, f"config file {path}"), (stronger, "--set")):
+        _require_no_secret(tree, where)
 
     class Loader(Config, BaseSettings):
         """Built here because the library fixes the file's path when the class is made."""
@@ -317,6 +348,16 @@ def _set(tree: dict[str, Any], override: str) -> None:
         if not isinstance(tree, dict):
             raise ConfigError(f"--set {override!r}: {name!r} was set to a value before, and has no keys")
     tree[keys[-1]] = _toml_value(text)
+
+
+def _require_no_secret(tree: Mapping[str, Any], where: str) -> None:
+    """Refuse a password where it would lie about: in a file, or in the list of processes."""
+    security = tree.get("transport", {}).get("security", {}) if isinstance(tree.get("transport", {}), dict) else {}
+    if isinstance(security, dict) and "sasl_password" in security:
+        raise ConfigError(
+            f"{where}: transport.security.sasl_password is taken from the environment only, from "
+            f"{ENV_PREFIX}TRANSPORT__SECURITY__SASL_PASSWORD"
+        )
 
 
 def _toml_value(text: str) -> Any:

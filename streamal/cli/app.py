@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from streamal import __version__
-from streamal.cli import check, demo, export, replay, run, simulate, status, verify
+from streamal.cli import check, demo, export, replay, run, simulate, status, topics, verify
 from streamal.errors import StreamalError
 
 __all__ = ["app"]
@@ -64,3 +64,4 @@ def _main(
 
 for _module in (demo, run, check, replay, simulate, export, verify, status):
     app.command(name=_module.__name__.rpartition(".")[2])(_module.command)
+app.add_typer(topics.app, name="topics")

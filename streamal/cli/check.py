@@ -32,7 +32,8 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     deciding = rules(loaded, loaded.transport.partitions)
     _require_topics(loaded)
     _require_directory(loaded.snapshots.directory, "snapshots.directory")
-    _require_directory(loaded.transport.path.parent, "transport.path")
+    if loaded.transport.kind == "sqlite":
+        _require_directory(loaded.transport.path.parent, "transport.path")
     predict_us, learn_us = _costs(loaded)
     block = budget_rules(loaded).block
     show(
@@ -90,6 +91,9 @@ def _costs(config: Config) -> tuple[float, float]:
 
 
 def _require_topics(config: Config) -> None:
+    if config.transport.kind == "kafka":
+        parts.require_topics(config)
+        return
     if not config.transport.path.exists():
         typer.echo(f"note: {config.transport.path} does not exist yet; `streamal run` makes it", err=True)
         return

@@ -5,15 +5,33 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from streamal.assembly import topic_partitions
+from streamal.assembly import topic_names, topic_partitions
 from streamal.config import Config
 from streamal.edge.snapshots import DirectorySnapshots
 from streamal.edge.sqlite import SqliteLog, SqliteTransport
 from streamal.errors import ConfigError
-from streamal.ports import Clock, Snapshots
+from streamal.ports import Clock, Log, Snapshots, Transport
 
-__all__ = ["WallClock", "create_topics", "open_log", "open_transport", "snapshots"]
+if TYPE_CHECKING:
+    from streamal.edge import kafka
+
+__all__ = [
+    "WallClock",
+    "create_topics",
+    "make_topics",
+    "open_log",
+    "open_transport",
+    "require_topics",
+    "snapshots",
+    "topic_problems",
+    "where",
+]
+
+_OVERHEAD_BYTES = 65_536
+"""What a request or an example carries beside the features, generously."""
 
 
 class WallClock(Clock):
@@ -24,36 +42,129 @@ class WallClock(Clock):
         return time.time()
 
 
+def where(config: Config) -> str:
+    """Return where the topics are, for people."""
+    transport = config.transport
+    return f"Kafka at {transport.bootstrap_servers}" if transport.kind == "kafka" else str(transport.path)
+
+
 def create_topics(config: Config) -> None:
-    """Make the database and its topics, if they are not there."""
+    """Make the database and its topics, if they are not there; a cluster's topics are made on purpose only."""
+    if config.transport.kind == "sqlite":
+        make_topics(config)
+
+
+def make_topics(config: Config, replicas: int | None = None) -> Sequence[str]:
+    """Make the topics that are not there and return their names; *replicas* is for a cluster."""
+    if config.transport.kind == "kafka":
+        from streamal.edge import kafka  # noqa: PLC0415  (a third of a second that SQLite users need not wait)
+
+        return kafka.create_topics(_connection(config), _topic_settings(config), replicas)
     log = SqliteLog(config.transport.path, create=True)
     try:
-        for topic, partitions in topic_partitions(config).items():
+        wanted = topic_partitions(config)
+        missing = [topic for topic in wanted if log.partitions(topic) == 0]
+        for topic, partitions in wanted.items():
             log.create(topic, partitions)
+        return missing
     finally:
         log.close()
 
 
-def open_log(config: Config) -> SqliteLog:
+def topic_problems(config: Config) -> Sequence[str]:
+    """Return one line for each way in which a cluster's topics are not what the promises need."""
+    from streamal.edge import kafka  # noqa: PLC0415
+
+    return kafka.differences(_connection(config), _topic_settings(config))
+
+
+def open_log(config: Config) -> Log:
     """Return the topics, without a seat in the group.
 
     Raises:
         ConfigError: there is no such database.
     """
+    if config.transport.kind == "kafka":
+        from streamal.edge import kafka  # noqa: PLC0415
+
+        return kafka.KafkaLog(_connection(config))
     if not config.transport.path.exists():
         raise ConfigError(f"transport.path: there is no database {config.transport.path}; `streamal run` makes it")
     return SqliteLog(config.transport.path)
 
 
-def open_transport(config: Config) -> SqliteTransport:
-    """Return a worker's seat, topics made where needed."""
+def open_transport(config: Config) -> Transport:
+    """Return a worker's seat; SQLite's topics are made where needed, a cluster's have to be right."""
+    transport, topics = config.transport, config.topics
+    name = f"{socket.gethostname()}-{os.getpid()}"
+    if transport.kind == "kafka":
+        from streamal.edge import kafka  # noqa: PLC0415
+
+        require_topics(config)
+        return kafka.KafkaTransport(
+            _connection(config),
+            transport.group,
+            topics.events,
+            topics.labels,
+            instance=transport.instance,
+            name=name,
+            session_timeout_s=transport.session_timeout_s,
+            witness=topics.predictions,
+        )
     create_topics(config)
-    instance = f"{socket.gethostname()}-{os.getpid()}"
-    topics = config.topics
-    return SqliteTransport(config.transport.path, config.transport.group, instance, topics.events, topics.labels)
+    return SqliteTransport(transport.path, transport.group, name, topics.events, topics.labels)
+
+
+def require_topics(config: Config) -> None:
+    """Raise a ConfigError that names each way in which a cluster's topics are not what the promises need."""
+    problems = topic_problems(config)
+    if problems:
+        raise ConfigError(
+            f"{where(config)}: {'; '.join(problems)}. `streamal topics create` makes those that are missing; "
+            "change settings with `kafka-configs.sh --alter`, or set transport.partitions to what is there"
+        )
 
 
 def snapshots(config: Config) -> Snapshots | None:
     """Return the snapshot cache, or none where it is switched off."""
     directory = config.snapshots.directory
     return None if directory is None else DirectorySnapshots(directory)
+
+
+def _connection(config: Config) -> kafka.Connection:
+    """Return the way to the cluster, its security in the client's words."""
+    from streamal.edge.kafka import Connection  # noqa: PLC0415
+
+    security = config.transport.security
+    password = security.sasl_password
+    settings = {
+        "security_protocol": security.protocol,
+        "sasl_mechanism": security.sasl_mechanism,
+        "sasl_plain_username": security.sasl_username,
+        "sasl_plain_password": None if password is None else password.get_secret_value(),
+        "ssl_cafile": security.ssl_cafile and str(security.ssl_cafile),
+        "ssl_certfile": security.ssl_certfile and str(security.ssl_certfile),
+        "ssl_keyfile": security.ssl_keyfile and str(security.ssl_keyfile),
+        "ssl_check_hostname": security.ssl_check_hostname,
+    }
+    return Connection(config.transport.bootstrap_servers, settings, config.transport.connect_timeout_s)
+
+
+def _topic_settings(config: Config) -> list[kafka.TopicSettings]:
+    """Return what a cluster's topics have to be: the training log is kept for ever, the requests are compacted."""
+    from streamal.edge.kafka import TopicSettings  # noqa: PLC0415
+
+    topics = topic_names(config)
+    exactly = {
+        topics.training: {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"},
+        topics.requests: {"cleanup.policy": "compact"},
+    }
+    # features come back in requests and examples, a number perhaps longer than it was written: 1 is 1.0 there
+    bytes_max = 2 * config.limits.record_bytes + _OVERHEAD_BYTES
+    inputs = {topics.events, topics.labels}
+    return [
+        TopicSettings(
+            topic, partitions, exactly.get(topic, {}), {} if topic in inputs else {"max.message.bytes": bytes_max}
+        )
+        for topic, partitions in topic_partitions(config).items()
+    ]

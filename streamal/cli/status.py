@@ -40,4 +40,4 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
         shown["dead_letters"] = sum(1 for _ in scan(log, topics.dead_letters, 0))
     finally:
         log.close()
-    show(f"{loaded.transport.path}, group {loaded.transport.group}", shown, as_json)
+    show(f"{parts.where(loaded)}, group {loaded.transport.group}", shown, as_json)

@@ -22,14 +22,14 @@ class TopicSettings:
     """What one topic has to be.
 
     Attributes:
-        required: Kafka's topic settings that a promise rests on, as text.
-        initial: more that a new topic gets, and anybody may change.
+        exactly: Kafka's topic settings that a promise rests on, as text.
+        at_least: those that may also be greater.
     """
 
     name: str
     partitions: int
-    required: Mapping[str, str] = field(default_factory=dict)
-    initial: Mapping[str, str] = field(default_factory=dict)
+    exactly: Mapping[str, str] = field(default_factory=dict)
+    at_least: Mapping[str, int] = field(default_factory=dict)
 
 
 def create_topics(connection: Connection, wanted: Sequence[TopicSettings], replicas: int | None = None) -> list[str]:
@@ -56,7 +56,7 @@ def create_topics(connection: Connection, wanted: Sequence[TopicSettings], repli
 
 
 def differences(connection: Connection, wanted: Sequence[TopicSettings]) -> list[str]:
-    """Return one line for each way in which the topics differ from *wanted*: what, why that matters is the caller's."""
+    """Return one line for each way in which the topics differ from *wanted*."""
     admin = connection.admin()
     try:
         with mapped("look at the topics"):
@@ -73,7 +73,8 @@ def differences(connection: Connection, wanted: Sequence[TopicSettings]) -> list
 
 
 def _create(admin: KafkaAdminClient, topic: TopicSettings, copies: int) -> None:
-    configs = {**_SAFE, "min.insync.replicas": str(max(1, copies - 1)), **topic.initial, **topic.required}
+    least = {"min.insync.replicas": max(1, copies - 1), **topic.at_least}
+    configs = {**_SAFE, **topic.exactly, **{name: str(value) for name, value in least.items()}}
     made = {"num_partitions": topic.partitions, "replication_factor": copies, "configs": configs}
     try:
         admin.create_topics({topic.name: made})
@@ -95,7 +96,9 @@ def _differs(topic: TopicSettings, partitions: int, copies: int, configs: Mappin
         yield f"topic {topic.name!r} has min.insync.replicas={in_sync}, not 2: a commit may be lost with one broker"
     if copies > 1 and in_sync >= copies:
         yield f"topic {topic.name!r} has min.insync.replicas={in_sync} of {copies}: one broker less stops everything"
-    for name, value in {**_SAFE, **topic.required}.items():
-        have = configs.get(name, "")
-        if have.replace(" ", "") != value:
-            yield f"topic {topic.name!r} has {name}={have}, not {value}"
+    for name, value in {**_SAFE, **topic.exactly}.items():
+        if configs.get(name, "") != value:
+            yield f"topic {topic.name!r} has {name}={configs.get(name, '')}, not {value}"
+    for name, least in topic.at_least.items():
+        if int(configs.get(name, "0")) < least:
+            yield f"topic {topic.name!r} has {name}={configs.get(name, '')}, less than {least}"
