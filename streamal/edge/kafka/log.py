@@ -116,8 +116,16 @@ class KafkaLog:
         return self._ends([place])[place]
 
     def _ends(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
-        ends: dict[TopicPartition, int] = self._reader.end_offsets(places, timeout_ms=_ANSWER_MS)
-        return ends
+        deadline = time.monotonic() + _ANSWER_MS / 1e3
+        while True:
+            try:
+                ends: dict[TopicPartition, int] = self._reader.end_offsets(places, timeout_ms=_ANSWER_MS)
+            except KeyError as missing:  # K9; its metadata are on their way
+                if time.monotonic() > deadline:
+                    raise errors.LeaderNotAvailableError(str(missing)) from None
+                time.sleep(0.02)
+            else:
+                return ends
 
     def _fetched(self, place: TopicPartition, offset: int, end: int, records_max: int) -> list[Record]:
         """Read on until something is found, or *end* is reached over nothing but gaps."""
