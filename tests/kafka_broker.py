@@ -84,6 +84,7 @@ class Node:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Start it; it ends with the *thread* that has started it (Linux), so let that be the main one."""
         assert self.process is None
         with (self.directory / "output.txt").open("ab") as output:
             self.process = subprocess.Popen(

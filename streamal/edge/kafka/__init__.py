@@ -1,6 +1,6 @@
 """Apache Kafka: the live transport, over kafka-python; one package, for its parts share a table of errors.
 
-kafka-python 3.0 has traps; each line that stands there because of one says so (K1 … K9).
+kafka-python 3.0 has traps; each line that stands there because of one says so (K1 … K10).
 
 K1  transaction calls wait without a limit, and after a short outage for ever (mended in 3.1): `patched`, `watched`
 K2  a commit without flush() disables ``linger_ms`` for good: flush() comes before every commit
@@ -11,6 +11,7 @@ K6  a member whose static identity was taken over is told so only by the next co
 K7  a group's leader that joins before it has seen the topics' metadata may assign nothing, and leave it at that
 K8  records that were fetched before their partition was paused may be lost sight of, and with them the partition
 K9  asked for the ends of several partitions, the client fails on those whose leader it does not know yet
+K10 the answer to a JoinGroup that comes between two polls is thrown away, and the whole group joins anew
 """
 
 from streamal.edge.kafka.connection import Connection

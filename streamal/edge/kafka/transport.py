@@ -22,6 +22,8 @@ METADATA_BYTES_MAX = 4096
 """Kafka's default ``offset.metadata.max.bytes``; above it the broker refuses the commit (F16)."""
 
 _TRANSACTION_S = 10.0  # then the broker aborts it: so long may a dead worker hold back its successor (F13)
+_REBALANCE_S = 5.0  # a poll may take so long while the group settles
+_HEARTBEAT_MS = 300  # tells of a rebalance too; until all know, nobody in the group can fetch
 _WATCH_S = 15.0  # for a whole transaction; a healthy broker needs some milliseconds
 _STABLE_MS = 3_000  # to wait for the end of a predecessor's transaction before trouble is reported
 _VISIBLE_S = 3.0  # to wait for the markers of our own transaction
@@ -81,7 +83,8 @@ class KafkaTransport(KafkaLog):
                     group_instance_id=instance,
                     partition_assignment_strategy=[CooperativeStickyAssignor],
                     session_timeout_ms=int(session_timeout_s * 1e3),
-                    heartbeat_interval_ms=int(min(3.0, session_timeout_s / 3) * 1e3),
+                    heartbeat_interval_ms=_HEARTBEAT_MS,
+                    max_poll_interval_ms=60_000,  # so long may a step take before its worker has to join anew
                     fetch_max_wait_ms=100,
                 )
         except BaseException:
@@ -151,7 +154,9 @@ class KafkaTransport(KafkaLog):
         The client hands out one partition's fetched records to their end before the next one's. So that none starves
         (F26), it is asked again, without those partitions of which there is enough, until it has no more.
         """
-        while self._pause(quota):
+        joined_by = time.monotonic() + _REBALANCE_S
+        while True:
+            others = self._pause(quota)
             unstick(self._consumer)
             try:
                 polled = self._consumer.poll(int(timeout_s * 1e3), max_records=max(1, sum(quota.values())))
@@ -166,17 +171,20 @@ class KafkaTransport(KafkaLog):
                     self._ahead[Place(*place)].extend(
                         Record(place.topic, place.partition, one.offset, one.key, one.value) for one in found
                     )
-            if not polled:
+            if seat.state is MemberState.REBALANCING and time.monotonic() < joined_by:
+                timeout_s = 0.1  # K10
+            elif polled and others:
+                timeout_s = 0.0
+            else:
                 return
-            timeout_s = 0.0
 
     def _pause(self, quota: Mapping[str, int]) -> bool:
-        """Pause the partitions of which enough was fetched; return whether the client is to be asked for more."""
+        """Pause the partitions of which enough was fetched; return whether there are others."""
         owned = self._consumer.assignment()
         full = {place for place in owned if len(self._ahead.get(Place(*place), ())) >= quota.get(place.topic, 0)}
         self._consumer.pause(*full)
         self._consumer.resume(*(owned - full))
-        return full < owned or not owned or not quota
+        return len(full) < len(owned)
 
     def _served(self, quota: Mapping[str, int]) -> list[Record]:
         """Return what was fetched, within *quota*; the partitions of a topic take turns in being served first."""
