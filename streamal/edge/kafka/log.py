@@ -33,6 +33,8 @@ class KafkaLog:
         self._counts: dict[str, int] = {}
         self._read_on: tuple[TopicPartition, int, int] | None = None
         """Partition, offset where the last read has stopped, end as it was then."""
+        self._gaps: dict[TopicPartition, tuple[int, int]] = {}
+        """Where nothing was found but markers and aborted records: who asks for the news asks from there every time."""
 
     def partitions(self, topic: str) -> int:
         """Return the number of partitions of *topic*; 0 if there is no such topic."""
@@ -60,12 +62,14 @@ class KafkaLog:
         place = self._require(topic, partition)
         if records_max <= 0:
             return []
+        after, before = self._gaps.get(place, (0, 0))
+        begin = before if after <= offset < before else offset
         with mapped(f"read {topic}-{partition} from {offset}"):
-            if self._read_on is not None and self._read_on[:2] == (place, offset) and offset < self._read_on[2]:
+            if self._read_on is not None and self._read_on[:2] == (place, begin) and begin < self._read_on[2]:
                 end = self._read_on[2]
             else:
                 end = self._end(place)
-            return self._fetched(place, offset, end, records_max) if offset < end else []
+            return self._fetched(place, begin, end, records_max) if begin < end else []
 
     def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
         """Write one record, wait for all replicas, and return its offset."""
@@ -138,7 +142,7 @@ class KafkaLog:
         position, deadline = offset, time.monotonic() + _ANSWER_MS / 1e3
         while len(records) < records_max and position < end:
             try:
-                found = reader.poll(timeout_ms=20, max_records=records_max - len(records)).get(place, ())
+                found = reader.poll(timeout_ms=2, max_records=records_max - len(records)).get(place, ())
             except errors.OffsetOutOfRangeError:
                 begin = reader.beginning_offsets([place], timeout_ms=_ANSWER_MS)[place]
                 if offset > 0 or records:
@@ -152,4 +156,5 @@ class KafkaLog:
             if time.monotonic() > deadline:
                 raise Uncommitted(f"{place.topic}-{place.partition} ends at {end}, but stops answering at {position}")
         self._read_on = (place, position, end)
+        self._gaps[place] = (records[-1].offset + 1 if records else offset, position)
         return records
