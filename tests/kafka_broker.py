@@ -178,29 +178,41 @@ def kafka(nodes: int = 1) -> Iterator[Cluster]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-_SHARED: dict[str, Cluster | str] = {}
+_SHARED: list[Cluster] = []
 
 
 def shared() -> Cluster:
-    """Return the one-node cluster of this process, started at the first call and ended with the process.
-
-    A test that asks for it in vain is skipped with the reason; with ``STREAMAL_REQUIRE_KAFKA=1`` it fails.
-    """
-    import pytest
-
+    """Return the one-node cluster of this process, started at the first call and ended with the process."""
     if not _SHARED:
         stack = contextlib.ExitStack()
+        _SHARED.append(stack.enter_context(own()))
+        atexit.register(stack.close)
+    return _SHARED[0]
+
+
+@contextlib.contextmanager
+def own(nodes: int = 1) -> Iterator[Cluster]:
+    """Give a test a cluster; skip it where there is none to be had, or with STREAMAL_REQUIRE_KAFKA=1 fail it."""
+    import pytest
+
+    with contextlib.ExitStack() as stack:
         try:
-            _SHARED["cluster"] = stack.enter_context(kafka())
-            atexit.register(stack.close)
+            cluster = stack.enter_context(kafka(nodes))
         except Unavailable as error:
-            _SHARED["cluster"] = str(error)
-    found = _SHARED["cluster"]
-    if isinstance(found, Cluster):
-        return found
-    if os.environ.get("STREAMAL_REQUIRE_KAFKA") == "1":
-        pytest.fail(f"no Kafka: {found}", pytrace=False)
-    return pytest.skip(f"no Kafka: {found}")
+            end = pytest.fail if os.environ.get("STREAMAL_REQUIRE_KAFKA") == "1" else pytest.skip
+            end(f"no Kafka: {error}")
+        yield cluster
+
+
+@contextlib.contextmanager
+def fragile(nodes: int = 1) -> Iterator[Cluster]:
+    """Give a test a cluster to torment; skip it if that would be somebody else's."""
+    import pytest
+
+    with own(nodes) as cluster:
+        if not cluster.nodes:
+            pytest.skip("the cluster at STREAMAL_TEST_BOOTSTRAP is not ours to torment")
+        yield cluster
 
 
 def _prepared(java: str, classpath: str, directory: Path, count: int) -> Cluster:

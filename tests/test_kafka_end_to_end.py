@@ -10,15 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import kafka_broker
 import pytest
 from kafka_broker import Cluster
 
 from streamal.assembly import budget_rules, new_fold, rules
 from streamal.cli import parts
 from streamal.config import Config, load_config
+from streamal.errors import Uncommitted
 from streamal.ports import Log, scan
 from streamal.verification import verify
 
@@ -45,10 +47,15 @@ ROLES = ("events", "labels", "predictions", "requests", "training", "dead_letter
 
 @pytest.fixture
 def config(kafka: Cluster, tmp_path: Path) -> Path:
-    """A configuration with topics of its own, which are made."""
+    """A configuration on the shared broker."""
+    return configured(kafka, tmp_path)
+
+
+def configured(kafka: Cluster, directory: Path) -> Path:
+    """Return a configuration with topics of its own, which are made."""
     name = f"e2e.{os.getpid()}.{time.monotonic_ns()}"
     topics = "\n".join(f'{role} = "{name}.{role}"' for role in ROLES)
-    path = tmp_path / "config.toml"
+    path = directory / "config.toml"
     path.write_text(CONFIG.format(bootstrap=kafka.bootstrap, name=name, topics=topics))
     parts.make_topics(load_config(path))
     return path
@@ -99,10 +106,11 @@ class World:
         while time.monotonic() < deadline:
             a, b = self._random.gauss(0, 1), self._random.gauss(0, 1)
             value = b"this is no JSON" if self.sent % 100 == 99 else json.dumps({"features": {"a": a, "b": b}}).encode()
-            self.log.append(self.config.topics.events, self._random.randrange(2), None, value)
+            self._append(self.config.topics.events, self._random.randrange(2), value)
             self.sent += 1
             if self.sent % 10 == 0:
-                self.answer()
+                with suppress(Uncommitted):
+                    self.answer()
             time.sleep(1 / per_second)
 
     def play_until(self, holds: Callable[[], bool], patience_s: float = 40.0) -> None:
@@ -124,7 +132,8 @@ class World:
         """Answer until everything is consumed and answered."""
         topics, deadline = self.config.topics, time.monotonic() + patience_s
         while True:
-            self.answer()
+            with suppress(Uncommitted):
+                self.answer()
             done = self.log.committed(self.config.transport.group)
             consumed = sum(state.offset for state in done.values())
             places = [(topics.events, 0), (topics.events, 1), (topics.labels, 0)]
@@ -133,6 +142,14 @@ class World:
             assert time.monotonic() < deadline, f"consumed {consumed}: {done}"
             time.sleep(0.2)
 
+    def _append(self, topic: str, partition: int, value: bytes) -> None:
+        while True:
+            try:
+                self.log.append(topic, partition, None, value)
+            except Uncommitted:  # written or not: then it is written twice, as two events or two replies
+                continue
+            return
+
     def _reply(self, request: str, label: str) -> None:
         replies = [{"request": request, "label": label}]
         if self.answered % 5 == 0:
@@ -140,7 +157,7 @@ class World:
         if self.answered % 7 == 0:
             replies.append({"request": f"0-{10**9 + self.answered}", "label": "yes"})
         for reply in replies:
-            self.log.append(self.config.topics.labels, 0, None, json.dumps(reply).encode())
+            self._append(self.config.topics.labels, 0, json.dumps(reply).encode())
         self.answered += 1
 
 
@@ -155,13 +172,13 @@ def worker(config: Path, name: str, *settings: str) -> Iterator[Worker]:
             started.kill()
 
 
-def require_promises(config: Config, log: Log, consumed: int) -> None:
+def require_promises(config: Config, log: Log) -> None:
     """Fail with what the verifier has found, or if it has looked at less than what was consumed."""
     checks = verify(
         log, rules(config, 2), budget_rules(config), config.transport.group, lambda: new_fold(config), rederive=True
     )
     assert [(check.promise, check.where) for check in checks if check.broken] == []
-    assert checks[0].looked_at == consumed
+    assert checks[0].looked_at == sum(log.end(config.topics.events, partition) for partition in (0, 1))
     assert all(check.looked_at for check in checks)
 
 
@@ -183,4 +200,53 @@ def test_two_workers_survive_kill_9_in_rotation(config: Path) -> None:
         outside.until_done(60.0)
         assert [named.stop(), nameless.stop()] == [0, 0]
         assert outside.answered > 20
-        require_promises(loaded, outside.log, outside.sent)
+        require_promises(loaded, outside.log)
+
+
+@pytest.mark.slow
+def test_a_frozen_worker_and_a_broker_that_restarts_break_nothing(tmp_path: Path) -> None:
+    """SIGSTOP until the others have its partitions, SIGCONT, then the broker is killed and returns (F10, F11)."""
+    with kafka_broker.fragile() as cluster, ExitStack() as stack:
+        path = configured(cluster, tmp_path)
+        loaded = load_config(path)
+        outside = World(loaded)
+        stack.callback(outside.log.close)
+        workers = [stack.enter_context(worker(path, name)) for name in ("first", "second", "third")]
+        outside.play_until(lambda: all(each.works() for each in workers))
+        outside.play(2.0)
+        for victim in workers[:2]:
+            victim.process.send_signal(signal.SIGSTOP)
+            outside.play(9.0, per_second=50)  # beyond the session, and sometimes beyond the transaction
+            victim.process.send_signal(signal.SIGCONT)
+            outside.play(2.0)
+        cluster.nodes[0].kill()
+        time.sleep(2.0)
+        cluster.nodes[0].start()
+        cluster.wait()
+        outside.play(3.0)
+        outside.until_done(90.0)
+        assert [each.stop() for each in workers] == [0, 0, 0]
+        require_promises(loaded, outside.log)
+
+
+@pytest.mark.slow
+def test_three_nodes_lose_one(tmp_path: Path) -> None:
+    """A cluster with three copies goes on without one broker, and takes it back (F10)."""
+    with kafka_broker.fragile(3) as cluster, ExitStack() as stack:
+        path = configured(cluster, tmp_path)
+        loaded = load_config(path)
+        assert list(parts.topic_problems(loaded)) == []
+        outside = World(loaded)
+        stack.callback(outside.log.close)
+        one = stack.enter_context(worker(path, "one"))
+        outside.play_until(one.works)
+        for node in cluster.nodes:
+            outside.play(2.0)
+            node.kill()
+            outside.play(4.0)
+            node.start()
+            cluster.wait()
+            time.sleep(5.0)  # until it is in sync again: two of three have to be
+        outside.until_done(90.0)
+        assert one.stop() == 0
+        require_promises(loaded, outside.log)
