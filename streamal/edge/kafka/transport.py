@@ -26,8 +26,7 @@ _REBALANCE_S = 5.0  # a poll may take so long while the group settles
 _HEARTBEAT_MS = 300  # tells of a rebalance too; until all know, nobody in the group can fetch
 _WATCH_S = 15.0  # for a whole transaction; a healthy broker needs some milliseconds
 _STABLE_MS = 3_000  # to wait for the end of a predecessor's transaction before trouble is reported
-_VISIBLE_S = 3.0  # to wait for the markers of our own transaction
-"""Beyond it the commit counts all the same: it is certain, only not to be seen yet."""
+_VISIBLE_S = 3.0  # to wait for the markers of our own transaction; it is committed without them
 
 
 class KafkaTransport(KafkaLog):
@@ -127,7 +126,9 @@ class KafkaTransport(KafkaLog):
             if offsets and (self._seat is None or not offsets.keys() <= self._committed.keys()):
                 raise Uncommitted(f"we own {sorted(self._committed)}, not all of {sorted(offsets)}: rewind first")
             if outputs or offsets:
-                self._await_visible(self._transacted(self._producer, outputs, offsets), offsets)
+                written = self._transacted(self._producer, outputs, offsets)
+                with suppress(errors.KafkaError, OSError):  # it is committed, whether that can be seen yet or not
+                    self._await_visible(written, offsets)
         self._committed = {**self._committed, **offsets}
 
     def rewind(self) -> None:
