@@ -27,7 +27,7 @@ from streamal.core.strategies import STRATEGIES
 from streamal.core.uncertainty import MEASURES
 from streamal.errors import ConfigError
 
-__all__ = ["Config", "load_config"]
+__all__ = ["Config", "LogConfig", "load_config"]
 
 ENV_PREFIX = "STREAMAL_"
 _ENV_FOREIGN = ("STREAMAL_TEST_", "STREAMAL_REQUIRE_", "STREAMAL_CONFIG")

@@ -39,6 +39,7 @@ __all__ = [
     "decode_request",
     "decode_training",
     "encode",
+    "label_text",
 ]
 
 TEXT_BYTES_MAX = 256

@@ -154,6 +154,8 @@ class MarkLog:
         if event == "snapshot_not_taken":
             self._skipped = True
             self._marks["snapshot not taken"] += 1
+        elif isinstance(fields.get("error"), str) and "can be read up to" in fields["error"]:
+            self._marks["waits for the log"] += 1
 
 
 def _digest(data: bytes) -> bytes:
