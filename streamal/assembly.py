@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from fractions import Fraction
 from importlib.metadata import version
 
 from streamal.config import Config
@@ -34,7 +35,7 @@ def rules(config: Config, partitions: int) -> Rules:
     classes = len(config.labels.classes)
     strategy = SamplingRules(
         strategy=sampling.strategy,
-        rate=float(budget.rate),
+        rate=float(budget.rate / (1 - Fraction(1, budget.block))) if budget.block > 1 else float(budget.rate),
         floor=1.0 / max(2, classes) if measure == "least_confidence" else 0.0,
         theta=sampling.theta,
         step=sampling.step,

@@ -51,7 +51,7 @@ class TransportConfig(_Section):
     path: Path = Path("streamal.db")
     group: str = Field(default="streamal", min_length=1, max_length=200)
     partitions: Positive = 1
-    poll_timeout_s: Seconds = 0.2
+    poll_timeout_s: float = Field(default=0.2, gt=0, le=10)
 
 
 class TopicsConfig(_Section):

@@ -103,6 +103,7 @@ class Daemon:
                 self.fold = fold
                 break
             self._log.warning("snapshot_not_taken", reason="other make" if fold is None else "other log")
+        self._tell_problems()
         self._snapshot_version = self.fold.version.offset
         restored = self.fold.version
         self._read_logs()
@@ -275,6 +276,11 @@ class Daemon:
             self._meter.gauge("last_snapshot_timestamp_seconds", self._now)
         else:
             self._log.warning("snapshot_failed", version=self.fold.version.offset)
+        self._tell_problems()
+
+    def _tell_problems(self) -> None:
+        for problem in self._snapshots.problems if self._snapshots else ():
+            self._log.warning("snapshot_problem", problem=problem)
 
     def _export(self, now: float) -> None:
         for name, value in figures(

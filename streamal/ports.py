@@ -61,8 +61,8 @@ class Transport(Log, Protocol):
     def assignment(self) -> tuple[int, Mapping[Place, Committed]]:
         """Return (generation, owned input partitions with their committed state).
 
-        The generation grows with every change of ownership and every `rewind`; partitions, offsets and
-        metadata are those at that moment.
+        The generation grows with every change of ownership and every `rewind`; it is 0, and nothing is owned,
+        before the first `poll`. The mapping given out never changes.
         """
         ...
 
@@ -71,6 +71,10 @@ class Transport(Log, Protocol):
 
         Records of one partition come in order and follow those polled before. Returns [] when there is
         nothing after at most *timeout_s* seconds. May change the assignment.
+
+        Raises:
+            Uncommitted: a passing trouble, here and in whatever else reads; `rewind`, then go on.
+            Fenced: a newer worker has our partitions; end the process.
         """
         ...
 
@@ -98,6 +102,11 @@ class Clock(Protocol):
 
 class Snapshots(Protocol):
     """A cache of folds, newest first; losing it costs only time."""
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What was wrong at the last `load` or `save`, a line each."""
+        ...
 
     def load(self) -> Sequence[bytes]:
         """Return the readable snapshots, newest first; damaged ones are left out."""

@@ -101,6 +101,7 @@ class ListSnapshots:
 
     def __init__(self) -> None:
         self.saved: list[bytes] = []
+        self.problems: tuple[str, ...] = ()
 
     def load(self) -> Sequence[bytes]:
         return self.saved

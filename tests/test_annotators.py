@@ -7,12 +7,12 @@ import statistics
 from collections import Counter
 
 import pytest
-from recorded import World, easy_stream, make_config, rows_of
 
 from streamal.core.records import Lane, Request
 from streamal.core.wire import encode
 from streamal.replay import Recorded, Stream
 from streamal.replay.annotators import Annotators, AnnotatorsRules
+from tests.recorded import World, easy_stream, make_config, rows_of
 
 COUNT = 2_000
 STREAM = easy_stream(COUNT)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from streamal.core.budget import Allowance, BudgetRules, Decision, Ledger, Sampler, divided
 from streamal.core.records import Lane

@@ -7,11 +7,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from conftest import Cli
-from recorded import rows_of
 
 from streamal.cli import app
 from streamal.edge.sqlite import SqliteLog
+from tests.conftest import Cli
+from tests.recorded import rows_of
 
 COMMANDS = [str(command.name) for command in app.registered_commands]
 

@@ -242,6 +242,13 @@ def test_a_configuration_is_frozen() -> None:
         config.budget = config.budget
 
 
+def test_a_pipeline_and_a_factory_exclude_each_other() -> None:
+    """Only one of them can make the model."""
+    overrides = ["model.factory=my.models:make", 'model.pipeline=[{use = "naive_bayes.GaussianNB"}]']
+    with pytest.raises(ConfigError, match="give either pipeline or factory, not both"):
+        load_config(overrides=overrides)
+
+
 def test_exit_codes() -> None:
     """2 for what the operator has to change, 1 for what a restart may cure."""
     assert (ConfigError.exit_code, StreamalError.exit_code) == (2, 1)

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Mapping, Sequence
 
 import pytest
-from recorded import ListSnapshots, World, easy_stream, make_config, rows_of
 
 from streamal.core.records import Committed, Output, Place
 from streamal.core.state import TrainerState, encode_state
@@ -15,6 +14,7 @@ from streamal.edge.memory import MemoryTransport
 from streamal.errors import Fatal, LogDisagrees, Uncommitted
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replaying import play
+from tests.recorded import ListSnapshots, World, easy_stream, make_config, rows_of
 
 
 def played(world: World, count: int = 200, snapshots: ListSnapshots | None = None) -> Daemon:

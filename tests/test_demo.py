@@ -7,7 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
-from conftest import Cli, Ended
+from tests.conftest import Cli, Ended
 
 Demo = tuple[Path, Ended]
 EVENTS = 5_403

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cli, environment
 from pyarrow import parquet
-from recorded import World, easy_stream, make_config, rows_of
 
 from streamal.cli.parts import create_topics
 from streamal.edge.sqlite import SqliteLog, SqliteTransport
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replaying import Player, play
+from tests.conftest import Cli, environment
+from tests.recorded import World, easy_stream, make_config, rows_of
 
 CONFIG = make_config(labels={"ttl_s": 30.0})
 

@@ -49,7 +49,8 @@ ESTIMATORS: Mapping[str, Callable[[], Any]] = {
     "naive bayes": BAYES,
     "tree": lambda: tree.HoeffdingTreeClassifier(grace_period=20),
     "forest": lambda: forest.ARFClassifier(n_models=2, grace_period=20, seed=1),
-    "neighbours": lambda: neighbors.KNNClassifier(engine=neighbors.SWINN(seed=1, warm_up=20)),
+    # not with its default engine: SWINN keeps `Vertex._isolated` on the class, shared by all models of the process
+    "neighbours": lambda: neighbors.KNNClassifier(engine=neighbors.LazySearch(window_size=50)),
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from streamal.core.budget import BudgetRules, Sampler
 from streamal.core.quality import Estimate, Quality, Sums

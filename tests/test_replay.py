@@ -9,8 +9,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from conftest import Cli
-from recorded import World, easy_stream, make_config, predictions_of
 
 from streamal.cli.parts import create_topics
 from streamal.config import Config
@@ -20,6 +18,8 @@ from streamal.edge.sqlite import SqliteTransport
 from streamal.replay import Replay, Stream, read_stream, replay
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replaying import Player, play
+from tests.conftest import Cli
+from tests.recorded import World, easy_stream, make_config, predictions_of
 
 KEYS = {
     *("events", "requests", "labels", "share", "accuracy", "estimated_accuracy", "naive_accuracy"),

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cli, environment
-from recorded import CLASSES, easy_stream, predictions_of, rows_of, sums_to_one
 
 from streamal.config import load_config
 from streamal.edge.sqlite import SqliteLog
+from tests.conftest import Cli, environment
+from tests.recorded import CLASSES, easy_stream, predictions_of, rows_of, sums_to_one
 
 PATIENCE_S = 60.0  # on a busy machine
 

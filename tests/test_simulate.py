@@ -7,10 +7,9 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from conftest import Cli
-from recorded import rows_of
-
 from streamal.edge.sqlite import SqliteLog
+from tests.conftest import Cli
+from tests.recorded import rows_of
 
 STREAM = "t,late,x,y\n" + "".join(f"{number},{number + 30},{number % 7},{'ab'[number % 2]}\n" for number in range(40))
 QUICK = ("--rate", "1000", "--linger", "0.1", "--json")

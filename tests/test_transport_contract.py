@@ -1,4 +1,4 @@
-"""What every transport promises, whatever it is made of: one suite, run on each of `WORLDS` (F-rows: faults.md §4).
+"""What every transport promises, whatever it is made of: one suite, run on each of `WORLDS` (F-rows: docs/promises.md).
 
 The simulation runs on the memory transport; that both pass here is what makes it evidence about the others.
 """

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from recorded import FrozenLog, World, easy_stream, make_config
 
 from streamal.assembly import budget_rules, new_fold, rules
 from streamal.core.records import Committed, Place
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replaying import play
 from streamal.verification import verify
+from tests.recorded import FrozenLog, World, easy_stream, make_config
 
 CONFIG = make_config(budget={"share": 0.2}, labels={"ttl_s": 50.0})
 

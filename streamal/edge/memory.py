@@ -285,8 +285,11 @@ class MemoryTransport(_Topics):
         if self._broker.fault is not None:
             self._broker.fault(self._instance, point)
 
+    def _io(self, name: str) -> AbstractContextManager[None]:
+        return _NO_FAULT if self._broker.fault is None else self._points(name)
+
     @contextmanager
-    def _io(self, name: str) -> Iterator[None]:
+    def _points(self, name: str) -> Iterator[None]:
         self._point(f"{name}:before")
         yield
         self._point(f"{name}:after")

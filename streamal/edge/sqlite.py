@@ -254,7 +254,7 @@ class SqliteTransport(SqliteLog):
         counts = {topic: self.partitions(topic) for topic in (events_topic, labels_topic)}
         for topic, count in counts.items():
             if count == 0:
-                raise ConfigError(f"{self.path}: there is no topic {topic!r}; run `streamal topics create`")
+                raise ConfigError(f"{self.path}: there is no topic {topic!r}; `streamal run` makes it")
         if counts[labels_topic] != 1:
             raise ConfigError(f"{self.path}: topic {labels_topic!r} must have 1 partition: its owner is the trainer")
         return [Place(topic, partition) for topic, count in counts.items() for partition in range(count)]
@@ -309,7 +309,7 @@ def _open(path: Path, *, create: bool, synchronous: Synchronous, busy_s: float) 
     if create and path.parent.is_dir() and not path.exists():
         path.touch(mode=0o600)
     if not path.exists():
-        raise ConfigError(f"{path} does not exist; check the path, or run `streamal topics create`")
+        raise ConfigError(f"{path} does not exist; check transport.path (`streamal run` makes it)")
     with _mapped(path, "open", opening=True):
         db = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=busy_s, isolation_level=None)
         try:

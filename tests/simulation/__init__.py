@@ -13,7 +13,7 @@ world         broker, workers, clock; carries out the script and lets everything
 process       one life of a worker
 annotators    who answers, and what they could have seen
 strikes       carries out the faults inside of the daemon's I/O calls
-checks        the invariants I1 … I16 of ``faults.md``, from the topics' true content
+checks        the invariants I1 … I16 of ``docs/promises.md``, from the topics' true content
 runs          specs: exhaustive, pairs, swarm; what a failure prints
 mutants       broken programs that the very same machinery must catch
 ============  ==========================================================================================

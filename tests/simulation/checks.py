@@ -1,4 +1,4 @@
-"""The invariants of ``faults.md`` §3, recomputed from what the topics truly hold; nothing of the daemon is believed.
+"""The invariants of ``docs/promises.md``, recomputed from what the topics truly hold; the daemon is not believed.
 
 Wire formats and the fold itself are production code (they have tests of their own); who may be asked, what may be
 learned and when is decided here anew.

@@ -81,6 +81,7 @@ class Shelf:
     full: bool = False
     saved: list[bytes] = field(default_factory=list)
     """Whatever was ever saved, for the checks."""
+    problems: tuple[str, ...] = ()
 
     def load(self) -> list[bytes]:
         return [stored.data for stored in self.disk if not stored.damaged]
