@@ -15,7 +15,7 @@ from streamal.core.budget import BudgetRules
 from streamal.core.fold import Fold, FoldRules
 from streamal.core.model import LabelRules, Model
 from streamal.core.pending import Pending
-from streamal.core.pipeline import build_estimator, default_pipeline
+from streamal.core.pipeline import build_estimator, default_pipeline, require_own_state
 from streamal.core.quality import Quality
 from streamal.core.schema import Schema
 from streamal.core.step import Rules, TopicNames
@@ -101,6 +101,7 @@ def new_model(config: Config) -> Model:
     binary = len(labels.classes) == 2 and not labels.learn_new
     pipeline = config.model.pipeline or default_pipeline(config.features.declared, binary)
     estimator = build_estimator(pipeline, config.model.factory, config.model.seed)
+    require_own_state(estimator)
     model = Model(estimator, LabelRules(labels.classes, labels.learn_new, config.limits.classes))
     if model.binary and len(labels.classes) > 2:
         raise ConfigError(

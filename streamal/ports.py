@@ -41,6 +41,10 @@ class Log(Protocol):
         """Write one record outside any transaction (as producers and annotators do) and return its offset."""
         ...
 
+    def append_all(self, outputs: Sequence[Output]) -> list[int]:
+        """Write records as `append` does, with one wait for all of them, and return their offsets."""
+        ...
+
     def committed(self, group: str) -> Mapping[Place, Committed]:
         """Return what *group* has committed, for every partition that it ever consumed."""
         ...

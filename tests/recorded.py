@@ -14,7 +14,7 @@ import msgspec
 from streamal.assembly import new_fold, settings, topic_names, topic_partitions
 from streamal.config import Config
 from streamal.core.chance import Coin
-from streamal.core.records import Committed, Place, Prediction, Record
+from streamal.core.records import Committed, Output, Place, Prediction, Record
 from streamal.daemon import Daemon
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.ports import Log, Snapshots, Transport, scan
@@ -182,6 +182,9 @@ class FrozenLog:
         offset = self.end(topic, partition)
         self.records[Place(topic, partition)].append(Record(topic, partition, offset, key, value))
         return offset
+
+    def append_all(self, outputs: Sequence[Output]) -> list[int]:
+        return [self.append(*output) for output in outputs]
 
     def committed(self, group: str) -> Mapping[Place, Committed]:
         return self.offsets

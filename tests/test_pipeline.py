@@ -12,7 +12,7 @@ import pytest
 from river import linear_model, naive_bayes, neighbors, preprocessing
 
 from streamal.core.model import LabelRules, Model
-from streamal.core.pipeline import build_estimator, default_pipeline
+from streamal.core.pipeline import build_estimator, default_pipeline, require_own_state
 from streamal.core.records import Scalar
 from streamal.core.schema import Schema
 from streamal.errors import ConfigError
@@ -284,3 +284,10 @@ def test_the_default_learns_from_every_kind() -> None:
                 model.learn(schema.select({name: value, "z": "same", "w": "same"}), label)
         for value, label in zip(values, "ab", strict=True):
             assert model.predict(schema.select({name: value, "z": "same", "w": "same"}))[label] > 0.8
+
+
+def test_a_model_that_shares_state_is_refused() -> None:
+    """KNN's default engine keeps a set on its class: no two models of a process are independent of each other."""
+    with pytest.raises(ConfigError, match="LazySearch"):
+        require_own_state(build({"use": "neighbors.KNNClassifier"}))
+    require_own_state(build({"use": "neighbors.KNNClassifier", "engine": {"use": "neighbors.LazySearch"}}))

@@ -162,6 +162,16 @@ def test_appended_records_are_polled(world: World) -> None:
     assert take(world.worker(), {"events": 10}, 1) == [Record("events", 1, offset, b"key", b"value")]
 
 
+def test_many_records_are_appended_in_order(world: World) -> None:
+    """`append_all` writes as `append` would one by one, and tells the offset of each."""
+    outputs = [Output("events", number % 2, None, b"%d" % number) for number in range(6)]
+    offsets = world.log.append_all(outputs)
+    for output, offset in zip(outputs, offsets, strict=True):
+        found = world.log.read("events", output.partition, offset, 1)
+        assert found == [Record("events", output.partition, offset, None, output.value)]
+    assert world.log.append_all([]) == []
+
+
 def test_a_worker_can_append_outside_a_transaction(world: World) -> None:
     """`append` of a worker is visible at once, whatever becomes of its next commit."""
     worker = world.worker()

@@ -35,7 +35,7 @@ ALL_RULES = (
     SMALL,
     replace(RULES, flat=True),
     replace(RULES, null_is_missing=True),
-    replace(RULES, flat=True, null_is_missing=True, ignore=frozenset({"x"})),
+    replace(RULES, flat=True, null_is_missing=True),
 )
 DEEP = 100_000
 HUGE = b"1" + b"0" * 10_000
@@ -237,7 +237,7 @@ REFUSED_EVENTS = [
     (b'{"features":{"x":null}}', replace(RULES, null_is_missing=True), Reason.FEATURES_EMPTY),
     (b'{"features":{}}', RULES, Reason.FEATURES_EMPTY),
     (b'{"id":"e","time":1}', replace(RULES, flat=True), Reason.FEATURES_EMPTY),
-    (b'{"x":1}', replace(RULES, flat=True, ignore=frozenset({"x"})), Reason.FEATURES_EMPTY),
+    (b'{"id":1}', replace(RULES, flat=True), Reason.FEATURES_EMPTY),
     (b'{"features":{"a":1,"b":2,"c":3,"d":4}}', SMALL, Reason.FEATURES_TOO_MANY),
     (b'{"features":{"123456789":1}}', SMALL, Reason.FEATURE_NAME),
     (b'{"features":{"\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9":1}}', SMALL, Reason.FEATURE_NAME),
@@ -263,7 +263,7 @@ ACCEPTED_EVENTS: list[tuple[bytes, WireRules, dict[str, Any]]] = [
     (b'{"features":{"x":1,"x":"last"}}', RULES, {"x": "last"}),
     (b'{"features":{"x":true,"y":"1"},"more":[{}]}', RULES, {"x": True, "y": "1"}),
     (b'{"features":{"x":null,"y":2}}', replace(RULES, null_is_missing=True), {"y": 2.0}),
-    (b'{"x":1,"y":2}', replace(RULES, flat=True, ignore=frozenset({"x"})), {"y": 2.0}),
+    (b'{"x":1,"y":2}', replace(RULES, flat=True), {"x": 1.0, "y": 2.0}),
 ]
 
 
@@ -292,11 +292,14 @@ def test_flat_and_nested_mean_the_same(
     assert check_event(flat, rules) == check_event(nested, RULES)
 
 
-def test_a_large_number_as_flat_id_stays_readable() -> None:
-    """A flat id is read as a number like any field: beyond 2^53 it is kept as text; fractions likewise."""
+def test_a_large_number_as_flat_id_is_kept_to_the_digit() -> None:
+    """The id of a flat event may be an integer of 63 bits (a snowflake); a fraction is kept as text."""
     rules = WireRules(flat=True)
-    ids = [decode_event(0, 0, b'{"x":1,"id":%s}' % text, rules, None) for text in (b"7", b"1.5", b"1e15", b"1e17")]
-    assert [found.id for found in ids if isinstance(found, Event)] == [7, "1.5", 10**15, "1e+17"]
+    ids = [
+        decode_event(0, 0, b'{"x":1,"id":%s}' % text, rules, None) for text in (b"7", b"1.5", b"1234567890123456789")
+    ]
+    assert [found.id for found in ids if isinstance(found, Event)] == [7, "1.5", 1234567890123456789]
+    assert [type(found.features["x"]) for found in ids if isinstance(found, Event)] == [float] * 3
 
 
 def test_the_schema_has_the_last_word() -> None:

@@ -9,7 +9,7 @@ import time
 from streamal.assembly import topic_partitions
 from streamal.config import Config
 from streamal.edge.snapshots import DirectorySnapshots
-from streamal.edge.sqlite import SqliteLog, SqliteTransport
+from streamal.edge.sqlite import SqliteLog, SqliteTransport, Synchronous
 from streamal.errors import ConfigError
 from streamal.ports import Clock, Snapshots
 
@@ -34,23 +34,25 @@ def create_topics(config: Config) -> None:
         log.close()
 
 
-def open_log(config: Config) -> SqliteLog:
-    """Return the topics, without a seat in the group.
+def open_log(config: Config, synchronous: Synchronous = "FULL") -> SqliteLog:
+    """Return the topics, without a seat in the group; *synchronous* says when what is appended reaches the disk.
 
     Raises:
         ConfigError: there is no such database.
     """
     if not config.transport.path.exists():
         raise ConfigError(f"transport.path: there is no database {config.transport.path}; `streamal run` makes it")
-    return SqliteLog(config.transport.path)
+    return SqliteLog(config.transport.path, synchronous=synchronous)
 
 
-def open_transport(config: Config) -> SqliteTransport:
-    """Return a worker's seat, topics made where needed."""
+def open_transport(config: Config, synchronous: Synchronous = "FULL") -> SqliteTransport:
+    """Return a worker's seat, topics made where needed; *synchronous* says when a commit reaches the disk."""
     create_topics(config)
     instance = f"{socket.gethostname()}-{os.getpid()}"
     topics = config.topics
-    return SqliteTransport(config.transport.path, config.transport.group, instance, topics.events, topics.labels)
+    return SqliteTransport(
+        config.transport.path, config.transport.group, instance, topics.events, topics.labels, synchronous=synchronous
+    )
 
 
 def snapshots(config: Config) -> Snapshots | None:

@@ -120,10 +120,18 @@ class SqliteLog:
         with self._transaction("append to"):
             return self._write([Output(topic, partition, key, value)])[Place(topic, partition)]
 
-    def append_all(self, outputs: Sequence[Output]) -> None:
-        """Write all of *outputs* or none, and wait for the disk only once."""
+    def append_all(self, outputs: Sequence[Output]) -> list[int]:
+        """Write all of *outputs* or none, wait for the disk only once, and return their offsets."""
+        if not outputs:
+            return []
         with self._transaction("append to"):
-            self._write(outputs)
+            following = self._write(outputs)
+        offsets = []
+        for output in outputs:
+            place = Place(output.topic, output.partition)
+            offsets.append(following[place])
+            following[place] += 1
+        return offsets
 
     def trim(self, topic: str, partition: int, before_offset: int) -> int:
         """Delete the records below *before_offset* and return how many that were; offsets go on as before."""
