@@ -176,7 +176,7 @@ def test_the_data_sets_of_river_can_be_read(name: str, rows: int, classes: int) 
         ("s.csv", b"x,y\n1,a\n2,b,c\n", "y", "line 3 has more fields than the header"),
         ("s.csv", b"x,y\n\xff,a\n", "y", "utf-8"),
         ("s.csv.gz", b"no gzip", "y", "gzip"),
-        ("s.csv.gz", gzip.compress(b"x,y\n" + bytes(range(65, 90)) * 99, mtime=0)[:-30], "y", "ended before|decompress"),
+        ("s.csv.gz", gzip.compress(b"x,y\n" + bytes(range(65, 90)) * 99, mtime=0)[:40], "y", "ended before|decompress"),
         ("s.csv.gz", gzip.compress(b"x,y\n1,a\n", mtime=0)[:10] + b"\xff" * 20, "y", "decompress"),
         ("s.jsonl", b'{"x": 1, "y": "a"}\n{"x": \n', "y", "line 2: Expecting value"),
         ("s.jsonl", b"[1]\n", "y", "line 1: every line must be a JSON object"),
