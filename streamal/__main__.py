@@ -16,7 +16,7 @@ def main() -> None:
     """
     if "PYTHONHASHSEED" not in os.environ:
         os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, "-m", "streamal", *sys.argv[1:]])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
     from streamal.cli import app  # noqa: PLC0415
 
     app(prog_name="streamal")

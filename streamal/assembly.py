@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from fractions import Fraction
 from importlib.metadata import version
 
 from streamal.config import Config
@@ -14,7 +15,7 @@ from streamal.core.budget import BudgetRules
 from streamal.core.fold import Fold, FoldRules
 from streamal.core.model import LabelRules, Model
 from streamal.core.pending import Pending
-from streamal.core.pipeline import build_estimator, default_pipeline
+from streamal.core.pipeline import build_estimator, default_pipeline, require_own_state
 from streamal.core.quality import Quality
 from streamal.core.schema import Schema
 from streamal.core.step import Rules, TopicNames
@@ -34,7 +35,7 @@ def rules(config: Config, partitions: int) -> Rules:
     classes = len(config.labels.classes)
     strategy = SamplingRules(
         strategy=sampling.strategy,
-        rate=float(budget.rate),
+        rate=float(budget.rate / (1 - Fraction(1, budget.block))) if budget.block > 1 else float(budget.rate),
         floor=1.0 / max(2, classes) if measure == "least_confidence" else 0.0,
         theta=sampling.theta,
         step=sampling.step,
@@ -100,6 +101,7 @@ def new_model(config: Config) -> Model:
     binary = len(labels.classes) == 2 and not labels.learn_new
     pipeline = config.model.pipeline or default_pipeline(config.features.declared, binary)
     estimator = build_estimator(pipeline, config.model.factory, config.model.seed)
+    require_own_state(estimator)
     model = Model(estimator, LabelRules(labels.classes, labels.learn_new, config.limits.classes))
     if model.binary and len(labels.classes) > 2:
         raise ConfigError(

@@ -25,16 +25,17 @@ from pydantic_settings import (
 
 from streamal.core.strategies import STRATEGIES
 from streamal.core.uncertainty import MEASURES
+from streamal.core.wire import TEXT_BYTES_MAX
 from streamal.errors import ConfigError
 
-__all__ = ["Config", "load_config"]
+__all__ = ["Config", "LogConfig", "load_config"]
 
 ENV_PREFIX = "STREAMAL_"
 _ENV_FOREIGN = ("STREAMAL_TEST_", "STREAMAL_REQUIRE_", "STREAMAL_CONFIG")
 """Variables of ours that are no configuration keys."""
 
-Share = Annotated[Decimal, Field(gt=0, le=1)]
-Part = Annotated[Decimal, Field(ge=0, le=1)]
+Share = Annotated[Decimal, Field(gt=0, le=1, decimal_places=9)]
+Part = Annotated[Decimal, Field(ge=0, le=1, decimal_places=9)]
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 Kind = Literal["number", "string", "boolean", "text"]
@@ -80,7 +81,7 @@ class TransportConfig(_Section):
     session_timeout_s: float = Field(default=10.0, ge=1, le=300)
     group: str = Field(default="streamal", min_length=1, max_length=200)
     partitions: Positive = 1
-    poll_timeout_s: Seconds = 0.2
+    poll_timeout_s: float = Field(default=0.2, gt=0, le=10)
 
 
 class TopicsConfig(_Section):
@@ -122,7 +123,7 @@ class FeaturesConfig(_Section):
 class LabelsConfig(_Section):
     """Which labels may be learned, and how long one waits for them."""
 
-    classes: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = ()
+    classes: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     new_classes: Literal["learn", "refuse"] | None = None
     ttl_s: Seconds = 7 * 86_400.0
 
@@ -135,6 +136,8 @@ class LabelsConfig(_Section):
     def _some_class(self) -> LabelsConfig:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes must differ")
+        if any(len(name.encode()) > TEXT_BYTES_MAX for name in self.classes):
+            raise ValueError(f"a class name must have at most {TEXT_BYTES_MAX} bytes, as a reply's label must")
         if self.new_classes == "refuse" and not self.classes:
             raise ValueError("new_classes = 'refuse' without any declared classes would refuse every label")
         return self

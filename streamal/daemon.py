@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from streamal.core.figures import figures
 from streamal.core.fold import Fold
 from streamal.core.frozen import freeze, thaw
-from streamal.core.records import Committed, Place
+from streamal.core.records import Committed, Place, Record
 from streamal.core.state import decode_states
 from streamal.core.step import Rules, Step, step
 from streamal.errors import Behind, Fatal, LogDisagrees, Uncommitted
@@ -84,6 +84,7 @@ class Daemon:
         self._generation = -1
         self._committed: dict[Place, Committed] = {}
         self._now = 0.0
+        self._replies_end: tuple[int, float] | None = None
         self._snapshot_at = self._gauges_at = 0.0
         self._snapshot_version = 0
         self._stopping = False
@@ -102,6 +103,7 @@ class Daemon:
                 self.fold = fold
                 break
             self._log.warning("snapshot_not_taken", reason="other make" if fold is None else "other log")
+        self._tell_problems()
         self._snapshot_version = self.fold.version.offset
         restored = self.fold.version
         self._read_logs()
@@ -160,7 +162,7 @@ class Daemon:
         if any(record.topic == self._topics.labels for record in polled):
             # F24: a reply may overtake its request; whoever wrote it has seen it committed, so it is there to be read
             self._read_requests()
-        result = step(self._rules, self.fold, self._committed, polled, now)
+        result = step(self._rules, self.fold, self._committed, polled, now, self._answered(polled, now))
         if result.offsets:
             self._transport.commit(result.outputs, result.offsets)
             self._committed.update(result.offsets)
@@ -169,6 +171,25 @@ class Daemon:
         self._keep_house(now)
         self.ready, self.ticked_at = True, now
         return len(polled)
+
+    def _answered(self, polled: Sequence[Record], now: float) -> float:
+        """Return the time up to which all replies were polled, if a request is due to expire and we are to say so.
+
+        After a stop there may be more replies than one step takes: what was answered in time must not expire (F20).
+        The end is noted once and then waited for, so that a flood of replies cannot hold up the expiries (F26).
+        """
+        labels, due = Place(self._topics.labels, 0), self.fold.pending.deadline()
+        if labels not in self._committed or due is None or due > now:
+            return math.inf
+        if self._replies_end is None or self._replies_end[1] < due:
+            self._replies_end = self._transport.end(*labels), now
+        end, noted_at = self._replies_end
+        read_to = max((record.offset + 1 for record in polled if record.topic == labels.topic), default=0)
+        left = self._transport.read(*labels, max(read_to, self._committed[labels].offset), 1)
+        if left and left[0].offset < end:
+            return -math.inf
+        self._replies_end = None
+        return noted_at
 
     def _patience_s(self) -> float:
         """Return how long to wait for records: not beyond the next deadline of an open request."""
@@ -255,6 +276,11 @@ class Daemon:
             self._meter.gauge("last_snapshot_timestamp_seconds", self._now)
         else:
             self._log.warning("snapshot_failed", version=self.fold.version.offset)
+        self._tell_problems()
+
+    def _tell_problems(self) -> None:
+        for problem in self._snapshots.problems if self._snapshots else ():
+            self._log.warning("snapshot_problem", problem=problem)
 
     def _export(self, now: float) -> None:
         for name, value in figures(

@@ -41,6 +41,10 @@ class Log(Protocol):
         """Write one record outside any transaction (as producers and annotators do) and return its offset."""
         ...
 
+    def append_all(self, outputs: Sequence[Output]) -> list[int]:
+        """Write records as `append` does, with one wait for all of them, and return their offsets."""
+        ...
+
     def committed(self, group: str) -> Mapping[Place, Committed]:
         """Return what *group* has committed, for every partition that it ever consumed."""
         ...
@@ -61,8 +65,8 @@ class Transport(Log, Protocol):
     def assignment(self) -> tuple[int, Mapping[Place, Committed]]:
         """Return (generation, owned input partitions with their committed state).
 
-        The generation grows with every change of ownership and every `rewind`; partitions, offsets and
-        metadata are those at that moment.
+        The generation grows with every change of ownership and every `rewind`; it is 0, and nothing is owned,
+        before the first `poll`. The mapping given out never changes.
         """
         ...
 
@@ -71,6 +75,10 @@ class Transport(Log, Protocol):
 
         Records of one partition come in order and follow those polled before. Returns [] when there is
         nothing after at most *timeout_s* seconds. May change the assignment.
+
+        Raises:
+            Uncommitted: a passing trouble, here and in whatever else reads; `rewind`, then go on.
+            Fenced: a newer worker has our partitions; end the process.
         """
         ...
 
@@ -98,6 +106,11 @@ class Clock(Protocol):
 
 class Snapshots(Protocol):
     """A cache of folds, newest first; losing it costs only time."""
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What was wrong at the last `load` or `save`, a line each."""
+        ...
 
     def load(self) -> Sequence[bytes]:
         """Return the readable snapshots, newest first; damaged ones are left out."""

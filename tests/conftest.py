@@ -1,9 +1,98 @@
-"""Fixtures."""
+"""Fixtures: the command line, inside this process (quick) or as a process of its own (real), and one demo for all."""
 
 from __future__ import annotations
 
-import kafka_broker
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
+import structlog
+from typer.testing import CliRunner
+
+from streamal.cli import app
+from tests import kafka_broker
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float = 0.0
+
+    @property
+    def line(self) -> str:
+        """What it said on standard error, which is one line."""
+        assert self.err.count("\n") == 1, self.err
+        assert "Traceback" not in self.err
+        return self.err.strip()
+
+
+Cli = Callable[..., Ended]
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory, the present one; no variable of ours is set."""
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.startswith("STREAMAL_"):
+            monkeypatch.delenv(name)
+    return tmp_path
+
+
+@pytest.fixture
+def cli(directory: Path) -> Iterator[Cli]:
+    """Runs a command inside this process, in `directory`."""
+
+    def call(*arguments: str | Path) -> Ended:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="streamal")
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return Ended(result.exit_code, result.stdout, result.stderr)
+
+    yield call
+    structlog.reset_defaults()
+
+
+def environment(**more: str) -> Mapping[str, str]:
+    """Return ours without any STREAMAL_ variable, and without a hash seed: the command sets one."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("STREAMAL_", "PYTHONHASHSEED"))}
+    return {**kept, **more}
+
+
+def process(*arguments: str | Path, cwd: Path, **more: str) -> Ended:
+    """Run a command as a process of its own."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "streamal", *map(str, arguments)],
+        cwd=cwd,
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
+
+
+@pytest.fixture
+def streamal() -> Cli:
+    """Runs a command as a process of its own."""
+    return process
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+    """What one `streamal demo --json` left behind, and how it ended."""
+    place = tmp_path_factory.mktemp("demo")
+    return place, process("demo", "--json", cwd=place)
 
 
 @pytest.fixture(scope="session")
@@ -13,8 +102,9 @@ def kafka() -> kafka_broker.Cluster:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes minutes, unless ``-m`` speaks of it."""
-    if "slow" not in config.getoption("-m"):
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        items[:] = [item for item in items if item not in slow]
-        config.hook.pytest_deselected(items=slow)
+    """Leave out what takes minutes or a Kafka broker, unless ``-m`` speaks of it."""
+    costly = [mark for mark in ("slow", "kafka") if mark not in config.getoption("-m")]
+    left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in costly)]
+    if left_out:
+        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=left_out)

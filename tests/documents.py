@@ -1,4 +1,4 @@
-"""The tables of the README, made from the code: ``python tests/documents.py`` writes them anew."""
+"""The tables of the README, made from the code: ``python -m tests.documents`` writes them anew."""
 
 from __future__ import annotations
 

@@ -8,10 +8,10 @@ import sys
 import tomllib
 
 import pytest
-from documents import README, REFERENCE, ROOT, config_rows, written
 
 from streamal.cli import app
 from streamal.config import Config, load_config
+from tests.documents import README, REFERENCE, ROOT, config_rows, written
 
 TEXT = README.read_text()
 
@@ -84,3 +84,11 @@ def test_python_starts_as_a_module() -> None:
     """``python -m streamal --version`` works from anywhere."""
     done = subprocess.run([sys.executable, "-m", "streamal", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("streamal 0.")
+
+
+def test_every_number_of_a_promise_or_fault_is_explained() -> None:
+    """I3 or F24 in code, comments or tests is a row of docs/promises.md."""
+    explained = set(re.findall(r"^\| ([IF]\d+) \|", (ROOT / "docs/promises.md").read_text(), flags=re.MULTILINE))
+    sources = [*ROOT.glob("streamal/**/*.py"), *ROOT.glob("tests/**/*.py")]
+    used = {number for path in sources for number in re.findall(r"\b[IF][1-9]\d?\b", path.read_text())}
+    assert used <= explained

@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import kafka_broker
 import pytest
 from kafka import KafkaAdminClient, TopicPartition, errors
-from kafka_broker import Cluster
 
 from streamal.cli import parts
 from streamal.config import Config, TransportConfig, load_config
@@ -22,6 +20,8 @@ from streamal.edge.kafka import Connection, KafkaLog, KafkaTransport, TopicSetti
 from streamal.edge.kafka import transport as transport_module
 from streamal.edge.kafka.connection import mapped, watched
 from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
+from tests import kafka_broker
+from tests.kafka_broker import Cluster
 
 NUMBERS = itertools.count()
 PATIENCE_S = 30.0

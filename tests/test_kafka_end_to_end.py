@@ -13,9 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import kafka_broker
 import pytest
-from kafka_broker import Cluster
 
 from streamal.assembly import budget_rules, new_fold, rules
 from streamal.cli import parts
@@ -23,6 +21,8 @@ from streamal.config import Config, load_config
 from streamal.errors import Uncommitted
 from streamal.ports import Log, scan
 from streamal.verification import verify
+from tests import kafka_broker
+from tests.kafka_broker import Cluster
 
 pytestmark = pytest.mark.kafka
 

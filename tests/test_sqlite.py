@@ -63,7 +63,7 @@ def test_the_file_is_private(log: SqliteLog, path: Path) -> None:
 
 def test_a_missing_file_is_a_config_error(path: Path) -> None:
     """Nobody but `create` makes a file, and a missing directory is never made."""
-    with pytest.raises(ConfigError, match=r"does not exist; .*streamal topics create"):
+    with pytest.raises(ConfigError, match=r"does not exist; .*streamal run"):
         SqliteLog(path)
     with pytest.raises(ConfigError, match="does not exist"):
         make_worker(path)

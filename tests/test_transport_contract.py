@@ -1,4 +1,4 @@
-"""What every transport promises, whatever it is made of: one suite, run on each of `WORLDS` (F-rows: faults.md §4).
+"""What every transport promises, whatever it is made of: one suite, run on each of `WORLDS` (F-rows: docs/promises.md).
 
 The simulation runs on the memory transport; that both pass here is what makes it evidence about the others.
 """
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import kafka_broker
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -29,6 +28,7 @@ from streamal.edge.memory import Broker, MemoryTransport
 from streamal.edge.sqlite import SqliteLog, SqliteTransport
 from streamal.errors import ConfigError, Fenced, Uncommitted
 from streamal.ports import Log, Transport
+from tests import kafka_broker
 
 PARTITIONS = {"events": 2, "labels": 1, "out": 2}
 PATIENCE_S = 10.0  # for a real broker's group coordinator; the embedded ones need one poll
@@ -114,6 +114,9 @@ class Renamed:
 
     def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
         return self._inner.append(topic + self._suffix, partition, key, value)
+
+    def append_all(self, outputs: Sequence[Output]) -> list[int]:
+        return self._inner.append_all([output._replace(topic=output.topic + self._suffix) for output in outputs])
 
     def committed(self, group: str) -> Mapping[Place, Committed]:
         return self._places(self._inner.committed(group + self._suffix))
@@ -261,6 +264,16 @@ def test_appended_records_are_polled(world: World) -> None:
     """What a producer appended arrives as it was: topic, partition, offset, key, value."""
     offset = world.log.append("events", 1, b"key", b"value")
     assert take(world.worker(), {"events": 10}, 1) == [Record("events", 1, offset, b"key", b"value")]
+
+
+def test_many_records_are_appended_in_order(world: World) -> None:
+    """`append_all` writes as `append` would one by one, and tells the offset of each."""
+    outputs = [Output("events", number % 2, None, b"%d" % number) for number in range(6)]
+    offsets = world.log.append_all(outputs)
+    for output, offset in zip(outputs, offsets, strict=True):
+        found = world.log.read("events", output.partition, offset, 1)
+        assert found == [Record("events", output.partition, offset, None, output.value)]
+    assert world.log.append_all([]) == []
 
 
 def test_a_worker_can_append_outside_a_transaction(world: World) -> None:

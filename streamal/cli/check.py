@@ -43,7 +43,9 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
             "features": dict(loaded.features.declared) or f"inferred from {loaded.features.infer_from} requests",
             "strategy": f"{loaded.sampling.strategy}, by {deciding.measure}",
             "budget": f"{loaded.budget.share} of the events, {loaded.budget.burst} on top",
-            "audit lane": f"1 of {block} events" if block else "off: quality cannot be measured without bias",
+            "audit lane": f"1 of {block} events"
+            if block
+            else "off: quality cannot be measured, and some strategies may stop asking",
             "predict_microseconds": predict_us,
             "learn_microseconds": learn_us,
         },

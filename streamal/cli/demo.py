@@ -102,7 +102,7 @@ def _control(config: Config) -> Config:
 
 def _run(config: Config, stream: Stream, progress: Progress) -> Replay:
     """Run the daemon on SQLite by the mails' own clock."""
-    transport = parts.open_transport(config)
+    transport = parts.open_transport(config, synchronous="NORMAL")  # a demo on a slow disk is to end in time, too
     clock, measured = StreamClock(), meter(config)
     daemon = Daemon(
         dataclasses.replace(settings(config, config.transport.partitions), poll_timeout_s=0.0),

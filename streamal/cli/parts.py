@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from streamal.assembly import topic_names, topic_partitions
 from streamal.config import Config
 from streamal.edge.snapshots import DirectorySnapshots
-from streamal.edge.sqlite import SqliteLog, SqliteTransport
+from streamal.edge.sqlite import SqliteLog, SqliteTransport, Synchronous
 from streamal.errors import ConfigError
 from streamal.ports import Clock, Log, Snapshots, Transport
 
@@ -78,8 +78,8 @@ def topic_problems(config: Config) -> Sequence[str]:
     return kafka.differences(_connection(config), _topic_settings(config))
 
 
-def open_log(config: Config) -> Log:
-    """Return the topics, without a seat in the group.
+def open_log(config: Config, synchronous: Synchronous = "FULL") -> Log:
+    """Return the topics, without a seat in the group; *synchronous* says when an append reaches SQLite's disk.
 
     Raises:
         ConfigError: there is no such database.
@@ -90,11 +90,14 @@ def open_log(config: Config) -> Log:
         return kafka.KafkaLog(_connection(config))
     if not config.transport.path.exists():
         raise ConfigError(f"transport.path: there is no database {config.transport.path}; `streamal run` makes it")
-    return SqliteLog(config.transport.path)
+    return SqliteLog(config.transport.path, synchronous=synchronous)
 
 
-def open_transport(config: Config) -> Transport:
-    """Return a worker's seat; SQLite's topics are made where needed, a cluster's have to be right."""
+def open_transport(config: Config, synchronous: Synchronous = "FULL") -> Transport:
+    """Return a worker's seat; SQLite's topics are made where needed, a cluster's have to be right.
+
+    *synchronous* says when a commit reaches SQLite's disk.
+    """
     transport, topics = config.transport, config.topics
     name = f"{socket.gethostname()}-{os.getpid()}"
     if transport.kind == "kafka":
@@ -112,7 +115,7 @@ def open_transport(config: Config) -> Transport:
             witness=topics.predictions,
         )
     create_topics(config)
-    return SqliteTransport(transport.path, transport.group, name, topics.events, topics.labels)
+    return SqliteTransport(transport.path, transport.group, name, topics.events, topics.labels, synchronous=synchronous)
 
 
 def require_topics(config: Config) -> None:

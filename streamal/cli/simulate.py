@@ -60,11 +60,11 @@ def command(
     recorded = read_stream(stream, label, time, label_time, columns(drop), limit)
     rules = AnnotatorsRules(delay_s=delay, error=error, abstain=abstain, silence=silence)
     parts.create_topics(loaded)
-    log = parts.open_log(loaded)
+    log = parts.open_log(loaded, synchronous="NORMAL")  # made-up events need not survive a power cut
     try:
         player = Player(log, topic_names(loaded), _rescaled(recorded, rate, speed), rules)
         with progress_bar("sending events", len(recorded.rows)) as progress:
-            answered = _play(player, linger, lambda: progress.advance(progress.task_ids[0]))
+            answered = _play(player, linger, lambda events: progress.advance(progress.task_ids[0], events))
     finally:
         log.close()
     show(
@@ -88,21 +88,22 @@ def _rescaled(stream: RecordedStream, rate: float, speed: float | None) -> Recor
     return RecordedStream(stream.name, rows, stream.kinds, stream.classes)
 
 
-def _play(player: Player, linger_s: float, sent: Callable[[], object]) -> int:
+def _play(player: Player, linger_s: float, sent: Callable[[int], object]) -> int:
     """Send every event and answer at its time; return the number of answers."""
     number = answered = 0
     rows = player.stream.rows
     news_at = clock.time()
     while number < len(rows) or player.annotators.next_due is not None or clock.time() - news_at < linger_s:
         now = clock.time()
-        before = number + answered
-        while number < len(rows) and rows[number].time <= now:
-            player.send(number)
-            number += 1
-            sent()
+        due = number
+        while due < len(rows) and rows[due].time <= now:
+            due += 1
+        player.send(range(number, due))
+        sent(due - number)
         player.annotators.read()
-        answered += player.annotators.answer(now)
-        if number + answered > before:
+        answers = player.annotators.answer(now)
+        if answers or due > number:
             news_at = now
+        number, answered = due, answered + answers
         clock.sleep(_NAP_S)
     return answered

@@ -28,6 +28,7 @@ class Pending:
         self._closed: dict[str, str] = {}
         self._deadlines: list[tuple[float, str]] = []
         self._counts: Counter[tuple[int, Lane]] = Counter()
+        self._closed_counts: Counter[tuple[str, Lane]] = Counter()
 
     def __len__(self) -> int:
         """Return the number of open requests."""
@@ -42,9 +43,12 @@ class Pending:
         """The open requests by coordinates, oldest first."""
         return self._open
 
-    def count(self, partition: int, lane: Lane) -> int:
-        """Return how many requests of *partition* and *lane* are open."""
-        return self._counts[partition, lane]
+    def count(self, partition: int, lane: Lane, asked: int = 0) -> int:
+        """Return how many requests of *partition* and *lane* are open, of *asked* that its ledger has counted.
+
+        F13: an unfinished transaction of another worker may hide the last of them; they count as open all the same.
+        """
+        return max(self._counts[partition, lane], asked - self._closed_counts[str(partition), lane])
 
     def opened(self, request: Request) -> None:
         """Fold a record of ``requests``; one that is already open or closed changes nothing."""
@@ -58,6 +62,7 @@ class Pending:
         """Fold a record of ``training``, whether or not its request was seen already."""
         self._forget(record.request)
         self._closed[record.request] = _how(record)
+        self._closed_counts[record.request.partition("-")[0], record.lane] += 1
         if len(self._closed) > self._closed_max:
             del self._closed[next(iter(self._closed))]
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from river import base, compose
+from river import base, compose, neighbors
 
 from streamal.errors import ConfigError
 
-__all__ = ["build_estimator", "default_pipeline"]
+__all__ = ["build_estimator", "default_pipeline", "require_own_state"]
 
 _TYPES: Mapping[str, type] = {"number": numbers.Number, "string": str, "boolean": bool}
 _LISTS = frozenset({"args", "models", "transformers"})
@@ -74,6 +74,19 @@ def build_estimator(pipeline: Sequence[Mapping[str, Any]], factory: str | None, 
         raise ConfigError(f"model: the last step must be a classifier, not {type(last).__name__}")
     seeded: base.Classifier = _seeded(estimator, seed)
     return seeded
+
+
+def require_own_state(estimator: base.Classifier) -> None:
+    """Raise a ConfigError if *estimator* shares state with other models of the process.
+
+    River 0.26.1: the set ``Vertex._isolated`` of the SWINN graph belongs to its class, so that what a KNN predicts
+    depends on every other graph that was ever built, and a pickle does not hold it.
+    """
+    if neighbors.SWINN in _classes(estimator._get_params()):
+        raise ConfigError(
+            "model: neighbors.SWINN (KNN's default engine) shares state among models, and none can be folded again "
+            'alike; give the classifier engine = { use = "neighbors.LazySearch" }'
+        )
 
 
 def _use(name: str, *args: Any, **values: Any) -> dict[str, Any]:
@@ -148,6 +161,16 @@ def _seeded(estimator: Any, seed: int) -> Any:
     """Return *estimator* with nested defaults seeded too (KNN's search engine, for instance)."""
     params = estimator._get_params()
     return estimator.clone(params) if _seed_params(params, seed) else estimator
+
+
+def _classes(params: Mapping[str, Any]) -> Iterator[type]:
+    """Yield the classes of all parts of an estimator with these parameters."""
+    for value in params.values():
+        if isinstance(value, tuple) and len(value) == 2 and inspect.isclass(value[0]) and isinstance(value[1], dict):
+            yield value[0]
+            yield from _classes(value[1])
+        elif isinstance(value, dict):
+            yield from _classes(value)
 
 
 def _seed_params(params: dict[str, Any], seed: int) -> bool:

@@ -7,6 +7,7 @@ third part, **learn**, is `streamal.core.fold`, which takes only what was commit
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -93,11 +94,19 @@ class Step(NamedTuple):
     """How long the accepted replies of this step took, from request to join."""
 
 
-def step(rules: Rules, fold: Fold, committed: Mapping[Place, Committed], polled: Sequence[Record], now: float) -> Step:
+def step(
+    rules: Rules,
+    fold: Fold,
+    committed: Mapping[Place, Committed],
+    polled: Sequence[Record],
+    now: float,
+    answered: float = math.inf,
+) -> Step:
     """Return the transaction that consumes *polled*, given what this worker has *committed* and knows (*fold*).
 
     *now* is in seconds and must not go back; the states' and the fold's own times guard it too. If ``labels`` is
-    among *committed*, this worker is the trainer: it also joins, and closes what has expired. Changes nothing.
+    among *committed*, this worker is the trainer: it also joins, and closes what has expired; but nothing with a
+    deadline after *answered*, the time up to which all replies were polled. Changes nothing.
     """
     by_place: dict[Place, list[Record]] = {}
     for record in polled:
@@ -109,7 +118,7 @@ def step(rules: Rules, fold: Fold, committed: Mapping[Place, Committed], polled:
     labels = Place(rules.topics.labels, 0)
     if labels in committed:
         replies = by_place.get(labels, [])
-        trained = _join(rules, fold, replies, max(now, fold.now), result)
+        trained = _join(rules, fold, replies, max(now, fold.now), answered, result)
         if replies or trained:
             offset = replies[-1].offset + 1 if replies else committed[labels].offset
             state = TrainerState(fold.version.offset, fold.version.records + trained)
@@ -125,17 +134,7 @@ def _infer(
     state = decode_state(before.metadata, PartitionState) or PartitionState()
     assert state.version <= fold.version.offset, "the daemon folds up to the noted version before it steps"
     now = max(now, state.now)
-    sampler = Sampler(
-        rules.allowances[partition],
-        rules.strategy,
-        rules.seed,
-        partition,
-        state.ledger,
-        state.strategy,
-        now,
-        open_audit=fold.pending.count(partition, Lane.AUDIT),
-        open_strategy=fold.pending.count(partition, Lane.STRATEGY),
-    )
+    sampler = _sampler(rules, fold, partition, state, now)
     uncertainty_of = MEASURES[rules.measure]
     for record in records:
         event = decode_event(partition, record.offset, record.value, rules.wire, fold.schema)
@@ -160,6 +159,8 @@ def _infer(
         )
         result.outputs.append(Output(rules.topics.predictions, partition, key.encode(), encode(prediction)))
         tally["events", "accepted"] += 1
+        if not probabilities or len(set(probabilities.values())) == 1:
+            tally["uniform_predictions", ""] += 1
         if decision.lane is not None:
             request = _request(rules, event, prediction, decision.lane, now)
             result.outputs.append(Output(rules.topics.requests, partition, key.encode(), encode(request)))
@@ -168,6 +169,21 @@ def _infer(
             tally["events_without_propensity", ""] += 1
     after = PartitionState(fold.version.offset, now, sampler.ledger, sampler.state)
     return Committed(records[-1].offset + 1, encode_state(after))
+
+
+def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, now: float) -> Sampler:
+    ledger = state.ledger
+    return Sampler(
+        rules.allowances[partition],
+        rules.strategy,
+        rules.seed,
+        partition,
+        ledger,
+        state.strategy,
+        now,
+        open_audit=fold.pending.count(partition, Lane.AUDIT, ledger.audit if ledger else 0),
+        open_strategy=fold.pending.count(partition, Lane.STRATEGY, ledger.strategy if ledger else 0),
+    )
 
 
 def _request(rules: Rules, event: Event, prediction: Prediction, lane: Lane, now: float) -> Request:
@@ -188,7 +204,7 @@ def _request(rules: Rules, event: Event, prediction: Prediction, lane: Lane, now
     )
 
 
-def _join(rules: Rules, fold: Fold, replies: Sequence[Record], now: float, result: Step) -> int:
+def _join(rules: Rules, fold: Fold, replies: Sequence[Record], now: float, answered: float, result: Step) -> int:
     """Join replies with open requests, expire the rest that is due; return how many training records that makes.
 
     Replies go first: an answer that is there is not thrown away because the trainer was down at its deadline.
@@ -210,7 +226,7 @@ def _join(rules: Rules, fold: Fold, replies: Sequence[Record], now: float, resul
                 result.label_delays_s.append(now - request.asked_at)
                 new_classes |= {reply.label} - set(fold.model.classes) if reply.label is not None else set()
         result.tally["replies", outcome] += 1
-    for request in fold.pending.expired(now, rules.expiries_max):
+    for request in fold.pending.expired(min(now, answered), rules.expiries_max):
         if request.request not in closing:
             records.append(Expiry(request.request, request.propensity, request.lane, request.asked_at, now))
             result.tally["expiries", ""] += 1

@@ -1,7 +1,7 @@
 """How unsure a prediction is: 0 = certain, 1 = as unsure as can be (a uniform distribution over two classes or more).
 
-Each measure maps class probabilities (summing to 1) to [0, 1]. The strategies' papers speak of *confidence*,
-which here is ``1 - uncertainty``; for `least_confidence` that is their p̂ = max P(y|x).
+Each measure maps class probabilities (summing to 1, but for rounding) to [0, 1]. The strategies' papers speak of
+*confidence*, which here is ``1 - uncertainty``; for `least_confidence` that is their p̂ = max P(y|x).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def least_confidence(probabilities: Mapping[str, float]) -> float:
     >>> least_confidence({"ham": 0.75, "spam": 0.25})
     0.25
     """
-    return 1.0 - max(probabilities.values(), default=0.0)
+    return max(0.0, 1.0 - max(probabilities.values(), default=0.0))
 
 
 def margin(probabilities: Mapping[str, float]) -> float:
@@ -33,7 +33,7 @@ def margin(probabilities: Mapping[str, float]) -> float:
             first, second = p, first
         elif p > second:
             second = p
-    return 1.0 - (first - second)
+    return max(0.0, 1.0 - (first - second))
 
 
 def entropy(probabilities: Mapping[str, float]) -> float:
@@ -47,7 +47,7 @@ def entropy(probabilities: Mapping[str, float]) -> float:
     positive = [p for p in probabilities.values() if p > 0.0]
     if len(positive) < 2:
         return 0.0 if positive else 1.0
-    return min(1.0, -sum(p * math.log(p) for p in positive) / math.log(len(positive)))
+    return min(1.0, max(0.0, -sum(p * math.log(p) for p in positive) / math.log(len(positive))))
 
 
 MEASURES: Mapping[str, Callable[[Mapping[str, float]], float]] = {

@@ -31,6 +31,7 @@ from streamal.core.records import (
 from streamal.core.schema import Schema
 
 __all__ = [
+    "TEXT_BYTES_MAX",
     "DeadLetter",
     "WireRules",
     "dead_letter",
@@ -39,6 +40,7 @@ __all__ = [
     "decode_request",
     "decode_training",
     "encode",
+    "label_text",
 ]
 
 TEXT_BYTES_MAX = 256
@@ -62,7 +64,6 @@ class WireRules:
     flat: bool = False
     id_field: str = "id"
     time_field: str = "time"
-    ignore: frozenset[str] = frozenset()
     null_is_missing: bool = False
     record_bytes_max: int = 1_048_576
     features_max: int = 1_000
@@ -102,7 +103,7 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _decode_nested = msgspec.json.Decoder(_Nested).decode
-_decode_flat = msgspec.json.Decoder(dict[str, float | str | bool | None]).decode
+_decode_flat = msgspec.json.Decoder(dict[str, int | float | str | bool | None]).decode
 _decode_reply = msgspec.json.Decoder(_Reply).decode
 _decode_request = msgspec.json.Decoder(Request).decode
 _decode_training = msgspec.json.Decoder(Example | Abstention | Expiry | SchemaSet).decode
@@ -134,6 +135,9 @@ def decode_event(
     refusal = _bounds(identity, time, raw, rules)
     if refusal is not None:
         return refusal
+    if rules.flat:
+        # the id of a flat event may be a large integer, so its numbers were not read as floats
+        raw = {name: float(feature) if feature.__class__ is int else feature for name, feature in raw.items()}
     if rules.null_is_missing:
         raw = {name: feature for name, feature in raw.items() if feature is not None}
     if not raw:
@@ -258,11 +262,7 @@ def _from_flat(
     time = parsed.pop(rules.time_field, None)
     if isinstance(identity, bool) or isinstance(time, bool):
         return Refusal(Reason.BAD_FIELD, f"fields {rules.id_field!r} and {rules.time_field!r} must not be truth values")
-    if isinstance(identity, float):
-        identity = int(identity) if identity.is_integer() and abs(identity) < 2**53 else str(identity)
-    if rules.ignore:
-        parsed = {name: value for name, value in parsed.items() if name not in rules.ignore}
-    return identity, time, parsed
+    return str(identity) if isinstance(identity, float) else identity, time, parsed
 
 
 def _bounds(identity: EventId, time: float | str | None, features: dict[str, Any], rules: WireRules) -> Refusal | None:
@@ -275,7 +275,8 @@ def _bounds(identity: EventId, time: float | str | None, features: dict[str, Any
     for name, value in features.items():
         if len(name) > name_max or (not name.isascii() and len(name.encode()) > name_max):
             return Refusal(Reason.FEATURE_NAME, f"a feature's name has {len(name.encode())} bytes, {name_max} allowed")
-        if value.__class__ is float:
+        kind = type(value)
+        if kind is float or kind is int:
             if not -magnitude_max <= value <= magnitude_max:
                 return Refusal(Reason.NUMBER_OUT_OF_RANGE, f"feature {name!r} is beyond ±{magnitude_max:g}")
         elif value is None and not rules.null_is_missing:

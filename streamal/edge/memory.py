@@ -1,8 +1,7 @@
 """A Kafka-like broker in memory, and a worker's `Transport` on it: the ground of the replay and of the simulation.
 
-Faithful to Kafka where a worker can tell: offsets are sparse (commit markers and aborted records take slots), an
-unfinished transaction holds back the last stable offset, groups have generations, and a worker that was replaced
-(transactional-id fencing, KIP-447) or expelled writes nothing any more. No clock, no threads, no chance.
+Faithful to Kafka where a worker can tell: sparse offsets (markers and aborted records take slots), unfinished
+transactions that hold back the last stable offset, generations, fencing (KIP-447). No clock, no threads, no chance.
 """
 
 from __future__ import annotations
@@ -118,6 +117,10 @@ class _Topics:
             slots = self._log(topic, partition).slots
             slots.append(Record(topic, partition, offset := len(slots), key, value))
         return offset
+
+    def append_all(self, outputs: Sequence[Output]) -> list[int]:
+        """Write each of *outputs* outside any transaction and return their offsets."""
+        return [self.append(*output) for output in outputs]
 
     def committed(self, group: str) -> Mapping[Place, Committed]:
         """Return what *group* has committed."""
@@ -282,11 +285,14 @@ class MemoryTransport(_Topics):
             raise Fenced(f"{self._instance!r} owns only {sorted(self._since)}, not all of {sorted(offsets)}: end")
 
     def _point(self, point: str) -> None:
-        if self._broker.fault is not None:
+        if self._broker.fault:
             self._broker.fault(self._instance, point)
 
+    def _io(self, name: str) -> AbstractContextManager[None]:
+        return self._points(name) if self._broker.fault else _NO_FAULT
+
     @contextmanager
-    def _io(self, name: str) -> Iterator[None]:
+    def _points(self, name: str) -> Iterator[None]:
         self._point(f"{name}:before")
         yield
         self._point(f"{name}:after")

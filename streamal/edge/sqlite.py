@@ -120,10 +120,18 @@ class SqliteLog:
         with self._transaction("append to"):
             return self._write([Output(topic, partition, key, value)])[Place(topic, partition)]
 
-    def append_all(self, outputs: Sequence[Output]) -> None:
-        """Write all of *outputs* or none, and wait for the disk only once."""
+    def append_all(self, outputs: Sequence[Output]) -> list[int]:
+        """Write all of *outputs* or none, wait for the disk only once, and return their offsets."""
+        if not outputs:
+            return []
         with self._transaction("append to"):
-            self._write(outputs)
+            following = self._write(outputs)
+        offsets = []
+        for output in outputs:
+            place = Place(output.topic, output.partition)
+            offsets.append(following[place])
+            following[place] += 1
+        return offsets
 
     def trim(self, topic: str, partition: int, before_offset: int) -> int:
         """Delete the records below *before_offset* and return how many that were; offsets go on as before."""
@@ -254,7 +262,7 @@ class SqliteTransport(SqliteLog):
         counts = {topic: self.partitions(topic) for topic in (events_topic, labels_topic)}
         for topic, count in counts.items():
             if count == 0:
-                raise ConfigError(f"{self.path}: there is no topic {topic!r}; run `streamal topics create`")
+                raise ConfigError(f"{self.path}: there is no topic {topic!r}; `streamal run` makes it")
         if counts[labels_topic] != 1:
             raise ConfigError(f"{self.path}: topic {labels_topic!r} must have 1 partition: its owner is the trainer")
         return [Place(topic, partition) for topic, count in counts.items() for partition in range(count)]
@@ -309,7 +317,7 @@ def _open(path: Path, *, create: bool, synchronous: Synchronous, busy_s: float) 
     if create and path.parent.is_dir() and not path.exists():
         path.touch(mode=0o600)
     if not path.exists():
-        raise ConfigError(f"{path} does not exist; check the path, or run `streamal topics create`")
+        raise ConfigError(f"{path} does not exist; check transport.path (`streamal run` makes it)")
     with _mapped(path, "open", opening=True):
         db = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=busy_s, isolation_level=None)
         try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from streamal.core.chance import Coin
-from streamal.core.records import Request
+from streamal.core.records import Output, Request
 from streamal.core.wire import decode_request
 from streamal.ports import Log, scan
 from streamal.replay.reading import Recorded, Stream
@@ -74,12 +74,12 @@ class Annotators:
 
     def answer(self, now: float) -> int:
         """Append the answers that are due at *now*; return how many."""
-        answered = 0
+        answers = []
         while self._due and self._due[0][0] <= now:
             _, request = heapq.heappop(self._due)
-            self._log.append(self._labels, 0, request.encode(), json.dumps(self._reply(request)).encode())
-            answered += 1
-        return answered
+            answers.append(Output(self._labels, 0, request.encode(), json.dumps(self._reply(request)).encode()))
+        self._log.append_all(answers)
+        return len(answers)
 
     def _take(self, request: Request) -> None:
         row = self._rows.get(request.request)

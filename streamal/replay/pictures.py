@@ -31,7 +31,10 @@ def rolling(correct: Sequence[bool], window: int) -> list[float]:
 
 
 def terminal_curves(title: str, curves: Curves, skip: int, width: int = 100, height: int = 20) -> str:
-    """Return the curves as text, from event *skip* on (the first ones are noise)."""
+    """Return the curves as text, from event *skip* on (the first ones are noise); "" if none is as long."""
+    curves = {name: curve for name, curve in curves.items() if len(curve) > skip}
+    if not curves:  # plotext raises
+        return ""
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plotsize(width, height)

@@ -15,7 +15,7 @@ import msgspec
 from streamal.assembly import new_fold, settings, topic_names, topic_partitions
 from streamal.config import Config
 from streamal.core.quality import Estimate
-from streamal.core.records import Lane, Prediction, coordinates
+from streamal.core.records import Lane, Output, Prediction, coordinates
 from streamal.core.step import TopicNames
 from streamal.daemon import Daemon
 from streamal.edge.memory import Broker, MemoryTransport
@@ -108,15 +108,17 @@ class Player:
         self.rows: dict[str, int] = {}
         """Coordinates -> number of the row."""
 
-    def send(self, number: int) -> None:
-        """Append row *number* to ``events``."""
-        row = self.stream.rows[number]
-        partition = number % self._partitions
-        value = msgspec.json.encode({"id": number, "time": row.time, "features": row.features})
-        offset = self.log.append(self.topics.events, partition, None, value)
-        key = coordinates(partition, offset)
-        self.rows[key] = number
-        self.annotators.sent(key, row)
+    def send(self, numbers: Sequence[int]) -> None:
+        """Append the rows with these *numbers* to ``events``."""
+        outputs = []
+        for number in numbers:
+            row = self.stream.rows[number]
+            value = msgspec.json.encode({"id": number, "time": row.time, "features": row.features})
+            outputs.append(Output(self.topics.events, number % self._partitions, None, value))
+        for number, output, offset in zip(numbers, outputs, self.log.append_all(outputs), strict=True):
+            key = coordinates(output.partition, offset)
+            self.rows[key] = number
+            self.annotators.sent(key, self.stream.rows[number])
 
 
 def stream_config(config: Config, stream: Stream) -> Config:
@@ -169,8 +171,7 @@ def play(daemon: Daemon, player: Player, clock: StreamClock, batch: int, progres
     for first in range(0, len(rows), batch):
         numbers = range(first, min(first + batch, len(rows)))
         _advance(daemon, player.annotators, clock, rows[numbers[-1]].time)
-        for number in numbers:
-            player.send(number)
+        player.send(numbers)
         daemon.tick()
         player.annotators.read()
         progress(len(numbers))

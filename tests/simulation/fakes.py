@@ -81,6 +81,7 @@ class Shelf:
     full: bool = False
     saved: list[bytes] = field(default_factory=list)
     """Whatever was ever saved, for the checks."""
+    problems: tuple[str, ...] = ()
 
     def load(self) -> list[bytes]:
         return [stored.data for stored in self.disk if not stored.damaged]
@@ -154,6 +155,8 @@ class MarkLog:
         if event == "snapshot_not_taken":
             self._skipped = True
             self._marks["snapshot not taken"] += 1
+        elif isinstance(fields.get("error"), str) and "can be read up to" in fields["error"]:
+            self._marks["waits for the log"] += 1
 
 
 def _digest(data: bytes) -> bytes:

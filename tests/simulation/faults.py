@@ -9,6 +9,8 @@ Plan = Callable[[int, str], str | None]
 """(number of the I/O point in this run, its name) -> the fault that strikes there, or None."""
 
 ANYWHERE = ("crash", "zombie", "replaced", "pause", "rebalance", "signal")
+KINDS = (*ANYWHERE, "abort", "unknown", "slow")
+"""``slow``: the transaction is committed, but its markers reach some of the topics only later (KIP-98)."""
 UNCOMMITTED = ("send:", "commit:before", "rewind:", "poll:before")
 """Where a transport may say that the transaction has not happened."""
 
@@ -17,7 +19,7 @@ def fits(fault: str, point: str) -> bool:
     """Whether *fault* can happen at *point*."""
     if fault == "abort":
         return point.startswith(UNCOMMITTED)
-    return fault in ANYWHERE or (fault == "unknown" and point == "commit:after")
+    return fault in ANYWHERE or (fault, point) in {("unknown", "commit:after"), ("slow", "commit:before")}
 
 
 def no_faults(number: int, point: str) -> str | None:
@@ -38,14 +40,14 @@ def at(faults: Mapping[int, str]) -> Plan:
 def at_random(seed: int, kinds: Collection[str]) -> Plan:
     """Return the plan of a swarm run: *kinds* of faults, all at a rate that the seed chooses."""
     rng = Random(f"faults {seed}")
-    chosen = [kind for kind in (*ANYWHERE, "abort", "unknown") if kind in kinds]
-    rate = rng.choice((0.003, 0.01, 0.03))
-    late_rate = rng.choice((rate, 0.2))
+    chosen = [kind for kind in KINDS if kind in kinds]
+    rate = rng.choice((0.002, 0.006, 0.02))
+    often = rng.choice((rate, 0.2))
 
     def plan(number: int, point: str) -> str | None:
         # commits are few among the points, and the most interesting: some runs strike there more often
-        often = late_rate if point.startswith(("send", "commit")) else rate
-        if not chosen or rng.random() >= often:
+        drawn = rng.random()
+        if drawn >= often or not chosen or (drawn >= rate and not point.startswith(("send", "commit"))):
             return None
         fault = rng.choice(chosen)
         return fault if fits(fault, point) else None

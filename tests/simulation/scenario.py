@@ -24,6 +24,7 @@ from streamal.core.strategies import STRATEGIES, SamplingRules, build_strategy
 from streamal.core.wire import WireRules
 from streamal.daemon import Settings
 from tests.simulation.fakes import FINGERPRINT, Chain
+from tests.simulation.faults import KINDS
 
 TOPICS = TopicNames("events", "labels", "predictions", "requests", "training", "dead")
 GROUP = "simulated"
@@ -46,13 +47,12 @@ BAD_BYTES: Sequence[bytes | None] = (
 )
 """Refused as an event and as a reply, whatever the schema."""
 
-ALWAYS = ("crash", "abort", "unknown")
 FAULTS = (
-    *ALWAYS,
-    *("zombie", "replaced", "pause", "rebalance", "kill", "signal", "snapshots", "disk", "clock"),
-    *("bad", "forged", "conflicting", "duplicate", "silent", "poison", "new_class", "abstain"),
+    *KINDS,
+    *("kill", "snapshots", "disk", "clock", "bad", "forged", "conflicting", "duplicate"),
+    *("silent", "poison", "new_class", "abstain"),
 )
-"""What a swarm run switches on or off; the first three lines strike at I/O points, the others are in the script."""
+"""What a swarm run switches on or off; `KINDS` strike at I/O points, the others are in the script."""
 
 
 class Action(NamedTuple):
@@ -102,7 +102,7 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
         audit_share=rng.choice((Fraction(0), Fraction(1, 2), Fraction(1, 3))),
         burst=partitions + rng.choice((0, 1, 4)),
         per_hour=rng.choice((None, None, 3 * partitions)),
-        open_max=rng.choice((1000, 1000, 2 * partitions, 4 * partitions)),
+        open_max=rng.choice((1000, 2 * partitions, 4 * partitions)),
     )
     ttl_s = rng.choice((60.0, 200.0, 1e6))
     settings = Settings(
@@ -165,7 +165,7 @@ def _script(rng: Random, partitions: int, workers: Sequence[str], faults: frozen
     rare = ["clock"] + [kind for kind in ("kill", "snapshots", "disk", "rebalance") if kind in faults]
     kinds = ["event"] * 5 + ["tick"] * 10 + ["reply"] * (1 if "silent" in faults else 4) + rare
     script: list[Action] = []
-    for _ in range(rng.randint(40, 70)):
+    for _ in range(rng.randint(35, 60)):
         do, who = rng.choice(kinds), rng.choice(workers)
         if do == "event":
             bad = "bad" in faults and rng.random() < 0.15

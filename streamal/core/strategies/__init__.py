@@ -23,7 +23,7 @@ class SamplingRules:
 
     Attributes:
         strategy: a key of `STRATEGIES`.
-        rate: share of the events that the strategy lane may ask for, B - ε.
+        rate: share of the events left by the audit lane that the strategy lane may ask for, (B - ε)/(1 - ε).
         floor: the least confidence possible: 1/C under least confidence, else 0.
         theta: fixed threshold, or the variable one at the start; None takes the paper's.
         step: s, by which a variable threshold moves.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
 
-from streamal.core.records import Committed, Place, Record
+from streamal.core.records import Committed, Output, Place, Record
 from streamal.edge.kafka.connection import Connection, mapped, retried
 from streamal.errors import ConfigError, LogDisagrees, Uncommitted
 
@@ -73,12 +73,18 @@ class KafkaLog:
 
     def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
         """Write one record, wait for all replicas, and return its offset."""
-        self._require(topic, partition)
-        with mapped(f"append to {topic}-{partition}"):
+        return self.append_all([Output(topic, partition, key, value)])[0]
+
+    def append_all(self, outputs: Sequence[Output]) -> list[int]:
+        """Write records, wait once for all of them at all replicas, and return their offsets."""
+        for topic, partition in {(output.topic, output.partition) for output in outputs}:
+            self._require(topic, partition)
+        with mapped("append records"):
             if self._appender_made is None:
                 self._appender_made = self._connection.producer()
-            sent = self._appender_made.send(topic, value, key, partition=partition)
-            return int(sent.get(timeout=_ANSWER_MS / 1e3).offset)
+            send = self._appender_made.send
+            sent = [send(o.topic, o.value, o.key, partition=o.partition) for o in outputs]
+            return [int(each.get(timeout=_ANSWER_MS / 1e3).offset) for each in sent]
 
     def committed(self, group: str) -> Mapping[Place, Committed]:
         """Return what *group* has committed."""

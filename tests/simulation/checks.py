@@ -1,0 +1,272 @@
+"""The invariants of ``docs/promises.md``, recomputed from what the topics truly hold; the daemon is not believed.
+
+Wire formats and the fold itself are production code (they have tests of their own); who may be asked, what may be
+learned and when is decided here anew.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from streamal.core.fold import Fold
+from streamal.core.frozen import thaw
+from streamal.core.records import (
+    Example,
+    Expiry,
+    Lane,
+    Place,
+    Prediction,
+    Record,
+    Request,
+    SchemaSet,
+    Training,
+    coordinates,
+)
+from streamal.core.wire import DeadLetter, decode_event
+from tests.simulation.fakes import FINGERPRINT
+from tests.simulation.process import Violation
+from tests.simulation.scenario import CLASSES, GROUP, TOPICS
+from tests.simulation.world import World
+
+SNAPSHOTS_CHECKED = 3
+_prediction = msgspec.json.Decoder(Prediction).decode
+_request = msgspec.json.Decoder(Request).decode
+_training = msgspec.json.Decoder(Training).decode
+_letter = msgspec.json.Decoder(DeadLetter).decode
+
+
+class Facts:
+    """All topics, decoded."""
+
+    def __init__(self, world: World) -> None:
+        partitions = range(world.scenario.partitions)
+        self.partitions = partitions
+        self.committed = {place: state.offset for place, state in world.broker.groups[GROUP].offsets.items()}
+        self.events = [world.truth(TOPICS.events, p) for p in partitions]
+        self.predictions = [
+            [_prediction(r.value or b"") for r in world.truth(TOPICS.predictions, p)] for p in partitions
+        ]
+        self.requests = [
+            [(_key(r), None if r.value is None else _request(r.value)) for r in world.truth(TOPICS.requests, p)]
+            for p in partitions
+        ]
+        self.asked = {key: request for rows in self.requests for key, request in rows if request is not None}
+        self.log = world.truth(TOPICS.training)
+        self.training: list[Training] = [_training(r.value or b"") for r in self.log]
+        self.closed = {t.request: t for t in self.training if not isinstance(t, SchemaSet)}
+        self.letters: list[DeadLetter] = [_letter(r.value or b"") for r in world.truth(TOPICS.dead_letters)]
+
+
+def check_all(world: World, *, final: bool) -> None:
+    """Raise a `Violation` for the first broken promise; *final*: nothing may be left to do either."""
+    facts = Facts(world)
+    _each_event_once(world, facts, final)
+    for partition in facts.partitions:
+        _budget(world, facts, partition)
+        _open_queue(world, facts, partition)
+    _requests(facts)
+    _times(world, facts)
+    _joined(world, facts, final)
+    _models(world, facts, final)
+
+
+def require(holds: object, check: str, what: str) -> None:
+    """Raise a `Violation` unless *holds*."""
+    if not holds:
+        raise Violation(check, what)
+
+
+def _each_event_once(world: World, facts: Facts, final: bool) -> None:
+    """I1, I8: below the committed offset one prediction or, for what must be refused, one dead letter; else nothing."""
+    predicted = Counter(p.event for rows in facts.predictions for p in rows)
+    refused = Counter(coordinates(x.partition, x.offset) for x in facts.letters if x.topic == TOPICS.events)
+    total = 0
+    for partition, events in enumerate(facts.events):
+        end = facts.committed.get(Place(TOPICS.events, partition), 0)
+        require(not final or not events or end > events[-1].offset, "I16", f"events of {partition} are left over")
+        for record in events:
+            key, done = coordinates(partition, record.offset), record.offset < end
+            bad = key in world.refusable
+            have, wanted = (predicted[key], refused[key]), (done and not bad, done and bad)
+            require(have == wanted, "I1", f"{key} has (predictions, letters) {have}, not {wanted}")
+            total += done
+    require(predicted.total() + refused.total() == total, "I1", "predictions or letters without an event")
+    end = facts.committed.get(Place(TOPICS.labels, 0), 0)
+    letters = Counter(x.offset for x in facts.letters if x.topic == TOPICS.labels)
+    require(all(times == 1 and offset < end for offset, times in letters.items()), "I1", "a reply refused twice")
+    labels = world.truth(TOPICS.labels)
+    require(not final or not labels or end > labels[-1].offset, "I16", "replies are left over")
+
+
+def _budget(world: World, facts: Facts, partition: int) -> None:
+    """I2: the budget holds in every prefix; each full audit block has its one audit request; I5: stamps go on."""
+    budget, partitions = world.scenario.budget, world.scenario.partitions
+    burst = budget.burst // partitions + (partition < budget.burst % partitions)
+    asked = version = 0
+    rows = facts.predictions[partition]
+    for accepted, prediction in enumerate(rows, 1):
+        asked += prediction.asked is not None
+        require(asked <= budget.share * accepted + burst, "I2", f"over budget at {prediction.event}")
+        require(prediction.asked is None or prediction.propensity > 0, "I2", f"{prediction.event}: asked at odds of 0")
+        require(prediction.version >= version, "I5", f"the stamp goes back at {prediction.event}")
+        version = prediction.version
+    bounded = budget.per_hour is not None or budget.open_max // partitions < len(rows)
+    if budget.block and not bounded:
+        for first in range(0, len(rows) - budget.block + 1, budget.block):
+            audits = sum(p.asked is Lane.AUDIT for p in rows[first : first + budget.block])
+            require(audits == 1, "I2", f"{audits} audits in a block, from {rows[first].event}")
+
+
+def _open_queue(world: World, facts: Facts, partition: int) -> None:
+    """I9: at no offset of the queue are more requests open than allowed; I2: nor more asked in an hour than allowed."""
+    budget, partitions = world.scenario.budget, world.scenario.partitions
+    open_max = budget.open_max // partitions + (partition < budget.open_max % partitions)
+    hours: Counter[int] = Counter()
+    opened: set[str] = set()
+    for key, request in facts.requests[partition]:
+        if request is None:
+            opened.discard(key)
+            continue
+        opened.add(key)
+        require(len(opened) <= open_max, "I9", f"{len(opened)} open requests with {key}, {open_max} allowed")
+        hours[int(request.asked_at // 3600)] += 1
+        world.marks["pending full"] += len(opened) == open_max
+    if budget.per_hour is not None:
+        most = budget.per_hour // partitions + (partition < budget.per_hour % partitions)
+        require(all(count <= most for count in hours.values()), "I2", f"more than {most} requests in an hour")
+
+
+def _requests(facts: Facts) -> None:
+    """I2: a request exactly where the prediction says so, once; I3: tombstones and closing records go together."""
+    asked = Counter(key for rows in facts.requests for key, request in rows if request is not None)
+    wanted = Counter(p.event for rows in facts.predictions for p in rows if p.asked is not None)
+    require(asked == wanted, "I2", f"requests and predictions differ: {(asked - wanted) + (wanted - asked)}")
+    buried = Counter(key for rows in facts.requests for key, request in rows if request is None)
+    closed = Counter(t.request for t in facts.training if not isinstance(t, SchemaSet))
+    require(all(times == 1 for times in closed.values()), "I3", f"closed more than once: {closed.most_common(1)}")
+    require(closed.keys() <= asked.keys(), "I3", f"trained without a request: {closed.keys() - asked.keys()}")
+    require(buried == closed, "I3", f"tombstones and training differ: {(buried - closed) + (closed - buried)}")
+    require(sum(isinstance(t, SchemaSet) for t in facts.training) <= 1, "I3", "two schemas")
+
+
+def _joined(world: World, facts: Facts, final: bool) -> None:
+    """I3: what was learned is the first valid reply; what was answered in time has not expired; I16: all is closed."""
+    end = facts.committed.get(Place(TOPICS.labels, 0), 0)
+    valid: dict[str, list[Any]] = {}
+    for posted in world.annotators.posted:
+        if posted.label is None or posted.label in CLASSES or world.scenario.learn_new:
+            valid.setdefault(posted.request, []).append(posted)
+    for name, request in facts.asked.items():
+        closed, replies = facts.closed.get(name), valid.get(name, ())
+        if closed is None:
+            lost = any(p.seen and p.in_time and p.offset < end for p in replies)
+            require(not lost, "I3", f"{name}: an answer was consumed and is in no training record")
+            require(not final, "I16", f"{name} was never closed")
+        elif isinstance(closed, Expiry):
+            require(
+                not any(p.seen and p.in_time for p in replies), "I3", f"{name} has expired, but was answered in time"
+            )
+            require(closed.at >= request.expires_at, "I11", f"{name} has expired too early")
+            world.marks["expiry racing a reply"] += any(p.seen for p in replies)
+        else:
+            # a guess at a name that nobody could know yet may count or not; the first who has seen the request does
+            first = next((n for n, p in enumerate(replies) if p.seen), len(replies))
+            label = closed.label if isinstance(closed, Example) else None
+            allowed = [(str(p.number), p.label) for p in replies[: first + 1]]
+            require((closed.reply, label) in allowed, "I3", f"{name}: learned {label!r} by reply {closed.reply}")
+            same = not isinstance(closed, Example) or closed.features == request.features
+            require(same and closed.asked_at == request.asked_at, "I3", f"{name}: joined with another request")
+            late = any(str(p.number) == closed.reply and not p.in_time for p in replies)
+            world.marks["expiry racing a reply"] += late
+
+
+def _times(world: World, facts: Facts) -> None:
+    """I11: no time in any record is one that no clock has shown, and within a partition none goes back."""
+    latest = world.clock.latest
+    for partition in facts.partitions:
+        times = [request.asked_at for _, request in facts.requests[partition] if request is not None]
+        require(times == sorted(times), "I11", f"requests of {partition} go back in time")
+        require(not times or times[-1] <= latest, "I11", f"a request of {partition} comes from the future")
+    times = [record.at for record in facts.training]
+    require(times == sorted(times), "I11", "training goes back in time")
+    require(not times or times[-1] <= latest, "I11", "a training record comes from the future")
+    require(
+        all(t.at >= t.asked_at for t in facts.training if not isinstance(t, SchemaSet)), "I11", "closed before asked"
+    )
+
+
+def _models(world: World, facts: Facts, final: bool) -> None:
+    """I4, I5, I6: every prediction is that of its version; every worker and every snapshot has the log's own model."""
+    wanted = {daemon.fold.version.offset for daemon in world.daemons()}
+    found: dict[int, Any] = {}
+    fold = world.scenario.new_fold()
+    log = iter(facts.log)
+
+    def fold_to(version: int) -> bool:
+        while fold.version.offset < version and (record := next(log, None)) is not None:
+            fold.training(record.offset, record.value)
+            if fold.version.offset in wanted:
+                found[fold.version.offset] = _digest(fold)
+        return fold.version.offset == version
+
+    if 0 in wanted:
+        found[0] = _digest(fold)
+    for prediction, event in sorted(_predicted(facts), key=lambda pair: pair[0].version):
+        require(fold_to(prediction.version), "I5", f"{prediction.event}: there is no version {prediction.version}")
+        _rederive(world, fold, prediction, event)
+    fold_to(facts.log[-1].offset + 1 if facts.log else 0)
+    for daemon in world.daemons():
+        have = daemon.fold
+        require(found.get(have.version.offset) == _digest(have), "I4", "a worker's model is not that of the log")
+        require(not final or have.version == fold.version, "I16", "a worker has not folded the whole log")
+        open_now = facts.asked.keys() - facts.closed.keys()
+        require(not final or have.pending.open.keys() == open_now, "I4", "a worker has other open requests")
+    _snapshots(world, facts, _digest(fold))
+    world.marks["new class"] += len(fold.model.classes) > len(CLASSES)
+    world.marks["half-learn"] += fold.model.failures > 0
+    world.marks["schema inferred"] += not world.scenario.declared and fold.schema is not None
+
+
+def _predicted(facts: Facts) -> Iterator[tuple[Prediction, Record]]:
+    for partition, rows in enumerate(facts.predictions):
+        events = {coordinates(partition, record.offset): record for record in facts.events[partition]}
+        for prediction in rows:
+            yield prediction, events[prediction.event]
+
+
+def _rederive(world: World, fold: Fold, prediction: Prediction, record: Record) -> None:
+    event = decode_event(record.partition, record.offset, record.value, world.scenario.settings.rules.wire, fold.schema)
+    require(not isinstance(event, tuple) or hasattr(event, "features"), "I5", f"{prediction.event}: it was refusable")
+    again = fold.predict(event)  # type: ignore[arg-type]  # a Refusal was ruled out above
+    require(again == prediction.probabilities, "I5", f"{prediction.event} is not what version {fold.version} says")
+    require(prediction.label == max(again, key=again.__getitem__), "I5", f"{prediction.event}: not the likeliest class")
+
+
+def _snapshots(world: World, facts: Facts, end: Any) -> None:
+    """I4: the log folded on from any snapshot is the log folded from nothing."""
+    saved = [data for shelf in world.shelves.values() for data in shelf.saved]
+    for data in saved[:: max(1, len(saved) // SNAPSHOTS_CHECKED)]:
+        fold = thaw(data, FINGERPRINT)
+        require(fold is not None, "I6", "a snapshot cannot be read")
+        assert fold is not None
+        for record in facts.log:
+            if record.offset >= fold.version.offset:
+                fold.training(record.offset, record.value)
+        require(_digest(fold) == end, "I4", "the model from a snapshot is not that of the log")
+
+
+def _digest(fold: Fold) -> Any:
+    """Return all that must agree between two folds of the same log."""
+    estimator = fold.model._estimator
+    schema = None if fold.schema is None else dict(fold.schema.kinds)
+    learned, closed = dict(fold.model.learned), dict(fold.quality.closed)
+    waiting = [example.request for example in fold.early]
+    return estimator.chain, fold.model.classes[:], learned, fold.model.failures, schema, waiting, closed, fold.version
+
+
+def _key(record: Record) -> str:
+    return (record.key or b"").decode()

@@ -1,0 +1,240 @@
+"""Broken programs: each breaks one promise in a way that somebody might write, and must be caught.
+
+A mutant is a subclass of a production part (or of a fake), handed to the world in its place; nothing is patched.
+`MUTANTS` names for each the invariants of which at least one has to be reported.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from streamal.core.fold import Fold
+from streamal.core.frozen import freeze
+from streamal.core.model import LabelRules, Model
+from streamal.core.pending import Pending
+from streamal.core.records import Committed, Lane, Outcome, Output, Place, Record, Reply, Request
+from streamal.daemon import Daemon
+from streamal.edge.memory import MemoryTransport
+from streamal.errors import Uncommitted
+from tests.simulation.fakes import FINGERPRINT, Chain, Shelf
+from tests.simulation.scenario import CLASSES, TOPICS, Scenario
+from tests.simulation.world import Program
+
+
+class NotAtomic(MemoryTransport):
+    """Outputs are visible before the offsets have moved (F3)."""
+
+    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+        for output in outputs:
+            self.append(output.topic, output.partition, output.key, output.value)
+        super().commit([], offsets)
+
+
+class ForgetsState(MemoryTransport):
+    """The sampler's state is not committed with the offset (F5)."""
+
+    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+        forgotten = {
+            place: Committed(offset, "") for place, (offset, _) in offsets.items() if place.topic == TOPICS.events
+        }
+        super().commit(outputs, {**offsets, **forgotten})
+
+
+class NeverFences(MemoryTransport):
+    """Who has lost its place goes on writing (F11)."""
+
+    def _check_seat(self) -> None:
+        """Believe it."""
+
+    def _check_owner(self, offsets: Mapping[Place, Committed]) -> None:
+        """Believe that too."""
+
+
+class ReadsUncommitted(MemoryTransport):
+    """Readers see what is not committed yet."""
+
+    def read(self, topic: str, partition: int, offset: int, records_max: int) -> list[Record]:
+        log = self._log(topic, partition)
+        hidden = [record for seat in log.unfinished for where, record in seat.written if where is log]
+        found = super().read(topic, partition, offset, records_max)
+        return sorted([*found, *(record for record in hidden if record.offset >= offset)], key=lambda r: r.offset)
+
+
+class NeverRewinds(Daemon):
+    """After an abort the loop goes on with the next records (F9)."""
+
+    def _trouble(self, error: Uncommitted) -> None:
+        super()._trouble(error)
+        self._attempts = 0
+
+
+class RefusesAtOnce(Daemon):
+    """A reply to a request that was not read yet counts as unknown (F24)."""
+
+    _polled = False
+
+    def _adopt(self) -> None:
+        super()._adopt()
+        self._polled = True
+
+    def _read_logs(self) -> None:
+        self._polled = False
+        super()._read_logs()
+
+    def _read_requests(self) -> None:
+        if not self._polled:
+            super()._read_requests()
+
+
+class NeverWaits(Daemon):
+    """A new owner works with what it can read, however far its predecessor was."""
+
+    def _read_logs(self) -> None:
+        committed, self._committed = self._committed, {}
+        super()._read_logs()
+        self._committed = committed
+
+
+class ExpiresAtOnce(Daemon):
+    """What is due expires, whether or not the replies that came in time were read (F20)."""
+
+    def _answered(self, polled: Sequence[Record], now: float) -> float:
+        return now
+
+
+class ProducersClock(Daemon):
+    """Time is what the last event claims (F36)."""
+
+    def _tell_time(self) -> float:
+        for partition in range(self._rules.partitions):
+            for record in self._transport.read(TOPICS.events, partition, 0, 1000):
+                try:
+                    self._now = float(msgspec.json.decode(record.value or b"")["time"])
+                except (KeyError, TypeError, ValueError, UnicodeError, RecursionError):
+                    continue
+        return self._now
+
+
+class FoldsEarly(Daemon):
+    """The model learns what it is about to commit, whether or not that succeeds."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        transport = self._transport
+        assert isinstance(transport, _Telling)
+        transport.told = self._learn
+
+    def _learn(self, output: Output) -> None:
+        if output.topic == TOPICS.training and output.value is not None:
+            log = self._transport._log(TOPICS.training, 0)  # type: ignore[attr-defined]  # a memory transport's
+            self.fold.training(max(self.fold.version.offset, len(log.slots)), output.value)
+
+
+class _Telling(MemoryTransport):
+    """Tells of the outputs before they are written."""
+
+    told: Callable[[Output], None] | None = None
+
+    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+        if self.told is not None:
+            for output in outputs:
+                self.told(output)
+        super().commit(outputs, offsets)
+
+
+class AnySnapshot(Shelf):
+    """Snapshots of another make are taken for ours (F41)."""
+
+    def load(self) -> list[bytes]:
+        return [_ours(data) for data in super().load()]
+
+
+class NoChecksum(Shelf):
+    """Damaged snapshots are not left out (F39)."""
+
+    def load(self) -> list[bytes]:
+        return [stored.data for stored in self.disk]
+
+
+class AcceptsAll(Pending):
+    """Every reply is learned, to whatever request (F18, F23)."""
+
+    def outcome(self, reply: Reply, closing: Mapping[str, str]) -> Outcome:
+        if reply.request not in self._open:
+            self._open[reply.request] = Request(reply.request, {}, None, {}, 0, Lane.AUDIT, "", 0, 1, 0, 0)
+        return Outcome.ABSTAINED if reply.label is None else Outcome.ACCEPTED
+
+
+class ForgetsTheClosed(Pending):
+    """A second reply in the same step is joined again (F18)."""
+
+    def outcome(self, reply: Reply, closing: Mapping[str, str]) -> Outcome:
+        return super().outcome(reply, {})
+
+
+class CountsWhatItSees(Pending):
+    """Open requests that an unfinished transaction hides are not counted (F13)."""
+
+    def count(self, partition: int, lane: Lane, asked: int = 0) -> int:
+        return super().count(partition, lane)
+
+
+_salts = itertools.count()
+
+
+def unseeded(scenario: Scenario) -> Fold:
+    """Return a fold whose model starts elsewhere each time."""
+    fold = scenario.new_fold()
+    fold.model = Model(Chain(str(next(_salts))), LabelRules(CLASSES, scenario.learn_new))
+    return fold
+
+
+def with_pending(kind: type[Pending]) -> Program:
+    """Return the program with another `Pending`."""
+    return Program(new_fold=lambda scenario: replace(scenario.new_fold(), pending=kind(scenario.closed_max)))
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A broken program, and the checks of which one must catch it."""
+
+    program: Program
+    caught_by: frozenset[str]
+    first_seed: int = 0
+
+
+def _mutant(caught_by: str, program: Program) -> Mutant:
+    return Mutant(program, frozenset(caught_by.split()))
+
+
+MUTANTS: Mapping[str, Mutant] = {
+    "non-atomic commit": _mutant("I1 I2 I3 I8", Program(transport=NotAtomic)),
+    "no pending check": _mutant("I3 I8 I9", with_pending(AcceptsAll)),
+    "joins twice in a step": _mutant("I3 I8", with_pending(ForgetsTheClosed)),
+    "sampler state not committed": _mutant("I2", Program(transport=ForgetsState)),
+    "no rewind after an abort": _mutant("I1 I3 I16", Program(daemon=NeverRewinds)),
+    "no fencing": _mutant("I1 I7 I16", Program(transport=NeverFences)),
+    "refuses unknown replies at once": _mutant("I3", Program(daemon=RefusesAtOnce)),
+    "does not wait for the predecessor": _mutant("I3", Program(daemon=NeverWaits)),
+    "expires what was answered": _mutant("I3", Program(daemon=ExpiresAtOnce)),
+    "snapshot of another make": _mutant("I4 I5", Program(shelf=AnySnapshot)),
+    "snapshot without checksum": _mutant("I4 I5", Program(shelf=NoChecksum)),
+    "record-timestamp clock": _mutant("I11 I16 I3", Program(daemon=ProducersClock)),
+    "unseeded model": _mutant("I4 I5", Program(new_fold=unseeded)),
+    "folds before the commit": _mutant("I3 I4 I5 I16", Program(daemon=FoldsEarly, transport=_Telling)),
+    "reads uncommitted": _mutant("I3 I4 I5 I16", Program(transport=ReadsUncommitted)),
+    "counts only the open requests that it sees": _mutant("I9", with_pending(CountsWhatItSees)),
+}
+
+
+def _ours(data: bytes) -> bytes:
+    try:
+        return freeze(pickle.loads(data)[2], FINGERPRINT)
+    except pickle.UnpicklingError:
+        return data

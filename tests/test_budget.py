@@ -1,0 +1,380 @@
+"""The budget is a bound, not a target: exact in every prefix, hard in every hour, whatever the scores (I2, T2, T3)."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from scipy import stats
+
+from streamal.core.budget import Allowance, BudgetRules, Decision, Ledger, Sampler, divided
+from streamal.core.records import Lane
+from streamal.core.state import PartitionState, decode_state, encode_state
+from streamal.core.strategies import STRATEGIES, SamplingRules, State, Strategy, build_strategy
+from streamal.core.strategies.base import State as AnyState
+
+
+class Always:
+    """The greediest strategy there is: it asks about everything."""
+
+    def initial(self) -> AnyState:
+        return ()
+
+    def propensity(self, uncertainty: float, state: AnyState) -> float:
+        return 1.0
+
+    def update(self, uncertainty: float, asked: bool, state: AnyState) -> AnyState:
+        return state
+
+
+class Never(Always):
+    def propensity(self, uncertainty: float, state: AnyState) -> float:
+        return 0.0
+
+
+def strategy_of(name: str, budget: BudgetRules) -> Strategy:
+    if name == "always":
+        return Always()
+    return build_strategy(SamplingRules(name, rate=float(budget.rate), share=float(budget.share)))
+
+
+class Partition:
+    """One partition of a stream: its committed state goes through the wire between any two steps."""
+
+    def __init__(self, budget: BudgetRules, strategy: Strategy, partition: int = 0, partitions: int = 1) -> None:
+        self.allowance = budget.allowance(partition, partitions)
+        self.strategy, self.number = strategy, partition
+        self.metadata = ""
+        self.accepted = 0
+        self.open: Counter[Lane] = Counter()
+
+    def step(self, scores: Sequence[float], now: float = 0.0) -> list[Decision]:
+        state = decode_state(self.metadata, PartitionState) or PartitionState()
+        sampler = Sampler(
+            self.allowance,
+            self.strategy,
+            7,
+            self.number,
+            state.ledger,
+            state.strategy,
+            now,
+            self.open[Lane.AUDIT],
+            self.open[Lane.STRATEGY],
+        )
+        decisions = [sampler.decide(f"{self.number}-{self.accepted + i}", u) for i, u in enumerate(scores)]
+        self.accepted += len(scores)
+        self.open.update(decision.lane for decision in decisions if decision.lane is not None)
+        self.metadata = encode_state(PartitionState(0, now, sampler.ledger, sampler.state))
+        return decisions
+
+
+def asked(decisions: Sequence[Decision]) -> int:
+    return sum(decision.lane is not None for decision in decisions)
+
+
+shares = st.fractions(min_value=Fraction(1, 5_000), max_value=1, max_denominator=5_000)
+audit_shares = st.just(Fraction(0)) | st.just(Fraction(1)) | st.fractions(0, 1, max_denominator=50)
+names = st.sampled_from(["always", *STRATEGIES])
+scores = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.999, 1.0]) | st.floats(0.0, 1.0), max_size=120)
+budgets = st.builds(BudgetRules, shares, audit_shares, st.integers(1, 30))
+
+
+# The bound.
+
+
+@given(budgets, names, scores, st.integers(1, 30))
+@example(BudgetRules(Fraction(1), Fraction(1, 2), 1), "always", [1.0] * 100, 1)
+@example(BudgetRules(Fraction(1, 10), Fraction(1), 20), "always", [1.0] * 100, 7)
+@example(BudgetRules(Fraction(1, 2), Fraction(0), 1), "always", [1.0] * 100, 7)
+def test_the_bound_holds_in_every_prefix(budget: BudgetRules, name: str, us: list[float], repeat: int) -> None:
+    """At most share·events + burst requests, exactly, for any scores, share, audit share, burst and strategy."""
+    decisions = Partition(budget, strategy_of(name, budget)).step(us * repeat)
+    requests = 0
+    for events, decision in enumerate(decisions, 1):
+        requests += decision.lane is not None
+        assert requests <= budget.share * events + budget.burst
+        assert 0.0 <= decision.propensity <= 1.0
+
+
+@given(budgets, names, scores, st.lists(st.integers(0, 120), max_size=6))
+def test_a_partition_can_be_cut_anywhere(budget: BudgetRules, name: str, us: list[float], cuts: list[int]) -> None:
+    """I14: in one step or in many, each through the commit metadata, the decisions and the end state are the same."""
+    whole, cut = (Partition(budget, strategy_of(name, budget)) for _ in range(2))
+    decisions = whole.step(us)
+    edges = [0, *sorted(min(at, len(us)) for at in cuts), len(us)]
+    pieces = [cut.step(us[start:end]) for start, end in pairwise(edges)]
+    assert [decision for piece in pieces for decision in piece] == decisions
+    assert cut.metadata == whole.metadata
+
+
+@pytest.mark.parametrize("share", ["0.1", "0.01", "0.001"])
+@pytest.mark.parametrize("name", ["always", *STRATEGIES])
+def test_small_budgets_are_not_overspent(name: str, share: str) -> None:
+    """T3: over 20,000 events the decaying average of the literature spends 4.2 times a budget of 0.1 %."""
+    budget = BudgetRules(Fraction(share), Fraction("0.3"), burst=5)
+    us = np.random.default_rng(1).beta(1.0, 3.0, 20_000).tolist()
+    spent = asked(Partition(budget, strategy_of(name, budget)).step(us))
+    assert spent <= 20_000 * Fraction(share) + 5
+    assert spent >= 20_000 // budget.block  # and the audit lane was not muted by anything
+
+
+@pytest.mark.parametrize("u", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_constant_utility_is_not_overspent(name: str, u: float) -> None:
+    """T2: BIQF spends 100 % on a constant utility; here the bound holds, and the audit lane asks all the same."""
+    budget = BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20)
+    spent = asked(Partition(budget, strategy_of(name, budget)).step([u] * 5_000))
+    assert 5_000 // budget.block <= spent <= 520
+
+
+@pytest.mark.parametrize("burst", [1, 2, 20])
+def test_no_more_than_the_burst_is_saved(burst: int) -> None:
+    """After 10,000 events that nobody found worth it, the next n bring no more than share·n + burst either."""
+    budget = BudgetRules(Fraction("0.1"), Fraction("0.3"), burst)
+    stream = Partition(budget, Never())
+    stream.step([0.0] * 10_000)
+    stream.strategy = Always()
+    spent = 0
+    for n, decision in enumerate(stream.step([1.0] * 500), 1):
+        spent += decision.lane is Lane.STRATEGY
+        assert spent <= budget.rate * n + max(1, burst - 1)
+
+
+@given(budgets)
+def test_the_audit_takes_at_most_its_part(budget: BudgetRules) -> None:
+    """1/L <= B·a < 1/(L-1): the block is as short as it may be, and nothing is taken from the strategy lane."""
+    audit = budget.share * budget.audit_share
+    assert 0 <= budget.rate <= budget.share
+    if budget.block:
+        assert Fraction(1, budget.block) <= audit
+        assert budget.block == 1 or audit < Fraction(1, budget.block - 1)
+    else:
+        assert audit == 0
+
+
+def test_the_greedy_spend_all_of_it() -> None:
+    """The bound is tight: who asks whenever possible gets share·events + burst (within one audit block)."""
+    for share, audit_share in (("0.1", "0.3"), ("0.25", "0"), ("1", "0.5"), ("0.013", "0.9")):
+        budget = BudgetRules(Fraction(share), Fraction(audit_share), burst=20)
+        events = 10_000
+        spent = asked(Partition(budget, Always()).step([1.0] * events))
+        assert min(events, math.floor(events * budget.share + 20)) - 2 <= spent
+
+
+def test_a_share_of_one_asks_everything() -> None:
+    """Every event is asked, and its propensity says so."""
+    budget = BudgetRules(Fraction(1), Fraction("0.5"), burst=20)
+    decisions = Partition(budget, Always()).step([0.0] * 500)
+    assert asked(decisions) == 500
+    assert {decision.propensity for decision in decisions} == {1.0}
+
+
+# The audit lane.
+
+
+@pytest.mark.parametrize("share", ["0.1", "0.03", "1"])
+@pytest.mark.parametrize("strategy", [Always(), Never()])
+def test_each_block_has_exactly_one_audit(share: str, strategy: Strategy) -> None:
+    """Whatever the other lane does, one event of each block of ⌈1/(B·a)⌉ is asked at random."""
+    budget = BudgetRules(Fraction(share), Fraction("0.3"), burst=20)
+    decisions = Partition(budget, strategy).step([0.5] * (budget.block * 50))
+    for start in range(0, len(decisions), budget.block):
+        lanes = [decision.lane for decision in decisions[start : start + budget.block]]
+        assert lanes.count(Lane.AUDIT) == 1
+    assert all(decision.propensity > 0.999_999 / budget.block for decision in decisions)
+
+
+@pytest.mark.parametrize("partition", [0, 1])
+def test_the_audit_slot_is_uniform_over_the_block(partition: int) -> None:
+    """Every position of a block is as probable: ε is the true propensity of every event (χ² at 0.1 %)."""
+    budget = BudgetRules(Fraction("0.1"), Fraction("0.5"), burst=20)
+    blocks = 4_000
+    stream = Partition(budget, Never(), partition, 2)
+    decisions = stream.step([0.5] * (budget.block * blocks))
+    slots = Counter(i % budget.block for i, decision in enumerate(decisions) if decision.lane is Lane.AUDIT)
+    counts = [slots[slot] for slot in range(budget.block)]
+    assert sum(counts) == blocks
+    assert stats.chisquare(counts).pvalue > 0.001
+
+
+def test_partitions_audit_at_different_slots() -> None:
+    """The block's coin knows its partition: events that arrive side by side are not audited side by side."""
+    budget = BudgetRules(Fraction("0.1"), Fraction("0.5"), burst=20)
+    lanes = [Partition(budget, Never(), p, 2).step([0.5] * 2_000) for p in (0, 1)]
+    assert [decision.lane for decision in lanes[0]] != [decision.lane for decision in lanes[1]]
+
+
+def test_the_extremes_of_the_audit_share() -> None:
+    """0: no audit lane at all. 1: nothing but audits, however eager the strategy."""
+    none = Partition(BudgetRules(Fraction("0.1"), Fraction(0), 20), Always()).step([1.0] * 2_000)
+    assert {decision.lane for decision in none} == {None, Lane.STRATEGY}
+    assert any(decision.propensity == 0.0 for decision in none)
+    only = Partition(BudgetRules(Fraction("0.1"), Fraction(1), 20), Always()).step([1.0] * 2_000)
+    assert {decision.lane for decision in only} == {None, Lane.AUDIT}
+    assert asked(only) == 200
+
+
+def test_propensity_is_that_of_both_lanes() -> None:
+    """1 - (1 - ε)(1 - s), asked or not; an event that both lanes chose is paid for by the audit lane alone."""
+    budget = BudgetRules(Fraction("0.5"), Fraction("0.5"), burst=100)
+    half = build_strategy(SamplingRules("random", rate=0.4))
+    decisions = Partition(budget, half).step([0.5] * 50)
+    assert {decision.propensity for decision in decisions} == {1.0 - 0.75 * 0.6}
+    both = Partition(budget, Always())
+    decisions = both.step([1.0] * 8)
+    state = decode_state(both.metadata, PartitionState)
+    assert state is not None
+    assert state.ledger is not None
+    assert (state.ledger.audit, state.ledger.strategy) == (2, 6)
+    assert state.ledger.tokens > both.allowance.capacity - 7 * both.allowance.price  # six were paid, not eight
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_propensity_is_how_often_an_event_is_asked(name: str) -> None:
+    """Over many seeds of the same stream, as often as its prediction says (within 4.5 σ for every event)."""
+    budget = BudgetRules(Fraction("0.2"), Fraction("0.3"), burst=1_000)
+    allowance, strategy = budget.allowance(0, 1), strategy_of(name, budget)
+    us = np.random.default_rng(5).beta(1.0, 3.0, 40).tolist()
+    requested, expected, variance = np.zeros(40), np.zeros(40), np.zeros(40)
+    for seed in range(1_500):
+        sampler = Sampler(allowance, strategy, seed, 0, None, None, 0.0, 0, 0)
+        decisions = [sampler.decide(f"0-{i}", u) for i, u in enumerate(us)]
+        p = np.array([decision.propensity for decision in decisions])
+        requested += [decision.lane is not None for decision in decisions]
+        expected += p
+        variance += p * (1.0 - p)
+    assert float(np.max(np.abs(requested - expected) / np.sqrt(variance + 1e-9))) < 4.5
+
+
+# Absolute caps.
+
+
+@given(
+    st.integers(1, 6),
+    audit_shares,
+    names,
+    st.lists(st.tuples(st.floats(0.0, 20_000.0), st.integers(0, 40)), max_size=12),
+)
+def test_no_clock_hour_exceeds_its_cap(
+    per_hour: int, audit_share: Fraction, name: str, steps: list[tuple[float, int]]
+) -> None:
+    """However the clock jumps, forwards or back: at most ``per_hour`` requests in each hour that it ever showed."""
+    budget = BudgetRules(Fraction(1, 2), audit_share, 1_000, per_hour)
+    partition = Partition(budget, strategy_of(name, budget))
+    spent: Counter[int] = Counter()
+    latest = 0
+    for now, events in steps:
+        latest = max(latest, int(now // 3600))  # the ledger remembers the latest hour, if the caller's clock forgets
+        spent[latest] += asked(partition.step([1.0] * events, now))
+        assert spent[latest] <= per_hour
+
+
+def test_a_new_hour_opens_the_lanes_again() -> None:
+    """At the cap everything is closed and propensities are 0; the next clock hour starts from nothing."""
+    budget = BudgetRules(Fraction(1), Fraction("0.5"), 1_000, per_hour=10)
+    partition = Partition(budget, Always())
+    first = partition.step([1.0] * 100, now=3_599.9)
+    assert asked(first) == 10
+    assert first[-1] == Decision(0.0, None)
+    assert asked(partition.step([1.0] * 100, now=10.0)) == 0
+    assert asked(partition.step([1.0] * 100, now=3_600.0)) == 10
+
+
+def test_the_hour_keeps_room_for_the_audit() -> None:
+    """The strategy may not spend the audit's part of the cap: its events come later in the hour."""
+    budget = BudgetRules(Fraction("0.5"), Fraction("0.2"), 1_000, per_hour=10)
+    lanes = Counter(decision.lane for decision in Partition(budget, Always()).step([1.0] * 100))
+    assert (lanes[Lane.AUDIT], lanes[Lane.STRATEGY]) == (2, 8)
+
+
+@given(
+    st.integers(2, 12),
+    audit_shares,
+    names,
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9), st.integers(0, 9)), max_size=12),
+)
+def test_open_requests_never_exceed_their_bound(
+    open_max: int, audit_share: Fraction, name: str, steps: list[tuple[int, int, int]]
+) -> None:
+    """F27: answered or not, at any moment; what is kept for the audit lane the strategy never takes."""
+    budget = BudgetRules(Fraction(1, 2), audit_share, 1_000, open_max=open_max)
+    partition = Partition(budget, strategy_of(name, budget))
+    for events, audits_closed, others_closed in steps:
+        partition.open[Lane.AUDIT] -= min(partition.open[Lane.AUDIT], audits_closed)
+        partition.open[Lane.STRATEGY] -= min(partition.open[Lane.STRATEGY], others_closed)
+        partition.step([1.0] * events)
+        assert partition.open.total() <= open_max
+        assert partition.open[Lane.STRATEGY] <= partition.allowance.open_strategy_max
+
+
+def test_the_audit_finds_an_open_slot() -> None:
+    """With silent annotators the strategy fills its part and stops; the audit lane goes on until its own is full."""
+    budget = BudgetRules(Fraction("0.5"), Fraction("0.2"), 1_000, open_max=10)
+    partition = Partition(budget, Always())
+    decisions = partition.step([1.0] * 200)
+    lanes = Counter(decision.lane for decision in decisions)
+    assert (lanes[Lane.AUDIT], lanes[Lane.STRATEGY]) == (2, 8)
+    assert decisions[-1] == Decision(0.0, None)
+
+
+@given(st.integers(1, 10_000), st.integers(1, 50))
+def test_divided_caps_sum_to_the_cap(cap: int, partitions: int) -> None:
+    """No partition has more than one above another, and nothing is lost or made up."""
+    parts = [divided(cap, partition, partitions) for partition in range(partitions)]
+    assert sum(parts) == cap
+    assert max(parts) - min(parts) <= 1
+
+
+@given(budgets, st.integers(1, 8), st.integers(0, 100), st.integers(0, 100))
+def test_the_parts_of_the_budget_sum_to_the_budget(
+    budget: BudgetRules, partitions: int, more: int, per_hour: int
+) -> None:
+    """Burst, open requests and hourly cap are divided among the partitions; shares hold in each."""
+    total = BudgetRules(
+        budget.share, budget.audit_share, partitions + more, partitions + per_hour, 2 * partitions + more
+    )
+    parts: list[Allowance] = [total.allowance(partition, partitions) for partition in range(partitions)]
+    starts = sum(Fraction(part.start, part.price) + 1 for part in parts)
+    assert starts == total.burst
+    assert sum(part.open_max for part in parts) == total.open_max
+    assert sum(part.per_hour for part in parts) == total.per_hour
+    for part in parts:
+        epsilon = Fraction(1, part.block) if part.block else 0
+        assert Fraction(part.gain, part.price) + epsilon == total.share
+        assert 0 <= part.open_strategy_max <= part.open_max
+        assert 0 <= part.per_hour_strategy <= part.per_hour
+
+
+def test_no_cap_is_no_cap() -> None:
+    """Without ``per_hour`` both lanes are bounded by the share alone."""
+    part = BudgetRules(Fraction("0.1"), Fraction("0.3"), 20).allowance(0, 1)
+    assert part.per_hour == part.per_hour_strategy == math.inf
+
+
+def test_tokens_beyond_64_bits_survive_the_metadata() -> None:
+    """A share of 16 digits has a denominator of as many: counting stays exact beyond 2^64."""
+    budget = BudgetRules(Fraction("0.3333333333333333"), Fraction("0.3"), burst=1_000_000)
+    partition = Partition(budget, Always())
+    partition.step([1.0] * 10)
+    state = decode_state(partition.metadata, PartitionState)
+    assert state is not None
+    assert state.ledger is not None
+    assert state.ledger.tokens > 2**64
+
+
+def test_a_closed_lane_does_not_move_the_threshold() -> None:
+    """What the strategy would have said while it was not asked teaches it nothing."""
+    budget = BudgetRules(Fraction("0.1"), Fraction(0), burst=1)
+    strategy = strategy_of("variable", budget)
+    sampler = Sampler(budget.allowance(0, 1), strategy, 7, 0, None, None, 0.0, 0, 0)
+    before: State = sampler.state
+    sampler.decide("0-0", 1.0)
+    assert sampler.state == before
+    assert sampler.ledger == Ledger(1, 1, 0, 0)

@@ -1,0 +1,288 @@
+"""The configuration: who overrides whom, and one line of help for everything that can be wrong with it (F47)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from streamal.assembly import new_fold, new_model, rules
+from streamal.config import Config, load_config
+from streamal.errors import ConfigError, StreamalError
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("STREAMAL_"):
+            monkeypatch.delenv(name)
+
+
+def write(directory: Path, text: str) -> Path:
+    path = directory / "config.toml"
+    path.write_text(text)
+    return path
+
+
+# Order.
+
+
+def test_the_order_of_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--set > environment > file > a command's defaults > the built-in ones, key by key."""
+    path = write(tmp_path, "[budget]\nshare = 0.2\nburst = 30\nper_hour = 40\n")
+    presets = {"budget": {"share": 0.3, "burst": 31, "per_hour": 41, "currency": "USD"}}
+    monkeypatch.setenv("STREAMAL_BUDGET__SHARE", "0.4")
+    monkeypatch.setenv("STREAMAL_BUDGET__BURST", "32")
+    budget = load_config(path, ["budget.share=0.5"], presets).budget
+    assert (budget.share, budget.burst, budget.per_hour, budget.currency) == (Decimal("0.5"), 32, 40, "USD")
+    assert budget.audit_share == Decimal("0.3")
+
+
+def test_the_later_override_wins() -> None:
+    """As on any command line."""
+    assert load_config(overrides=["budget.burst=30", "budget.burst=40"]).budget.burst == 40
+
+
+def test_defaults_stand_without_a_file() -> None:
+    """Everything has a default, and the defaults are consistent with each other."""
+    config = load_config()
+    assert config == Config()
+    assert type(config) is Config
+
+
+def test_tables_merge_across_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A declared feature is added by the command line or the environment (JSON there), not the table replaced."""
+    path = write(tmp_path, '[features.declared]\nx = "number"\n')
+    monkeypatch.setenv("STREAMAL_FEATURES__DECLARED", '{"e": "boolean"}')
+    declared = load_config(path, ["features.declared.s=string"]).features.declared
+    assert declared == {"x": "number", "s": "string", "e": "boolean"}
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "key", "value"),
+    [
+        ("budget.share=0.25", "budget", "share", Decimal("0.25")),
+        ("sampling.strategy=variable", "sampling", "strategy", "variable"),
+        ("transport.path=/tmp/a b.db", "transport", "path", Path("/tmp/a b.db")),
+        ('labels.classes=["ham", "spam"]', "labels", "classes", ("ham", "spam")),
+        ("server.enabled=false", "server", "enabled", False),
+        (" log.level =debug", "log", "level", "debug"),
+        ("topics.events=a=b", "topics", "events", "a=b"),
+    ],
+)
+def test_an_override_is_a_toml_value_or_a_word(override: str, section: str, key: str, value: object) -> None:
+    """``--set section.key=value`` needs no quotes around words."""
+    assert getattr(getattr(load_config(overrides=[override]), section), key) == value
+
+
+def test_a_share_is_exactly_what_was_written(tmp_path: Path) -> None:
+    """0.1 is one tenth and not the nearest double: the bound on spending is exact."""
+    path = write(tmp_path, "[budget]\nshare = 0.1\naudit_share = 0.3\n")
+    assert load_config(path).budget.fractions == (Fraction(1, 10), Fraction(3, 10))
+
+
+# What is wrong, in one line.
+
+WRONG_OVERRIDES = [
+    ("budgt.share=0.1", "no section 'budgt'; the sections are transport, topics,"),
+    ("budget.shar=0.1", "section 'budget' has no key 'shar', but share, burst,"),
+    ("budget=0.1", "no section 'budget'"),
+    ("share=0.1", "no section 'share'"),
+    ("budget.share", "write section.key=value"),
+    ("", "write section.key=value"),
+    ("=1", "no section ''"),
+    ("budget.=1", "no key ''"),
+    ("budget.share.deep=1", r"budget\.share: "),
+    ("budget.share=0", r"budget\.share: .*greater than 0 \(given: 0\)"),
+    ("budget.share=1.01", r"budget\.share: .*less than or equal to 1"),
+    ("budget.share=nan", r"budget\.share: .*finite"),
+    ("budget.share=much", r"budget\.share: .*\(given: 'much'\)"),
+    ("budget.audit_share=-0.1", r"budget\.audit_share: "),
+    ("budget.burst=0", r"budget\.burst: "),
+    ("budget.burst=1.5", r"budget\.burst: "),
+    ("budget.per_hour=0", r"budget\.per_hour: "),
+    ("budget.cost_per_label=-1", r"budget\.cost_per_label: "),
+    ("budget.currency=dollars", r"budget\.currency: "),
+    ("transport.kind=rabbit", r"transport\.kind: "),
+    ("transport.partitions=0", r"transport\.partitions: "),
+    ('transport.group=""', r"transport\.group: "),
+    ("transport.poll_timeout_s=0", r"transport\.poll_timeout_s: "),
+    ("transport.partitions=21", r"budget\.burst is divided among 21 partitions: it must be at least 21"),
+    ("limits.open_requests=1", r"limits\.open_requests is divided among 1 partitions: it must be at least 2"),
+    ("topics.labels=streamal.events", r"topics: the six topics need six different, non-empty names"),
+    ('topics.labels=""', r"topics: the six topics need six different"),
+    ("events.format=xml", r"events\.format: "),
+    ("features.declared.x=integer", r"features\.declared\.x: "),
+    ("features.declared=3", r"features\.declared: "),
+    ("features.infer_from=0", r"features\.infer_from: "),
+    ("features.unknown=keep", r"features\.unknown: "),
+    ("features.null=zero", r"features\.null: "),
+    ("features.open=perhaps", r"features\.open: "),
+    ('labels.classes=["a", "a"]', r"labels: classes must differ"),
+    ('labels.classes=["a", ""]', r"labels\.classes\.1: "),
+    ("labels.classes=[1, 2]", r"labels\.classes\.0: .*; and 1 more"),
+    ("labels.new_classes=maybe", r"labels\.new_classes: "),
+    ("labels.new_classes=refuse", r"labels: new_classes = 'refuse' without any declared classes"),
+    ("labels.ttl_s=0", r"labels\.ttl_s: "),
+    ("labels.ttl_s=inf", r"labels\.ttl_s: .*finite"),
+    ("model.factory=os.system", r"model\.factory: "),
+    ("model.factory=my.mod:a.b", r"model\.factory: "),
+    ("model.pipeline=3", r"model\.pipeline: "),
+    ("model.seed=x", r"model\.seed: "),
+    ("sampling.strategy=oracle", r"sampling: strategy must be one of random, fixed, .* not 'oracle'"),
+    ("sampling.uncertainty=doubt", r"sampling: uncertainty must be one of least_confidence, .* not 'doubt'"),
+    ("sampling.theta=0", r"sampling\.theta: "),
+    ("sampling.theta=inf", r"sampling\.theta: .*finite"),
+    ("sampling.step=1", r"sampling\.step: "),
+    ("sampling.step=0", r"sampling\.step: "),
+    ("sampling.delta=0", r"sampling\.delta: "),
+    ("sampling.v=1.5", r"sampling\.v: "),
+    ("sampling.discount=0", r"sampling\.discount: "),
+    ("quality.window=0", r"quality\.window: "),
+    ("snapshots.every_s=0", r"snapshots\.every_s: "),
+    ("server.port=65536", r"server\.port: "),
+    ("server.port=-1", r"server\.port: "),
+    ("log.level=loud", r"log\.level: "),
+    ("log.format=xml", r"log\.format: "),
+    ("limits.magnitude=1e101", r"limits\.magnitude: "),
+    ("limits.magnitude=0", r"limits\.magnitude: "),
+    ("limits.classes=1", r"limits\.classes: "),
+    ("limits.classes=10001", r"limits\.classes: "),
+    *((f"limits.{name}=0", rf"limits\.{name}: ") for name in ("record_bytes", "features", "feature_name_bytes")),
+    *((f"limits.{name}=0", rf"limits\.{name}: ") for name in ("events_per_step", "labels_per_step")),
+    *((f"limits.{name}=0", rf"limits\.{name}: ") for name in ("closed_requests", "expiries_per_step")),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), WRONG_OVERRIDES, ids=[override for override, _ in WRONG_OVERRIDES])
+def test_a_wrong_value_is_named(override: str, message: str) -> None:
+    """Every bad setting is a ConfigError (exit code 2) of one line that names the key and what is wrong."""
+    with pytest.raises(ConfigError, match=message) as raised:
+        load_config(overrides=[override])
+    assert "\n" not in str(raised.value)
+    assert raised.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "overrides", [["budget.share=0.1", "budget.share.x=1"], ["budget.burst=3", "budget.burst.x=1"]]
+)
+def test_a_value_has_no_keys(overrides: Sequence[str]) -> None:
+    """Two overrides that contradict each other."""
+    with pytest.raises(ConfigError, match="was set to a value before"):
+        load_config(overrides=overrides)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[budgt]\nshare = 0.1\n", r"budgt: there is no such key"),
+        ("[budget]\nshar = 0.1\n", r"budget\.shar: there is no such key"),
+        ("share = 0.1\n", r"share: there is no such key"),
+        ("[budget]\nshare = 2\n", r"budget\.share: .*\(given: 2\)"),
+        ("budget = 3\n", r"budget: "),
+        ("[budget\n", "is not TOML"),
+        ("[budget]\nshare = 0.1\nshare = 0.2\n", "is not TOML"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    """Unknown sections and keys in a file are errors too, and so is what is no TOML."""
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path, text))
+
+
+def test_a_file_must_exist_and_be_readable(tmp_path: Path) -> None:
+    """The library would skip a missing file in silence (0.14); the path is in the message."""
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file.*--config"):
+        load_config(tmp_path / "nowhere.toml")
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load_config(tmp_path)
+    path = tmp_path / "latin.toml"
+    path.write_bytes(b"# caf\xe9\n")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("STREAMAL_BUDGT__RATE", "1", "environment variable STREAMAL_BUDGT__RATE: there is no section 'budgt'"),
+        ("STREAMAL_BUDGET__RATE", "1", "environment variable STREAMAL_BUDGET__RATE: section 'budget' has no key"),
+        ("STREAMAL_BUDGET", '{"share": 0.2}', "environment variable STREAMAL_BUDGET: there is no section"),
+        ("STREAMAL_BUDGET__SHARE", "2", r"budget\.share: "),
+        ("STREAMAL_LABELS__CLASSES", "a,b", "lists and tables are written as JSON"),
+        ("STREAMAL_", "1", "environment variable STREAMAL_: there is no section ''"),
+    ],
+)
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str) -> None:
+    """Also those that the library would ignore in silence (0.14)."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=message) as raised:
+        load_config()
+    assert "\n" not in str(raised.value)
+
+
+def test_foreign_variables_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the tests and of other programs are no configuration."""
+    monkeypatch.setenv("STREAMAL_TEST_BROKER", "x")
+    monkeypatch.setenv("STREAM_BUDGET__SHARE", "7")
+    assert load_config() == Config()
+
+
+def test_a_configuration_is_frozen() -> None:
+    """Nobody changes a setting while the daemon runs."""
+    config = load_config()
+    with pytest.raises(ValidationError):
+        config.budget.share = Decimal(1)
+    with pytest.raises(ValidationError):
+        config.budget = config.budget
+
+
+def test_a_pipeline_and_a_factory_exclude_each_other() -> None:
+    """Only one of them can make the model."""
+    overrides = ["model.factory=my.models:make", 'model.pipeline=[{use = "naive_bayes.GaussianNB"}]']
+    with pytest.raises(ConfigError, match="give either pipeline or factory, not both"):
+        load_config(overrides=overrides)
+
+
+def test_exit_codes() -> None:
+    """2 for what the operator has to change, 1 for what a restart may cure."""
+    assert (ConfigError.exit_code, StreamalError.exit_code) == (2, 1)
+
+
+# What it makes.
+
+
+def test_new_classes_follow_from_the_declared_ones() -> None:
+    """Declared: closed, unless told otherwise; none declared: open."""
+    assert load_config().labels.learn_new
+    assert not load_config(overrides=['labels.classes=["a", "b"]']).labels.learn_new
+    assert load_config(overrides=['labels.classes=["a", "b"]', "labels.new_classes=learn"]).labels.learn_new
+
+
+@pytest.mark.parametrize("strategy", ["random", "fixed", "variable", "randomised_variable", "split", "entropy"])
+def test_every_strategy_can_be_configured(strategy: str) -> None:
+    """And the rules that come of it divide the caps among the partitions."""
+    made = rules(load_config(overrides=[f"sampling.strategy={strategy}", "budget.per_hour=5"]), 3)
+    assert made.strategy_name == strategy
+    assert made.measure == ("entropy" if strategy == "entropy" else "least_confidence")
+    assert sum(allowance.per_hour for allowance in made.allowances) == 5
+
+
+def test_a_binary_model_and_many_classes_do_not_fit() -> None:
+    """Told before anything starts, with the way out."""
+    overrides = ['labels.classes=["a", "b", "c"]', 'model.pipeline=[{use = "linear_model.LogisticRegression"}]']
+    with pytest.raises(ConfigError, match=r"is binary: wrap it in multiclass\.OneVsRestClassifier"):
+        new_model(load_config(overrides=overrides))
+
+
+def test_declared_features_need_no_inference() -> None:
+    """The schema stands from the first event; otherwise it is the trainer's to write."""
+    schema = new_fold(load_config(overrides=["features.declared.x=number", "features.unknown=refuse"])).schema
+    assert schema is not None
+    assert (schema.kinds, schema.refuse_unknown, schema.open) == ({"x": "number"}, True, False)
+    assert new_fold(load_config()).schema is None

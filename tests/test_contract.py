@@ -1,0 +1,156 @@
+"""The contract passes good models and refuses bad ones with the reason: each checker has a mutant that it catches."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from river import base, linear_model, naive_bayes, preprocessing, tree
+
+from streamal.core.contract import contract, synthetic_examples
+from streamal.core.model import LabelRules, Model
+
+KINDS = {"x": "number", "y": "number"}
+AB = LabelRules(("a", "b"))
+
+
+class Counting(base.Classifier):
+    """A good, simple classifier: the smoothed share of each class, by the sign of x."""
+
+    def __init__(self) -> None:
+        self.counts = {(sign, label): 1.0 for sign in (False, True) for label in "ab"}
+
+    @property
+    def _multiclass(self) -> bool:
+        return True
+
+    def learn_one(self, x: Any, y: Any) -> None:
+        self.counts[x["x"] > 0.5, y] += 1.0
+
+    def predict_proba_one(self, x: Any, **kwargs: Any) -> Any:
+        sign = x["x"] > 0.5
+        total = self.counts[sign, "a"] + self.counts[sign, "b"]
+        return {label: self.counts[sign, label] / total for label in "ab"}
+
+
+class Impure(Counting):
+    """Every look at it changes it."""
+
+    def predict_proba_one(self, x: Any, **kwargs: Any) -> Any:
+        self.counts[True, "a"] += 0.01
+        return super().predict_proba_one(x)
+
+
+class Unseeded(Counting):
+    """It draws from the process's own generator."""
+
+    def learn_one(self, x: Any, y: Any) -> None:
+        if random.random() < 0.5:
+            super().learn_one(x, y)
+
+
+class Lossy(Counting):
+    """Its pickle forgets."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"counts": dict.fromkeys(self.counts, 1.0)}
+
+
+class Raising(Counting):
+    """It cannot predict."""
+
+    def predict_proba_one(self, x: Any, **kwargs: Any) -> Any:
+        raise ArithmeticError("no idea")
+
+
+class Unteachable(Counting):
+    """It cannot learn one class."""
+
+    def learn_one(self, x: Any, y: Any) -> None:
+        if y == "b":
+            raise ArithmeticError("never heard of it")
+        super().learn_one(x, y)
+
+
+class Scoring(Counting):
+    """Its numbers are scores."""
+
+    factor: float = 7.0
+
+    def predict_proba_one(self, x: Any, **kwargs: Any) -> Any:
+        return {label: p * self.factor for label, p in super().predict_proba_one(x).items()}
+
+
+class NotANumber(Scoring):
+    factor = math.nan
+
+
+class Negative(Counting):
+    """They sum to 1, and that is all."""
+
+    def predict_proba_one(self, x: Any, **kwargs: Any) -> Any:
+        return {"a": -0.5, "b": 1.5}
+
+
+class Silent(Counting):
+    """It knows labels only, as most of River's anomaly detectors and some ensembles."""
+
+    def predict_proba_one(self, x: Any, **kwargs: Any) -> Any:
+        return {}
+
+
+GOOD: Mapping[str, tuple[Callable[[], Any], LabelRules]] = {
+    "logistic": (lambda: preprocessing.StandardScaler() | linear_model.LogisticRegression(), AB),
+    "softmax": (lambda: preprocessing.StandardScaler() | linear_model.SoftmaxRegression(), LabelRules(("a", "b", "c"))),
+    "naive bayes": (naive_bayes.GaussianNB, LabelRules(("a", "b", "c"))),
+    "tree": (lambda: tree.HoeffdingTreeClassifier(grace_period=50), AB),
+    "undeclared classes": (naive_bayes.GaussianNB, LabelRules(learn_new=True)),
+    "counting": (Counting, AB),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_good_model_passes(name: str) -> None:
+    """Nothing is said against models that keep the four habits."""
+    new, labels = GOOD[name]
+    assert contract(lambda: Model(new(), labels), KINDS) == []
+
+
+BAD: list[tuple[type[Counting], str]] = [
+    (Impure, "predicting changes the model"),
+    (Unseeded, "folding the same examples twice gave two models"),
+    (Lossy, "a snapshot does not go on as the original does"),
+    (Raising, "predict_proba_one raised ArithmeticError: no idea"),
+    (Unteachable, "learning raised on"),
+    (Scoring, "the probabilities of"),
+    (NotANumber, "the probabilities of"),
+    (Negative, "the probabilities of"),
+    (Silent, "the probabilities of"),
+]
+
+
+@pytest.mark.parametrize(("kind", "sentence"), BAD)
+def test_a_bad_model_is_refused_with_the_reason(kind: type[Counting], sentence: str) -> None:
+    """Each broken habit is found, and told in a sentence that names it."""
+    problems = contract(lambda: Model(kind(), AB), KINDS)
+    assert any(sentence in problem for problem in problems), problems
+
+
+def test_an_impure_model_is_blamed_for_nothing_else() -> None:
+    """Folding twice and a pickle are compared without predictions in between, so the reasons stay apart."""
+    problems = contract(lambda: Model(Lossy(), AB), KINDS)
+    assert len(problems) == 1
+
+
+def test_made_up_examples_fit_their_schema() -> None:
+    """They are the same for the same seed, of the declared types, and some of every class."""
+    kinds = {"x": "number", "b": "boolean", "s": "string", "t": "text"}
+    examples = synthetic_examples(kinds, ["a", "b"], 200, 3)
+    assert examples == synthetic_examples(kinds, ["a", "b"], 200, 3)
+    assert examples != synthetic_examples(kinds, ["a", "b"], 200, 4)
+    for features, _ in examples:
+        assert [type(value) for value in features.values()] == [float, bool, str, str]
+    assert {label for _, label in examples} == {"a", "b"}

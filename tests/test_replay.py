@@ -1,0 +1,211 @@
+"""The replay: the production loop on a recorded stream, with a budget that holds and the same answer every time."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from streamal.cli.parts import create_topics
+from streamal.config import Config
+from streamal.core.strategies import STRATEGIES
+from streamal.core.uncertainty import MEASURES
+from streamal.edge.sqlite import SqliteTransport
+from streamal.replay import Replay, Stream, read_stream, replay
+from streamal.replay.annotators import AnnotatorsRules
+from streamal.replay.replaying import Player, play
+from tests.conftest import Cli
+from tests.recorded import World, easy_stream, make_config, predictions_of
+
+KEYS = {
+    *("events", "requests", "labels", "share", "accuracy", "estimated_accuracy", "naive_accuracy"),
+    *("no_change_accuracy", "majority_accuracy", "events_per_second"),
+}
+PHISHING = ("replay", "river:Phishing", "--label", "target", "--limit", "300", "--json")
+
+
+@pytest.fixture(scope="module")
+def phishing() -> Stream:
+    return read_stream("river:Phishing", "target")
+
+
+def figures(result: Any) -> dict[str, Any]:
+    """Return what a replay has printed, but for the one figure that depends on the machine."""
+    assert result.code == 0, result.err
+    return {name: value for name, value in json.loads(result.out).items() if name != "events_per_second"}
+
+
+def holds(result: Replay, config: Config, partitions: int = 1) -> bool:
+    """Whether in every prefix of every partition requests <= share * events + its part of the burst."""
+    share, burst = Fraction(config.budget.share), config.budget.burst
+    for partition in range(partitions):
+        spent, part = 0, burst // partitions + (partition < burst % partitions)
+        for number, lane in enumerate(result.asked[partition::partitions], 1):
+            spent += lane is not None
+            if spent > share * number + part:
+                return False
+    return True
+
+
+def test_the_report_has_its_keys(cli: Cli) -> None:
+    """--json prints exactly the figures that are promised, the estimate with its interval."""
+    report = json.loads(cli(*PHISHING).out)
+    assert set(report) == KEYS
+    assert set(report["estimated_accuracy"]) == {"value", "low", "high"}
+    assert (
+        report["estimated_accuracy"]["low"]
+        < report["estimated_accuracy"]["value"]
+        < report["estimated_accuracy"]["high"]
+    )
+    assert (report["events"], report["share"]) == (300, report["requests"] / 300)
+
+
+def test_the_report_for_people_has_the_same_figures(cli: Cli) -> None:
+    """Without --json there is a table with a row for each."""
+    told = cli(*PHISHING[:-1]).out
+    assert all(name.replace("_", " ") in told for name in KEYS)
+
+
+@pytest.mark.parametrize("uncertainty", MEASURES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_budget_holds_in_every_prefix(phishing: Stream, strategy: str, uncertainty: str) -> None:
+    """Whatever the strategy and its measure, no prefix of the stream has cost more than its budget."""
+    config = Config.model_validate(
+        {"sampling": {"strategy": strategy, "uncertainty": uncertainty}, "budget": {"share": "0.07", "burst": 5}}
+    )
+    result = replay(phishing, config)
+    assert holds(result, config)
+    assert 0 < result.requests <= 0.07 * result.events + 5
+
+
+def test_the_budget_holds_in_every_partition(phishing: Stream) -> None:
+    """With three partitions each keeps to its own part, and every event is predicted."""
+    config = Config.model_validate({"transport": {"partitions": 3}, "budget": {"burst": 4}})
+    result = replay(phishing, config)
+    assert result.events == len(phishing.rows)
+    assert holds(result, config, partitions=3)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    "model", ["naive_bayes.GaussianNB", "tree.HoeffdingTreeClassifier", "linear_model.SoftmaxRegression"]
+)
+def test_no_strategy_is_ever_mute(phishing: Stream, strategy: str, model: str) -> None:
+    """Also with models that are sure of everything after a label or two, at which River's own sampler asks nothing."""
+    config = Config.model_validate({"sampling": {"strategy": strategy}, "model": {"pipeline": [{"use": model}]}})
+    result = replay(Stream("s", phishing.rows[:600], phishing.kinds, phishing.classes), config)
+    assert result.requests >= 600 // 34  # the audit lane alone
+    assert result.labels == result.requests
+
+
+def test_the_same_seed_gives_the_same_report(cli: Cli) -> None:
+    """But for the speed; another seed of the coins asks for other labels."""
+    assert figures(cli(*PHISHING)) == figures(cli(*PHISHING))
+    assert figures(cli(*PHISHING)) != figures(cli(*PHISHING, "--set", "sampling.seed=8"))
+
+
+def test_a_process_of_its_own_reports_the_same(cli: Cli, streamal: Cli, directory: Path) -> None:
+    """Neither the hash seed nor what ran before has a say."""
+    assert figures(streamal(*PHISHING, cwd=directory, PYTHONHASHSEED="77")) == figures(cli(*PHISHING))
+
+
+def test_keys_can_be_set_on_the_command_line(cli: Cli) -> None:
+    """--set takes TOML, nested tables too, and a bare word as a string."""
+    pipeline = 'model.pipeline=[{use="preprocessing.StandardScaler"},{use="linear_model.LogisticRegression"}]'
+    told = figures(
+        cli(*PHISHING, "--set", pipeline, "--set", "sampling.strategy=variable", "--set", "budget.share=0.05")
+    )
+    assert told["share"] <= 0.05 + 20 / 300
+    assert told != figures(cli(*PHISHING))
+
+
+def test_annotators_can_be_late_wrong_and_silent(cli: Cli) -> None:
+    """--delay, --abstain, --silence and --error reach the annotators: fewer labels than requests."""
+    told = figures(cli(*PHISHING, "--delay", "20", "--abstain", "0.3", "--silence", "0.3", "--error", "0.5"))
+    assert 0 < told["labels"] < 0.8 * told["requests"]
+
+
+def test_larger_steps_learn_later_but_lose_nothing(cli: Cli) -> None:
+    """--batch changes when a label is learned, not how many events there are or what may be spent."""
+    told = figures(cli(*PHISHING, "--batch", "50"))
+    assert told["events"] == 300
+    assert told["labels"] == told["requests"] <= 50
+
+
+def test_mixed_columns_need_no_pipeline(cli: Cli, directory: Path) -> None:
+    """Numbers, strings, truth values and blanks: the default model copes, and learns what a string column tells."""
+    rows = [
+        {
+            "n": number % 5 if number % 3 else None,
+            "s": "up" if number % 2 else "down",
+            "b": number % 7 == 0,
+            "y": number % 2,
+        }
+        for number in range(300)
+    ]
+    (directory / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert figures(cli("replay", "s.jsonl", "--label", "y", "--json"))["accuracy"] > 0.9
+
+
+def test_label_times_delay_the_learning(cli: Cli, directory: Path) -> None:
+    """Labels that only come after the end of the stream teach nothing in time, but are counted."""
+    lines = [f"{number},{number + lag},{number % 2},{'ab'[number % 2]}" for lag in (0,) for number in range(200)]
+    (directory / "prompt.csv").write_text("\n".join(["t,late,x,y", *lines]))
+    (directory / "late.csv").write_text(
+        "\n".join(["t,late,x,y", *(f"{n},{n + 1000},{n % 2},{'ab'[n % 2]}" for n in range(200))])
+    )
+    options = ("--label", "y", "--time", "t", "--label-time", "late", "--json")
+    prompt, late = (figures(cli("replay", name, *options)) for name in ("prompt.csv", "late.csv"))
+    assert prompt["accuracy"] > 0.9 > late["accuracy"]
+    assert late["labels"] == late["requests"] > 0
+
+
+def test_baselines_are_those_of_the_stream(cli: Cli, directory: Path) -> None:
+    """No-change predicts the label before, majority the commonest one."""
+    (directory / "s.csv").write_text("x,y\n1,a\n1,a\n1,b\n1,a\n")
+    told = figures(cli("replay", "s.csv", "--label", "y", "--json"))
+    assert (told["no_change_accuracy"], told["majority_accuracy"]) == (0.25, 0.75)
+
+
+def test_a_replay_decides_as_the_embedded_transport_does(directory: Path) -> None:
+    """Stepped alike, the loop in memory and the loop on SQLite predict and ask the same."""
+    config = make_config(budget={"share": 0.2}, transport={"partitions": 2})
+    stream, rules = easy_stream(300), AnnotatorsRules(delay_s=4.0, error=0.1, abstain=0.1, silence=0.1)
+    told = []
+    for kind in ("memory", "sqlite"):
+        world = World(config)
+        if kind == "memory":
+            daemon = world.daemon()
+            log: Any = world.broker
+        else:
+            create_topics(config)
+            topics = config.topics
+            log = SqliteTransport("streamal.db", "streamal", "w", topics.events, topics.labels, synchronous="OFF")
+            daemon = world.daemon(transport=log)
+        play(daemon, Player(log, world.topics, stream, rules), world.clock, 3, lambda _: None)
+        # offsets of training, and so versions, differ: transactions take slots in memory, as in Kafka
+        told.append([msgspec.structs.replace(each, version=0) for each in predictions_of(log, config)])
+        log.close()
+    assert told[0] == told[1]
+    assert sum(each.asked is not None for each in told[0]) > 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("gone.csv", "--label", "y"), "gone.csv"),
+        (("river:Phishing", "--label", "target", "--drop", "nope"), "no column 'nope'"),
+        (("river:Phishing", "--label", "target", "--set", "sampling.strategy=clever"), "sampling"),
+        (("river:Phishing", "--label", "target", "--set", "budget"), "section.key=value"),
+        (("river:Phishing", "--label", "target", "-c", "gone.toml"), "gone.toml"),
+    ],
+)
+def test_a_mistake_is_one_line(cli: Cli, arguments: tuple[str, ...], told: str) -> None:
+    """Exit code 2, and what was wrong is named."""
+    ended = cli("replay", *arguments)
+    assert ended.code == 2
+    assert told in ended.line

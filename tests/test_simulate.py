@@ -1,0 +1,76 @@
+"""`simulate`: producers and annotators for a daemon beside it, through its own topics."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from pathlib import Path
+
+from streamal.edge.sqlite import SqliteLog
+from tests.conftest import Cli
+from tests.recorded import rows_of
+
+STREAM = "t,late,x,y\n" + "".join(f"{number},{number + 30},{number % 7},{'ab'[number % 2]}\n" for number in range(40))
+QUICK = ("--rate", "1000", "--linger", "0.1", "--json")
+
+
+def prepare(directory: Path, config: str = "") -> None:
+    (directory / "s.csv").write_text(STREAM)
+    (directory / "config.toml").write_text(config)
+
+
+def test_it_sends_every_event(cli: Cli, directory: Path) -> None:
+    """Without a daemon it makes the topics, sends all rows in order, and reports that nobody has asked."""
+    prepare(directory)
+    ended = cli("simulate", "s.csv", "--label", "y", "--drop", "t,late", *QUICK)
+    assert json.loads(ended.out) == {"events": 40, "requests": 0, "replies": 0}
+    log = SqliteLog("streamal.db")
+    events = rows_of(log, "streamal.events")
+    log.close()
+    assert [event["id"] for event in events] == list(range(40))
+    assert all(event["features"] == {"x": float(event["id"] % 7)} for event in events)
+
+
+def test_it_uses_the_daemons_own_configuration(cli: Cli, directory: Path) -> None:
+    """As `run` does, it takes config.toml by default: so both mean the same topics and partitions."""
+    prepare(directory, '[transport]\npath = "other.db"\npartitions = 2\n')
+    assert cli("simulate", "s.csv", "--label", "y", *QUICK).code == 0
+    log = SqliteLog("other.db")
+    assert [log.end("streamal.events", partition) for partition in (0, 1)] == [20, 20]
+    log.close()
+
+
+def test_it_needs_a_configuration(cli: Cli, directory: Path) -> None:
+    """Without one it would feed a file that no daemon reads."""
+    (directory / "s.csv").write_text(STREAM)
+    ended = cli("simulate", "s.csv", "--label", "y", *QUICK)
+    assert ended.code == 2
+    assert "config.toml" in ended.line
+    assert not (directory / "streamal.db").exists()
+
+
+def test_speed_needs_a_time(cli: Cli, directory: Path) -> None:
+    """--speed plays by the recorded times, so it has to know which they are."""
+    prepare(directory)
+    ended = cli("simulate", "s.csv", "--label", "y", "--speed", "10", *QUICK)
+    assert ended.code == 2
+    assert "--time" in ended.line
+
+
+def test_it_plays_by_the_recorded_times(cli: Cli, directory: Path) -> None:
+    """With --speed the rows keep their distances, so many times faster."""
+    prepare(directory)
+    ended = cli("simulate", "s.csv", "--label", "y", "--time", "t", "--label-time", "late", "--speed", "200", *QUICK)
+    assert ended.code == 0
+    log = SqliteLog("streamal.db")
+    times = [event["time"] for event in rows_of(log, "streamal.events")]
+    log.close()
+    assert Counter(round((b - a) * 200, 3) for a, b in itertools.pairwise(times)) == {1.0: 39}
+
+
+def test_a_stream_that_is_not_there_makes_no_database(cli: Cli, directory: Path) -> None:
+    """The stream is read before the topics are made."""
+    prepare(directory)
+    assert cli("simulate", "gone.csv", "--label", "y").code == 2
+    assert not (directory / "streamal.db").exists()

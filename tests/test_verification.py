@@ -1,0 +1,260 @@
+"""`verify` passes a good history and names the promise that a tampered one breaks: each checker has its mutant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from streamal.assembly import budget_rules, new_fold, rules
+from streamal.core.records import Committed, Place
+from streamal.replay.annotators import AnnotatorsRules
+from streamal.replay.replaying import play
+from streamal.verification import verify
+from tests.recorded import FrozenLog, World, easy_stream, make_config
+
+CONFIG = make_config(budget={"share": 0.2}, labels={"ttl_s": 50.0})
+
+
+def history() -> FrozenLog:
+    """Return the topics after 400 events with every kind of answer, and some input that was refused."""
+    world = World(CONFIG)
+    for value in (b"no event", b'{"features": {"x1": null}}'):
+        world.broker.append(world.topics.events, 0, None, value)
+        world.broker.append(world.topics.labels, 0, None, value)
+    world.reply("0-9999", "yes")
+    daemon = world.daemon()
+    annotators = AnnotatorsRules(delay_s=5.0, error=0.05, abstain=0.1, silence=0.1)
+    play(daemon, world.player(easy_stream(400), annotators), world.clock, 5, lambda _: None)
+    world.clock.time += 100.0
+    world.drain(daemon)
+    return FrozenLog(world.broker, CONFIG)
+
+
+@pytest.fixture(scope="module")
+def good() -> FrozenLog:
+    return history()
+
+
+@pytest.fixture
+def log(good: FrozenLog) -> FrozenLog:
+    copy = object.__new__(FrozenLog)
+    copy.topics, copy.counts = good.topics, good.counts
+    copy.records = {place: list(records) for place, records in good.records.items()}
+    copy.offsets = dict(good.offsets)
+    return copy
+
+
+def broken(log: FrozenLog, *, rederive: bool = True) -> dict[str, list[str]]:
+    """Return promise -> where it is broken first."""
+    checks = verify(log, rules(CONFIG, 1), budget_rules(CONFIG), "streamal", lambda: new_fold(CONFIG), rederive)
+    return {check.promise: check.where for check in checks if check.broken}
+
+
+def first(log: FrozenLog, topic: str, /, **fields: object) -> int:
+    """Return the number of the first record of *topic* with these *fields*."""
+    rows = [json.loads(record.value or b"{}") for record in log.of(topic)]
+    return next(n for n, row in enumerate(rows) if fields.items() <= row.items())
+
+
+def test_a_good_history_passes(good: FrozenLog) -> None:
+    """Nothing is broken, and no check passes by having looked at nothing."""
+    checks = verify(good, rules(CONFIG, 1), budget_rules(CONFIG), "streamal", lambda: new_fold(CONFIG))
+    assert {check.promise: check.where for check in checks if check.broken} == {}
+    assert all(check.looked_at for check in checks)
+    assert len(checks) == 9
+
+
+def test_the_slow_check_can_be_left_out(log: FrozenLog) -> None:
+    """Without it an altered probability passes, and there is one check less."""
+    number = first(log, log.topics.predictions, label="yes")
+    log.change(log.topics.predictions, number, probabilities={"no": 0.4, "yes": 0.6})
+    assert broken(log, rederive=False) == {}
+
+
+ONCE = "each consumed event has exactly one prediction or one dead letter"
+BUDGET = "requests <= share"
+VERSION = "the model version of predictions never goes back"
+ASKED = "one request for each event whose prediction says so"
+QUEUE = "a request is off the queue exactly if"
+SAID = "each example and abstention is the first valid reply"
+KEPT = "each request with a valid reply is closed"
+READABLE = "every record of training is streamal's own"
+DERIVED = "every prediction can be re-derived"
+
+Tamper = Callable[[FrozenLog], Any]
+
+
+def unasked(log: FrozenLog) -> int:
+    """Return the number of the last prediction that was not asked."""
+    asked = [json.loads(record.value or b"").get("asked") for record in log.of(log.topics.predictions)]
+    return len(asked) - 1 - asked[::-1].index(None)
+
+
+def remove(log: FrozenLog, topic: str, number: int) -> None:
+    del log.of(topic)[number]
+
+
+def twice(log: FrozenLog, topic: str, number: int) -> None:
+    record = log.of(topic)[number]
+    log.append(topic, 0, record.key, record.value)
+
+
+def request_unasked(log: FrozenLog) -> None:
+    request = json.loads(log.of(log.topics.requests)[0].value or b"")
+    prediction = next(
+        p for p in map(json.loads, (r.value or b"" for r in log.of(log.topics.predictions))) if "asked" not in p
+    )
+    value = json.dumps({**request, "request": prediction["event"]}).encode()
+    log.append(log.topics.requests, 0, prediction["event"].encode(), value)
+
+
+def training_without_reply(log: FrozenLog) -> None:
+    key = log.of(log.topics.training)[first(log, log.topics.training, kind="example")].key or b""
+    log.records[Place(log.topics.labels, 0)] = [record for record in log.of(log.topics.labels) if record.key != key]
+
+
+def lost_reply(log: FrozenLog) -> None:
+    number = first(log, log.topics.training, kind="example")
+    key = log.of(log.topics.training)[number].key
+    remove(log, log.topics.training, number)
+    log.records[Place(log.topics.requests, 0)] = [
+        record for record in log.of(log.topics.requests) if not (record.key == key and record.value is None)
+    ]
+
+
+def expiry_of_nothing(log: FrozenLog) -> None:
+    number = first(log, log.topics.training, kind="expiry")
+    value = {**json.loads(log.of(log.topics.training)[number].value or b""), "request": "0-9999"}
+    log.append(log.topics.training, 0, b"0-9999", json.dumps(value).encode())
+    log.append(log.topics.requests, 0, b"0-9999", None)
+
+
+def overspent(log: FrozenLog) -> None:
+    numbers = [n for n, r in enumerate(log.of(log.topics.predictions)) if b'"asked"' not in (r.value or b"")]
+    for number in numbers[:60]:
+        log.change(log.topics.predictions, number, asked="strategy")
+
+
+def version_back(log: FrozenLog) -> None:
+    log.change(log.topics.predictions, len(log.of(log.topics.predictions)) - 1, version=1)
+
+
+def unread_events(log: FrozenLog) -> None:
+    place = Place(log.topics.events, 0)
+    log.offsets[place] = Committed(log.offsets[place].offset - 3, log.offsets[place].metadata)
+
+
+def prediction_of_nothing(log: FrozenLog) -> None:
+    twice(log, log.topics.predictions, unasked(log))
+    log.change(log.topics.predictions, -1, event="0-9998")
+
+
+VIOLATIONS: dict[str, tuple[Tamper, set[str]]] = {
+    "prediction twice": (lambda log: twice(log, log.topics.predictions, 0), {ONCE, VERSION}),
+    "prediction missing": (lambda log: remove(log, log.topics.predictions, unasked(log)), {ONCE}),
+    "prediction without event": (prediction_of_nothing, {ONCE}),
+    "prediction ahead of the commit": (unread_events, {ONCE}),
+    "dead letter of an event missing": (
+        lambda log: remove(log, log.topics.dead_letters, first(log, log.topics.dead_letters, topic=log.topics.events)),
+        {ONCE},
+    ),
+    "dead letter of an event twice": (
+        lambda log: twice(log, log.topics.dead_letters, first(log, log.topics.dead_letters, topic=log.topics.events)),
+        {ONCE},
+    ),
+    "dead letter without event": (
+        lambda log: log.change(
+            log.topics.dead_letters,
+            first(log, log.topics.dead_letters, topic=log.topics.events, offset=1),
+            offset=9_999,
+        ),
+        {ONCE},
+    ),
+    "dead letter of a reply missing": (
+        lambda log: remove(log, log.topics.dead_letters, first(log, log.topics.dead_letters, topic=log.topics.labels)),
+        {KEPT},
+    ),
+    "dead letter of a reply twice": (
+        lambda log: twice(log, log.topics.dead_letters, first(log, log.topics.dead_letters, topic=log.topics.labels)),
+        {KEPT},
+    ),
+    "request twice": (lambda log: twice(log, log.topics.requests, 0), {ASKED}),
+    "request unasked": (request_unasked, {ASKED, QUEUE}),
+    "request missing": (
+        lambda log: log.change(log.topics.predictions, first(log, log.topics.predictions, version=0), asked="audit"),
+        {ASKED},
+    ),
+    "request of another lane": (
+        lambda log: log.change(
+            log.topics.requests,
+            0,
+            lane="audit" if b'"strategy"' in (log.of(log.topics.predictions)[0].value or b"") else "strategy",
+        ),
+        {ASKED},
+    ),
+    "closed twice": (
+        lambda log: twice(log, log.topics.training, first(log, log.topics.training, kind="abstention")),
+        {QUEUE},
+    ),
+    "tombstone without training": (
+        lambda log: twice(
+            log, log.topics.requests, next(n for n, r in enumerate(log.of(log.topics.requests)) if r.value is None)
+        ),
+        {QUEUE},
+    ),
+    "tombstone missing": (
+        lambda log: remove(
+            log, log.topics.requests, next(n for n, r in enumerate(log.of(log.topics.requests)) if r.value is None)
+        ),
+        {QUEUE},
+    ),
+    "expiry of what was never asked": (expiry_of_nothing, {QUEUE}),
+    "abstention of somebody else": (
+        lambda log: log.change(
+            log.topics.training, first(log, log.topics.training, kind="abstention"), annotator="mallory"
+        ),
+        {SAID},
+    ),
+    "example without reply": (training_without_reply, {SAID}),
+    "example with another propensity": (
+        lambda log: log.change(log.topics.training, first(log, log.topics.training, kind="example"), propensity=0.99),
+        {SAID},
+    ),
+    "reply lost": (lost_reply, {KEPT, DERIVED}),
+    "budget overspent": (overspent, {BUDGET, ASKED}),
+    "version goes back": (version_back, {VERSION, DERIVED}),
+    "probability altered": (
+        lambda log: log.change(log.topics.predictions, -1, probabilities={"no": 0.25, "yes": 0.75}),
+        {DERIVED},
+    ),
+    "label altered": (lambda log: log.change(log.topics.predictions, unasked(log), label="maybe"), {DERIVED}),
+}
+
+
+@pytest.mark.parametrize("name", VIOLATIONS)
+def test_a_violation_is_named(log: FrozenLog, name: str) -> None:
+    """What was tampered with breaks the promises it should, those alone, and says where."""
+    tamper, promises = VIOLATIONS[name]
+    tamper(log)
+    found = broken(log)
+    assert {promise for promise in promises if any(each.startswith(promise) for each in found)} == promises
+    assert len(found) == len(promises), found
+    assert all(found.values())
+
+
+def test_a_wrong_label_breaks_the_promise_about_replies(log: FrozenLog) -> None:
+    """An example whose label nobody gave is found, and so are the predictions that it should have led to."""
+    number = first(log, log.topics.training, kind="example", label="yes")
+    key = log.change(log.topics.training, number, label="no")
+    found = broken(log)
+    assert [where for promise, where in found.items() if promise.startswith(SAID)] == [[key]]
+    assert any(promise.startswith(DERIVED) for promise in found)
+
+
+def test_a_foreign_training_record_is_not_ours(log: FrozenLog) -> None:
+    """A record of training that streamal cannot have written is named by its offset."""
+    log.append(log.topics.training, 0, None, b"whatever")
+    assert list(broken(log, rederive=False)) == [READABLE]
