@@ -321,12 +321,26 @@ def _open(path: Path, *, create: bool, synchronous: Synchronous, busy_s: float) 
     with _mapped(path, "open", opening=True):
         db = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=busy_s, isolation_level=None)
         try:
-            _prepare(db, path)
+            _prepare_patiently(db, path, busy_s)
             db.execute(f"PRAGMA synchronous = {synchronous}")
         except BaseException:
             db.close()
             raise
     return db
+
+
+def _prepare_patiently(db: sqlite3.Connection, path: Path, busy_s: float) -> None:
+    """Prepare, for *busy_s* again and again: SQLite does not wait for whoever is just switching to the WAL."""
+    deadline = time.monotonic() + busy_s
+    while True:
+        try:
+            _prepare(db, path)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_WAIT_S)
+        else:
+            return
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
@@ -344,14 +358,16 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
-    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    # in one statement: between two, another process may be just making the tables
+    query = "SELECT user_version, (SELECT count(*) FROM sqlite_master) FROM pragma_user_version"
+    version, tables = db.execute(query).fetchone()
     if version not in (0, _VERSION):
         raise ConfigError(
             f"{path} has version {version}, this streamal knows {_VERSION}; use the streamal that made it"
         )
-    if version == 0 and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+    if version == 0 and tables:
         raise ConfigError(f"{path} is a SQLite database of something else; choose another path")
-    return version
+    return int(version)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
