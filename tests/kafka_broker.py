@@ -1,4 +1,4 @@
-"""A real Apache Kafka without Docker, for tests and for trying out: ``python tests/kafka_broker.py [NODES]``.
+"""A real Apache Kafka without Docker, for tests and for trying out: ``python -m tests.kafka_broker [NODES]``.
 
 Taken from, in this order: ``STREAMAL_TEST_BOOTSTRAP`` (a running cluster; nothing is started or stopped),
 ``KAFKA_HOME``, Kafka's own jars from Maven Central, fetched once by ``mvn``. KRaft mode, 1 or 3 nodes, free loopback
@@ -28,7 +28,7 @@ VERSION = "4.3.1"
 _START_S = 90.0  # a cold JVM on a busy machine; 3 to 6 s when nothing else runs
 _PDEATHSIG = 1  # prctl: the signal that a child gets when its parent dies
 
-_POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+_POM = f"""<project><modelVersion>4.0.0</modelVersion>
 <groupId>streamal.tests</groupId><artifactId>broker</artifactId><version>1</version><packaging>pom</packaging>
 <dependencies>
 <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
