@@ -59,7 +59,13 @@ class Check:
 
 
 def verify(
-    log: Log, rules: Rules, budget: BudgetRules, group: str, new_fold: Callable[[], Fold], rederive: bool = True
+    log: Log,
+    rules: Rules,
+    budget: BudgetRules,
+    group: str,
+    new_fold: Callable[[], Fold],
+    rederive: bool = True,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> list[Check]:
     """Return all checks over what *group* has done so far.
 
@@ -70,6 +76,7 @@ def verify(
         group: whose committed offsets count.
         new_fold: an untrained fold of the same configuration, to re-derive the predictions.
         rederive: skip that part (the slow one) if False.
+        progress: called with how many more predictions were derived again.
     """
     committed = {place: state.offset for place, state in log.committed(group).items()}
     predictions: dict[str, Prediction] = {}
@@ -78,7 +85,7 @@ def verify(
         *_requests(log, rules, predictions),
         *_training(log, rules, committed, predictions),
     ]
-    return [*checks, _rederived(log, rules, predictions, new_fold)] if rederive else checks
+    return [*checks, _rederived(log, rules, predictions, new_fold, progress)] if rederive else checks
 
 
 def _events(
@@ -196,7 +203,13 @@ def _tells(training: Example | Abstention, prediction: Prediction | None) -> boo
     return not isinstance(training, Example) or training.predicted == prediction.label
 
 
-def _rederived(log: Log, rules: Rules, predictions: dict[str, Prediction], new_fold: Callable[[], Fold]) -> Check:
+def _rederived(
+    log: Log,
+    rules: Rules,
+    predictions: dict[str, Prediction],
+    new_fold: Callable[[], Fold],
+    progress: Callable[[int], object],
+) -> Check:
     """Every prediction is what the model of its version says about its event (I5)."""
     check = Check("every prediction can be re-derived from its model version")
     fold = new_fold()
@@ -210,6 +223,7 @@ def _rederived(log: Log, rules: Rules, predictions: dict[str, Prediction], new_f
         event = decode_event(record.partition, record.offset, record.value, rules.wire, fold.schema)
         again = fold.predict(event) if isinstance(event, Event) else {}
         check.that(fold.version.offset == prediction.version and _same(again, prediction), prediction.event)
+        progress(1)
     return check
 
 

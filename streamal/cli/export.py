@@ -43,9 +43,10 @@ def command(
 
     In CSV and Parquet each feature is a column ``features.NAME``.
 
-    \b
+    ```text
     streamal export -o labels.parquet
     streamal export --examples | jq -r .label | sort | uniq -c
+    ```
     """
     loaded = load_config(config, overrides or ())
     kind = kind or _format_of(output)

@@ -51,10 +51,11 @@ def command(
 
     Numeric columns become numbers, all others strings; the label is told only when streamal asks for it.
 
-    \b
+    ```text
     streamal replay elec.csv.gz --label class
     streamal replay flights.csv.gz --label delay15 --time event_time --label-time label_time --drop outcome
     streamal replay river:Phishing --label target --set budget.share=0.05 --set sampling.strategy=split
+    ```
     """
     settings = load_config(config, overrides or ())
     recorded = read_stream(stream, label, time, label_time, columns(drop), limit)

@@ -33,9 +33,10 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     On the first signal it finishes the step at hand, stores a snapshot and ends with 0; a second one ends it at
     once, and nothing is lost by that either.
 
-    \b
+    ```text
     streamal run --config config.toml
     streamal run --set budget.share=0.05 --set transport.path=/var/lib/streamal/streamal.db
+    ```
     """
     loaded = load_config(config, overrides or ())
     set_up_logs(loaded.log)

@@ -50,9 +50,10 @@ def command(
     Answers come late (recorded or drawn delays), sometimes wrong, "cannot tell", or never. Give it the daemon's own
     configuration: it says where the topics are.
 
-    \b
+    ```text
     streamal run &
     streamal simulate elec.csv.gz --label class --rate 500 --delay 3 --abstain 0.02 --silence 0.05
+    ```
     """
     loaded = load_config(config, overrides or ())
     if speed is not None and time is None:

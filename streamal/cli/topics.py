@@ -35,8 +35,9 @@ def create(
 
     Topics that are there stay as they are; `streamal check` says whether they will do.
 
-    \b
+    ```text
     streamal topics create --set transport.kind=kafka --set transport.bootstrap_servers=kafka:9092
+    ```
     """
     loaded = load_config(config, overrides or ())
     made = set(parts.make_topics(loaded, replicas))

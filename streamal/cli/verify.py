@@ -9,7 +9,7 @@ import typer
 
 from streamal.assembly import budget_rules, new_fold, rules
 from streamal.cli import parts
-from streamal.cli.options import ConfigPath, Json, Overrides, show
+from streamal.cli.options import ConfigPath, Json, Overrides, progress_bar, show
 from streamal.config import load_config
 from streamal.verification import verify
 
@@ -32,7 +32,18 @@ def command(
     log = parts.open_log(loaded)
     try:
         deciding = rules(loaded, loaded.transport.partitions)
-        checks = verify(log, deciding, budget_rules(loaded), loaded.transport.group, lambda: new_fold(loaded), rederive)
+        topic = loaded.topics.predictions
+        total = sum(log.end(topic, partition) for partition in range(log.partitions(topic)))
+        with progress_bar("deriving predictions again", total) as progress:
+            checks = verify(
+                log,
+                deciding,
+                budget_rules(loaded),
+                loaded.transport.group,
+                lambda: new_fold(loaded),
+                rederive,
+                lambda predictions: progress.advance(progress.task_ids[0], predictions),
+            )
     finally:
         log.close()
     if as_json:
