@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import platform
 from collections.abc import Mapping
 from fractions import Fraction
@@ -24,7 +25,16 @@ from streamal.core.wire import WireRules
 from streamal.daemon import Settings
 from streamal.errors import ConfigError
 
-__all__ = ["budget_rules", "new_fold", "new_model", "rules", "settings", "topic_names", "topic_partitions"]
+__all__ = [
+    "budget_rules",
+    "new_fold",
+    "new_model",
+    "rules",
+    "settings",
+    "topic_names",
+    "topic_partitions",
+    "wire_rules",
+]
 
 
 def rules(config: Config, partitions: int) -> Rules:
@@ -148,6 +158,15 @@ def fingerprint(config: Config) -> str:
         "config": config.model_dump(
             mode="json", include={"model", "features", "labels", "topics", "quality", "limits"}
         ),
+        # what a factory of the user's builds may change without the configuration
+        "model": _pickled(new_model(config)) if config.model.factory else "",
         "transport": config.transport.model_dump(mode="json", include={"kind", "path", "group"}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _pickled(model: Model) -> str:
+    try:
+        return pickle.dumps(model, protocol=5).hex()
+    except Exception:
+        return "cannot be pickled: there will be no snapshot either"

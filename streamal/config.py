@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -31,7 +31,7 @@ from streamal.errors import ConfigError
 __all__ = ["Config", "LogConfig", "load_config"]
 
 ENV_PREFIX = "STREAMAL_"
-_ENV_FOREIGN = ("STREAMAL_TEST_", "STREAMAL_REQUIRE_", "STREAMAL_CONFIG")
+_ENV_FOREIGN = ("STREAMAL_TEST_", "STREAMAL_REQUIRE_")
 """Variables of ours that are no configuration keys."""
 
 Share = Annotated[Decimal, Field(gt=0, le=1, decimal_places=9)]
@@ -119,6 +119,12 @@ class FeaturesConfig(_Section):
     null: Literal["refuse", "missing"] = "refuse"
     open: bool = False
 
+    @model_validator(mode="after")
+    def _open_or_refuse(self) -> FeaturesConfig:
+        if self.open and self.unknown == "refuse":
+            raise ValueError("open = true lets unknown names through, unknown = 'refuse' does not: choose one")
+        return self
+
 
 class LabelsConfig(_Section):
     """Which labels may be learned, and how long one waits for them."""
@@ -136,6 +142,8 @@ class LabelsConfig(_Section):
     def _some_class(self) -> LabelsConfig:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes must differ")
+        if len(self.classes) == 1 and not self.learn_new:
+            raise ValueError("one class alone leaves nothing to ask; declare another, or new_classes = 'learn'")
         if any(len(name.encode()) > TEXT_BYTES_MAX for name in self.classes):
             raise ValueError(f"a class name must have at most {TEXT_BYTES_MAX} bytes, as a reply's label must")
         if self.new_classes == "refuse" and not self.classes:
@@ -205,6 +213,12 @@ class SnapshotsConfig(_Section):
     """The cache that makes a restart quick."""
 
     directory: Path | None = Path("snapshots")
+
+    @field_validator("directory", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return None if value == "" else value
+
     every_s: Seconds = 60.0
 
 
@@ -257,6 +271,10 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _fits_the_partitions(self) -> Config:
+        if len(self.labels.classes) > self.limits.classes:
+            raise ValueError(
+                f"labels.classes has {len(self.labels.classes)}, limits.classes allows {self.limits.classes}"
+            )
         partitions = self.transport.partitions
         for key, value, least in (
             ("budget.burst", self.budget.burst, partitions),
@@ -331,7 +349,9 @@ def _read(path: Path) -> dict[str, Any]:
 def _require_key(keys: list[str], where: str) -> None:
     """Refuse what the library would ignore in silence: a section or key that there is not."""
     section = Config.model_fields.get(keys[0])
-    if section is None or len(keys) < 2:
+    if section is not None and len(keys) < 2:
+        raise ConfigError(f"{where}: {keys[0]!r} is a section; name one of its keys")
+    if section is None:
         raise ConfigError(
             f"{where}: there is no section {keys[0]!r}; the sections are {', '.join(Config.model_fields)}"
         )

@@ -194,6 +194,8 @@ class Daemon:
     def _patience_s(self) -> float:
         """Return how long to wait for records: not beyond the next deadline of an open request."""
         due, longest = self.fold.pending.deadline(), self._settings.poll_timeout_s
+        if Place(self._topics.labels, 0) not in self._committed:
+            return longest  # only the trainer expires
         return longest if due is None else min(longest, max(0.0, due - self._tell_time()))
 
     def _trouble(self, error: Uncommitted) -> None:
@@ -227,9 +229,11 @@ class Daemon:
     def _read_logs(self) -> None:
         """Fold what was committed to ``requests`` and ``training``, as far as every state that we own has noted."""
         self._read_requests()
-        before = self.fold.version.records
+        before, failures = self.fold.version.records, self.fold.model.failures
         for record in scan(self._transport, self._topics.training, 0, self.fold.version.offset):
             self.fold.training(record.offset, record.value)
+        if self.fold.model.failures > failures:
+            self._log.warning("examples_not_learned", failures=self.fold.model.failures)
         if self.fold.version.records > before:
             self._meter.count("folded", "", self.fold.version.records - before)
         for noted in decode_states(self._committed, self._topics.events):

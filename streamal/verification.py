@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 
@@ -33,11 +34,13 @@ from streamal.core.records import (
 )
 from streamal.core.step import Rules
 from streamal.core.wire import DeadLetter, decode_event, decode_reply, decode_request, decode_training
+from streamal.errors import LogDisagrees
 from streamal.ports import Log, scan
 
 __all__ = ["Check", "verify"]
 
 _EXAMPLES_MAX = 5
+R = TypeVar("R", Prediction, DeadLetter)
 
 
 @dataclass(slots=True)
@@ -101,7 +104,10 @@ def _events(
         found: dict[str, int] = {}
         accepted = asked = version = 0
         for record in scan(log, rules.topics.predictions, partition):
-            prediction = msgspec.json.decode(record.value or b"", type=Prediction)
+            prediction = _decoded(record, Prediction)
+            if prediction is None:
+                once.that(False, f"{coordinates(partition, record.offset)} of predictions, which is not ours")
+                continue
             found[prediction.event] = found.get(prediction.event, 0) + 1
             predictions[prediction.event] = prediction
             accepted, asked = accepted + 1, asked + (prediction.asked is not None)
@@ -122,8 +128,16 @@ def _events(
 
 def _letters(log: Log, rules: Rules, topic: str) -> Counter[str]:
     """Return how many dead letters each record of *topic* has, by coordinates."""
-    found = (msgspec.json.decode(r.value or b"", type=DeadLetter) for r in scan(log, rules.topics.dead_letters, 0))
-    return Counter(coordinates(letter.partition, letter.offset) for letter in found if letter.topic == topic)
+    found = (_decoded(record, DeadLetter) for record in scan(log, rules.topics.dead_letters, 0))
+    return Counter(coordinates(letter.partition, letter.offset) for letter in found if letter and letter.topic == topic)
+
+
+def _decoded(record: Record, kind: type[R]) -> R | None:
+    """Return what one of our own topics holds, None if somebody else wrote it."""
+    try:
+        return msgspec.json.decode(record.value or b"", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def _requests(log: Log, rules: Rules, predictions: dict[str, Prediction]) -> Iterator[Check]:
@@ -218,7 +232,11 @@ def _rederived(
     streams = (_predicted(log, rules, partition, predictions) for partition in range(rules.partitions))
     for prediction, record in heapq.merge(*streams, key=lambda pair: pair[0].version):
         while upcoming is not None and upcoming.offset < prediction.version:
-            fold.training(upcoming.offset, upcoming.value)
+            try:
+                fold.training(upcoming.offset, upcoming.value)
+            except LogDisagrees:
+                check.that(False, f"training offset {upcoming.offset}, which is not ours, and all predictions after it")
+                return check
             upcoming = next(training, None)
         event = decode_event(record.partition, record.offset, record.value, rules.wire, fold.schema)
         again = fold.predict(event) if isinstance(event, Event) else {}

@@ -67,7 +67,7 @@ WRONG = {
         "labels.classes",
     ),
     "more partitions than burst": ("[transport]\npartitions = 30", "budget.burst"),
-    "no directory": ('[transport]\npath = "gone/streamal.db"', "gone/streamal.db"),
+    "no directory": ('[transport]\npath = "gone/streamal.db"', "gone does not exist"),
     "no address": ('[server]\nhost = "no.such.host.invalid"', "server.host"),
 }
 

@@ -91,7 +91,9 @@ def test_a_share_is_exactly_what_was_written(tmp_path: Path) -> None:
 WRONG_OVERRIDES = [
     ("budgt.share=0.1", "no section 'budgt'; the sections are transport, topics,"),
     ("budget.shar=0.1", "section 'budget' has no key 'shar', but share, burst,"),
-    ("budget=0.1", "no section 'budget'"),
+    ("features={open=true}", "is a section"),
+    ("labels.classes=['only']", "one class alone leaves nothing to ask"),
+    ("budget=0.1", "'budget' is a section; name one of its keys"),
     ("share=0.1", "no section 'share'"),
     ("budget.share", "write section.key=value"),
     ("", "write section.key=value"),
@@ -212,7 +214,7 @@ def test_a_file_must_exist_and_be_readable(tmp_path: Path) -> None:
     [
         ("STREAMAL_BUDGT__RATE", "1", "environment variable STREAMAL_BUDGT__RATE: there is no section 'budgt'"),
         ("STREAMAL_BUDGET__RATE", "1", "environment variable STREAMAL_BUDGET__RATE: section 'budget' has no key"),
-        ("STREAMAL_BUDGET", '{"share": 0.2}', "environment variable STREAMAL_BUDGET: there is no section"),
+        ("STREAMAL_BUDGET", '{"share": 0.2}', "environment variable STREAMAL_BUDGET: 'budget' is a section"),
         ("STREAMAL_BUDGET__SHARE", "2", r"budget\.share: "),
         ("STREAMAL_LABELS__CLASSES", "a,b", "lists and tables are written as JSON"),
         ("STREAMAL_", "1", "environment variable STREAMAL_: there is no section ''"),
@@ -286,3 +288,16 @@ def test_declared_features_need_no_inference() -> None:
     assert schema is not None
     assert (schema.kinds, schema.refuse_unknown, schema.open) == ({"x": "number"}, True, False)
     assert new_fold(load_config()).schema is None
+
+
+def test_what_contradicts_itself_is_refused() -> None:
+    """More classes than limits.classes, or an open schema that refuses unknown names, cannot be meant."""
+    with pytest.raises(ConfigError, match=r"labels\.classes has 3, limits\.classes allows 2"):
+        load_config(None, ["limits.classes=2", "labels.classes=['a', 'b', 'c']"])
+    with pytest.raises(ConfigError, match="choose one"):
+        load_config(None, ["features.open=true", "features.unknown=refuse"])
+
+
+def test_snapshots_can_be_switched_off() -> None:
+    """An empty snapshots.directory is none, rather than the present directory."""
+    assert load_config(None, ["snapshots.directory="]).snapshots.directory is None

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from river import base, linear_model, naive_bayes, preprocessing, tree
 
-from streamal.core.contract import contract, synthetic_examples
+from streamal.core.contract import contract, growth, synthetic_examples
 from streamal.core.model import LabelRules, Model
+from streamal.core.pipeline import build_estimator
 
 KINDS = {"x": "number", "y": "number"}
 AB = LabelRules(("a", "b"))
@@ -154,3 +155,31 @@ def test_made_up_examples_fit_their_schema() -> None:
     for features, _ in examples:
         assert [type(value) for value in features.values()] == [float, bool, str, str]
     assert {label for _, label in examples} == {"a", "b"}
+
+
+class Unpicklable(Counting):
+    """Holds a function, as FuncTransformer does with a lambda."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.function = lambda: None
+
+
+def test_a_model_that_cannot_be_pickled_is_refused() -> None:
+    """No snapshot could be taken of it; that is a reason, not a traceback."""
+    problems = contract(lambda: Model(Unpicklable(), LabelRules(("a", "b"))), {"x": "number"})
+    assert any("cannot be pickled for a snapshot" in problem for problem in problems)
+
+
+def test_an_open_schema_needs_a_model_that_does_not_grow() -> None:
+    """With features.open a scaler would keep state for every name it is shown; a hasher keeps none."""
+    rules, logistic = LabelRules(("a", "b")), {"use": "linear_model.LogisticRegression"}
+
+    def problems(first: dict[str, object]) -> list[str]:
+        return growth(lambda: Model(build_estimator([first, logistic], None, 1), rules), {"x": "number"})
+
+    scaled = problems({"use": "preprocessing.StandardScaler"})
+    hashed = problems({"use": "preprocessing.FeatureHasher", "n_features": 64})
+    assert len(scaled) == 1
+    assert "FeatureHasher" in scaled[0]
+    assert hashed == []

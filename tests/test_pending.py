@@ -327,3 +327,15 @@ def test_a_new_class_is_refused_where_that_is_the_policy() -> None:
     assert run(world, [("0-0", "c")])["dead_letters", "label_unknown"] == 1
     assert b"not among the classes (a, b)" in (world.written["dead-letters"][0].value or b"")
     assert "0-0" in world.fold.pending.open
+
+
+def test_old_deadlines_do_not_gather_behind_an_open_request() -> None:
+    """One request that stays open for a week does not keep the deadlines of all that were closed since (I9)."""
+    pending = Pending(closed_max=10)
+    pending.opened(make_request(0))
+    for number in range(1, 5_000):
+        request = make_request(number)
+        pending.opened(request)
+        pending.closed(Expiry(request.request, 0.5, Lane.STRATEGY, 0.0, 1.0))
+    assert len(pending) == 1
+    assert len(pending._deadlines) < 1_100

@@ -204,3 +204,20 @@ def test_a_column_that_holds_no_times_is_named(tmp_path: Path, option: str, colu
     """The line names the column, and the row where there is one."""
     with pytest.raises(ConfigError, match=column):
         read_stream(written(tmp_path, ".csv"), "y", **{option: column})  # type: ignore[arg-type]
+
+
+def test_nan_is_a_blank_and_a_huge_integer_no_number(tmp_path: Path) -> None:
+    """A cell that says NaN does not turn a column of numbers into strings, and nothing overflows."""
+    (tmp_path / "s.csv").write_text("x,y\n1,a\nNaN,b\n3,a\n")
+    stream = read_stream(str(tmp_path / "s.csv"), "y")
+    assert stream.kinds == {"x": "number"}
+    assert [row.features for row in stream.rows] == [{"x": 1.0}, {}, {"x": 3.0}]
+    (tmp_path / "s.jsonl").write_text('{"x": 1%s, "y": "a"}\n' % ("0" * 400))
+    assert read_stream(str(tmp_path / "s.jsonl"), "y").kinds == {"x": "string"}
+
+
+def test_a_stream_from_before_1970_begins_at_0(tmp_path: Path) -> None:
+    """The daemon's clock knows no negative times, so the whole stream is shifted; distances stay."""
+    (tmp_path / "s.csv").write_text("t,l,x,y\n-100,-90,1,a\n-40,0,2,b\n")
+    stream = read_stream(str(tmp_path / "s.csv"), "y", time="t", label_time="l")
+    assert [(row.time, row.label_time) for row in stream.rows] == [(0.0, 10.0), (60.0, 100.0)]

@@ -209,3 +209,21 @@ def test_a_mistake_is_one_line(cli: Cli, arguments: tuple[str, ...], told: str) 
     ended = cli("replay", *arguments)
     assert ended.code == 2
     assert told in ended.line
+
+
+def test_a_flat_format_is_played_flat(cli: Cli) -> None:
+    """With events.format = "flat" the replay writes flat events, and every one of them is accepted."""
+    assert figures(cli(*PHISHING, "--set", "events.format=flat"))["events"] == 300
+
+
+def test_refused_rows_are_told(cli: Cli, directory: Path) -> None:
+    """A row that is no acceptable event is told on standard error and counts nowhere; if all are, that is an error."""
+    rows = [f"{10.0**15 if number % 10 == 0 else number},{'ab'[number % 2]}" for number in range(60)]
+    (directory / "s.csv").write_text("\n".join(["x,y", *rows]))
+    ended = cli("replay", "s.csv", "--label", "y", "--json")
+    assert json.loads(ended.out)["events"] == 54
+    assert "6 of 60 rows were refused: number_out_of_range" in ended.err
+    (directory / "s.csv").write_text("x,y\n1e15,a\n2e15,b\n")
+    ended = cli("replay", "s.csv", "--label", "y")
+    assert ended.code == 2
+    assert "no row is an acceptable event" in ended.line

@@ -355,3 +355,12 @@ def test_kill_9_loses_nothing_and_doubles_nothing(log: SqliteLog, path: Path) ->
         assert half == list(range(partition, 2 * len(half), 2))
         assert len(half) == log.committed("g")[Place("events", partition)].offset
     assert log._db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+
+
+def test_another_group_does_not_do_the_work_again(log: SqliteLog) -> None:
+    """A group without offsets does not begin where an output topic has records: it was mistyped, or has lost them."""
+    log.append("out", 0, None, b"a prediction")
+    other = SqliteTransport(log.path, "mistyped", "w", "events", "labels", witness="out", synchronous="OFF")
+    with pytest.raises(LogDisagrees, match=r"group 'mistyped' has no offsets, but out has records"):
+        other.poll({"events": 1}, 0.0)
+    other.close()

@@ -258,3 +258,14 @@ def test_a_foreign_training_record_is_not_ours(log: FrozenLog) -> None:
     """A record of training that streamal cannot have written is named by its offset."""
     log.append(log.topics.training, 0, None, b"whatever")
     assert list(broken(log, rederive=False)) == [READABLE]
+
+
+@pytest.mark.parametrize("topic", ["predictions", "dead_letters"])
+def test_foreign_records_are_no_reason_to_crash(log: FrozenLog, topic: str) -> None:
+    """What somebody else wrote to our topics is reported, or left alone, and every other check still runs."""
+    log.append(getattr(log.topics, topic), 0, None, b"junk")
+    assert set(broken(log)) == (
+        {"each consumed event has exactly one prediction or one dead letter, no other has any"}
+        if topic == "predictions"
+        else set()
+    )

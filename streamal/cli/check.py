@@ -15,7 +15,7 @@ from streamal.assembly import budget_rules, new_fold, new_model, rules, topic_pa
 from streamal.cli import parts
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import Config, load_config
-from streamal.core.contract import contract, synthetic_examples
+from streamal.core.contract import contract, growth, synthetic_examples
 from streamal.errors import ConfigError
 
 __all__ = ["command", "require_sound_model"]
@@ -33,7 +33,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     _require_topics(loaded)
     _require_directory(loaded.snapshots.directory, "snapshots.directory")
     if loaded.transport.kind == "sqlite":
-        _require_directory(loaded.transport.path.parent, "transport.path")
+        _require_directory(loaded.transport.path.parent, "transport.path", made=False)
     predict_us, learn_us = _costs(loaded)
     block = budget_rules(loaded).block
     show(
@@ -57,6 +57,8 @@ def require_sound_model(config: Config) -> None:
     """Raise a ConfigError with the reasons unless the configured model keeps its contract."""
     new_fold(config)
     problems = contract(lambda: new_model(config), _kinds(config))
+    if config.features.open and not problems:
+        problems = growth(lambda: new_model(config), _kinds(config))
     if problems:
         raise ConfigError(f"model: {'; '.join(problems)}")
 
@@ -112,9 +114,12 @@ def _require_topics(config: Config) -> None:
         log.close()
 
 
-def _require_directory(directory: Path | None, key: str) -> None:
+def _require_directory(directory: Path | None, key: str, made: bool = True) -> None:
+    """Raise a ConfigError unless *directory* may be written to, or (if `run` makes it) the one that it will be in."""
     if directory is None:
         return
+    if not made and not directory.is_dir():
+        raise ConfigError(f"{key}: the directory {directory} does not exist; make it")
     existing = next(parent for parent in (directory.absolute(), *directory.absolute().parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError(f"{key}: {existing} is not a directory that this user may write to")

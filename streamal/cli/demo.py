@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +17,7 @@ import msgspec
 import typer
 from rich.progress import Progress
 
-from streamal.assembly import new_fold, settings, topic_names
+from streamal.assembly import new_fold, settings, topic_names, wire_rules
 from streamal.cli import parts
 from streamal.cli.options import Json, Overrides, progress_bar, show
 from streamal.cli.run import admin_server, meter
@@ -38,7 +40,7 @@ _ANNOTATORS = AnnotatorsRules(delay_s=1_800.0, spread=1.5, abstain=0.01, silence
 
 _OURS = "# What `streamal demo` ran with."
 _CONFIG = """\
-{ours} Try:  streamal status -c {name}/config.toml   (run from where you ran the demo)
+{ours} Try, from the same place:  streamal status -c {name}/config.toml{options}
 [transport]
 path = {database}
 
@@ -68,7 +70,7 @@ def command(
     """
     load_config(None, overrides or ())  # before anything is deleted
     try:
-        _prepare(directory)
+        _prepare(directory, _options(overrides))
     except OSError as error:
         raise ConfigError(f"--directory {directory}: {error.strerror or error}") from error
     config = load_config(directory / "config.toml", overrides or (), defaults={"server": {"port": 0}})
@@ -77,10 +79,15 @@ def command(
         result = _run(config, stream, progress)
         task = progress.add_task("random control", total=len(stream.rows), note="")
         control = replay(stream, _control(config), _ANNOTATORS, _BATCH, lambda n: progress.advance(task, n))
-    _report(directory, config, result, control, as_json)
+    _report(directory, config, result, control, as_json, _options(overrides))
 
 
-def _prepare(directory: Path) -> None:
+def _options(overrides: Sequence[str] | None) -> str:
+    """Return *overrides* as they are typed: whoever looks at the demo later has to give them again."""
+    return "".join(f" --set {shlex.quote(override)}" for override in overrides or ())
+
+
+def _prepare(directory: Path, options: str) -> None:
     """Make the directory, without what an earlier demo has left."""
     left = directory / "config.toml"
     ours = left.is_file() and left.read_text(errors="replace").startswith(_OURS)
@@ -93,7 +100,7 @@ def _prepare(directory: Path) -> None:
     with as_file(files("streamal") / "data" / "mails.csv.gz") as mails:
         shutil.copyfile(mails, directory / "mails.csv.gz")
     database, snapshots = (json.dumps(str(directory / name)) for name in ("streamal.db", "snapshots"))
-    left.write_text(_CONFIG.format(ours=_OURS, name=directory, database=database, snapshots=snapshots))
+    left.write_text(_CONFIG.format(ours=_OURS, name=directory, options=options, database=database, snapshots=snapshots))
 
 
 def _control(config: Config) -> Config:
@@ -117,7 +124,7 @@ def _run(config: Config, stream: Stream, progress: Progress) -> Replay:
         config, measured, lambda: daemon, clock, lambda url: progress.console.print(f"metrics while it runs: {url}")
     )
     try:
-        player = Player(transport, topic_names(config), stream, _ANNOTATORS)
+        player = Player(transport, topic_names(config), stream, _ANNOTATORS, wire_rules(config))
         watch = _Watch(config, daemon, player, progress)
         began = time.perf_counter()
         play(daemon, player, clock, _BATCH, watch.advanced)
@@ -136,7 +143,8 @@ class _Watch:
     def __init__(self, config: Config, daemon: Daemon, player: Player, progress: Progress) -> None:
         self._config, self._daemon, self._player, self._progress = config, daemon, player, progress
         self._log, self._topic = player.log, player.topics.predictions
-        self._position = self._right = self._asked = self._events = 0
+        self._positions = dict.fromkeys(range(self._log.partitions(self._topic)), 0)
+        self._right = self._asked = self._events = 0
 
     def advanced(self, events: int) -> None:
         self._progress.advance(self._progress.task_ids[0], events)
@@ -150,13 +158,14 @@ class _Watch:
             typer.echo(f"{self._events:>5} mails: {self._line()}", err=True)
 
     def _count(self) -> None:
-        for record in scan(self._log, self._topic, 0, self._position):
-            self._position = record.offset + 1
-            prediction = msgspec.json.decode(record.value or b"", type=Prediction)
-            row = self._player.stream.rows[self._player.rows[prediction.event]]
-            self._events += 1
-            self._right += prediction.label == row.label
-            self._asked += prediction.asked is not None
+        for partition, position in self._positions.items():
+            for record in scan(self._log, self._topic, partition, position):
+                self._positions[partition] = record.offset + 1
+                prediction = msgspec.json.decode(record.value or b"", type=Prediction)
+                row = self._player.stream.rows[self._player.rows[prediction.event]]
+                self._events += 1
+                self._right += prediction.label == row.label
+                self._asked += prediction.asked is not None
 
     def _line(self) -> str:
         estimate = self._daemon.fold.quality.total.estimate()
@@ -167,7 +176,7 @@ class _Watch:
         )
 
 
-def _report(directory: Path, config: Config, result: Replay, control: Replay, as_json: bool) -> None:
+def _report(directory: Path, config: Config, result: Replay, control: Replay, as_json: bool, options: str) -> None:
     figures = {**result.as_dict(), "random_control_accuracy": control.accuracy, "random_control_share": control.share}
     curves = {
         f"streamal ({config.sampling.strategy})": rolling(result.correct, _WINDOW),
@@ -183,7 +192,7 @@ def _report(directory: Path, config: Config, result: Replay, control: Replay, as
     show("5,403 mails, spam or ham", figures, as_json)
     if as_json:
         return
-    where = f"{directory}/config.toml"
+    where = f"{directory}/config.toml{options}"
     typer.echo(
         f"\nLeft in {directory}/: mails.csv.gz, streamal.db, config.toml" + (f", {picture.name}" if drawn else "")
     )

@@ -115,7 +115,15 @@ def open_transport(config: Config, synchronous: Synchronous = "FULL") -> Transpo
             witness=topics.predictions,
         )
     create_topics(config)
-    return SqliteTransport(transport.path, transport.group, name, topics.events, topics.labels, synchronous=synchronous)
+    return SqliteTransport(
+        transport.path,
+        transport.group,
+        name,
+        topics.events,
+        topics.labels,
+        witness=topics.predictions,
+        synchronous=synchronous,
+    )
 
 
 def require_topics(config: Config) -> None:

@@ -62,6 +62,8 @@ def command(
     rules = AnnotatorsRules(delay_s=delay, error=error, abstain=abstain, silence=silence)
     with progress_bar(f"replaying {stream}", len(recorded.rows)) as progress:
         result = replay(recorded, settings, rules, batch, lambda events: progress.advance(progress.task_ids[0], events))
+    for reason, times in result.refused.items():
+        typer.echo(f"streamal: {times} of {len(recorded.rows)} rows were refused: {reason}", err=True)
     show(f"{stream}, budget {settings.budget.share}", result.as_dict(), as_json)
 
 

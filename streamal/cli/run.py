@@ -99,7 +99,6 @@ def admin_server(
     pages = {
         "/metrics": lambda: Page(200, measured.content_type, measured.render()),
         "/livez": live,
-        "/healthz": live,
         "/readyz": ready,
     }
     server = AdminServer(config.server.host, config.server.port, pages)

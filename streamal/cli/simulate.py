@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from streamal.assembly import topic_names
+from streamal.assembly import topic_names, wire_rules
 from streamal.cli import parts
 from streamal.cli.options import ConfigPath, Json, Overrides, progress_bar, show
 from streamal.cli.replay import Abstain, Delay, Drop, Error, Label, LabelTime, Limit, Silence, Stream, Time, columns
@@ -63,7 +63,7 @@ def command(
     parts.create_topics(loaded)
     log = parts.open_log(loaded, synchronous="NORMAL")  # made-up events need not survive a power cut
     try:
-        player = Player(log, topic_names(loaded), _rescaled(recorded, rate, speed), rules)
+        player = Player(log, topic_names(loaded), _rescaled(recorded, rate, speed), rules, wire_rules(loaded))
         with progress_bar("sending events", len(recorded.rows)) as progress:
             answered = _play(player, linger, lambda events: progress.advance(progress.task_ids[0], events))
     finally:

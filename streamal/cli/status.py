@@ -34,6 +34,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
         committed = log.committed(loaded.transport.group)
         states = decode_states(committed, topics.events)
         shown = dict(figures(fold, states, time.time(), loaded.budget.cost_per_label))
+        del shown["model_failures"]  # only training tells
         for name, topic in (("lag_events", topics.events), ("lag_labels", topics.labels)):
             consumed = sum(done.offset for place, done in committed.items() if place.topic == topic)
             shown[name] = sum(log.end(topic, p) for p in range(log.partitions(topic))) - consumed

@@ -15,7 +15,7 @@ from streamal.core.chance import Coin
 from streamal.core.model import Model
 from streamal.core.records import Scalar
 
-__all__ = ["contract", "synthetic_examples"]
+__all__ = ["contract", "growth", "synthetic_examples"]
 
 _EXAMPLES = 700
 _WORDS = ("lottery", "meeting", "invoice", "winner", "minutes", "agenda", "prize", "patch", "offer", "merge")
@@ -47,10 +47,25 @@ def contract(new_model: Callable[[], Model], kinds: Mapping[str, str], seed: int
     if _answers(_trained(new_model, examples, predict=probes), probes) != reference:
         problems.append("predicting changes the model: workers that saw other events would hold other models")
     half = len(examples) // 2
-    restored = pickle.loads(pickle.dumps(_trained(new_model, examples[:half]), protocol=5))
+    try:
+        restored = pickle.loads(pickle.dumps(_trained(new_model, examples[:half]), protocol=5))
+    except Exception as error:
+        return [*problems, f"it cannot be pickled for a snapshot ({error})"]
     if _answers(_learn(restored, examples[half:]), probes) != reference:
         problems.append("a snapshot does not go on as the original does: pickle loses some of its state")
     return problems
+
+
+def growth(new_model: Callable[[], Model], kinds: Mapping[str, str]) -> list[str]:
+    """Return what is wrong with a model that sees an open schema: ever new names make it grow at predict."""
+    classes = list(new_model().classes) or ["a", "b"]
+    model = _learn(new_model(), synthetic_examples(kinds, classes, 50, seed=0))
+    before = len(pickle.dumps(model, protocol=5))
+    for i in range(1_000):
+        model.predict({f"new {i}": 1.0})
+    if len(pickle.dumps(model, protocol=5)) <= before + 1_000:
+        return []
+    return ["features.open lets new names through, and they make it grow: begin with preprocessing.FeatureHasher"]
 
 
 def synthetic_examples(kinds: Mapping[str, str], classes: Sequence[str], count: int, seed: int) -> Examples:

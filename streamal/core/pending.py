@@ -18,6 +18,10 @@ ABSTAINED, EXPIRED = "abstained", "expired"
 """How a request was closed without a label; with one it is "=" + label, so that no class can be mistaken for these."""
 
 
+_STALE_MAX = 1_000
+"""Deadlines of closed requests that may wait behind an old open one before they are swept out."""
+
+
 class Pending:
     """Open requests with their deadlines, and the memory of the closed ones."""
 
@@ -57,6 +61,9 @@ class Pending:
         self._open[request.request] = request
         self._counts[_partition(request), request.lane] += 1
         heapq.heappush(self._deadlines, (request.expires_at, request.request))
+        if len(self._deadlines) > 2 * len(self._open) + _STALE_MAX:
+            self._deadlines = [(open_.expires_at, key) for key, open_ in self._open.items()]
+            heapq.heapify(self._deadlines)
 
     def closed(self, record: Example | Abstention | Expiry) -> None:
         """Fold a record of ``training``, whether or not its request was seen already."""

@@ -206,11 +206,14 @@ class SqliteTransport(SqliteLog):
         events_topic: str,
         labels_topic: str,
         *,
+        witness: str | None = None,
         synchronous: Synchronous = "FULL",
         busy_s: float = 5.0,
     ) -> None:
+        """Take the seat; but no group begins without offsets where *witness*, an output topic, has records."""
         super().__init__(path, synchronous=synchronous, busy_s=busy_s)
         self._group, self._instance, self._generation, self._turn = group, instance, 0, 0
+        self._events, self._witness = events_topic, witness
         self._committed: Mapping[Place, Committed] = {}
         self._positions: dict[Place, int] = {}
         try:
@@ -289,9 +292,21 @@ class SqliteTransport(SqliteLog):
 
     def _seek(self) -> None:
         states = self.committed(self._group)
+        for place in self._inputs:
+            self._require_beginning(place, states)
         self._generation += 1
         self._committed = {place: states.get(place, Committed(0, "")) for place in self._inputs}
         self._positions = {place: state.offset for place, state in self._committed.items()}
+
+    def _require_beginning(self, place: Place, states: Mapping[Place, Committed]) -> None:
+        """Refuse to do a partition's work again for a new group (or one whose offsets are lost)."""
+        if self._witness is None or place.topic != self._events or place in states:
+            return
+        if self.end(self._witness, place.partition):
+            raise LogDisagrees(
+                f"{self.path}: group {self._group!r} has no offsets, but {self._witness} has records: "
+                "go on with the group that wrote them (transport.group), or begin afresh in another file"
+            )
 
     def _next(self, quota: Mapping[str, int]) -> list[Record]:
         """Read on where there is something; the partitions of a topic take turns in being served first."""
@@ -317,7 +332,10 @@ def _open(path: Path, *, create: bool, synchronous: Synchronous, busy_s: float) 
     if create and path.parent.is_dir() and not path.exists():
         path.touch(mode=0o600)
     if not path.exists():
-        raise ConfigError(f"{path} does not exist; check transport.path (`streamal run` makes it)")
+        missing = path if path.parent.is_dir() else path.parent
+        raise ConfigError(
+            f"{missing} does not exist; check transport.path (`streamal run` makes the file, no directory)"
+        )
     with _mapped(path, "open", opening=True):
         db = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=busy_s, isolation_level=None)
         try:

@@ -108,7 +108,18 @@ def read_stream(
         )
     if not recorded:
         raise ConfigError(f"stream {source}: column {label!r}, the label, is blank in every row")
-    return Stream(source, recorded, kinds, tuple(sorted({row.label for row in recorded})))
+    return Stream(source, _since_1970(recorded), kinds, tuple(sorted({row.label for row in recorded})))
+
+
+def _since_1970(rows: list[Recorded]) -> list[Recorded]:
+    """Return *rows*, shifted to begin at 0 if they begin before: the daemon's clock knows no time before 1970."""
+    shift = min(0.0, rows[0].time)
+    if shift == 0.0:
+        return rows
+    return [
+        row._replace(time=row.time - shift, label_time=None if row.label_time is None else row.label_time - shift)
+        for row in rows
+    ]
 
 
 def _rows(source: str, label: str) -> Iterator[Row]:
@@ -203,7 +214,9 @@ def _kind(values: Iterable[Any]) -> str:
 
 
 def _blank(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+    if isinstance(value, str):
+        return value.strip().lower() in {"", "nan"}
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _number(value: Any) -> float | None:
@@ -211,7 +224,7 @@ def _number(value: Any) -> float | None:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 

@@ -7,19 +7,21 @@ import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from streamal.assembly import new_fold, settings, topic_names, topic_partitions
+from streamal.assembly import new_fold, settings, topic_names, topic_partitions, wire_rules
 from streamal.config import Config
 from streamal.core.quality import Estimate
 from streamal.core.records import Lane, Output, Prediction, coordinates
 from streamal.core.step import TopicNames
+from streamal.core.wire import DeadLetter, WireRules
 from streamal.daemon import Daemon
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.edge.metrics import NullMeter
+from streamal.errors import ConfigError
 from streamal.ports import Clock, Log, scan
 from streamal.replay.annotators import Annotators, AnnotatorsRules
 from streamal.replay.reading import Recorded, Stream
@@ -35,6 +37,9 @@ __all__ = [
     "replay",
     "stream_config",
 ]
+
+
+_NESTED = WireRules()
 
 
 class StreamClock(Clock):
@@ -70,6 +75,7 @@ class Replay:
         estimated_accuracy: the same figure as streamal sees it, from the labels that it bought; with 95 % interval.
         naive_accuracy: share of right predictions among the labels bought: what one should not look at.
         no_change_accuracy: of predicting the previous event's label; majority_accuracy: the commonest label.
+        refused: reason -> how many rows were no acceptable events; none of the figures counts them.
         correct: for each event in order of arrival, whether its prediction was right.
         asked: for each event, the lane that asked, or None.
     """
@@ -84,13 +90,14 @@ class Replay:
     no_change_accuracy: float
     majority_accuracy: float
     events_per_second: float
+    refused: Mapping[str, int]
     correct: Sequence[bool]
     asked: Sequence[Lane | None]
 
     def as_dict(self) -> dict[str, object]:
         """Return the figures (not the sequences) as JSON-ready values."""
         figures: dict[str, object] = {
-            name: getattr(self, name) for name in self.__slots__ if name not in {"correct", "asked"}
+            name: getattr(self, name) for name in self.__slots__ if name not in {"refused", "correct", "asked"}
         }
         estimate = self.estimated_accuracy
         figures["estimated_accuracy"] = None if estimate is None else estimate._asdict()
@@ -100,8 +107,11 @@ class Replay:
 class Player:
     """Plays a recorded stream into any `Log`: appends its events, and the annotators' answers when they are due."""
 
-    def __init__(self, log: Log, topics: TopicNames, stream: Stream, rules: AnnotatorsRules) -> None:
-        """Play *stream* into the topics of *log*, round robin over the partitions of ``events``."""
+    def __init__(
+        self, log: Log, topics: TopicNames, stream: Stream, rules: AnnotatorsRules, wire: WireRules = _NESTED
+    ) -> None:
+        """Play *stream* into the topics of *log*, in the format of *wire*, round robin over the partitions."""
+        self._wire = wire
         self.log, self.topics, self.stream = log, topics, stream
         self._partitions = log.partitions(topics.events)
         self.annotators = Annotators(log, topics.requests, topics.labels, stream, rules)
@@ -113,12 +123,17 @@ class Player:
         outputs = []
         for number in numbers:
             row = self.stream.rows[number]
-            value = msgspec.json.encode({"id": number, "time": row.time, "features": row.features})
+            value = msgspec.json.encode(self._event(number, row))
             outputs.append(Output(self.topics.events, number % self._partitions, None, value))
         for number, output, offset in zip(numbers, outputs, self.log.append_all(outputs), strict=True):
             key = coordinates(output.partition, offset)
             self.rows[key] = number
             self.annotators.sent(key, self.stream.rows[number])
+
+    def _event(self, number: int, row: Recorded) -> dict[str, object]:
+        if self._wire.flat:
+            return {**row.features, self._wire.id_field: number, self._wire.time_field: row.time}
+        return {"id": number, "time": row.time, "features": row.features}
 
 
 def stream_config(config: Config, stream: Stream) -> Config:
@@ -158,7 +173,7 @@ def replay(
     # nobody scrapes a replay, and its clock may jump by days from one event to the next
     quiet = dataclasses.replace(settings(config, partitions), gauges_every_s=math.inf)
     daemon = Daemon(quiet, lambda: new_fold(config), transport, None, clock, NullMeter(), SilentLog())
-    player = Player(transport, topics, stream, annotators or AnnotatorsRules())
+    player = Player(transport, topics, stream, annotators or AnnotatorsRules(), wire_rules(config))
     began = time.perf_counter()
     play(daemon, player, clock, batch, progress)
     return outcome(daemon, transport, player, time.perf_counter() - began)
@@ -206,18 +221,24 @@ def outcome(daemon: Daemon, log: Log, player: Player, elapsed_s: float) -> Repla
     asked = [by_number[number].asked for number in numbers]
     correct = [by_number[number].label == stream.rows[number].label for number in numbers]
     events, requests = len(numbers), sum(lane is not None for lane in asked)
+    letters = (msgspec.json.decode(r.value or b"", type=DeadLetter) for r in scan(log, player.topics.dead_letters, 0))
+    refused = Counter(letter.reason.value for letter in letters if letter.topic == player.topics.events)
+    if not events:
+        raise ConfigError(f"stream {stream.name}: no row is an acceptable event: {dict(refused)}")
+    rows = [stream.rows[number] for number in numbers]
     quality = daemon.fold.quality.total
     return Replay(
         events=events,
         requests=requests,
         labels=quality.count,
-        share=requests / events if events else 0.0,
-        accuracy=sum(correct) / events if events else 0.0,
+        share=requests / events,
+        accuracy=sum(correct) / events,
         estimated_accuracy=quality.estimate(),
         naive_accuracy=quality.naive(),
-        no_change_accuracy=no_change_accuracy(stream.rows),
-        majority_accuracy=max(Counter(row.label for row in stream.rows).values()) / len(stream.rows),
+        no_change_accuracy=no_change_accuracy(rows),
+        majority_accuracy=max(Counter(row.label for row in rows).values()) / events,
         events_per_second=events / elapsed_s,
+        refused=refused,
         correct=correct,
         asked=asked,
     )
