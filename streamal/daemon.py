@@ -79,7 +79,7 @@ class Daemon:
     ) -> None:
         """Take the parts; nothing is read before `start`. Without *snapshots* every start folds the whole log."""
         self._settings, self._rules, self._topics = settings, settings.rules, settings.rules.topics
-        self._new_fold, self._transport, self._snapshots = new_fold, transport, snapshots
+        self._transport, self._snapshots = transport, snapshots
         self._clock, self._meter, self._log = clock, meter, log
         self._generation = -1
         self._committed: dict[Place, Committed] = {}

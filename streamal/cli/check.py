@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from streamal.assembly import budget_rules, new_fold, new_model, rules, topic_partitions
+from streamal.assembly import budget_rules, new_model, rules, topic_partitions
 from streamal.cli import parts
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import Config, load_config
@@ -55,7 +55,6 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
 
 def require_sound_model(config: Config) -> None:
     """Raise a ConfigError with the reasons unless the configured model keeps its contract."""
-    new_fold(config)
     problems = contract(lambda: new_model(config), _kinds(config))
     if config.features.open and not problems:
         problems = growth(lambda: new_model(config), _kinds(config))

@@ -10,7 +10,7 @@ import heapq
 from collections import Counter
 from collections.abc import Mapping
 
-from streamal.core.records import Abstention, Example, Expiry, Lane, Outcome, Reply, Request
+from streamal.core.records import Abstention, Example, Expiry, Lane, Outcome, Reply, Request, partition_of
 
 __all__ = ["Pending", "answer"]
 
@@ -59,7 +59,7 @@ class Pending:
         if request.request in self:
             return
         self._open[request.request] = request
-        self._counts[_partition(request), request.lane] += 1
+        self._counts[partition_of(request.request), request.lane] += 1
         heapq.heappush(self._deadlines, (request.expires_at, request.request))
         if len(self._deadlines) > 2 * len(self._open) + _STALE_MAX:
             self._deadlines = [(open_.expires_at, key) for key, open_ in self._open.items()]
@@ -108,16 +108,12 @@ class Pending:
     def _forget(self, request: str) -> None:
         known = self._open.pop(request, None)
         if known is not None:
-            self._counts[_partition(known), known.lane] -= 1
+            self._counts[partition_of(known.request), known.lane] -= 1
 
 
 def answer(label: str | None) -> str:
     """Return how a reply with this *label* (None: an abstention) closes its request."""
     return ABSTAINED if label is None else f"={label}"
-
-
-def _partition(request: Request) -> int:
-    return int(request.request.partition("-")[0])
 
 
 def _how(record: Example | Abstention | Expiry) -> str:

@@ -32,6 +32,7 @@ __all__ = [
     "Training",
     "Version",
     "coordinates",
+    "partition_of",
 ]
 
 EventId = str | int | None
@@ -244,3 +245,12 @@ def coordinates(partition: int, offset: int) -> str:
     '0-1845'
     """
     return f"{partition}-{offset}"
+
+
+def partition_of(request: str) -> int:
+    """Return the partition in the coordinates of an event, which are those of its *request* too.
+
+    >>> partition_of("3-1845")
+    3
+    """
+    return int(request.partition("-")[0])

@@ -35,6 +35,7 @@ from streamal.core.records import (
     SchemaSet,
     Training,
     coordinates,
+    partition_of,
 )
 from streamal.core.schema import infer_schema
 from streamal.core.state import PartitionState, TrainerState, decode_state, encode_state
@@ -272,9 +273,8 @@ def _write(rules: Rules, training: Training, result: Step) -> None:
     """Append to ``training``; a record that closes a request takes it out of the open queue in the same transaction."""
     key = None if isinstance(training, SchemaSet) else training.request.encode()
     result.outputs.append(Output(rules.topics.training, 0, key, encode(training)))
-    if key is not None:
-        partition = int(key.partition(b"-")[0])
-        result.outputs.append(Output(rules.topics.requests, partition, key, None))
+    if not isinstance(training, SchemaSet):
+        result.outputs.append(Output(rules.topics.requests, partition_of(training.request), key, None))
 
 
 def _refuse(rules: Rules, record: Record, refusal: Refusal, now: float, result: Step) -> None:
