@@ -19,8 +19,8 @@ from streamal.core.pending import Pending
 from streamal.core.pipeline import build_estimator, default_pipeline, require_own_state
 from streamal.core.quality import Quality
 from streamal.core.schema import Schema
-from streamal.core.step import Rules, TopicNames
 from streamal.core.strategies import SamplingRules, build_strategy
+from streamal.core.transaction import Rules, TopicNames
 from streamal.core.wire import WireRules
 from streamal.daemon import Settings
 from streamal.errors import ConfigError
@@ -86,6 +86,7 @@ def wire_rules(config: Config) -> WireRules:
         features_max=config.limits.features,
         feature_name_bytes_max=config.limits.feature_name_bytes,
         magnitude_max=config.limits.magnitude,
+        natural=config.labels.natural,
     )
 
 

@@ -132,6 +132,7 @@ class LabelsConfig(_Section):
     classes: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     new_classes: Literal["learn", "refuse"] | None = None
     ttl_s: Seconds = 7 * 86_400.0
+    natural: bool = False
 
     @property
     def learn_new(self) -> bool:

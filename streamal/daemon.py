@@ -15,11 +15,13 @@ from typing import Protocol
 from streamal.core.figures import figures
 from streamal.core.fold import Fold
 from streamal.core.frozen import freeze, thaw
+from streamal.core.join import named
 from streamal.core.records import Committed, Place, Record
 from streamal.core.state import decode_states
-from streamal.core.step import Rules, Step, step
+from streamal.core.step import step
+from streamal.core.transaction import Rules, Step
 from streamal.errors import Behind, Fatal, LogDisagrees, Uncommitted
-from streamal.ports import Clock, Meter, Snapshots, Transport, scan
+from streamal.ports import Clock, Meter, Snapshots, Transport, recall, scan
 
 __all__ = ["Daemon", "Logger", "Settings"]
 
@@ -104,13 +106,10 @@ class Daemon:
                 break
             self._log.warning("snapshot_not_taken", reason="other make" if fold is None else "other log")
         self._tell_problems()
-        self._snapshot_version = self.fold.version.offset
-        restored = self.fold.version
+        restored = self._snapshot_version = self.fold.version.offset
         self._read_logs()
         self._snapshot_at = self._tell_time()
-        self._log.info(
-            "started", restored=restored.offset, version=self.fold.version.offset, open=len(self.fold.pending)
-        )
+        self._log.info("started", restored=restored, version=self.fold.version.offset, open=len(self.fold.pending))
 
     def _is_of_this_log(self, fold: Fold) -> bool:
         """Whether the log has, where *fold* ends, the very record that *fold* has seen there (F41, F42)."""
@@ -162,7 +161,8 @@ class Daemon:
         if any(record.topic == self._topics.labels for record in polled):
             # F24: a reply may overtake its request; whoever wrote it has seen it committed, so it is there to be read
             self._read_requests()
-        result = step(self._rules, self.fold, self._committed, polled, now, self._answered(polled, now))
+        recalled = recall(self._transport, self._topics.events, named(self._rules, polled))
+        result = step(self._rules, self.fold, self._committed, polled, now, self._answered(polled, now), recalled)
         if result.offsets:
             self._transport.commit(result.outputs, result.offsets)
             self._committed.update(result.offsets)

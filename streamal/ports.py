@@ -6,10 +6,12 @@ offset, the partition's state as a short text (Kafka calls it the offset's commi
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from streamal.core.records import Committed, Output, Place, Record
+from streamal.core.records import Committed, Output, Place, Record, coordinates
+from streamal.errors import LogDisagrees
 
 __all__ = [
     "Clock",
@@ -17,8 +19,13 @@ __all__ = [
     "Meter",
     "Snapshots",
     "Transport",
+    "recall",
     "scan",
 ]
+
+
+_NEAR = 1_000
+"""Records within so many offsets are read together."""
 
 
 @runtime_checkable
@@ -142,3 +149,24 @@ def scan(log: Log, topic: str, partition: int, offset: int = 0) -> Iterator[Reco
     while records := log.read(topic, partition, offset, 1_000):
         yield from records
         offset = records[-1].offset + 1
+
+
+def recall(log: Log, topic: str, wanted: Mapping[int, Sequence[int]]) -> dict[str, Record]:
+    """Return those of *wanted* (partition → ascending offsets) that *topic* still has, by coordinates.
+
+    Neighbours are read in one go.
+    """
+    found: dict[str, Record] = {}
+    for partition, offsets in wanted.items():
+        left = deque(offsets)
+        while left:
+            first = left[0]
+            near = {offset for offset in left if offset < first + _NEAR}
+            try:
+                records = log.read(topic, partition, first, max(near) - first + 1)
+            except LogDisagrees:  # the first of them was deleted
+                records, near = [], {first}
+            for _ in near:
+                left.popleft()
+            found |= {coordinates(partition, each.offset): each for each in records if each.offset in near}
+    return found

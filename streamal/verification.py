@@ -10,55 +10,39 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
 
+from streamal.checks import Check, NaturalLabels
 from streamal.core.budget import BudgetRules, divided
 from streamal.core.fold import Fold
 from streamal.core.pending import answer
 from streamal.core.records import (
     Abstention,
+    Closing,
     Event,
     Example,
     Expiry,
+    NaturalExample,
+    NaturalLabel,
     Place,
     Prediction,
     Record,
     Refusal,
     Reply,
     Request,
-    SchemaSet,
     coordinates,
 )
-from streamal.core.step import Rules
-from streamal.core.wire import DeadLetter, decode_event, decode_reply, decode_request, decode_training
+from streamal.core.replies import decode_reply
+from streamal.core.transaction import Rules
+from streamal.core.wire import DeadLetter, decode_event, decode_request, decode_training
 from streamal.errors import LogDisagrees
 from streamal.ports import Log, scan
 
-__all__ = ["Check", "verify"]
+__all__ = ["verify"]
 
-_EXAMPLES_MAX = 5
 R = TypeVar("R", Prediction, DeadLetter)
-
-
-@dataclass(slots=True)
-class Check:
-    """One promise: how often it was looked at, how often it was broken, and where first."""
-
-    promise: str
-    looked_at: int = 0
-    broken: int = 0
-    where: list[str] = field(default_factory=list)
-
-    def that(self, holds: bool, where: str) -> None:
-        """Count one look."""
-        self.looked_at += 1
-        if not holds:
-            self.broken += 1
-            if len(self.where) < _EXAMPLES_MAX:
-                self.where.append(where)
 
 
 def verify(
@@ -159,7 +143,7 @@ def _requests(log: Log, rules: Rules, predictions: dict[str, Prediction]) -> Ite
     trained: dict[str, int] = {}
     for record in scan(log, rules.topics.training, 0):
         training = decode_training(record.value)
-        if not isinstance(training, SchemaSet | Refusal):
+        if isinstance(training, Closing):
             trained[training.request] = trained.get(training.request, 0) + 1
     expected = {key for key, prediction in predictions.items() if prediction.asked is not None}
     for key in sorted(expected - asked.keys() - trained.keys()):  # compaction may have taken those that are closed
@@ -176,28 +160,22 @@ def _training(
 
     A reply that was there before its request (somebody guessed the coordinates) looks as if it had been lost.
     """
+    natural = NaturalLabels(log, rules)
     said = Check("each example and abstention is the first valid reply to its request")
     kept = Check("each request with a valid reply is closed, each reply that cannot be read has one dead letter")
     readable = Check("every record of training is streamal's own")
-    letters = _letters(log, rules, rules.topics.labels)
-    end = committed.get(Place(rules.topics.labels, 0), 0)
-    replies: dict[str, list[Reply]] = {}
-    for record in scan(log, rules.topics.labels, 0):
-        reply = decode_reply(record.value, rules.wire)
-        times = letters.pop(coordinates(0, record.offset), 0)
-        if isinstance(reply, Refusal) or times or record.offset >= end:
-            kept.that(times == (record.offset < end), f"reply {record.offset}")
-        else:
-            replies.setdefault(reply.request, []).append(reply)
-    for key in letters:
-        kept.that(False, f"{key}: a dead letter without a reply")
+    replies = _replies(log, rules, committed, kept, natural)
     trained: set[str] = set()
     for record in scan(log, rules.topics.training, 0):
         training = decode_training(record.value)
         readable.that(not isinstance(training, Refusal), f"offset {record.offset}")
-        if isinstance(training, Refusal | SchemaSet):
+        if isinstance(training, NaturalExample):
+            natural.learned(training)
+        if not isinstance(training, Closing):
             continue
         trained.add(training.request)
+        if isinstance(training, Example):
+            natural.bought.add(training.request)
         if isinstance(training, Expiry):
             continue
         label = training.label if isinstance(training, Example) else None
@@ -208,6 +186,29 @@ def _training(
         if predictions[key].asked is not None:
             kept.that(key in trained, key)
     yield from (said, kept, readable)
+    if rules.wire.natural or natural.any:
+        yield natural.check()
+
+
+def _replies(
+    log: Log, rules: Rules, committed: dict[Place, int], kept: Check, natural: NaturalLabels
+) -> dict[str, list[Reply]]:
+    """Return the consumed replies by request, in order; *kept* and *natural* take in what they are to know."""
+    letters = _letters(log, rules, rules.topics.labels)
+    end = committed.get(Place(rules.topics.labels, 0), 0)
+    replies: dict[str, list[Reply]] = {}
+    for record in scan(log, rules.topics.labels, 0):
+        reply = decode_reply(record.value, rules.wire, None)
+        times = letters.pop(coordinates(0, record.offset), 0)
+        if isinstance(reply, Refusal) or times or record.offset >= end:
+            kept.that(times == (record.offset < end), f"reply {record.offset}")
+        elif isinstance(reply, NaturalLabel):
+            natural.came(reply)
+        else:
+            replies.setdefault(reply.request, []).append(reply)
+    for key in letters:
+        kept.that(False, f"{key}: a dead letter without a reply")
+    return replies
 
 
 def _tells(training: Example | Abstention, prediction: Prediction | None) -> bool:

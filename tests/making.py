@@ -33,8 +33,9 @@ from streamal.core.records import (
     coordinates,
 )
 from streamal.core.schema import Schema
-from streamal.core.step import Rules, Step, TopicNames, step
+from streamal.core.step import step
 from streamal.core.strategies import SamplingRules, build_strategy
+from streamal.core.transaction import Rules, Step, TopicNames
 from streamal.core.wire import WireRules, encode
 
 TOPICS = TopicNames("events", "labels", "predictions", "requests", "training", "dead-letters")

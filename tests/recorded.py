@@ -145,6 +145,11 @@ class World:
         value = json.dumps({"request": request, "label": label, **fields}).encode()
         return self.broker.append(self.topics.labels, 0, None, value)
 
+    def tell(self, about: Mapping[str, object], label: object, **fields: object) -> int:
+        """Append a natural label, *about* an event by its coordinates or about features; return its offset."""
+        value = json.dumps({**about, "label": label, **fields}).encode()
+        return self.broker.append(self.topics.labels, 0, None, value)
+
     def player(self, stream: Stream, *arguments: Any) -> Player:
         return Player(self.broker, self.topics, stream, *arguments)
 

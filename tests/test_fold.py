@@ -177,6 +177,7 @@ def test_the_figures_of_a_new_worker() -> None:
         "quality_accuracy_low",
         "quality_accuracy_high",
         "quality_accuracy_naive",
+        "quality_accuracy_natural",
     }
     assert (found["features"], found["oldest_open_request_seconds"], found["spend"]) == (0, 0.0, 0.0)
 

@@ -22,7 +22,9 @@ from tests.simulation.world import Program, World
 
 WORKERS = st.integers(0, 2)
 NUMBERS = st.integers(0, 999)
-REPLIES = st.sampled_from(("good", "good", "duplicate", "conflicting", "forged", "abstain", "bad", "new_class"))
+REPLIES = st.sampled_from(
+    ("good", "good", "duplicate", "conflicting", "forged", "abstain", "bad", "new_class", "natural", "self-contained")
+)
 STRIKES = st.sampled_from(KINDS)
 TAMPERING = st.sampled_from(("lose", "rot", "remake", "garble", "copy", "full"))
 MOVES_S = st.sampled_from((1.0, 30.0, 4e3, -10.0, -1e9))
@@ -138,4 +140,4 @@ def test_the_machine_finds_broken_programs(name: str) -> None:
         program = MUTANTS[name].program
 
     with pytest.raises(Violation):
-        run_state_machine_as_test(Broken, settings=settings(SETTINGS, max_examples=100, phases=PHASES))
+        run_state_machine_as_test(Broken, settings=settings(SETTINGS, max_examples=400, phases=PHASES))

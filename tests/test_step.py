@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from streamal.core.records import Committed, Example, Lane, Output, Place, Prediction, Record, Request, SchemaSet
 from streamal.core.state import METADATA_BYTES_MAX, PartitionState, TrainerState, decode_state, encode_state
-from streamal.core.step import Step, step
+from streamal.core.step import step
 from streamal.core.strategies import STRATEGIES
+from streamal.core.transaction import Step
 from streamal.core.uncertainty import MEASURES
 from streamal.core.wire import WireRules, decode_request, decode_training
 from tests.making import (

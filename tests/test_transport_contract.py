@@ -27,7 +27,7 @@ from streamal.edge.kafka import Connection, KafkaLog, KafkaTransport, TopicSetti
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.edge.sqlite import SqliteLog, SqliteTransport
 from streamal.errors import ConfigError, Fenced, Uncommitted
-from streamal.ports import Log, Transport
+from streamal.ports import Log, Transport, recall
 from tests import kafka_broker
 
 PARTITIONS = {"events": 2, "labels": 1, "out": 2}
@@ -252,6 +252,18 @@ def test_an_unknown_topic_is_a_config_error(world: World) -> None:
     """Appending to a topic that was not created names the topic."""
     with pytest.raises(ConfigError, match="nonsense"):
         world.log.append("nonsense", 0, None, b"x")
+
+
+def test_single_records_can_be_recalled(world: World) -> None:
+    """What natural labels name is found again, near or far; what was never there is not, and is no error."""
+    offsets = feed(world.log, "events", 0, *(b"%d" % number for number in range(30)))
+    feed(world.log, "events", 1, b"other")
+    wanted = {0: [offsets[0], offsets[1], offsets[29], offsets[29] + 5, offsets[29] + 5_000], 1: [0, 3]}
+    found = recall(world.worker(), "events", wanted)
+    assert {key: record.value for key, record in found.items()} == {
+        **{f"0-{offsets[number]}": b"%d" % number for number in (0, 1, 29)},
+        "1-0": b"other",
+    }
 
 
 def test_the_one_worker_owns_all_inputs(world: World) -> None:

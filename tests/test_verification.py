@@ -13,9 +13,9 @@ from streamal.core.records import Committed, Place
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replaying import play
 from streamal.verification import verify
-from tests.recorded import FrozenLog, World, easy_stream, make_config
+from tests.recorded import FrozenLog, World, easy_stream, make_config, predictions_of, rows_of
 
-CONFIG = make_config(budget={"share": 0.2}, labels={"ttl_s": 50.0})
+CONFIG = make_config(budget={"share": 0.2}, labels={"ttl_s": 50.0, "natural": True})
 
 
 def history() -> FrozenLog:
@@ -28,6 +28,11 @@ def history() -> FrozenLog:
     daemon = world.daemon()
     annotators = AnnotatorsRules(delay_s=5.0, error=0.05, abstain=0.1, silence=0.1)
     play(daemon, world.player(easy_stream(400), annotators), world.clock, 5, lambda _: None)
+    unasked = [each.event for each in predictions_of(world.broker, CONFIG) if each.asked is None][:4]
+    bought = [row["request"] for row in rows_of(world.broker, world.topics.training) if row["kind"] == "example"]
+    for number, event in enumerate([*unasked, *unasked[:2], bought[-1]]):
+        world.tell({"event": event}, "yes")
+        world.tell({"features": {"x1": number % 2, "x2": 0.5}}, "no")
     world.clock.time += 100.0
     world.drain(daemon)
     return FrozenLog(world.broker, CONFIG)
@@ -64,7 +69,7 @@ def test_a_good_history_passes(good: FrozenLog) -> None:
     checks = verify(good, rules(CONFIG, 1), budget_rules(CONFIG), "streamal", lambda: new_fold(CONFIG))
     assert {check.promise: check.where for check in checks if check.broken} == {}
     assert all(check.looked_at for check in checks)
-    assert len(checks) == 9
+    assert len(checks) == 10
 
 
 def test_the_slow_check_can_be_left_out(log: FrozenLog) -> None:
@@ -81,6 +86,7 @@ ASKED = "one request for each event whose prediction says so"
 QUEUE = "a request is off the queue exactly if"
 SAID = "each example and abstention is the first valid reply"
 KEPT = "each request with a valid reply is closed"
+NATURAL = "each natural label is learned once"
 READABLE = "every record of training is streamal's own"
 DERIVED = "every prediction can be re-derived"
 
@@ -130,6 +136,12 @@ def expiry_of_nothing(log: FrozenLog) -> None:
     value = {**json.loads(log.of(log.topics.training)[number].value or b""), "request": "0-9999"}
     log.append(log.topics.training, 0, b"0-9999", json.dumps(value).encode())
     log.append(log.topics.requests, 0, b"0-9999", None)
+
+
+def natural(log: FrozenLog, *, named: bool) -> int:
+    """Return the number of the first training record of a natural label that names its event, or brings features."""
+    rows = enumerate(log.of(log.topics.training))
+    return next(n for n, r in rows if b'"natural"' in (r.value or b"") and (r.key is not None) == named)
 
 
 def overspent(log: FrozenLog) -> None:
@@ -224,6 +236,22 @@ VIOLATIONS: dict[str, tuple[Tamper, set[str]]] = {
         {SAID},
     ),
     "reply lost": (lost_reply, {KEPT, DERIVED}),
+    "self-contained label learned twice": (
+        lambda log: twice(log, log.topics.training, natural(log, named=False)),
+        {NATURAL},
+    ),
+    "natural label lost": (
+        lambda log: remove(log, log.topics.training, natural(log, named=True)),
+        {NATURAL},
+    ),
+    "natural label with other features": (
+        lambda log: log.change(log.topics.training, natural(log, named=True), features={"x1": 9.0}),
+        {NATURAL},
+    ),
+    "natural label that nobody gave": (
+        lambda log: log.change(log.topics.training, natural(log, named=True), annotator="mallory"),
+        {NATURAL},
+    ),
     "budget overspent": (overspent, {BUDGET, ASKED}),
     "version goes back": (version_back, {VERSION, DERIVED}),
     "probability altered": (

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streamal.core.records import Event, Reason, Refusal, Reply, Request, Training
+from streamal.core.records import Event, NaturalLabel, Reason, Refusal, Reply, Request, Training, coordinates
+from streamal.core.replies import decode_reply, label_text
 from streamal.core.schema import Schema
 from streamal.core.wire import (
     TEXT_BYTES_MAX,
@@ -20,11 +21,9 @@ from streamal.core.wire import (
     WireRules,
     dead_letter,
     decode_event,
-    decode_reply,
     decode_request,
     decode_training,
     encode,
-    label_text,
 )
 from tests.making import event_ids, event_times, requests, trainings
 
@@ -36,7 +35,9 @@ ALL_RULES = (
     replace(RULES, flat=True),
     replace(RULES, null_is_missing=True),
     replace(RULES, flat=True, null_is_missing=True),
+    replace(RULES, natural=True),
 )
+NATURAL = ALL_RULES[-1]
 DEEP = 100_000
 HUGE = b"1" + b"0" * 10_000
 TOKENS = (
@@ -80,6 +81,9 @@ REPLY_FIELDS = (
     b'{"request":"0-1","label":"a","seconds":%s}',
     b'{"request":"0-1","label":"a","supersedes":%s}',
     b'{"event":%s,"label":"a"}',
+    b'{"features":%s,"label":"a"}',
+    b'{"features":{"x":%s},"label":"a"}',
+    b'{"features":{"x":1},"label":%s,"id":%s,"time":%s}',
     b'{"request":"0-1","label":"a","unknown":%s}',
     b"%s",
 )
@@ -105,14 +109,24 @@ def check_event(value: bytes | None, rules: WireRules) -> Event | Refusal:
     return found
 
 
-def check_reply(value: bytes | None, rules: WireRules) -> Reply | Refusal:
-    found = decode_reply(value, rules)
+def check_reply(value: bytes | None, rules: WireRules) -> Reply | NaturalLabel | Refusal:
+    found = decode_reply(value, rules, None)
     if isinstance(found, Refusal):
         check_refusal(value, found)
         return found
-    for text in (found.request, found.label, found.annotator, found.reply):
+    for text in (found.label, found.annotator, found.reply):
         assert text is None or 0 < len(text.encode()) <= TEXT_BYTES_MAX
-    assert found.seconds is None or 0.0 <= found.seconds <= rules.magnitude_max
+    if isinstance(found, Reply):
+        assert 0 < len(found.request.encode()) <= TEXT_BYTES_MAX
+        assert found.seconds is None or 0.0 <= found.seconds <= rules.magnitude_max
+    elif found.event is None:
+        body = json.dumps({"id": found.id, "time": found.time, "features": found.features}).encode()
+        assert check_event(body, replace(rules, flat=False, record_bytes_max=10**9)) == Event(
+            3, 7, found.id, found.time, found.features or {}
+        )
+    else:
+        assert rules.natural
+        assert coordinates(*map(int, found.event.split("-"))) == found.event
     return found
 
 
@@ -192,7 +206,7 @@ def test_no_token_in_any_field_of_an_event_raises(template: bytes, rules: WireRu
 def test_no_token_in_any_field_of_a_reply_raises(template: bytes) -> None:
     """The same for each field of a reply; an unreadable one is never taken for an answer."""
     for token in TOKENS:
-        found = check_reply(template.replace(b"%s", token), RULES)
+        found = check_reply(template.replace(b"%s", token), NATURAL)
         if token in (b"NaN", b"1e400", b"[]", b"{}", b""):
             assert isinstance(found, Refusal) or b"unknown" in template
 

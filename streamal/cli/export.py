@@ -23,6 +23,8 @@ from streamal.ports import Log, scan
 
 __all__ = ["command"]
 
+_LEARNED = ("example", "natural")
+
 
 class Format(StrEnum):
     """How the export is written."""
@@ -82,7 +84,7 @@ def _rows(log: Log, topic: str, examples_only: bool) -> Iterator[dict[str, Any]]
             typer.echo(f"streamal: training offset {record.offset} is not ours: {training.detail}", err=True)
             continue
         row: dict[str, Any] = {"offset": record.offset, **msgspec.to_builtins(training)}
-        if row["kind"] == "example" or not examples_only:
+        if row["kind"] in _LEARNED or not examples_only:
             yield row
 
 
@@ -121,6 +123,6 @@ def _parquet(rows: Iterator[dict[str, Any]], output: Path | None) -> None:
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """Return *row* with one column per feature; a schema record's features stay JSON."""
     features = row.pop("features", None)
-    if row["kind"] != "example":
+    if row["kind"] not in _LEARNED:
         return row if features is None else {**row, "schema": json.dumps(features)}
     return {**row, **{f"features.{name}": value for name, value in features.items()}}

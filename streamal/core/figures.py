@@ -33,6 +33,7 @@ def figures(
         "budget_spent_ratio": requests / accepted if accepted else None,
         "spend": requests * cost,
         "unanswered_ratio": fold.quality.unanswered(),
+        "natural_examples": fold.quality.natural_count,
     }
     trainer = any(isinstance(state, TrainerState) for state in states)
     recent = fold.quality.recent() if trainer else Sums()
@@ -43,4 +44,5 @@ def figures(
         "quality_accuracy_low": low,
         "quality_accuracy_high": high,
         "quality_accuracy_naive": recent.naive(),
+        "quality_accuracy_natural": fold.quality.natural_accuracy() if trainer else None,
     }

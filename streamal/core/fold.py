@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from streamal.core.model import Model
 from streamal.core.pending import Pending
 from streamal.core.quality import Quality
-from streamal.core.records import Event, Example, Refusal, Request, Scalar, SchemaSet, Version
+from streamal.core.records import Event, Example, NaturalExample, Refusal, Request, Scalar, SchemaSet, Version
 from streamal.core.schema import Schema
 from streamal.core.wire import decode_request, decode_training
 from streamal.errors import LogDisagrees
@@ -55,7 +55,7 @@ class Fold:
     now: float = 0.0
     positions: dict[int, int] = field(default_factory=dict)
     samples: list[dict[str, Scalar]] = field(default_factory=list)
-    early: list[Example] = field(default_factory=list)
+    early: list[Example | NaturalExample] = field(default_factory=list)
 
     def predict(self, event: Event) -> dict[str, float]:
         """Return class probabilities; before there is a schema they are the class prior."""
@@ -77,9 +77,14 @@ class Fold:
         if isinstance(record, SchemaSet):
             self._set_schema(record)
             return
+        if isinstance(record, NaturalExample):
+            if record.event is not None:
+                self.pending.labelled(record.event, record.label)
+            self._learn(record)
+            return
         self.pending.closed(record)
         self.quality.fold(record)
-        if isinstance(record, Example):
+        if isinstance(record, Example) and not self.pending.told(record.request, record.label):
             self._learn(record)
 
     def request(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> None:
@@ -102,12 +107,17 @@ class Fold:
         if self.schema is None and len(self.samples) < self.rules.infer_from:
             self.samples.append(request.features)
 
-    def _learn(self, example: Example) -> None:
+    def _learn(self, example: Example | NaturalExample) -> None:
         if self.schema is None:
             self.model.admit(example.label)
             self.early.append(example)
-        else:
-            self.model.learn(self.schema.select(example.features), example.label)
+            return
+        features = self.schema.select(example.features)
+        if isinstance(example, NaturalExample):
+            # tested, then learned: a bought one carries the prediction that its event was given, this one does not
+            said = self.model.predict(features)
+            self.quality.natural(bool(said) and max(said, key=said.__getitem__) == example.label)
+        self.model.learn(features, example.label)
 
     def _set_schema(self, record: SchemaSet) -> None:
         """Fix or extend the schema, then learn what had to wait for it."""

@@ -10,7 +10,7 @@ import heapq
 from collections import Counter
 from collections.abc import Mapping
 
-from streamal.core.records import Abstention, Example, Expiry, Lane, Outcome, Reply, Request, partition_of
+from streamal.core.records import Closing, Example, Expiry, Lane, Outcome, Reply, Request, partition_of
 
 __all__ = ["Pending", "answer"]
 
@@ -30,6 +30,7 @@ class Pending:
         self._closed_max = closed_max
         self._open: dict[str, Request] = {}
         self._closed: dict[str, str] = {}
+        self._natural: dict[str, str] = {}
         self._deadlines: list[tuple[float, str]] = []
         self._counts: Counter[tuple[int, Lane]] = Counter()
         self._closed_counts: Counter[tuple[str, Lane]] = Counter()
@@ -65,13 +66,19 @@ class Pending:
             self._deadlines = [(open_.expires_at, key) for key, open_ in self._open.items()]
             heapq.heapify(self._deadlines)
 
-    def closed(self, record: Example | Abstention | Expiry) -> None:
+    def closed(self, record: Closing) -> None:
         """Fold a record of ``training``, whether or not its request was seen already."""
         self._forget(record.request)
-        self._closed[record.request] = _how(record)
+        self._remember(self._closed, record.request, _how(record))
         self._closed_counts[record.request.partition("-")[0], record.lane] += 1
-        if len(self._closed) > self._closed_max:
-            del self._closed[next(iter(self._closed))]
+
+    def labelled(self, event: str, label: str) -> None:
+        """Fold a natural label: *event* is not asked about any less, but its label is remembered like a bought one."""
+        self._remember(self._natural, event, answer(label))
+
+    def told(self, event: str, label: str) -> bool:
+        """Return whether a natural label has said of *event* that it is *label*, as far back as is remembered."""
+        return self._natural.get(event) == answer(label)
 
     def outcome(self, reply: Reply, closing: Mapping[str, str]) -> Outcome:
         """Return what becomes of *reply*, given also what this step has closed so far (*closing*).
@@ -86,6 +93,16 @@ class Pending:
         if how == EXPIRED:
             return Outcome.LATE
         return Outcome.DUPLICATE if how == answer(reply.label) else Outcome.CONFLICTING
+
+    def natural_outcome(self, event: str, label: str, telling: Mapping[str, str]) -> Outcome:
+        """Return what becomes of a natural label of *event*, given what this step has learned so far (*telling*).
+
+        An event is learned once, from whoever tells its label first. An abstention and an expiry tell none.
+        """
+        how = telling.get(event) or self._natural.get(event) or self._closed.get(event, EXPIRED)
+        if how in (EXPIRED, ABSTAINED):
+            return Outcome.ACCEPTED
+        return Outcome.DUPLICATE if how == answer(label) else Outcome.CONFLICTING
 
     def withdrawn(self, request: str) -> None:
         """Fold a tombstone of ``requests``: *request* is not open any more; how it was closed, ``training`` tells."""
@@ -105,6 +122,11 @@ class Pending:
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None
 
+    def _remember(self, memory: dict[str, str], key: str, how: str) -> None:
+        memory[key] = how
+        if len(memory) > self._closed_max:
+            del memory[next(iter(memory))]
+
     def _forget(self, request: str) -> None:
         known = self._open.pop(request, None)
         if known is not None:
@@ -116,5 +138,5 @@ def answer(label: str | None) -> str:
     return ABSTAINED if label is None else f"={label}"
 
 
-def _how(record: Example | Abstention | Expiry) -> str:
+def _how(record: Closing) -> str:
     return EXPIRED if isinstance(record, Expiry) else answer(record.label if isinstance(record, Example) else None)

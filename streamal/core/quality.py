@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections import Counter
+from collections import Counter, deque
 from typing import NamedTuple
 
-from streamal.core.records import Abstention, Example, Expiry
+from streamal.core.records import Closing, Example
 
 __all__ = ["Estimate", "Quality", "Sums"]
 
@@ -79,8 +79,10 @@ class Quality:
         self.total = Sums()
         self.closed: Counter[str] = Counter()
         """How many requests of each lane ended how: "audit example", "strategy expiry" …"""
+        self._natural: deque[bool] = deque(maxlen=window)
+        self.natural_count = 0
 
-    def fold(self, record: Example | Abstention | Expiry) -> None:
+    def fold(self, record: Closing) -> None:
         """Take in one closed request."""
         self.closed[f"{record.lane} {type(record).__name__.lower()}"] += 1
         if not isinstance(record, Example) or record.propensity <= 0.0:
@@ -97,6 +99,15 @@ class Quality:
         for _, _, weight, correct in self._window:
             sums.add(weight, correct)
         return sums
+
+    def natural(self, correct: bool) -> None:
+        """Take in a natural label: whether the model, as it was just before learning it, says the same."""
+        self._natural.append(correct)
+        self.natural_count += 1
+
+    def natural_accuracy(self) -> float | None:
+        """Return the share of the last natural labels that the model knew already; biased by which of them arrive."""
+        return sum(self._natural) / len(self._natural) if self._natural else None
 
     def unanswered(self) -> float | None:
         """Return the share of closed requests that brought no label: what the estimate cannot see."""

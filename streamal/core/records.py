@@ -12,12 +12,15 @@ import msgspec
 
 __all__ = [
     "Abstention",
+    "Closing",
     "Committed",
     "Event",
     "EventId",
     "Example",
     "Expiry",
     "Lane",
+    "NaturalExample",
+    "NaturalLabel",
     "Outcome",
     "Output",
     "Place",
@@ -59,6 +62,8 @@ class Reason(StrEnum):
     FEATURES_TOO_MANY = "features_too_many"
     FEATURES_EMPTY = "features_empty"
     LABEL_UNKNOWN = "label_unknown"
+    EVENT_MISSING = "event_missing"
+    EVENT_REFUSED = "event_refused"
     REPLY_INCOMPLETE = "reply_incomplete"
     NOT_SUPPORTED = "not_supported"
 
@@ -153,6 +158,21 @@ class Reply(NamedTuple):
     seconds: float | None
 
 
+class NaturalLabel(NamedTuple):
+    """A label that nobody asked for: the truth came by itself (a click, a charge-back).
+
+    Either it names its *event* by coordinates, or it is self-contained and brings the *features* along.
+    """
+
+    event: str | None
+    features: dict[str, Scalar] | None
+    label: str
+    annotator: str | None
+    reply: str | None
+    id: EventId = None
+    time: float | str | None = None
+
+
 class Example(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="example"):
     """A request joined with its accepted reply: what the model learns from."""
 
@@ -195,6 +215,19 @@ class Expiry(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", 
     at: float
 
 
+class NaturalExample(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="natural"):
+    """A natural label with the features of its event: learned, but neither paid for nor measured by."""
+
+    label: str
+    features: dict[str, Scalar]
+    at: float
+    event: str | None = None
+    annotator: str | None = None
+    reply: str | None = None
+    id: EventId = None
+    time: float | str | None = None
+
+
 class SchemaSet(msgspec.Struct, frozen=True, tag_field="kind", tag="schema"):
     """From here on the features are these: name -> "number" | "string" | "boolean"."""
 
@@ -202,7 +235,9 @@ class SchemaSet(msgspec.Struct, frozen=True, tag_field="kind", tag="schema"):
     at: float
 
 
-Training = Example | Abstention | Expiry | SchemaSet
+Closing = Example | Abstention | Expiry
+"""A record that closes its request."""
+Training = Closing | NaturalExample | SchemaSet
 
 
 class Place(NamedTuple):

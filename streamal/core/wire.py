@@ -14,33 +14,21 @@ from typing import Any
 
 import msgspec
 
-from streamal.core.records import (
-    Abstention,
-    Event,
-    EventId,
-    Example,
-    Expiry,
-    Reason,
-    Refusal,
-    Reply,
-    Request,
-    Scalar,
-    SchemaSet,
-    Training,
-)
+from streamal.core.records import Event, EventId, Reason, Refusal, Request, Scalar, Training
 from streamal.core.schema import Schema
 
 __all__ = [
     "TEXT_BYTES_MAX",
     "DeadLetter",
     "WireRules",
+    "checked",
     "dead_letter",
     "decode_event",
-    "decode_reply",
     "decode_request",
     "decode_training",
     "encode",
-    "label_text",
+    "parse",
+    "short",
 ]
 
 TEXT_BYTES_MAX = 256
@@ -59,6 +47,7 @@ class WireRules:
         null_is_missing: a feature that is null counts as absent, rather than refusing the event.
         record_bytes_max, features_max, feature_name_bytes_max: sizes, in bytes and names.
         magnitude_max: |number| beyond it is refused; a finite 1e308 kills River's scaler as surely as a NaN.
+        natural: whether a label that nobody asked for may name its event.
     """
 
     flat: bool = False
@@ -69,23 +58,13 @@ class WireRules:
     features_max: int = 1_000
     feature_name_bytes_max: int = 256
     magnitude_max: float = 1e12
+    natural: bool = False
 
 
 class _Nested(msgspec.Struct):
     features: dict[str, float | str | bool | None]
     id: str | int | None = None
     time: float | str | None = None
-
-
-class _Reply(msgspec.Struct):
-    request: str | None = None
-    event: str | None = None
-    label: str | bool | int | None = None
-    abstain: bool = False
-    annotator: str | None = None
-    reply: str | int | None = None
-    seconds: float | None = None
-    supersedes: str | int | None = None
 
 
 class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -104,9 +83,8 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _decode_nested = msgspec.json.Decoder(_Nested).decode
 _decode_flat = msgspec.json.Decoder(dict[str, int | float | str | bool | None]).decode
-_decode_reply = msgspec.json.Decoder(_Reply).decode
 _decode_request = msgspec.json.Decoder(Request).decode
-_decode_training = msgspec.json.Decoder(Example | Abstention | Expiry | SchemaSet).decode
+_decode_training = msgspec.json.Decoder(Training).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -122,7 +100,7 @@ def decode_event(
     >>> decode_event(0, 7, b'{"features": {"x": NaN}}', WireRules(), None).reason.value
     'not_json'
     """
-    parsed = _parse(value, _decode_flat if rules.flat else _decode_nested, rules.record_bytes_max)
+    parsed = parse(value, _decode_flat if rules.flat else _decode_nested, rules.record_bytes_max)
     if isinstance(parsed, Refusal):
         return parsed
     if rules.flat:
@@ -132,6 +110,14 @@ def decode_event(
         identity, time, raw = shaped
     else:
         identity, time, raw = parsed.id, parsed.time, parsed.features
+    features = checked(identity, time, raw, rules, schema)
+    return features if isinstance(features, Refusal) else Event(partition, offset, identity, time, features)
+
+
+def checked(
+    identity: EventId, time: float | str | None, raw: dict[str, Any], rules: WireRules, schema: Schema | None
+) -> dict[str, Scalar] | Refusal:
+    """Return the features in *raw*, within all bounds and of the schema's types, or why they are refused."""
     refusal = _bounds(identity, time, raw, rules)
     if refusal is not None:
         return refusal
@@ -142,56 +128,8 @@ def decode_event(
         raw = {name: feature for name, feature in raw.items() if feature is not None}
     if not raw:
         return Refusal(Reason.FEATURES_EMPTY, "no feature left in the event")
-    features: dict[str, Scalar] = raw
-    refusal = schema.mismatch(features) if schema is not None else None
-    return Event(partition, offset, identity, time, features) if refusal is None else refusal
-
-
-def decode_reply(value: bytes | None, rules: WireRules) -> Reply | Refusal:
-    """Return the reply in *value*, or why it is refused. Never raises.
-
-    A label may be a JSON string, a truth value or an integer; it is compared as text (``true`` -> "true").
-
-    >>> decode_reply(b'{"request": "0-7", "label": true}', WireRules()).label
-    'true'
-    """
-    parsed = _parse(value, _decode_reply, rules.record_bytes_max)
-    if isinstance(parsed, Refusal):
-        return parsed
-    if parsed.event is not None:
-        return Refusal(Reason.NOT_SUPPORTED, "natural labels (field 'event') are not supported yet; send 'request'")
-    if parsed.supersedes is not None:
-        return Refusal(Reason.NOT_SUPPORTED, "corrections (field 'supersedes') are not supported yet")
-    if parsed.request is None:
-        return Refusal(Reason.REPLY_INCOMPLETE, "field 'request' is missing")
-    if (parsed.label is None) != parsed.abstain:
-        return Refusal(Reason.REPLY_INCOMPLETE, "exactly one of 'label' and 'abstain': true is needed")
-    if not _short(parsed.label) or not _short(parsed.reply):
-        return Refusal(Reason.BAD_FIELD, f"label and reply must have at most {TEXT_BYTES_MAX} characters, or 63 bits")
-    label = None if parsed.label is None else label_text(parsed.label)
-    reply = None if parsed.reply is None else str(parsed.reply)
-    for name, text in (
-        ("request", parsed.request),
-        ("label", label),
-        ("annotator", parsed.annotator),
-        ("reply", reply),
-    ):
-        if text is not None and not 0 < len(text.encode()) <= TEXT_BYTES_MAX:
-            return Refusal(Reason.BAD_FIELD, f"field {name!r} must have 1 to {TEXT_BYTES_MAX} bytes")
-    if parsed.seconds is not None and not 0 <= parsed.seconds <= rules.magnitude_max:
-        return Refusal(Reason.NUMBER_OUT_OF_RANGE, "field 'seconds' is negative or too large")
-    return Reply(parsed.request, label, parsed.annotator, reply, parsed.seconds)
-
-
-def label_text(label: str | bool | int) -> str:
-    """Return the one spelling of *label*: River would take 1, True and 1.0 for one class but "1" for another.
-
-    >>> label_text(True), label_text(3), label_text("spam")
-    ('true', '3', 'spam')
-    """
-    if isinstance(label, bool):
-        return "true" if label else "false"
-    return str(label)
+    refusal = schema.mismatch(raw) if schema is not None else None
+    return raw if refusal is None else refusal
 
 
 def decode_request(value: bytes) -> Request | Refusal:
@@ -229,7 +167,7 @@ def dead_letter(topic: str, partition: int, offset: int, value: bytes | None, re
     )
 
 
-def _parse(value: bytes | None, decode: Any, record_bytes_max: int) -> Any:
+def parse(value: bytes | None, decode: Any, record_bytes_max: int) -> Any:
     """Return what *decode* makes of *value*, or a Refusal that says why it can't."""
     if value is None:
         return Refusal(Reason.TOMBSTONE, "the record has no value")
@@ -269,7 +207,7 @@ def _bounds(identity: EventId, time: float | str | None, features: dict[str, Any
     """Return the first bound that an otherwise well-formed event breaks."""
     if len(features) > rules.features_max:
         return Refusal(Reason.FEATURES_TOO_MANY, f"{len(features)} features, {rules.features_max} allowed")
-    if not _short(identity) or not _short(time):
+    if not short(identity) or not short(time):
         return Refusal(Reason.BAD_FIELD, f"id and time must have at most {TEXT_BYTES_MAX} characters, or 63 bits")
     magnitude_max, name_max = rules.magnitude_max, rules.feature_name_bytes_max
     for name, value in features.items():
@@ -284,12 +222,12 @@ def _bounds(identity: EventId, time: float | str | None, features: dict[str, Any
     return None
 
 
-def _short(field: str | float | None) -> bool:
-    """Whether *field* is small; integers are bounded too, since Python refuses to print those of 4,300 digits."""
+def short(field: str | float | None) -> bool:
+    """Return whether *field* is small; integers too, since Python refuses to print those of 4,300 digits."""
     if isinstance(field, str):
         return len(field) <= TEXT_BYTES_MAX
     return field is None or -(2**63) <= field < 2**63
 
 
 def _own(value: bytes | None, decode: Any) -> Any:
-    return _parse(value, decode, record_bytes_max=2**31)
+    return parse(value, decode, record_bytes_max=2**31)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from streamal.core.records import Scalar
-from streamal.core.wire import label_text
+from streamal.core.replies import label_text
 from streamal.errors import ConfigError
 
 __all__ = ["Recorded", "Stream", "read_stream"]

@@ -16,7 +16,7 @@ from streamal.assembly import new_fold, settings, topic_names, topic_partitions,
 from streamal.config import Config
 from streamal.core.quality import Estimate
 from streamal.core.records import Lane, Output, Prediction, coordinates
-from streamal.core.step import TopicNames
+from streamal.core.transaction import TopicNames
 from streamal.core.wire import DeadLetter, WireRules
 from streamal.daemon import Daemon
 from streamal.edge.memory import Broker, MemoryTransport

@@ -37,6 +37,16 @@ class Posted:
     in_time: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A natural label as it was posted; without an *event* it is self-contained."""
+
+    number: int
+    offset: int
+    event: str | None
+    label: str
+
+
 class Annotators:
     """All annotators together."""
 
@@ -45,6 +55,7 @@ class Annotators:
         self.partitions = broker.partitions(TOPICS.events)
         self.requests: dict[str, Request] = {}
         self.posted: list[Posted] = []
+        self.told: list[Told] = []
         self._read = [0] * self.partitions
 
     def reply(self, kind: str, number: int, value: bytes | None = None) -> None:
@@ -52,6 +63,9 @@ class Annotators:
         self._look()
         if kind == "bad":
             self.broker.append(TOPICS.labels, 0, None, value)
+            return
+        if kind in {"natural", "self-contained"}:
+            self.tell(kind == "natural", number)
             return
         names = self._names(kind, number)
         if not names:
@@ -70,6 +84,18 @@ class Annotators:
         in_time = request is not None and self.clock.latest < request.expires_at
         self.posted.append(Posted(number, offset, name, label, request is not None, in_time))
         self.say(f"reply {number} to {name}: {label}")
+
+    def tell(self, named: bool, number: int) -> None:
+        """Append a natural label: of an event that is there, or will be, or is refusable; or of features it brings."""
+        partition = number % self.partitions
+        there = self.broker.end(TOPICS.events, partition)
+        event = coordinates(partition, number % (there + 2)) if named else None
+        body = {"event": event} if named else {"features": {"x": number % 7}}
+        told = Told(len(self.told), self.broker.end(TOPICS.labels, 0), event, CLASSES[number % 3 == 0])
+        reply = json.dumps({**body, "label": told.label, "reply": f"n{told.number}"}).encode()
+        assert self.broker.append(TOPICS.labels, 0, None, reply) == told.offset
+        self.told.append(told)
+        self.say(f"natural label {told.number} of {event}: {told.label}")
 
     def _names(self, kind: str, number: int) -> list[str]:
         if kind in {"duplicate", "conflicting"}:

@@ -15,9 +15,11 @@ import msgspec
 from streamal.core.fold import Fold
 from streamal.core.frozen import thaw
 from streamal.core.records import (
+    Closing,
     Example,
     Expiry,
     Lane,
+    NaturalExample,
     Place,
     Prediction,
     Record,
@@ -57,7 +59,7 @@ class Facts:
         self.asked = {key: request for rows in self.requests for key, request in rows if request is not None}
         self.log = world.truth(TOPICS.training)
         self.training: list[Training] = [_training(r.value or b"") for r in self.log]
-        self.closed = {t.request: t for t in self.training if not isinstance(t, SchemaSet)}
+        self.closed = {t.request: t for t in self.training if isinstance(t, Closing)}
         self.letters: list[DeadLetter] = [_letter(r.value or b"") for r in world.truth(TOPICS.dead_letters)]
 
 
@@ -71,6 +73,7 @@ def check_all(world: World, *, final: bool) -> None:
     _requests(facts)
     _times(world, facts)
     _joined(world, facts, final)
+    _natural(world, facts)
     _models(world, facts, final)
 
 
@@ -146,7 +149,7 @@ def _requests(facts: Facts) -> None:
     wanted = Counter(p.event for rows in facts.predictions for p in rows if p.asked is not None)
     require(asked == wanted, "I2", f"requests and predictions differ: {(asked - wanted) + (wanted - asked)}")
     buried = Counter(key for rows in facts.requests for key, request in rows if request is None)
-    closed = Counter(t.request for t in facts.training if not isinstance(t, SchemaSet))
+    closed = Counter(t.request for t in facts.training if isinstance(t, Closing))
     require(all(times == 1 for times in closed.values()), "I3", f"closed more than once: {closed.most_common(1)}")
     require(closed.keys() <= asked.keys(), "I3", f"trained without a request: {closed.keys() - asked.keys()}")
     require(buried == closed, "I3", f"tombstones and training differ: {(buried - closed) + (closed - buried)}")
@@ -184,6 +187,31 @@ def _joined(world: World, facts: Facts, final: bool) -> None:
             world.marks["expiry racing a reply"] += late
 
 
+def _natural(world: World, facts: Facts) -> None:
+    """I3 for labels that nobody asked for: each is learned once, with its event's features, or refused, or known."""
+    end = facts.committed.get(Place(TOPICS.labels, 0), 0)
+    letters = {x.offset for x in facts.letters if x.topic == TOPICS.labels}
+    events = {coordinates(p, r.offset): r for p, records in enumerate(facts.events) for r in records}
+    learned = {example.reply: example for example in facts.training if isinstance(example, NaturalExample)}
+    taught = {e.event for e in learned.values()} | {k for k, t in facts.closed.items() if isinstance(t, Example)}
+    require(len(learned) == sum(isinstance(t, NaturalExample) for t in facts.training), "I3", "learned twice")
+    times = Counter(example.event for example in learned.values() if example.event is not None)
+    remembered = world.scenario.closed_max > len(world.annotators.told)
+    require(not remembered or all(n == 1 for n in times.values()), "I3", f"an event learned twice: {times}")
+    for told in world.annotators.told:
+        example = learned.pop(f"n{told.number}", None)
+        if example is None:
+            known = told.event is not None and told.event in taught
+            require(told.offset >= end or told.offset in letters or known, "I3", f"natural label {told.number} is lost")
+            continue
+        require((example.event, example.label) == (told.event, told.label), "I3", f"{told.number} says something else")
+        require(told.offset not in letters and told.offset < end, "I3", f"{told.number}: learned, and refused")
+        if told.event is not None:
+            event = decode_event(0, 0, events[told.event].value, world.scenario.settings.rules.wire, None)
+            require(getattr(event, "features", None) == example.features, "I3", f"{told.event}: other features")
+    require(not learned, "I3", f"natural examples out of nothing: {learned}")
+
+
 def _times(world: World, facts: Facts) -> None:
     """I11: no time in any record is one that no clock has shown, and within a partition none goes back."""
     latest = world.clock.latest
@@ -194,9 +222,7 @@ def _times(world: World, facts: Facts) -> None:
     times = [record.at for record in facts.training]
     require(times == sorted(times), "I11", "training goes back in time")
     require(not times or times[-1] <= latest, "I11", "a training record comes from the future")
-    require(
-        all(t.at >= t.asked_at for t in facts.training if not isinstance(t, SchemaSet)), "I11", "closed before asked"
-    )
+    require(all(t.at >= t.asked_at for t in facts.training if isinstance(t, Closing)), "I11", "closed before asked")
 
 
 def _models(world: World, facts: Facts, final: bool) -> None:
@@ -264,7 +290,7 @@ def _digest(fold: Fold) -> Any:
     estimator = fold.model._estimator
     schema = None if fold.schema is None else dict(fold.schema.kinds)
     learned, closed = dict(fold.model.learned), dict(fold.quality.closed)
-    waiting = [example.request for example in fold.early]
+    waiting = [example.label for example in fold.early]
     return estimator.chain, fold.model.classes[:], learned, fold.model.failures, schema, waiting, closed, fold.version
 
 

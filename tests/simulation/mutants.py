@@ -178,6 +178,13 @@ class ForgetsTheClosed(Pending):
         return super().outcome(reply, {})
 
 
+class LearnsWhatItKnows(Pending):
+    """A natural label is learned as often as it is told."""
+
+    def natural_outcome(self, event: str, label: str, telling: Mapping[str, str]) -> Outcome:
+        return Outcome.ACCEPTED
+
+
 class CountsWhatItSees(Pending):
     """Open requests that an unfinished transaction hides are not counted (F13)."""
 
@@ -229,6 +236,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "unseeded model": _mutant("I4 I5", Program(new_fold=unseeded)),
     "folds before the commit": _mutant("I3 I4 I5 I16", Program(daemon=FoldsEarly, transport=_Telling)),
     "reads uncommitted": _mutant("I3 I4 I5 I16", Program(transport=ReadsUncommitted)),
+    "learns natural labels twice": _mutant("I3", with_pending(LearnsWhatItKnows)),
     "counts only the open requests that it sees": _mutant("I9", with_pending(CountsWhatItSees)),
 }
 

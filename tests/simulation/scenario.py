@@ -19,8 +19,8 @@ from streamal.core.model import LabelRules, Model
 from streamal.core.pending import Pending
 from streamal.core.quality import Quality
 from streamal.core.schema import Schema
-from streamal.core.step import Rules, TopicNames
 from streamal.core.strategies import STRATEGIES, SamplingRules, build_strategy
+from streamal.core.transaction import Rules, TopicNames
 from streamal.core.wire import WireRules
 from streamal.daemon import Settings
 from tests.simulation.fakes import FINGERPRINT, Chain
@@ -50,7 +50,7 @@ BAD_BYTES: Sequence[bytes | None] = (
 FAULTS = (
     *KINDS,
     *("kill", "snapshots", "disk", "clock", "bad", "forged", "conflicting", "duplicate"),
-    *("silent", "poison", "new_class", "abstain"),
+    *("silent", "poison", "new_class", "abstain", "natural"),
 )
 """What a swarm run switches on or off; `KINDS` strike at I/O points, the others are in the script."""
 
@@ -147,7 +147,7 @@ def _rules(rng: Random, budget: BudgetRules, partitions: int, ttl_s: float) -> R
     return Rules(
         topics=TOPICS,
         partitions=partitions,
-        wire=WireRules(),
+        wire=WireRules(natural=True),
         allowances=tuple(budget.allowance(partition, partitions) for partition in range(partitions)),
         strategy_name=name,
         strategy=build_strategy(SamplingRules(name, float(budget.rate), share=float(budget.share))),
@@ -162,6 +162,7 @@ def _script(rng: Random, partitions: int, workers: Sequence[str], faults: frozen
     """Return the actions: about 20 events, and twice as many steps of some worker."""
     replies = ["good"] * 4 + [kind for kind in ("duplicate", "conflicting", "forged", "abstain") if kind in faults]
     replies += [kind for kind in ("bad", "new_class") if kind in faults]
+    replies += ["natural", "self-contained"] if "natural" in faults else []
     rare = ["clock"] + [kind for kind in ("kill", "snapshots", "disk", "rebalance") if kind in faults]
     kinds = ["event"] * 5 + ["tick"] * 10 + ["reply"] * (1 if "silent" in faults else 4) + rare
     script: list[Action] = []
