@@ -1,0 +1,96 @@
+"""How long a worker with a long training log needs to be ready, and whether a snapshot changes its model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.kafka_world import World
+from streamal.assembly import fingerprint, new_fold
+from streamal.config import load_config
+from streamal.core.fold import Fold
+from streamal.core.frozen import thaw
+from streamal.core.records import Event
+from streamal.edge.snapshots import DirectorySnapshots
+from streamal.ports import scan
+
+_PROBES = 1_000
+_PATIENCE_S = 300.0
+
+
+class Restarts(NamedTuple):
+    """Medians in seconds, and how many of the probes the two models see otherwise."""
+
+    warm_s: float
+    cold_s: float
+    differ: int
+
+
+def measure(world: World, examples: int, repetitions: int, directory: Path) -> Restarts:
+    """Start `streamal run` without and with a snapshot, so often each, over so many examples."""
+    world.teach(examples)
+    world.fill(100)
+    settings = [*world.overrides, f"server.port={_free_port()}"]
+    cold, warm = [], []
+    for _ in range(repetitions):
+        shutil.rmtree(directory, ignore_errors=True)
+        cold.append(_seconds_until_ready([*settings, f"snapshots.directory={directory}"]))
+        warm.append(_seconds_until_ready([*settings, f"snapshots.directory={directory}"]))
+    return Restarts(statistics.median(warm), statistics.median(cold), _differences(world, settings, directory))
+
+
+def _seconds_until_ready(overrides: list[str]) -> float:
+    """Return how long a worker takes from its start to /readyz; then end it as a supervisor would."""
+    command = [sys.executable, "-m", "streamal", "run", "--config", os.devnull]
+    command += [part for override in overrides for part in ("--set", override)]
+    port = next(each.partition("=")[2] for each in overrides if each.startswith("server.port="))
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    began = time.monotonic()
+    worker = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
+    try:
+        while not _ready(port):
+            assert worker.poll() is None, f"it ended with {worker.returncode}"
+            assert time.monotonic() - began < _PATIENCE_S
+            time.sleep(0.01)
+        return time.monotonic() - began
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(timeout=_PATIENCE_S)
+
+
+def _ready(port: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _differences(world: World, settings: list[str], directory: Path) -> int:
+    """Compare the snapshot's model with one folded from the log alone, probability for probability."""
+    config = load_config(None, [*settings, f"snapshots.directory={directory}"])
+    restored = next(
+        fold for data in DirectorySnapshots(directory).load() if (fold := thaw(data, fingerprint(config))) is not None
+    )
+    folded: Fold = new_fold(config)
+    for record in scan(world.log, world.topics.training, 0):
+        if record.offset < restored.version.offset:
+            folded.training(record.offset, record.value)
+    assert folded.version == restored.version
+    events = (Event(0, number, None, None, dict(world.event()[0])) for number in range(_PROBES))
+    return sum(folded.predict(event) != restored.predict(event) for event in events)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

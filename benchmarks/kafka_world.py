@@ -1,0 +1,218 @@
+"""Topics with events in them, and processes that work them off: `streamal`'s own loop, or the bare pipe."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import random
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+
+from benchmarks import kafka_pipe
+from streamal.assembly import new_fold, settings, topic_names
+from streamal.cli import parts
+from streamal.cli.run import meter
+from streamal.config import Config, load_config
+from streamal.core.records import NaturalExample, Output
+from streamal.core.wire import encode
+from streamal.daemon import Daemon
+
+CLIENTS = ("kafka-python", "confluent")
+MODELS: dict[str, list[dict[str, Any]]] = {
+    "linear": [{"use": "preprocessing.StandardScaler"}, {"use": "linear_model.LogisticRegression"}],
+    "10 trees": [{"use": "forest.ARFClassifier", "n_models": 10}],
+}
+FEATURES = tuple(f"x{number}" for number in range(8))
+_TAUGHT = 500
+_CHUNK = 5_000
+_NAMES = itertools.count()
+_IDLE_S = 2.0
+
+
+class Cluster(NamedTuple):
+    """A broker, and the processes that are it, if they are ours to look at."""
+
+    bootstrap: str
+    pids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one measurement has seen."""
+
+    events: int
+    seconds: float
+    client_s: float
+    broker_s: float
+
+    @property
+    def rate(self) -> float:
+        """Events per second."""
+        return self.events / self.seconds
+
+    @property
+    def client_us(self) -> float:
+        """CPU microseconds of all workers per event."""
+        return self.client_s / self.events * 1e6
+
+    @property
+    def broker_us(self) -> float:
+        """CPU microseconds of the broker per event."""
+        return self.broker_s / self.events * 1e6
+
+
+class Share(NamedTuple):
+    """What one worker has done after its *first* batch."""
+
+    first: int
+    events: int
+    began: float
+    ended: float
+    cpu_s: float
+
+
+class World:
+    """Six topics of their own, and a model that has learned a little."""
+
+    def __init__(
+        self, cluster: Cluster, client: str, pipeline: Sequence[dict[str, Any]], partitions: int = 1, **more: str
+    ) -> None:
+        self.cluster, self.client, self.partitions = cluster, client, partitions
+        name = f"bench.{os.getpid()}.{next(_NAMES)}"
+        wanted: dict[str, object] = {
+            "transport.kind": "kafka",
+            "transport.bootstrap_servers": cluster.bootstrap,
+            "transport.client": client,
+            "transport.partitions": partitions,
+            "transport.group": name,
+            "features.declared": msgspec.json.encode(dict.fromkeys(FEATURES, "number")).decode(),
+            "labels.classes": '["no", "yes"]',
+            "model.pipeline": msgspec.json.encode(list(pipeline)).decode(),
+            "budget.share": 0.1,
+            "limits.open_requests": 1_000_000,
+            **{f"topics.{role}": f"{name}.{role}" for role in topic_names(Config())._fields},
+            **more,
+        }
+        self.overrides = [f"{key}={value}" for key, value in wanted.items()]
+        self.config = load_config(None, self.overrides)
+        self.topics = topic_names(self.config)
+        parts.make_topics(self.config)
+        self.log = parts.open_log(self.config)
+        self.random = random.Random(1)
+
+    def event(self) -> tuple[dict[str, float], str]:
+        """Return an event of 8 numbers, and its label."""
+        features = {name: round(self.random.gauss(0.0, 1.0), 6) for name in FEATURES}
+        return features, "yes" if features["x0"] + features["x1"] + self.random.gauss(0.0, 0.5) > 0.0 else "no"
+
+    def fill(self, events: int) -> None:
+        """Append events, in turn to each partition."""
+        for begin in range(0, events, _CHUNK):
+            self.log.append_all(
+                [
+                    Output(
+                        self.topics.events,
+                        number % self.partitions,
+                        None,
+                        msgspec.json.encode({"id": str(number), "features": self.event()[0]}),
+                    )
+                    for number in range(begin, min(events, begin + _CHUNK))
+                ]
+            )
+
+    def teach(self, examples: int) -> None:
+        """Append to the training log, as the trainer would."""
+        for begin in range(0, examples, _CHUNK):
+            made = (self.event() for _ in range(begin, min(examples, begin + _CHUNK)))
+            rows = [encode(NaturalExample(label, dict(features), float(begin))) for features, label in made]
+            self.log.append_all([Output(self.topics.training, 0, None, row) for row in rows])
+
+    def measure(self, what: str, events: int, workers: int) -> Run:
+        """Let so many processes work off so many events; what they need to start is not counted."""
+        self.teach(_TAUGHT)
+        self.fill(events)
+        broker_before = sum(map(cpu_s, self.cluster.pids))
+        shares: Queue[Share] = multiprocessing.Queue()
+        barrier = multiprocessing.Barrier(workers)
+        target: Callable[..., None] = _pipe if what == "pipe" else _streamal
+        processes = [
+            multiprocessing.Process(
+                target=target, args=(self.overrides, events, self.partitions // workers, barrier, shares)
+            )
+            for _ in range(workers)
+        ]
+        for process in processes:
+            process.start()
+        done = [shares.get(timeout=600) for _ in processes]
+        for process in processes:
+            process.join()
+        broker_s = sum(map(cpu_s, self.cluster.pids)) - broker_before
+        self.log.close()
+        total = sum(share.events for share in done)
+        assert total + sum(share.first for share in done) == events, f"{done} of {events} events"
+        seconds = max(share.ended for share in done) - min(share.began for share in done)
+        return Run(total, seconds, sum(share.cpu_s for share in done), broker_s)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds of a process so far (Linux)."""
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _streamal(overrides: list[str], events: int, partitions: int, barrier: Any, shares: Any) -> None:
+    """Run the daemon's loop over this worker's share of the events."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    config = load_config(None, overrides)
+    transport = parts.open_transport(config)
+    daemon = Daemon(
+        settings(config, config.transport.partitions),
+        lambda: new_fold(config),
+        transport,
+        None,
+        parts.WallClock(),
+        meter(config),
+        structlog.get_logger(),
+    )
+    daemon.start()
+
+    def owned() -> int:
+        transport.poll({}, 0.1)
+        return sum(place.topic == config.topics.events for place in transport.assignment()[1])
+
+    shares.put(_worked_off(daemon.tick, owned, events, partitions, barrier))
+    transport.close()
+
+
+def _pipe(overrides: list[str], events: int, partitions: int, barrier: Any, shares: Any) -> None:
+    pipe = kafka_pipe.PIPES[load_config(None, overrides).transport.client](load_config(None, overrides))
+    shares.put(_worked_off(pipe.tick, lambda: partitions, events, partitions, barrier))
+    pipe.close()
+
+
+def _worked_off(tick: Callable[[], int], owned: Callable[[], int], events: int, partitions: int, barrier: Any) -> Share:
+    """Wait until everybody has its partitions, then tick until nothing comes any more; the first batch is not timed."""
+    while owned() != partitions:
+        pass
+    barrier.wait()
+    while owned() != partitions:  # who came last may have moved the others
+        pass
+    first = 0
+    while not first:
+        first = tick()
+    consumed, before = first, resource.getrusage(resource.RUSAGE_SELF)
+    began = ended = time.monotonic()
+    after = before
+    while consumed < events and time.monotonic() - ended < _IDLE_S:
+        if found := tick():
+            consumed, ended, after = consumed + found, time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
+    return Share(first, consumed - first, began, ended, sum(after[:2]) - sum(before[:2]))
