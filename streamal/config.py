@@ -74,6 +74,7 @@ class TransportConfig(_Section):
 
     kind: Literal["sqlite", "kafka"] = "sqlite"
     path: Path = Path("streamal.db")
+    client: Literal["kafka-python", "confluent"] = "kafka-python"
     bootstrap_servers: str = Field(default="localhost:9092", pattern=r"^[^,\s]+:\d+(,[^,\s]+:\d+)*$")
     security: SecurityConfig = SecurityConfig()
     instance: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]{1,200}$")

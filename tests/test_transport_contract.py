@@ -13,16 +13,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kafka import KafkaProducer
 from kafka.errors import KafkaTimeoutError
 
 from streamal.core.records import Committed, Output, Place, Record
+from streamal.edge import confluent
+from streamal.edge.confluent.log import flush
 from streamal.edge.kafka import Connection, KafkaLog, KafkaTransport, TopicSettings, create_topics
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.edge.sqlite import SqliteLog, SqliteTransport
@@ -159,17 +164,6 @@ class RenamedWorker(Renamed):
 @contextmanager
 def kafka_world() -> Iterator[World]:
     connection = Connection(kafka_broker.shared().bootstrap)
-    suffix = f".{os.getpid()}.{next(NUMBERS)}"
-    create_topics(connection, [TopicSettings(topic + suffix, count) for topic, count in PARTITIONS.items()])
-    log = Renamed(KafkaLog(connection), suffix)
-    opened: list[Log] = [log]
-
-    def worker() -> Transport:
-        made = KafkaTransport(
-            connection, "workers" + suffix, "events" + suffix, "labels" + suffix, instance="w", session_timeout_s=6
-        )
-        opened.append(made)
-        return RenamedWorker(made, suffix)
 
     @contextmanager
     def sabotage() -> Iterator[None]:
@@ -183,15 +177,58 @@ def kafka_world() -> Iterator[World]:
             patch.setattr(KafkaProducer, "flush", broken)
             yield
 
+    with cluster_world(partial(KafkaLog, connection), partial(KafkaTransport, connection), sabotage) as world:
+        yield world
+
+
+@contextmanager
+def confluent_world() -> Iterator[World]:
+    connection = confluent.Connection(kafka_broker.shared().bootstrap)
+
+    @contextmanager
+    def sabotage() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+
+            def broken(producer: Any, timeout_s: float) -> None:
+                flush(producer, timeout_s)
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "sabotage"))
+
+            patch.setattr("streamal.edge.confluent.transaction.flush", broken)
+            yield
+
+    made = partial(confluent.ConfluentLog, connection), partial(confluent.ConfluentTransport, connection)
+    with cluster_world(*made, sabotage) as world:
+        yield world
+
+
+@contextmanager
+def cluster_world(
+    new_log: Callable[[], Log],
+    new_worker: Callable[..., Transport],
+    sabotage: Callable[[], AbstractContextManager[None]],
+) -> Iterator[World]:
+    """Topics of their own on the shared broker, whatever the client."""
+    suffix = f".{os.getpid()}.{next(NUMBERS)}"
+    topics = [TopicSettings(topic + suffix, count) for topic, count in PARTITIONS.items()]
+    create_topics(Connection(kafka_broker.shared().bootstrap), topics)
+    log = Renamed(new_log(), suffix)
+    opened: list[Log] = [log]
+
+    def worker() -> Transport:
+        made = new_worker("workers" + suffix, "events" + suffix, "labels" + suffix, instance="w", session_timeout_s=6)
+        opened.append(made)
+        return RenamedWorker(made, suffix)
+
     yield World(log, worker, sabotage)
     for each in reversed(opened):
         each.close()
 
 
 WORLDS = {"memory": memory_world, "sqlite": sqlite_world}
+CLUSTERS = {"kafka": kafka_world, "confluent": confluent_world}
 EVERYWHERE = [
     *(pytest.param(make, id=name) for name, make in WORLDS.items()),
-    pytest.param(kafka_world, id="kafka", marks=pytest.mark.kafka),
+    *(pytest.param(make, id=name, marks=pytest.mark.kafka) for name, make in CLUSTERS.items()),
 ]
 
 
@@ -498,11 +535,14 @@ def test_every_record_is_processed_exactly_once(
 
 
 @pytest.mark.kafka
+@pytest.mark.parametrize("make", CLUSTERS.values(), ids=CLUSTERS)
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(actions=ACTIONS, quota=st.integers(1, 4))
-def test_every_record_is_processed_exactly_once_on_kafka(actions: list[str], quota: int) -> None:
+def test_every_record_is_processed_exactly_once_on_kafka(
+    make: Callable[[], AbstractContextManager[World]], actions: list[str], quota: int
+) -> None:
     """The same with fewer examples: each needs topics of its own and seconds."""
-    copies_each_record_once(kafka_world, actions, quota)
+    copies_each_record_once(make, actions, quota)
 
 
 def copies_each_record_once(make: Callable[[], AbstractContextManager[World]], actions: list[str], quota: int) -> None:

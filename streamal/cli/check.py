@@ -20,6 +20,9 @@ from streamal.errors import ConfigError
 
 __all__ = ["command", "require_sound_model"]
 
+_CLIENT_MATTERS_US = 200.0
+"""A model above it hides what the client costs."""
+
 
 def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = None, as_json: Json = False) -> None:
     """Check the configuration, the model, the topics and the directories; change nothing.
@@ -48,9 +51,25 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
             else "off: quality cannot be measured, and some strategies may stop asking",
             "predict_microseconds": predict_us,
             "learn_microseconds": learn_us,
+            **_advice(loaded, predict_us, learn_us),
         },
         as_json,
     )
+
+
+def _advice(config: Config, predict_us: float, learn_us: float) -> Mapping[str, str]:
+    """Return what would make this configuration cheaper, if anything: a light model leaves the client the larger part.
+
+    An event is predicted once and learned from at most in the budget's share of cases; kafka-python costs between 50
+    and 90 µs for each, next to the model.
+    """
+    model_us = predict_us + float(config.budget.share) * learn_us
+    if config.transport.kind != "kafka" or config.transport.client == "confluent" or model_us >= _CLIENT_MATTERS_US:
+        return {}
+    return {
+        "advice": f"the model takes about {model_us:.0f} µs per event, so the Kafka client would take the larger part: "
+        "pip install 'streamal[confluent]' and transport.client = \"confluent\" cost 5 to 8 times less CPU per record"
+    }
 
 
 def require_sound_model(config: Config) -> None:

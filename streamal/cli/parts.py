@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from streamal.assembly import topic_names, topic_partitions
@@ -16,7 +18,7 @@ from streamal.errors import ConfigError
 from streamal.ports import Clock, Log, Snapshots, Transport
 
 if TYPE_CHECKING:
-    from streamal.edge import kafka
+    from streamal.edge import confluent, kafka
 
 __all__ = [
     "WallClock",
@@ -85,6 +87,11 @@ def open_log(config: Config, synchronous: Synchronous = "FULL") -> Log:
         ConfigError: there is no such database.
     """
     if config.transport.kind == "kafka":
+        if config.transport.client == "confluent":
+            _require_confluent()
+            from streamal.edge import confluent  # noqa: PLC0415
+
+            return confluent.ConfluentLog(_confluent_connection(config))
         from streamal.edge import kafka  # noqa: PLC0415
 
         return kafka.KafkaLog(_connection(config))
@@ -101,19 +108,7 @@ def open_transport(config: Config, synchronous: Synchronous = "FULL") -> Transpo
     transport, topics = config.transport, config.topics
     name = f"{socket.gethostname()}-{os.getpid()}"
     if transport.kind == "kafka":
-        from streamal.edge import kafka  # noqa: PLC0415
-
-        require_topics(config)
-        return kafka.KafkaTransport(
-            _connection(config),
-            transport.group,
-            topics.events,
-            topics.labels,
-            instance=transport.instance,
-            name=name,
-            session_timeout_s=transport.session_timeout_s,
-            witness=topics.predictions,
-        )
+        return _cluster_seat(config, name)
     create_topics(config)
     return SqliteTransport(
         transport.path,
@@ -126,8 +121,34 @@ def open_transport(config: Config, synchronous: Synchronous = "FULL") -> Transpo
     )
 
 
+def _cluster_seat(config: Config, name: str) -> Transport:
+    """Return a worker's seat in a cluster, over the configured client."""
+    transport, topics = config.transport, config.topics
+    require_topics(config)
+    seat: Callable[..., Transport]
+    if transport.client == "confluent":
+        from streamal.edge import confluent  # noqa: PLC0415
+
+        seat = partial(confluent.ConfluentTransport, _confluent_connection(config))
+    else:
+        from streamal.edge import kafka  # noqa: PLC0415
+
+        seat = partial(kafka.KafkaTransport, _connection(config))
+    return seat(
+        transport.group,
+        topics.events,
+        topics.labels,
+        instance=transport.instance,
+        name=name,
+        session_timeout_s=transport.session_timeout_s,
+        witness=topics.predictions,
+    )
+
+
 def require_topics(config: Config) -> None:
-    """Raise a ConfigError that names each way in which a cluster's topics are not what the promises need."""
+    """Raise a ConfigError that names each way in which a cluster's topics, or our client, are not what is needed."""
+    if config.transport.client == "confluent":
+        _require_confluent()
     problems = topic_problems(config)
     if problems:
         raise ConfigError(
@@ -159,6 +180,35 @@ def _connection(config: Config) -> kafka.Connection:
         "ssl_check_hostname": security.ssl_check_hostname,
     }
     return Connection(config.transport.bootstrap_servers, settings, config.transport.connect_timeout_s)
+
+
+def _require_confluent() -> None:
+    """Raise a ConfigError that says how to get the extra, if it is not there."""
+    if find_spec("confluent_kafka") is None:
+        raise ConfigError(
+            "transport.client: confluent-kafka is not installed; run `pip install 'streamal[confluent]'`, "
+            "or set transport.client to kafka-python"
+        )
+
+
+def _confluent_connection(config: Config) -> confluent.Connection:
+    """Return the way to the cluster, its security in librdkafka's words."""
+    from streamal.edge.confluent import Connection  # noqa: PLC0415
+
+    transport, security = config.transport, config.transport.security
+    password = security.sasl_password
+    settings = {
+        "security.protocol": security.protocol,
+        "sasl.mechanism": security.sasl_mechanism,
+        "sasl.username": security.sasl_username,
+        "sasl.password": None if password is None else password.get_secret_value(),
+        "ssl.ca.location": security.ssl_cafile and str(security.ssl_cafile),
+        "ssl.certificate.location": security.ssl_certfile and str(security.ssl_certfile),
+        "ssl.key.location": security.ssl_keyfile and str(security.ssl_keyfile),
+        "ssl.endpoint.identification.algorithm": "https" if security.ssl_check_hostname else "none",
+    }
+    given = {name: value for name, value in settings.items() if value is not None}
+    return Connection(transport.bootstrap_servers, given, transport.connect_timeout_s, transport.group)
 
 
 def _topic_settings(config: Config) -> list[kafka.TopicSettings]:

@@ -8,9 +8,10 @@ from contextlib import suppress
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
 
+from streamal.cluster import deleted, missing
 from streamal.core.records import Committed, Output, Place, Record
 from streamal.edge.kafka.connection import Connection, mapped, retried
-from streamal.errors import ConfigError, LogDisagrees, Uncommitted
+from streamal.errors import Uncommitted
 
 __all__ = ["KafkaLog"]
 
@@ -115,10 +116,7 @@ class KafkaLog:
     def _require(self, topic: str, partition: int) -> TopicPartition:
         """Return the partition; a ConfigError if there is none. What was there once is not asked for again."""
         if partition >= self._counts.get(topic, 0) and partition >= self.partitions(topic):
-            raise ConfigError(
-                f"there is no partition {partition} of topic {topic!r} at {self._connection.bootstrap_servers}; "
-                "run `streamal topics create`"
-            )
+            raise missing(topic, partition, self._connection.bootstrap_servers)
         return TopicPartition(topic, partition)
 
     def _end(self, place: TopicPartition) -> int:
@@ -152,9 +150,7 @@ class KafkaLog:
             except errors.OffsetOutOfRangeError:
                 begin = reader.beginning_offsets([place], timeout_ms=_ANSWER_MS)[place]
                 if offset > 0 or records:
-                    raise LogDisagrees(
-                        f"{place.topic}-{place.partition} starts at {begin}; {offset} was deleted: raise its retention"
-                    ) from None
+                    raise deleted(Place(*place), begin, offset) from None
                 reader.seek(place, begin)
             else:
                 records += [Record(place.topic, place.partition, one.offset, one.key, one.value) for one in found]

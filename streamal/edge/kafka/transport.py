@@ -11,22 +11,26 @@ from kafka import ConsumerGroupMetadata, KafkaProducer, OffsetAndMetadata, Topic
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import MemberState
 
+from streamal.cluster import (
+    HEARTBEAT_MS,
+    POLL_GAP_MS,
+    STABLE_S,
+    TRANSACTION_S,
+    VISIBLE_S,
+    expired,
+    require_small,
+    served,
+)
 from streamal.core.records import Committed, Output, Place, Record
 from streamal.edge.kafka.connection import Connection, mapped, unstick, watched
 from streamal.edge.kafka.log import KafkaLog
-from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, Uncommitted
+from streamal.errors import ConfigError, Fenced, Uncommitted
 
-__all__ = ["METADATA_BYTES_MAX", "KafkaTransport"]
+__all__ = ["KafkaTransport"]
 
-METADATA_BYTES_MAX = 4096
-"""Kafka's default ``offset.metadata.max.bytes``; above it the broker refuses the commit (F16)."""
-
-_TRANSACTION_S = 10.0  # then the broker aborts it: so long may a dead worker hold back its successor (F13)
 _REBALANCE_S = 5.0  # a poll may take so long while the group settles
-_HEARTBEAT_MS = 300  # tells of a rebalance too; until all know, nobody in the group can fetch
 _WATCH_S = 15.0  # for a whole transaction; a healthy broker needs some milliseconds
-_STABLE_MS = 3_000  # to wait for the end of a predecessor's transaction before trouble is reported
-_VISIBLE_S = 3.0  # to wait for the markers of our own transaction; it is committed without them
+_STABLE_MS = int(STABLE_S * 1e3)
 
 
 class KafkaTransport(KafkaLog):
@@ -82,8 +86,8 @@ class KafkaTransport(KafkaLog):
                     group_instance_id=instance,
                     partition_assignment_strategy=[CooperativeStickyAssignor],
                     session_timeout_ms=int(session_timeout_s * 1e3),
-                    heartbeat_interval_ms=_HEARTBEAT_MS,
-                    max_poll_interval_ms=60_000,  # so long may a step take before its worker has to join anew
+                    heartbeat_interval_ms=HEARTBEAT_MS,
+                    max_poll_interval_ms=POLL_GAP_MS,
                     fetch_max_wait_ms=100,
                 )
         except BaseException:
@@ -108,7 +112,8 @@ class KafkaTransport(KafkaLog):
                 watched(lambda: [self._consumer.partitions_for_topic(topic) for topic in inputs], _WATCH_S)  # K7
             waiting = any(records and quota.get(place.topic) for place, records in self._ahead.items())
             self._take(quota, 0.0 if waiting else timeout_s)
-        return self._served(quota)
+        self._turn += 1
+        return served(self._ahead, quota, self._turn)
 
     def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
         """Write *outputs* and move *offsets* in one transaction, and return when everybody can see that.
@@ -117,7 +122,7 @@ class KafkaTransport(KafkaLog):
             Fatal: a state is above `METADATA_BYTES_MAX`, or a record above the topic's limit.
         """
         self._fresh.clear()
-        _check_metadata(offsets)
+        require_small(offsets)
         for topic, partition in {(output.topic, output.partition) for output in outputs}:
             self._require(topic, partition)
         with self._guarded("commit"):
@@ -187,18 +192,6 @@ class KafkaTransport(KafkaLog):
         self._consumer.resume(*(owned - full))
         return len(full) < len(owned)
 
-    def _served(self, quota: Mapping[str, int]) -> list[Record]:
-        """Return what was fetched, within *quota*; the partitions of a topic take turns in being served first."""
-        self._turn += 1
-        served: list[Record] = []
-        for topic, records_max in quota.items():
-            queues = [records for place, records in sorted(self._ahead.items()) if place.topic == topic]
-            turn, full = self._turn % max(len(queues), 1), len(served) + records_max
-            for queue in queues[turn:] + queues[:turn]:
-                while queue and len(served) < full:
-                    served.append(queue.popleft())
-        return served
-
     def _pick_up(self) -> None:
         """Take over what the group says is ours, at the offsets and with the states that are committed.
 
@@ -224,11 +217,7 @@ class KafkaTransport(KafkaLog):
             and place.topic == self._events
             and self.read(self._witness, place.partition, 0, 1)
         ):
-            raise LogDisagrees(
-                f"group {self._group!r} has no offset for {place.topic}-{place.partition}, yet {self._witness} has "
-                "predictions for it: the offsets have expired (offsets.retention.minutes) or belong to another group. "
-                "Set them by hand to where that group was, or begin afresh with new topics"
-            )
+            raise expired(self._group, Place(*place), self._witness)
         return Committed(self._reader.beginning_offsets([place], timeout_ms=_STABLE_MS)[place], "")
 
     def _transacted(
@@ -263,7 +252,7 @@ class KafkaTransport(KafkaLog):
 
         Without it the next fold would not find what this commit has noted, and count that as trouble.
         """
-        deadline = time.monotonic() + _VISIBLE_S
+        deadline = time.monotonic() + VISIBLE_S
         while written and time.monotonic() < deadline:
             ends = self._ends(list(written))
             if all(ends[place] > offset for place, offset in written.items()):
@@ -275,7 +264,7 @@ class KafkaTransport(KafkaLog):
     def _new_producer(self) -> KafkaProducer:
         """Return a producer that has aborted, and fenced, whatever its predecessors left open."""
         producer = self._connection.producer(
-            transactional_id=self._transactional_id, transaction_timeout_ms=int(_TRANSACTION_S * 1e3), linger_ms=5
+            transactional_id=self._transactional_id, transaction_timeout_ms=int(TRANSACTION_S * 1e3), linger_ms=5
         )
         try:
             producer.init_transactions()
@@ -332,7 +321,7 @@ def _transaction(
 
 def _written(producer: KafkaProducer, outputs: Sequence[Output]) -> dict[TopicPartition, int]:
     sent = [producer.send(topic, value, key, partition=partition) for topic, partition, key, value in outputs]
-    producer.flush(_TRANSACTION_S)  # K2
+    producer.flush(TRANSACTION_S)  # K2
     written: dict[TopicPartition, int] = {}
     for future in sent:
         record = future.get(timeout=0)  # K5
@@ -348,9 +337,3 @@ def _abandon(producer: KafkaProducer) -> None:
 
 def _identity(seat: ConsumerGroupMetadata | None) -> tuple[int, str] | None:
     return None if seat is None else (seat.generation_id, seat.member_id)
-
-
-def _check_metadata(offsets: Mapping[Place, Committed]) -> None:
-    for (topic, partition), (_, metadata) in offsets.items():
-        if (size := len(metadata.encode())) > METADATA_BYTES_MAX:
-            raise Fatal(f"the state of {topic}-{partition} has {size} bytes: above offset.metadata.max.bytes")

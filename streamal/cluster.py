@@ -1,0 +1,87 @@
+"""What a seat in a Kafka cluster needs whatever the client: its limits and times, and whose records are served next."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+from streamal.core.records import Committed, Place, Record
+from streamal.errors import ConfigError, Fatal, LogDisagrees
+
+__all__ = [
+    "HEARTBEAT_MS",
+    "METADATA_BYTES_MAX",
+    "POLL_GAP_MS",
+    "STABLE_S",
+    "TRANSACTION_S",
+    "VISIBLE_S",
+    "deleted",
+    "expired",
+    "missing",
+    "require_small",
+    "served",
+]
+
+METADATA_BYTES_MAX = 4096
+"""Kafka's default ``offset.metadata.max.bytes``; above it the broker refuses the commit (F16)."""
+
+HEARTBEAT_MS = 300
+"""Tells of a rebalance too; until all know, nobody in the group can fetch."""
+
+POLL_GAP_MS = 60_000
+"""So long may a step take before its worker has to join anew."""
+
+TRANSACTION_S = 10.0
+"""Then the broker aborts it: so long may a dead worker hold back its successor (F13)."""
+
+STABLE_S = 3.0
+"""To wait for the end of a predecessor's transaction before trouble is reported."""
+
+VISIBLE_S = 3.0
+"""To wait for the markers of our own transaction; it is committed without them."""
+
+
+def require_small(offsets: Mapping[Place, Committed]) -> None:
+    """Raise Fatal for a state above `METADATA_BYTES_MAX`, before it is sent: the broker would refuse all of it."""
+    for (topic, partition), (_, metadata) in offsets.items():
+        if (size := len(metadata.encode())) > METADATA_BYTES_MAX:
+            raise Fatal(f"the state of {topic}-{partition} has {size} bytes: above offset.metadata.max.bytes")
+
+
+def served(ahead: Mapping[Place, deque[Record]], quota: Mapping[str, int], turn: int) -> list[Record]:
+    """Take what was fetched out of *ahead*, within *quota*; the partitions of a topic take turns in being first (F26).
+
+    >>> place, other = Place("t", 0), Place("t", 1)
+    >>> ahead = {place: deque([Record("t", 0, 7, None, b"a")]), other: deque([Record("t", 1, 9, None, b"b")])}
+    >>> [record.offset for record in served(ahead, {"t": 1}, turn=1)]
+    [9]
+    """
+    records: list[Record] = []
+    for topic, records_max in quota.items():
+        queues = [queue for place, queue in sorted(ahead.items()) if place.topic == topic]
+        first, full = turn % max(len(queues), 1), len(records) + records_max
+        for queue in queues[first:] + queues[:first]:
+            while queue and len(records) < full:
+                records.append(queue.popleft())
+    return records
+
+
+def missing(topic: str, partition: int, bootstrap_servers: str) -> ConfigError:
+    """Return the error for a partition that there is not."""
+    return ConfigError(
+        f"there is no partition {partition} of topic {topic!r} at {bootstrap_servers}; run `streamal topics create`"
+    )
+
+
+def deleted(place: Place, begin: int, offset: int) -> LogDisagrees:
+    """Return the error for records that retention has eaten: the log begins at *begin*, *offset* is needed (F14)."""
+    return LogDisagrees(f"{place.topic}-{place.partition} starts at {begin}; {offset} was deleted: raise its retention")
+
+
+def expired(group: str, place: Place, witness: str) -> LogDisagrees:
+    """Return the error for a group that has worked here, as *witness* shows, and has no offset any more."""
+    return LogDisagrees(
+        f"group {group!r} has no offset for {place.topic}-{place.partition}, yet {witness} has "
+        "predictions for it: the offsets have expired (offsets.retention.minutes) or belong to another group. "
+        "Set them by hand to where that group was, or begin afresh with new topics"
+    )

@@ -1,0 +1,25 @@
+"""Apache Kafka over confluent-kafka (librdkafka): the second client of the live transport, at a fraction of the CPU.
+
+An extra (``pip install streamal[confluent]``). Topics are made and compared by `streamal.edge.kafka` for both clients.
+
+librdkafka has traps too; each line that stands there because of one says so (R1 … R8).
+
+R1  pause() and resume() soon after an assign() may lose the partition for good (librdkafka #2190, #5591): a partition
+    is halted by taking it out of the client's assignment, and taken up again at an explicit offset
+R2  ``consume(n, timeout)`` waits for n messages or the whole timeout: it is asked for what is there, `poll` does the
+    waiting
+R3  the wait after CONCURRENT_TRANSACTIONS and the like is ``retry.backoff.ms``, 100 ms by default
+R4  a fetch whose queue was full is put off by ``fetch.queue.backoff.ms``, a second by default
+R5  a position does not move over markers and aborted records: only the end-of-partition event tells that there is
+    nothing more
+R6  a transaction that is refused for another reason than its own surfaces as that reason at the next call, or behind
+    the failure to abort it: `mapped` looks at causes too
+R7  log lines wait in memory until the handle is polled
+R8  a fatal error is raised out of poll() and flush(), and the callbacks that follow it there make a SystemError of it
+"""
+
+from streamal.edge.confluent.connection import Connection
+from streamal.edge.confluent.log import ConfluentLog
+from streamal.edge.confluent.transport import ConfluentTransport
+
+__all__ = ["ConfluentLog", "ConfluentTransport", "Connection"]

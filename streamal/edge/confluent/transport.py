@@ -1,0 +1,352 @@
+"""A worker's seat in the consumer group, and its transactional producer (KIP-98, KIP-447)."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+
+from streamal.cluster import (
+    HEARTBEAT_MS,
+    POLL_GAP_MS,
+    STABLE_S,
+    TRANSACTION_S,
+    VISIBLE_S,
+    expired,
+    require_small,
+    served,
+)
+from streamal.core.records import Committed, Output, Place, Record
+from streamal.edge.confluent.connection import REQUEST_S, Connection, mapped, retried
+from streamal.edge.confluent.log import ConfluentLog, sound
+from streamal.edge.confluent.transaction import Aborted, transact
+from streamal.errors import ConfigError, Fenced, Uncommitted
+
+__all__ = ["ConfluentTransport"]
+
+_AHEAD = 4  # so many times its topic's quota is fetched of a partition before it is halted
+_CHUNK = 1_000  # messages taken from the client at once
+_SLICE_S = 0.1  # for one wait: news of the group come between two of them
+_WATCH_S = 15.0  # for a whole transaction; a healthy broker needs some milliseconds
+
+
+class ConfluentTransport(ConfluentLog):
+    """See `streamal.ports.Transport`. Joins the group at the first poll, so that starting may take its time (F45).
+
+    Args:
+        connection: the cluster.
+        group: the consumer group; its offsets carry the partitions' states.
+        events_topic: to be consumed, shared among the workers of the group.
+        labels_topic: likewise; it has one partition, whose owner is the trainer.
+        instance: a name that this worker has again after a restart. With it, it takes over its own seat at once (static
+            membership) and a second worker of that name fences the first; without it, its partitions wait for the
+            end of its session and of its transaction.
+        name: what else tells this process apart, where there is no *instance*.
+        session_timeout_s: after so long without a sign of life a worker's partitions go to others.
+        witness: the topic of the predictions: where it has records although the group has no offset, the offsets have
+            expired, and the promises with them.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        group: str,
+        events_topic: str,
+        labels_topic: str,
+        *,
+        instance: str | None = None,
+        name: str = "worker",
+        session_timeout_s: float = 10.0,
+        witness: str | None = None,
+    ) -> None:
+        super().__init__(connection)
+        self._group, self._events, self._labels, self._witness = group, events_topic, labels_topic, witness
+        self._instance, self._transactional_id = instance, f"{group}-{instance or name}"
+        self._generation = self._turn = 0
+        self._seat: Any = None
+        self._committed: Mapping[Place, Committed] = {}
+        self._owned: set[Place] = set()
+        """What the group says is ours; of that, `_fetching` is what the client fetches (R1)."""
+        self._fetching: set[Place] = set()
+        self._moved = self._joined = False
+        self._ahead: dict[Place, deque[Record]] = {}
+        self._next: dict[Place, int] = {}
+        self._fresh: dict[Place, int] = {}
+        self._swept: set[Place] = set()
+        self._fenced: str | None = None
+        self._producer: Producer | None = None
+        self._consumer: Consumer | None = None
+        try:
+            if self.partitions(events_topic) == 0:
+                self._require(events_topic, 0)
+            if self.partitions(labels_topic) != 1:
+                self._require(labels_topic, 0)
+                raise ConfigError(f"topic {labels_topic!r} must have 1 partition: its owner is the trainer")
+            with self._guarded("join the cluster"):
+                self._producer = self._new_producer()
+                self._consumer = connection.consumer(self._membership(session_timeout_s))
+        except BaseException:
+            self.close()
+            raise
+
+    def assignment(self) -> tuple[int, Mapping[Place, Committed]]:
+        """Return (generation, owned partitions with their committed state); the mapping given out never changes."""
+        return self._generation, self._committed
+
+    def poll(self, quota: Mapping[str, int], timeout_s: float) -> list[Record]:
+        """Return the next records, waiting for them up to *timeout_s*; takes part in the group's rebalances.
+
+        Raises:
+            Uncommitted: a predecessor's transaction is unfinished, or the cluster in trouble; nothing was consumed.
+        """
+        self._fresh.clear()
+        with self._guarded("poll"):
+            self._idle()
+            self._take(self._member(), quota, time.monotonic() + timeout_s)
+        self._turn += 1
+        return served(self._ahead, quota, self._turn)
+
+    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+        """Write *outputs* and move *offsets* in one transaction, and return when everybody can see that.
+
+        Raises:
+            Fatal: a state is above `streamal.cluster.METADATA_BYTES_MAX`, or a record above the topic's limit.
+        """
+        self._fresh.clear()
+        require_small(offsets)
+        for topic, partition in {(output.topic, output.partition) for output in outputs}:
+            self._require(topic, partition)
+        with self._guarded("commit"):
+            if self._producer is None:
+                raise Uncommitted("the outcome of the last transaction is unknown: rewind first")
+            if offsets and (self._seat is None or not offsets.keys() <= self._committed.keys()):
+                raise Uncommitted(f"we own {sorted(self._committed)}, not all of {sorted(offsets)}: rewind first")
+            if outputs or offsets:
+                written = self._transacted(self._producer, outputs, offsets)
+                with suppress(KafkaException):  # it is committed, whether that can be seen yet or not
+                    self._await_visible(written, offsets)
+        self._committed = {**self._committed, **offsets}
+
+    def rewind(self) -> None:
+        """Go back to the committed offsets, with a new producer where the last transaction's outcome is unknown."""
+        self._fresh.clear()
+        with self._guarded("rewind"):
+            if self._producer is None:
+                self._producer = self._new_producer()
+            self._pick_up(self._member())
+
+    def close(self) -> None:
+        """Leave the group, unless as an *instance* that will be back; closing twice is allowed."""
+        if self._consumer is not None:
+            with suppress(KafkaException, RuntimeError):
+                self._consumer.close()
+            self._consumer = None
+        self._producer = None
+        super().close()
+
+    def _membership(self, session_timeout_s: float) -> Mapping[str, Any]:
+        """Return the consumer's settings."""
+        static = {} if self._instance is None else {"group.instance.id": self._instance}
+        return {
+            "group.id": self._group,
+            "group.protocol": "classic",
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": int(session_timeout_s * 1e3),
+            "heartbeat.interval.ms": HEARTBEAT_MS,
+            "max.poll.interval.ms": max(POLL_GAP_MS, int(session_timeout_s * 1e3)),
+            "fetch.wait.max.ms": 100,
+            "max.partition.fetch.bytes": 262_144,  # a larger record comes all the same; what is halted is fetched again
+            "queued.min.messages": _CHUNK,
+            **static,
+        }
+
+    def _member(self) -> Consumer:
+        """Return the group's consumer, which subscribes at the first call."""
+        assert self._consumer is not None, "closed"
+        if not self._joined:
+            self._consumer.subscribe(
+                [self._events, self._labels], on_assign=self._given, on_revoke=self._taken, on_lost=self._taken
+            )
+            self._joined = True
+        return self._consumer
+
+    def _given(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        """Note what is ours from now on; `_pick_up` fetches it, from explicit offsets."""
+        self._owned |= {Place(one.topic, one.partition) for one in partitions}
+        self._moved = True
+        consumer.incremental_assign([])  # or the client assigns them at offsets of its own
+
+    def _taken(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        """Let go what is others' from now on. Until we have said so, the group gives it to nobody."""
+        places = {Place(one.topic, one.partition) for one in partitions}
+        self._owned -= places
+        self._moved = True
+        consumer.incremental_unassign([TopicPartition(*place) for place in places & self._fetching])
+        self._fetching -= places
+
+    def _idle(self) -> None:
+        """Do between steps what nobody else does: end a scan that was left in the middle, serve log lines (R7)."""
+        if self._read_on is not None:
+            self._read_on = None
+            self._rest()
+        if self._producer is not None:
+            self._producer.poll(0)
+        self._admin.poll(0)
+
+    def _take(self, consumer: Consumer, quota: Mapping[str, int], deadline: float) -> None:
+        """Fetch what is next into `_ahead`; after a rebalance, start anew from the committed offsets.
+
+        Everything that the client has is looked at, so that no partition starves behind another (F26); of which there
+        is plenty, that is halted. The client's queue has an end where all have enough or are halted.
+        """
+        while True:
+            self._steer(consumer, quota)
+            ready = any(records and quota.get(place.topic) for place, records in self._ahead.items())
+            left_s = deadline - time.monotonic()
+            messages = consumer.consume(_CHUNK, 0.0)  # R2
+            if not (messages or ready or self._moved) and left_s > 0:
+                first = consumer.poll(min(left_s, _SLICE_S))
+                messages = [] if first is None else [first]
+            if self._moved:
+                self._pick_up(consumer)  # F12: what was polled meanwhile belongs to a seat that is over
+                return
+            self._keep(messages)
+            enough = all(len(records) >= quota.get(place.topic, 0) for place, records in self._ahead.items())
+            if enough if messages else (ready or left_s <= 0):
+                return
+
+    def _keep(self, messages: Sequence[Message]) -> None:
+        """Put *messages* behind those that wait; raise what is an error among them."""
+        for message in messages:
+            if (error := message.error()) is not None:
+                raise KafkaException(error)
+            place, offset = Place(message.topic() or "", message.partition() or 0), message.offset() or 0
+            if place in self._fetching and offset >= self._next[place]:
+                self._ahead[place].append(Record(*place, offset, message.key(), message.value()))
+                self._next[place] = offset + 1
+
+    def _steer(self, consumer: Consumer, quota: Mapping[str, int]) -> None:
+        """Halt the partitions of which plenty was fetched, and take up those of which there is too little (R1)."""
+        few, plenty = [], []
+        for place, records in self._ahead.items():
+            wanted = quota.get(place.topic, 0)
+            if place in self._fetching and len(records) >= _AHEAD * wanted:
+                plenty.append(place)
+            elif place not in self._fetching and len(records) < wanted:
+                few.append(place)
+        if plenty:
+            consumer.incremental_unassign([TopicPartition(*place) for place in plenty])
+            self._fetching.difference_update(plenty)
+        if few:
+            consumer.incremental_assign([TopicPartition(*place, self._next[place]) for place in few])
+            self._fetching.update(few)
+
+    def _pick_up(self, consumer: Consumer) -> None:
+        """Take over what the group says is ours, at the offsets and with the states that are committed.
+
+        The seat is noted as it is now: offsets committed under it are refused once the group has moved on (KIP-447).
+        What is taken from us is given to others only after `_taken` has run, in this thread. A client that is no
+        member has no seat: the broker would take its offsets without looking.
+        """
+        self._generation += 1
+        self._seat = None
+        self._ahead.clear()
+        consumer.incremental_unassign([TopicPartition(*place) for place in self._fetching])
+        self._fetching.clear()
+        seat, member = consumer.consumer_group_metadata(), consumer.memberid()
+        asked = [TopicPartition(*place) for place in sorted(self._owned)]
+        committed: dict[Place, Committed] = {}
+        for one in retried(lambda: sound(consumer.committed(asked, timeout=STABLE_S))) if asked else ():
+            place = Place(one.topic, one.partition)
+            committed[place] = Committed(one.offset, one.metadata or "") if one.offset >= 0 else self._first(place)
+        self._committed = committed
+        self._ahead = {place: deque() for place in committed}
+        self._next = {place: state.offset for place, state in committed.items()}
+        self._seat = seat if member else None
+        self._moved = False
+
+    def _first(self, place: Place) -> Committed:
+        """Return where a group starts that has never committed here: at the first record that is left."""
+        if (
+            self._witness is not None
+            and place.topic == self._events
+            and self.read(self._witness, place.partition, 0, 1)
+        ):
+            raise expired(self._group, place, self._witness)
+        return Committed(self._offsets([place], OFFSET_BEGINNING)[place], "")
+
+    def _transacted(
+        self, producer: Producer, outputs: Sequence[Output], offsets: Mapping[Place, Committed]
+    ) -> dict[Place, int]:
+        """Run one transaction; unless it ends well, or is aborted in good order, its producer is of no use (F4)."""
+        moved = [TopicPartition(*place, offset, metadata) for place, (offset, metadata) in offsets.items()]
+        self._producer = None
+        try:
+            written = transact(producer, outputs, moved, self._seat, _WATCH_S)
+        except Aborted as aborted:
+            self._producer = producer
+            raise aborted.cause from None
+        self._producer = producer
+        return written
+
+    def _end(self, place: Place) -> int:
+        """Return the last stable offset as it was asked for since the last poll or commit, once; else ask for all.
+
+        A step looks at the ends of ``training`` and of every partition of ``requests``: one question instead of many.
+        """
+        if place not in self._fresh:
+            self._swept.add(place)
+            self._fresh = self._offsets(sorted(self._swept), OFFSET_END)
+        return self._fresh.pop(place)
+
+    def _await_visible(self, written: Mapping[Place, int], offsets: Mapping[Place, Committed]) -> None:
+        """Wait for the markers: the coordinator answers when the outcome is certain, and lets them be written then.
+
+        Without it the next fold would not find what this commit has noted, and count that as trouble.
+        """
+        deadline = time.monotonic() + VISIBLE_S
+        while written and time.monotonic() < deadline:
+            ends = self._offsets(written, OFFSET_END)
+            if all(ends[place] > offset for place, offset in written.items()):
+                break
+            time.sleep(0.001)
+        for place in list(offsets)[:1]:  # one marker covers them all; a group's offsets are read when they are stable
+            self._member().committed([TopicPartition(*place)], timeout=STABLE_S)
+
+    def _new_producer(self) -> Producer:
+        """Return a producer that has aborted, and fenced, whatever its predecessors left open."""
+        producer = self._connection.producer(
+            {"transactional.id": self._transactional_id, "transaction.timeout.ms": int(TRANSACTION_S * 1e3)}
+        )
+        producer.init_transactions(REQUEST_S)
+        return producer
+
+    @contextmanager
+    def _guarded(self, doing: str) -> Iterator[None]:
+        """Map errors; remember that we were fenced.
+
+        Without an *instance* nobody else has our transactional id: then the coordinator itself has fenced us, because
+        our transaction took too long, and a new producer may go on where the committed offsets say.
+        """
+        if self._fenced is not None:
+            raise Fenced(self._fenced)
+        try:
+            with mapped(doing):
+                yield
+        except Fenced as error:
+            if self._instance is None:
+                raise Uncommitted(f"{error} (our transaction has timed out; going on)") from error
+            self._fenced = str(error)
+            raise
