@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,5 +134,8 @@ def show(table: Table) -> None:
 
 
 if __name__ == "__main__":
+    if "PYTHONHASHSEED" not in os.environ:  # as `streamal` itself does: a snapshot is of one hash seed
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     multiprocessing.set_start_method("spawn")
     app()

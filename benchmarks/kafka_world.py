@@ -8,9 +8,10 @@ import os
 import random
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,10 +27,11 @@ from streamal.core.wire import encode
 from streamal.daemon import Daemon
 
 CLIENTS = ("kafka-python", "confluent")
-MODELS: dict[str, list[dict[str, Any]]] = {
-    "linear": [{"use": "preprocessing.StandardScaler"}, {"use": "linear_model.LogisticRegression"}],
-    "10 trees": [{"use": "forest.ARFClassifier", "n_models": 10}],
+MODELS = {
+    "linear": '[{ use = "preprocessing.StandardScaler" }, { use = "linear_model.LogisticRegression" }]',
+    "10 trees": '[{ use = "forest.ARFClassifier", n_models = 10 }]',
 }
+"""As they stand in a config.toml."""
 FEATURES = tuple(f"x{number}" for number in range(8))
 _TAUGHT = 500
 _CHUNK = 5_000
@@ -82,9 +84,7 @@ class Share(NamedTuple):
 class World:
     """Six topics of their own, and a model that has learned a little."""
 
-    def __init__(
-        self, cluster: Cluster, client: str, pipeline: Sequence[dict[str, Any]], partitions: int = 1, **more: str
-    ) -> None:
+    def __init__(self, cluster: Cluster, client: str, pipeline: str, partitions: int = 1, **more: str) -> None:
         self.cluster, self.client, self.partitions = cluster, client, partitions
         name = f"bench.{os.getpid()}.{next(_NAMES)}"
         wanted: dict[str, object] = {
@@ -93,9 +93,9 @@ class World:
             "transport.client": client,
             "transport.partitions": partitions,
             "transport.group": name,
-            "features.declared": msgspec.json.encode(dict.fromkeys(FEATURES, "number")).decode(),
+            "features.declared": "{ " + ", ".join(f'{name} = "number"' for name in FEATURES) + " }",
             "labels.classes": '["no", "yes"]',
-            "model.pipeline": msgspec.json.encode(list(pipeline)).decode(),
+            "model.pipeline": pipeline,
             "budget.share": 0.1,
             "limits.open_requests": 1_000_000,
             **{f"topics.{role}": f"{name}.{role}" for role in topic_names(Config())._fields},
@@ -164,8 +164,7 @@ class World:
 
 def cpu_s(pid: int) -> float:
     """Return the CPU seconds of a process so far (Linux)."""
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
