@@ -27,6 +27,7 @@ from streamal.cluster import (
     expired,
     require_small,
     served,
+    watched,
 )
 from streamal.core.records import Committed, Output, Place, Record
 from streamal.edge.confluent.connection import REQUEST_S, Connection, mapped, retried
@@ -292,9 +293,9 @@ class ConfluentTransport(ConfluentLog):
     ) -> dict[Place, int]:
         """Run one transaction; unless it ends well, or is aborted in good order, its producer is of no use (F4)."""
         moved = [TopicPartition(*place, offset, metadata) for place, (offset, metadata) in offsets.items()]
-        self._producer = None
+        seat, self._producer = self._seat, None
         try:
-            written = transact(producer, outputs, moved, self._seat, _WATCH_S)
+            written = watched(lambda: transact(producer, outputs, moved, seat, _WATCH_S), _WATCH_S + 1.0)  # R9
         except Aborted as aborted:
             self._producer = producer
             raise aborted.cause from None
