@@ -146,7 +146,9 @@ class ConfluentTransport(ConfluentLog):
         with self._guarded("rewind"):
             if self._producer is None:
                 self._producer = self._new_producer()
-            self._pick_up(self._member())
+            member = self._member()
+            member.consume(_CHUNK, 0.0)  # R10; whatever was fetched is fetched again
+            self._pick_up(member)
 
     def close(self) -> None:
         """Leave the group, unless as an *instance* that will be back; closing twice is allowed."""
