@@ -32,6 +32,7 @@ _TOO_LARGE = "raise max.message.bytes of the topic, or lower limits.record_bytes
 
 _ERRORS: Mapping[int, tuple[type[StreamalError], str]] = {
     KafkaError.FENCED_INSTANCE_ID: (Fenced, _ANOTHER),
+    KafkaError._FATAL: (Fenced, _ANOTHER),  # noqa: SLF001
     KafkaError._FENCED: (Fenced, _NEWER),  # noqa: SLF001  (so the client's own error codes are named)
     KafkaError.PRODUCER_FENCED: (Fenced, _NEWER),
     KafkaError.INVALID_PRODUCER_EPOCH: (Fenced, _NEWER),
