@@ -1,9 +1,11 @@
-"""What a seat in a Kafka cluster needs whatever the client: its limits and times, and whose records are served next."""
+"""What a seat in a Kafka cluster needs whatever the client: limits, times, whose turn it is, an end to every wait."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from streamal.core.records import Committed, Place, Record
 from streamal.errors import ConfigError, Fatal, LogDisagrees
@@ -20,7 +22,10 @@ __all__ = [
     "missing",
     "require_small",
     "served",
+    "watched",
 ]
+
+_T = TypeVar("_T")
 
 METADATA_BYTES_MAX = 4096
 """Kafka's default ``offset.metadata.max.bytes``; above it the broker refuses the commit (F16)."""
@@ -85,3 +90,24 @@ def expired(group: str, place: Place, witness: str) -> LogDisagrees:
         "predictions for it: the offsets have expired (offsets.retention.minutes) or belong to another group. "
         "Set them by hand to where that group was, or begin afresh with new topics"
     )
+
+
+def watched(action: Callable[[], _T], timeout_s: float) -> _T:
+    """Return ``action()``, or raise TimeoutError if it takes longer: it is left behind in its thread."""
+    results: list[_T] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(action())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name="kafka-transaction", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if raised:
+        raise raised[0]
+    if not results:
+        raise TimeoutError(f"no answer within {timeout_s:g} s")
+    return results[0]

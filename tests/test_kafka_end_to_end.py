@@ -182,8 +182,10 @@ def require_promises(config: Config, log: Log) -> None:
     assert all(check.looked_at for check in checks)
 
 
-def test_two_workers_survive_kill_9_in_rotation(config: Path) -> None:
+@pytest.mark.parametrize("client", ["kafka-python", "confluent"])
+def test_two_workers_survive_kill_9_in_rotation(config: Path, client: str) -> None:
     """Whichever worker is killed, with a name of its own or without, at any moment: all promises hold (F2, F3, F13)."""
+    config.write_text(config.read_text().replace("[transport]", f'[transport]\nclient = "{client}"'))
     loaded = load_config(config)
     outside = World(loaded)
     with ExitStack() as stack:

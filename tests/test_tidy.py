@@ -22,6 +22,7 @@ LONG_FILES: Mapping[str, str] = {
     "daemon.py": "the only loop; its parts have no meaning apart",
     "edge/sqlite.py": "the schema and every statement of one library, in one place",
     "edge/memory.py": "broker, group and seat are one state machine",
+    "edge/confluent/transport.py": "one seat: as edge/kafka/transport.py, over another client",
     "edge/kafka/transport.py": "one seat: every call in the order that exactly-once needs",
 }
 BODY_LINES_MAX = 40
@@ -130,6 +131,17 @@ def test_edges_do_not_know_each_other(path: Path) -> None:
     for name in imports(path):
         if name.startswith("streamal."):
             assert name.split(".")[1] in {"core", "errors", "ports", "__version__"}, f"{name_of(path)} imports {name}"
+
+
+@pytest.mark.parametrize("package", ["kafka", "confluent"])
+def test_the_clients_do_not_know_each_other(package: str) -> None:
+    """Each package of an edge has one library, and of ours the core, the errors and what holds for every client."""
+    ours = {"core", "errors", "ports", "cluster"}
+    for path in (PACKAGE / "edge" / package).glob("*.py"):
+        for name in imports(path):
+            parts = name.split(".")
+            assert parts[0] != {"kafka": "confluent_kafka", "confluent": "kafka"}[package], f"{name_of(path)}: {name}"
+            assert parts[0] != "streamal" or parts[1] in ours or parts[2] == package, f"{name_of(path)}: {name}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

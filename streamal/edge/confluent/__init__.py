@@ -2,7 +2,7 @@
 
 An extra (``pip install streamal[confluent]``). Topics are made and compared by `streamal.edge.kafka` for both clients.
 
-librdkafka has traps too; each line that stands there because of one says so (R1 … R8).
+librdkafka has traps too; each line that stands there because of one says so (R1 … R10).
 
 R1  pause() and resume() soon after an assign() may lose the partition for good (librdkafka #2190, #5591): a partition
     is halted by taking it out of the client's assignment, and taken up again at an explicit offset
@@ -16,6 +16,10 @@ R6  a transaction that is refused for another reason than its own surfaces as th
     the failure to abort it: `mapped` looks at causes too
 R7  log lines wait in memory until the handle is polled
 R8  a fatal error is raised out of poll() and flush(), and the callbacks that follow it there make a SystemError of it
+R9  send_offsets_to_transaction() ignores its time-out when the broker goes (librdkafka #5456): `watched`
+R10 a static member that has lost its session, and has not been polled since, presents itself without its member id,
+    and is told that another has come: so callbacks are served before every rewind. What remains ends as Fenced, and
+    the supervisor starts us again
 """
 
 from streamal.edge.confluent.connection import Connection

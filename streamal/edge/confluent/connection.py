@@ -32,6 +32,7 @@ _TOO_LARGE = "raise max.message.bytes of the topic, or lower limits.record_bytes
 
 _ERRORS: Mapping[int, tuple[type[StreamalError], str]] = {
     KafkaError.FENCED_INSTANCE_ID: (Fenced, _ANOTHER),
+    KafkaError._FATAL: (Fenced, _ANOTHER),  # noqa: SLF001
     KafkaError._FENCED: (Fenced, _NEWER),  # noqa: SLF001  (so the client's own error codes are named)
     KafkaError.PRODUCER_FENCED: (Fenced, _NEWER),
     KafkaError.INVALID_PRODUCER_EPOCH: (Fenced, _NEWER),
@@ -62,6 +63,8 @@ _PASSING = frozenset(
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.NOT_COORDINATOR,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.OFFSET_NOT_AVAILABLE,

@@ -220,7 +220,8 @@ def flush(producer: Producer, timeout_s: float) -> None:
     """Wait until everything is delivered or has failed; raise KafkaException if that takes longer."""
     if producer.flush(timeout_s):
         producer.purge()
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no answer within {timeout_s:g} s"))  # noqa: SLF001
+        text = f"no answer within {timeout_s:g} s"
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, text, retriable=True))  # noqa: SLF001
 
 
 def _next(consumer: Consumer, count: int, timeout_s: float) -> list[Message]:

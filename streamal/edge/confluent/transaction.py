@@ -43,8 +43,9 @@ def transact(
         committing = True
         producer.commit_transaction(_left(deadline))
     except KafkaException as error:
-        if error.args[0].fatal() or (committing and not error.args[0].txn_requires_abort()):
-            raise
+        told = error.args[0]
+        if told.fatal() or told.retriable() or (committing and not told.txn_requires_abort()):
+            raise  # retriable: it is still going on
         producer.abort_transaction(_left(deadline))
         raise Aborted(error) from error
     return written

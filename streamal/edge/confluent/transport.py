@@ -12,6 +12,7 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
     Consumer,
+    KafkaError,
     KafkaException,
     Message,
     Producer,
@@ -27,6 +28,7 @@ from streamal.cluster import (
     expired,
     require_small,
     served,
+    watched,
 )
 from streamal.core.records import Committed, Output, Place, Record
 from streamal.edge.confluent.connection import REQUEST_S, Connection, mapped, retried
@@ -38,6 +40,7 @@ __all__ = ["ConfluentTransport"]
 
 _AHEAD = 4  # so many times its topic's quota is fetched of a partition before it is halted
 _CHUNK = 1_000  # messages taken from the client at once
+_FATAL = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)  # noqa: SLF001
 _SLICE_S = 0.1  # for one wait: news of the group come between two of them
 _WATCH_S = 15.0  # for a whole transaction; a healthy broker needs some milliseconds
 
@@ -145,7 +148,9 @@ class ConfluentTransport(ConfluentLog):
         with self._guarded("rewind"):
             if self._producer is None:
                 self._producer = self._new_producer()
-            self._pick_up(self._member())
+            member = self._member()
+            _require_alive(member.consume(_CHUNK, 0.0))  # R10; whatever was fetched is fetched again
+            self._pick_up(member)
 
     def close(self) -> None:
         """Leave the group, unless as an *instance* that will be back; closing twice is allowed."""
@@ -220,6 +225,7 @@ class ConfluentTransport(ConfluentLog):
                 first = consumer.poll(min(left_s, _SLICE_S))
                 messages = [] if first is None else [first]
             if self._moved:
+                _require_alive(messages)
                 self._pick_up(consumer)  # F12: what was polled meanwhile belongs to a seat that is over
                 return
             self._keep(messages)
@@ -292,9 +298,9 @@ class ConfluentTransport(ConfluentLog):
     ) -> dict[Place, int]:
         """Run one transaction; unless it ends well, or is aborted in good order, its producer is of no use (F4)."""
         moved = [TopicPartition(*place, offset, metadata) for place, (offset, metadata) in offsets.items()]
-        self._producer = None
+        seat, self._producer = self._seat, None
         try:
-            written = transact(producer, outputs, moved, self._seat, _WATCH_S)
+            written = watched(lambda: transact(producer, outputs, moved, seat, _WATCH_S), _WATCH_S + 1.0)  # R9
         except Aborted as aborted:
             self._producer = producer
             raise aborted.cause from None
@@ -350,3 +356,10 @@ class ConfluentTransport(ConfluentLog):
                 raise Uncommitted(f"{error} (our transaction has timed out; going on)") from error
             self._fenced = str(error)
             raise
+
+
+def _require_alive(messages: Sequence[Message]) -> None:
+    """Raise what ends a consumer for good: it is told once, and then nothing comes any more."""
+    for message in messages:
+        if (error := message.error()) is not None and (error.fatal() or error.code() in _FATAL):
+            raise KafkaException(error)

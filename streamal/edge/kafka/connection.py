@@ -1,9 +1,8 @@
-"""Where the cluster is and how to get in; what its errors mean; how to live with calls that never return."""
+"""Where the cluster is and how to get in; what its errors mean."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from kafka import __version__ as client_version
 
 from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
 
-__all__ = ["Connection", "mapped", "patched", "retried", "unstick", "watched"]
+__all__ = ["Connection", "mapped", "patched", "retried", "unstick"]
 
 _T = TypeVar("_T")
 _REQUEST_MS = 10_000  # for one answer of a broker
@@ -166,27 +165,6 @@ def unstick(consumer: KafkaConsumer) -> None:
     fetcher = consumer._fetcher  # noqa: SLF001  (the defect is in there)
     if not fetcher._next_partition_records:  # noqa: SLF001
         fetcher._next_partition_records = None  # noqa: SLF001  (it takes "read to its end" for "in use")
-
-
-def watched(action: Callable[[], _T], timeout_s: float) -> _T:
-    """Return ``action()``, or raise KafkaTimeoutError if it takes longer: it is left behind in its thread (K1)."""
-    results: list[_T] = []
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(action())
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run, name="kafka-transaction", daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if raised:
-        raise raised[0]
-    if not results:
-        raise errors.KafkaTimeoutError(f"no answer within {timeout_s:g} s")
-    return results[0]
 
 
 def _family(error: BaseException) -> list[BaseException]:

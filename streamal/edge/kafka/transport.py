@@ -20,9 +20,10 @@ from streamal.cluster import (
     expired,
     require_small,
     served,
+    watched,
 )
 from streamal.core.records import Committed, Output, Place, Record
-from streamal.edge.kafka.connection import Connection, mapped, unstick, watched
+from streamal.edge.kafka.connection import Connection, mapped, unstick
 from streamal.edge.kafka.log import KafkaLog
 from streamal.errors import ConfigError, Fenced, Uncommitted
 
@@ -227,7 +228,7 @@ class KafkaTransport(KafkaLog):
         moved = {TopicPartition(*place): OffsetAndMetadata(*state, -1) for place, state in offsets.items()}
         seat, self._producer = self._seat, None
         try:
-            written = watched(lambda: _transaction(producer, outputs, moved, seat), _WATCH_S)
+            written = watched(lambda: _transaction(producer, outputs, moved, seat), _WATCH_S)  # K1
         except _Aborted as aborted:
             self._producer = producer
             raise aborted.cause from None
