@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from streamal.cli import app
 from tests import kafka_broker
+from tests.kafka_world import World as KafkaWorld
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,21 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
 def kafka() -> kafka_broker.Cluster:
     """A real one-node Kafka for all tests of this process; see `kafka_broker.shared`."""
     return kafka_broker.shared()
+
+
+@pytest.fixture
+def world(kafka: kafka_broker.Cluster) -> Iterator[KafkaWorld]:
+    """Topics of its own on that Kafka, and workers that are closed in the end."""
+    made = KafkaWorld(kafka)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def fragile() -> Iterator[kafka_broker.Cluster]:
+    """A Kafka to torment."""
+    with kafka_broker.fragile() as cluster:
+        yield cluster
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

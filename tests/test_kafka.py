@@ -1,196 +1,24 @@
-"""What is Kafka's own: outages, fencing, rebalances, expired offsets, deleted records, the client's defects (K…)."""
+"""What is Kafka's own: rebalances, expired offsets, deleted records, limits, settings of topics."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from kafka import KafkaAdminClient, TopicPartition, errors
+from kafka import TopicPartition
 
 from streamal.cli import parts
 from streamal.config import Config, TransportConfig, load_config
-from streamal.core.records import Committed, Output, Place, Record
+from streamal.core.records import Committed, Output, Place
 from streamal.edge import kafka as edge
-from streamal.edge.kafka import Connection, KafkaLog, KafkaTransport, TopicSettings, create_topics, differences
-from streamal.edge.kafka import transport as transport_module
-from streamal.edge.kafka.connection import mapped, watched
-from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
-from tests import kafka_broker
+from streamal.edge.kafka import Connection, KafkaTransport, TopicSettings, create_topics, differences
+from streamal.errors import ConfigError, Fatal, LogDisagrees, Uncommitted
 from tests.kafka_broker import Cluster
-
-NUMBERS = itertools.count()
-PATIENCE_S = 30.0
-
-
-class World:
-    """Topics, a log, and workers that are closed in the end."""
-
-    def __init__(self, cluster: Cluster, partitions: int = 1) -> None:
-        self.connection = Connection(cluster.bootstrap, timeout_s=20)
-        self.name = f"t.{os.getpid()}.{next(NUMBERS)}"
-        self.events, self.labels, self.out = (f"{self.name}.{role}" for role in ("events", "labels", "out"))
-        counts = {self.events: partitions, self.labels: 1, self.out: partitions}
-        create_topics(self.connection, [TopicSettings(topic, count) for topic, count in counts.items()])
-        self.log = KafkaLog(self.connection)
-        self._opened: list[KafkaLog] = [self.log]
-
-    def worker(self, **settings: str) -> KafkaTransport:
-        made = KafkaTransport(
-            self.connection,
-            self.name,
-            self.events,
-            self.labels,
-            instance=settings.get("instance"),
-            name=f"w{next(NUMBERS)}",
-            session_timeout_s=6,
-            witness=settings.get("witness"),
-        )
-        self._opened.append(made)
-        return made
-
-    def admin(self) -> KafkaAdminClient:
-        return self.connection.admin()
-
-    def feed(self, *values: bytes, partition: int = 0) -> None:
-        for value in values:
-            self.log.append(self.events, partition, None, value)
-
-    def copied(self, partition: int = 0) -> list[bytes | None]:
-        return [record.value for record in self.log.read(self.out, partition, 0, 10_000)]
-
-    def close(self) -> None:
-        for each in reversed(self._opened):
-            each.close()
-
-
-@pytest.fixture
-def world(kafka: Cluster) -> Iterator[World]:
-    made = World(kafka)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def fragile() -> Iterator[Cluster]:
-    """A cluster of our own, to torment."""
-    with kafka_broker.fragile() as cluster:
-        yield cluster
-
-
-def take(worker: KafkaTransport, topic: str, count: int, at_once: int = 10) -> list[Record]:
-    found: list[Record] = []
-    deadline = time.monotonic() + PATIENCE_S
-    while len(found) < count:
-        assert time.monotonic() < deadline, found
-        found += worker.poll({topic: at_once}, 0.1)
-    return found
-
-
-def echo(world: World, records: Sequence[Record]) -> tuple[list[Output], dict[Place, Committed]]:
-    outputs = [Output(world.out, record.partition, record.key, record.value) for record in records]
-    return outputs, {Place(r.topic, r.partition): Committed(r.offset + 1, "s") for r in records}
-
-
-def copy_all(world: World, worker: KafkaTransport, patience_s: float = 60.0) -> int:
-    """Copy events to out as the daemon does, whatever happens, until nothing is left; return the aborts on the way."""
-    aborts, deadline = 0, time.monotonic() + patience_s
-    trouble = False
-    while True:
-        assert time.monotonic() < deadline
-        try:
-            if trouble:
-                worker.rewind()
-            trouble = False
-            worker.commit(*echo(world, worker.poll({world.events: 7}, 0.1)))
-            if worker.committed(world.name).get(Place(world.events, 0), Committed(0, ""))[0] == worker.end(
-                world.events, 0
-            ):
-                return aborts
-        except Uncommitted:
-            aborts, trouble = aborts + 1, True
-            time.sleep(0.05)
-
-
-def copy_until(world: World, worker: KafkaTransport, seats: int) -> None:
-    """Copy until all events are copied and so many workers have a share; each worker in a thread of its own."""
-    log, admin = KafkaLog(world.connection), world.admin()
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        assert time.monotonic() < deadline
-        try:
-            worker.commit(*echo(world, worker.poll({world.events: 5}, 0.1)))
-        except Uncommitted:
-            worker.rewind()
-        done = log.committed(world.name)
-        copied = all(done.get(Place(world.events, p), Committed(0, ""))[0] == log.end(world.events, p) for p in (0, 1))
-        if copied and len(admin.describe_groups([world.name])[world.name]["members"]) == seats:
-            worker.poll({}, 0.1)
-            break
-    log.close()
-    admin.close()
-
-
-# The cluster in trouble
-
-
-@pytest.mark.kafka
-def test_a_short_outage_costs_time_and_nothing_else(fragile: Cluster) -> None:
-    """The broker is killed and comes back amid transactions: none hangs, each record is copied once (K1, F4, F10)."""
-    world = World(fragile)
-    try:
-        values = [b"%d" % number for number in range(100)]
-        world.feed(*values)
-        worker = world.worker(instance="w")
-        take(worker, world.events, 1)
-        worker.rewind()
-        node = fragile.nodes[0]
-
-        with ThreadPoolExecutor(1) as pool:
-            copied = pool.submit(copy_all, world, worker)
-            time.sleep(0.2)
-            node.kill()
-            node.start()
-            copied.result()
-        fragile.wait()
-        world.feed(*values)
-        copy_all(world, worker)
-        assert world.copied() == [*values, *values]
-    finally:
-        fragile.wait()
-        world.close()
-
-
-@pytest.mark.kafka
-def test_a_transaction_that_gets_no_answer_is_given_up(fragile: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The watchdog ends the wait; a new producer finds out, and each record is copied once (K1, F4)."""
-    monkeypatch.setattr(transport_module, "_WATCH_S", 1.0)
-    world = World(fragile)
-    try:
-        world.feed(b"1", b"2", b"3")
-        worker = world.worker()
-        records = take(worker, world.events, 3)
-        assert worker.partitions(world.out) == 1
-        fragile.nodes[0].pause()
-        began = time.monotonic()
-        try:
-            with pytest.raises(Uncommitted, match="1 s"):
-                worker.commit(*echo(world, records))
-            assert time.monotonic() - began < 3
-            with pytest.raises(Uncommitted, match="rewind first"):
-                worker.commit(*echo(world, records))
-        finally:
-            fragile.nodes[0].resume()
-        monkeypatch.undo()
-        worker.rewind()
-        copy_all(world, worker)
-        assert world.copied() == [b"1", b"2", b"3"]
-    finally:
-        world.close()
+from tests.kafka_world import NUMBERS, World, copy_all, copy_until, echo, take
 
 
 def test_an_absent_cluster_is_waited_for_and_then_given_up() -> None:
@@ -257,22 +85,6 @@ def test_a_nameless_worker_whose_transaction_has_timed_out_goes_on(world: World)
     worker.rewind()
     copy_all(world, worker)
     assert world.copied() == [b"1", b"2"]
-
-
-@pytest.mark.kafka
-def test_a_fenced_worker_stays_fenced(world: World) -> None:
-    """A named worker that was replaced takes nothing back: commit, poll and rewind say so from then on (F11, K6)."""
-    world.feed(b"1")
-    zombie = world.worker(instance="w")
-    records = take(zombie, world.events, 1)
-    successor = world.worker(instance="w")
-    with pytest.raises(Fenced):
-        zombie.commit(*echo(world, records))
-    for again in (zombie.rewind, lambda: zombie.poll({}, 0.0), lambda: zombie.commit([], {})):
-        with pytest.raises(Fenced):
-            again()
-    copy_all(world, successor)
-    assert world.copied() == [b"1"]
 
 
 # What is stored, and what is not any more
@@ -383,47 +195,6 @@ def test_each_difference_of_a_topic_is_named(world: World) -> None:
 
 
 # Errors and settings
-
-
-def wrapped(inner: BaseException) -> BaseException:
-    """Return *inner* as the client surfaces it at times: behind another error, as an argument (K4)."""
-    outer: BaseException = errors.KafkaError(
-        "Cannot perform send because at least one previous request has failed", inner
-    )
-    return outer
-
-
-@pytest.mark.parametrize(
-    ("theirs", "ours"),
-    [
-        (errors.FencedInstanceIdError(), Fenced),
-        (wrapped(errors.ProducerFencedError()), Fenced),
-        (wrapped(wrapped(errors.InvalidProducerEpochError())), Fenced),
-        (errors.TopicAuthorizationFailedError("t"), ConfigError),
-        (errors.SaslAuthenticationFailedError(), ConfigError),
-        (errors.OffsetOutOfRangeError(), LogDisagrees),
-        (wrapped(errors.MessageSizeTooLargeError()), Fatal),
-        (errors.CommitFailedError(), Uncommitted),
-        (errors.KafkaTimeoutError(), Uncommitted),
-        (errors.NotEnoughReplicasError(), Uncommitted),
-        (ConnectionResetError(), Uncommitted),
-    ],
-)
-def test_each_error_of_the_client_has_a_meaning(theirs: BaseException, ours: type[StreamalError]) -> None:
-    """The most telling of the errors that are wrapped in one another decides (K4)."""
-    with pytest.raises(StreamalError) as raised, mapped("do it"):
-        raise theirs
-    assert type(raised.value) is ours
-    assert str(raised.value).startswith("cannot do it: ")
-
-
-def test_the_watchdog_returns_raises_and_gives_up() -> None:
-    """Its outcome is the action's, or a time-out."""
-    assert watched(lambda: 7, 1.0) == 7
-    with pytest.raises(ZeroDivisionError):
-        watched(lambda: 1 / 0, 1.0)
-    with pytest.raises(errors.KafkaTimeoutError):
-        watched(lambda: time.sleep(0.5), 0.01)
 
 
 def test_the_password_comes_from_the_environment_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,7 +236,7 @@ class KafkaTransport(KafkaLog):
     ) -> dict[TopicPartition, int]:
         """Run one transaction; unless it ends well, or is aborted in good order, its producer is of no use (F4)."""
         moved = {TopicPartition(*place): OffsetAndMetadata(*state, -1) for place, state in offsets.items()}
-        seat, self._producer = self._seat, None
+        seat, self._producer = self._seat, None  # K11: and without one, nothing is sent
         try:
             written = watched(lambda: _transaction(producer, outputs, moved, seat), _WATCH_S)
         except _Aborted as aborted:
