@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import types
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from kafka.record import util as checksums
 
 from streamal.core.records import Output, Place
 from streamal.edge.kafka import KafkaLog
+from streamal.edge.kafka import connection as connection_module
 from streamal.edge.kafka import transport as transport_module
 from streamal.edge.kafka.connection import mapped, unstick, watched
 from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
@@ -163,6 +165,29 @@ def test_a_commit_outlives_an_outage(fragile: Cluster) -> None:
         world.close()
 
 
+@pytest.mark.kafka
+def test_a_thread_that_was_left_behind_ends(fragile: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watchdog leaves a thread with a step's records: which does not wait for ever (K1, I9)."""
+    monkeypatch.setattr(transport_module, "_WATCH_S", 1.0)
+    monkeypatch.setattr(transport_module, "_TRANSACTION_S", 1.5)
+    monkeypatch.setattr(connection_module, "_TRANSACTED_S", 1.0)
+    world = World(fragile)
+    try:
+        worker = world.worker()
+        worker.commit([Output(world.out, 0, None, b"1")], {})
+        fragile.nodes[0].kill()
+        with pytest.raises(Uncommitted, match="1 s"):
+            worker.commit([Output(world.out, 0, None, b"2")], {})
+        deadline = time.monotonic() + 10.0
+        while any(thread.name == "kafka-transaction" for thread in threading.enumerate()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        fragile.nodes[0].start()
+        fragile.wait()
+        world.close()
+
+
 # K2, K3, K5, K11: the producer
 
 
@@ -228,7 +253,7 @@ def test_a_transaction_with_a_refused_record_is_aborted() -> None:
 
 @pytest.mark.kafka
 def test_what_waits_for_a_stalled_broker_is_bounded(fragile: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client's send() takes whatever comes; but no step is sent before the one before it is settled (K11, I9)."""
+    """The client's send() takes whatever comes; but no step is sent before the last one is settled (K11, I9)."""
     monkeypatch.setattr(transport_module, "_WATCH_S", 0.5)
     sent: list[int] = []
     send = KafkaProducer.send

@@ -20,6 +20,7 @@ __all__ = ["Connection", "mapped", "patched", "retried", "unstick", "watched"]
 _T = TypeVar("_T")
 _REQUEST_MS = 10_000  # for one answer of a broker
 _CONNECT_S = 5.0  # for one attempt to reach the cluster
+_TRANSACTED_S = 15.0  # for one answer of a transaction's coordinator
 _BACKOFF_S = (0.2, 2.0)  # between attempts: at first, at most
 
 _ERRORS: tuple[tuple[type[Exception], type[StreamalError], str], ...] = (
@@ -145,7 +146,7 @@ def retried(action: Callable[[], _T], timeout_s: float = _REQUEST_MS / 1e3) -> _
 
 
 def patched(producer: KafkaProducer) -> KafkaProducer:
-    """Keep a transactional request that finds its coordinator unreachable, instead of dropping it (K1)."""
+    """Keep a transactional request that finds its coordinator unreachable; wait for none without a limit (K1)."""
     if tuple(int(part) for part in client_version.split(".")[:2]) < (3, 1):
         client = producer._sender._client  # noqa: SLF001  (the defect is in there)
         await_ready = client.await_ready
@@ -158,7 +159,28 @@ def patched(producer: KafkaProducer) -> KafkaProducer:
                 return False  # the sender puts the request back; an exception makes it forget the request
 
         client.await_ready = awaited
+    manager = producer._transaction_manager  # noqa: SLF001
+    for name in ("send_offsets_to_transaction", "begin_commit", "begin_abort") if manager else ():
+        setattr(manager, name, _limited(getattr(manager, name)))
     return producer
+
+
+def _limited(request: Callable[..., Any]) -> Callable[..., Any]:
+    """Return *request* with an answer that is not waited for beyond `_TRANSACTED_S`: a thread left behind ends."""
+
+    def requested(*arguments: Any) -> Any:
+        answer = request(*arguments)
+        wait = answer.wait
+
+        def limited() -> bool:
+            if not wait(_TRANSACTED_S * 1e3):
+                raise errors.KafkaTimeoutError(f"no answer within {_TRANSACTED_S:g} s")
+            return True
+
+        answer.wait = limited
+        return answer
+
+    return requested
 
 
 def unstick(consumer: KafkaConsumer) -> None:
