@@ -197,25 +197,29 @@ def test_each_difference_of_a_topic_is_named(world: World) -> None:
 # Errors and settings
 
 
-def test_the_password_comes_from_the_environment_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a file or on the command line it is refused; from the environment it reaches the client, and no text (F52)."""
+@pytest.mark.parametrize("secret", ["sasl_password", "ssl_key_password"])
+def test_passwords_come_from_the_environment_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    """In a file or on the command line they are refused; from the environment they reach the client only (F52)."""
     login = 'security = { protocol = "SASL_SSL", sasl_mechanism = "PLAIN", sasl_username = "me"'
+    variable = f"STREAMAL_TRANSPORT__SECURITY__{secret.upper()}"
+    monkeypatch.setenv("STREAMAL_TRANSPORT__SECURITY__SASL_PASSWORD", "other")
     file = tmp_path / "config.toml"
-    file.write_text(f'[transport]\n{login}, sasl_password = "hunter2" }}\n')
-    with pytest.raises(ConfigError, match="STREAMAL_TRANSPORT__SECURITY__SASL_PASSWORD") as raised:
+    file.write_text(f'[transport]\n{login}, {secret} = "hunter2" }}\n')
+    with pytest.raises(ConfigError, match=variable) as raised:
         load_config(file)
     assert "hunter2" not in str(raised.value)
     with pytest.raises(ConfigError, match="environment only"):
-        load_config(None, ["transport.security.sasl_password=hunter2"])
+        load_config(None, [f"transport.security.{secret}=hunter2"])
     file.write_text(f"[transport]\n{login} }}\n")
-    with pytest.raises(ConfigError, match="password in the environment"):
-        load_config(file)
-    monkeypatch.setenv("STREAMAL_TRANSPORT__SECURITY__SASL_PASSWORD", "hunter2")
+    monkeypatch.setenv(variable, "hunter2")
     config = load_config(file)
     connection = parts._connection(config)
-    assert connection.security["sasl_plain_password"] == "hunter2"
     assert connection.security["security_protocol"] == "SASL_SSL"
+    assert connection.security["ssl_password" if "key" in secret else "sasl_plain_password"] == "hunter2"
     assert "hunter2" not in f"{config!r} {connection!r} {config.model_dump_json()}"
+    monkeypatch.delenv("STREAMAL_TRANSPORT__SECURITY__SASL_PASSWORD")
+    with pytest.raises(ConfigError, match="password in the environment"):
+        load_config(file)
 
 
 @pytest.mark.parametrize(
