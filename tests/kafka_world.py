@@ -12,6 +12,7 @@ from kafka import KafkaAdminClient
 from streamal.core.records import Committed, Output, Place, Record
 from streamal.edge.kafka import Connection, KafkaLog, KafkaTransport, TopicSettings, create_topics
 from streamal.errors import Uncommitted
+from streamal.ports import Transport
 from tests.kafka_broker import Cluster
 
 NUMBERS = itertools.count()
@@ -59,7 +60,7 @@ class World:
             each.close()
 
 
-def take(worker: KafkaTransport, topic: str, count: int, at_once: int = 10) -> list[Record]:
+def take(worker: Transport, topic: str, count: int, at_once: int = 10) -> list[Record]:
     found: list[Record] = []
     deadline = time.monotonic() + PATIENCE_S
     while len(found) < count:

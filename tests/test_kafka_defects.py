@@ -114,6 +114,10 @@ def wrapped(inner: BaseException) -> BaseException:
         (errors.SaslAuthenticationFailedError(), ConfigError),
         (errors.OffsetOutOfRangeError(), LogDisagrees),
         (wrapped(errors.MessageSizeTooLargeError()), Fatal),
+        (
+            errors.KafkaError("Unexpected error in TxnOffsetCommitResponse: [Error 12] OffsetMetadataTooLargeError"),
+            Fatal,
+        ),
         (errors.CommitFailedError(), Uncommitted),
         (errors.KafkaTimeoutError(), Uncommitted),
         (errors.NotEnoughReplicasError(), Uncommitted),

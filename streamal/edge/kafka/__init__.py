@@ -6,7 +6,7 @@ fails without that line (tests/test_kafka_defects.py).
 K1  transaction calls wait without a limit, and after a short outage for ever (mended in 3.1): `patched`, `watched`
 K2  a commit without flush() disables ``linger_ms`` for good: flush() comes before every commit
 K3  the wait after CONCURRENT_TRANSACTIONS is ``retry_backoff_ms``, 100 ms by default, at almost every transaction
-K4  fencing surfaces as other errors around it: `mapped` looks at causes and arguments too
+K4  fencing surfaces as other errors around it: `mapped` looks at causes, arguments and even texts
 K5  flush() returns in silence when records have failed: every future is looked at
 K6  a member whose static identity was taken over is told so only by the next commit: polling goes on in silence
 K7  a group's leader that joins before it has seen the topics' metadata may assign nothing, and leave it at that

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 import threading
 import time
@@ -20,7 +21,7 @@ __all__ = ["Connection", "mapped", "patched", "retried", "unstick", "watched"]
 
 _T = TypeVar("_T")
 _REQUEST_MS = 10_000  # for one answer of a broker
-_CONNECT_S = 5.0  # for one attempt to reach the cluster
+_CONNECT_S = (1.0, 8.0)  # for one attempt to reach the cluster: at first, at most
 _TRANSACTED_S = 15.0  # for one answer of a transaction's coordinator
 _BACKOFF_S = (0.2, 2.0)  # between attempts: at first, at most
 
@@ -81,12 +82,12 @@ class Connection:
             Fatal: it does not answer in time.
         """
         settings = self._settings()
-        deadline, pause_s = time.monotonic() + self.timeout_s, _BACKOFF_S[0]
+        deadline, pause_s, attempt_s = time.monotonic() + self.timeout_s, _BACKOFF_S[0], _CONNECT_S[0]
         while True:
             left_s = max(0.1, deadline - time.monotonic())
             with _overheard() as failures:
                 try:
-                    return KafkaAdminClient(**settings, bootstrap_timeout_ms=int(min(_CONNECT_S, left_s) * 1e3))
+                    return KafkaAdminClient(**settings, bootstrap_timeout_ms=int(min(attempt_s, left_s) * 1e3))
                 except ValueError as error:
                     raise ConfigError(f"cannot connect to {self.bootstrap_servers}: {error}") from error
                 except (errors.KafkaError, OSError) as error:
@@ -102,7 +103,7 @@ class Connection:
                     "check transport.bootstrap_servers and transport.security"
                 ) from failure
             time.sleep(pause_s)
-            pause_s = min(2 * pause_s, _BACKOFF_S[1])
+            pause_s, attempt_s = min(2 * pause_s, _BACKOFF_S[1]), min(2 * attempt_s, _CONNECT_S[1])
 
     def consumer(self, **settings: Any) -> KafkaConsumer:
         """Return a consumer of committed records, without auto-commit and without any reset of offsets (F1, F14)."""
@@ -279,7 +280,7 @@ def watched(action: Callable[[], _T], timeout_s: float) -> _T:
 
 
 def _family(error: BaseException) -> list[BaseException]:
-    """Return *error*, its causes and what it carries as arguments (K4), nearest first."""
+    """Return *error*, its causes, what it carries as arguments, and what its text names (K4), nearest first."""
     found: list[BaseException] = []
     waiting: list[object] = [error]
     while waiting:
@@ -289,6 +290,8 @@ def _family(error: BaseException) -> list[BaseException]:
         if isinstance(one, BaseException) and all(one is not other for other in found):
             found.append(one)
             waiting += [*one.args, one.__cause__, one.__context__]
+            if type(one) is errors.KafkaError:
+                waiting += [errors.for_code(int(code)) for code in re.findall(r"\[Error (\d+)\]", str(one))]
     return found
 
 

@@ -70,10 +70,10 @@ class KafkaTransport(KafkaLog):
         self._fenced: str | None = None
         self._producer: KafkaProducer | None = None
         try:
-            if self.partitions(events_topic) == 0:
-                self._require(events_topic, 0)
-            if self.partitions(labels_topic) != 1:
-                self._require(labels_topic, 0)
+            self._there = {topic: self.partitions(topic) for topic in (events_topic, labels_topic)}
+            for topic in self._there:
+                self._require(topic, 0)
+            if self._there[labels_topic] != 1:
                 raise ConfigError(f"topic {labels_topic!r} must have 1 partition: its owner is the trainer")
             with self._guarded("join the cluster"):
                 self._producer = self._new_producer()
@@ -210,12 +210,22 @@ class KafkaTransport(KafkaLog):
         self._ahead.clear()
         committed: dict[Place, Committed] = {}
         for place in sorted(self._consumer.assignment()):
+            self._require_known(place)
             state = self._consumer.committed(place, metadata=True, timeout_ms=_STABLE_MS)
             committed[Place(*place)] = self._first(place) if state is None else Committed(state.offset, state.metadata)
             self._consumer.seek(place, committed[Place(*place)].offset)
         self._committed = committed
         self._ahead = {place: deque() for place in committed}
         self._seat = seat if seat.state is MemberState.STABLE else None
+
+    def _require_known(self, place: TopicPartition) -> None:
+        """Raise a ConfigError for a partition that was added while we ran (F15): the budget is divided otherwise."""
+        if place.partition >= self._there[place.topic]:
+            raise ConfigError(
+                f"topic {place.topic!r} has {self.partitions(place.topic)} partitions, not {self._there[place.topic]}: "
+                "some were added. Add as many to the requests and predictions, set transport.partitions, and start all "
+                "workers again"
+            )
 
     def _first(self, place: TopicPartition) -> Committed:
         """Return where a group starts that has never committed here: at the first record that is left."""
