@@ -1,6 +1,6 @@
 """Apache Kafka: the live transport, over kafka-python; one package, for its parts share a table of errors.
 
-kafka-python 3.0 has traps; each line that stands there because of one says so (K1 … K11), and each has a test that
+kafka-python 3.0 has traps; each line that stands there because of one says so (K1 … K12), and each has a test that
 fails without that line (tests/test_kafka_defects.py).
 
 K1  transaction calls wait without a limit, and after a short outage for ever (mended in 3.1): `patched`, `watched`
@@ -14,6 +14,7 @@ K8  records that were fetched before their partition was paused may be lost sigh
 K9  asked for the ends of several partitions, the client fails on those whose leader it does not know yet
 K10 the answer to a JoinGroup that comes between two polls is thrown away, and the whole group joins anew
 K11 send() never waits, so nothing bounds what waits: no step is sent before the last one is settled
+K12 close(timeout=0) fails, and closes nothing, where there are records that cannot be sent: its thread is ended by hand
 """
 
 from streamal.edge.kafka.connection import Connection

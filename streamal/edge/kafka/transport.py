@@ -25,6 +25,7 @@ _TRANSACTION_S = 10.0  # then the broker aborts it: so long may a dead worker ho
 _REBALANCE_S = 5.0  # a poll may take so long while the group settles
 _HEARTBEAT_MS = 300  # tells of a rebalance too; until all know, nobody in the group can fetch
 _WATCH_S = 15.0  # for a whole transaction; a healthy broker needs some milliseconds
+_ABANDON_S = 1.0  # for a producer's thread to notice that it is not wanted any more
 _STABLE_MS = 3_000  # to wait for the end of a predecessor's transaction before trouble is reported
 _VISIBLE_S = 3.0  # to wait for the markers of our own transaction; it is committed without them
 
@@ -352,8 +353,11 @@ def _written(producer: KafkaProducer, outputs: Sequence[Output]) -> dict[TopicPa
 
 def _abandon(producer: KafkaProducer) -> None:
     """Let a producer go, whatever it is waiting for."""
+    producer._sender.force_close()  # noqa: SLF001  (K12)
+    producer._sender.join(_ABANDON_S)  # noqa: SLF001
     with suppress(errors.KafkaError, OSError):
         producer.close(timeout=0)
+    producer._closed = True  # noqa: SLF001  (or it would be closed again, and fail again, when it is collected)
 
 
 def _identity(seat: ConsumerGroupMetadata | None) -> tuple[int, str] | None:
