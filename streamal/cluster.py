@@ -17,6 +17,7 @@ __all__ = [
     "STABLE_S",
     "TRANSACTION_S",
     "VISIBLE_S",
+    "added",
     "deleted",
     "expired",
     "missing",
@@ -81,6 +82,14 @@ def missing(topic: str, partition: int, bootstrap_servers: str) -> ConfigError:
 def deleted(place: Place, begin: int, offset: int) -> LogDisagrees:
     """Return the error for records that retention has eaten: the log begins at *begin*, *offset* is needed (F14)."""
     return LogDisagrees(f"{place.topic}-{place.partition} starts at {begin}; {offset} was deleted: raise its retention")
+
+
+def added(topic: str, have: int, before: int) -> ConfigError:
+    """Return the error for partitions that were added while we ran (F15): the budget is divided among *before*."""
+    return ConfigError(
+        f"topic {topic!r} has {have} partitions, not {before}: some were added. Add as many to the requests and "
+        "predictions, set transport.partitions, and start all workers again"
+    )
 
 
 def expired(group: str, place: Place, witness: str) -> LogDisagrees:

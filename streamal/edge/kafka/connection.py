@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +20,8 @@ __all__ = ["Connection", "mapped", "patched", "retried", "unstick"]
 
 _T = TypeVar("_T")
 _REQUEST_MS = 10_000  # for one answer of a broker
-_CONNECT_S = 5.0  # for one attempt to reach the cluster
+_CONNECT_S = (1.0, 8.0)  # for one attempt to reach the cluster: at first, at most
+_TRANSACTED_S = 15.0  # for one answer of a transaction's coordinator
 _BACKOFF_S = (0.2, 2.0)  # between attempts: at first, at most
 
 _ERRORS: tuple[tuple[type[Exception], type[StreamalError], str], ...] = (
@@ -29,6 +32,7 @@ _ERRORS: tuple[tuple[type[Exception], type[StreamalError], str], ...] = (
     (errors.SaslAuthenticationFailedError, ConfigError, "check transport.security: user, password, mechanism"),
     (errors.UnsupportedSaslMechanismError, ConfigError, "check transport.security.sasl_mechanism"),
     (errors.KafkaConfigurationError, ConfigError, "check [transport]"),
+    (ssl.SSLCertVerificationError, ConfigError, "check transport.security.ssl_cafile, and the name in the certificate"),
     (errors.InvalidSessionTimeoutError, ConfigError, "set transport.session_timeout_s within the broker's limits"),
     (errors.InvalidTransactionTimeoutError, ConfigError, "raise the broker's transaction.max.timeout.ms"),
     (errors.UnsupportedVersionError, ConfigError, "the broker is too old: transactions need Kafka 2.5 or newer"),
@@ -43,6 +47,15 @@ _ERRORS: tuple[tuple[type[Exception], type[StreamalError], str], ...] = (
 )
 """The first line that fits the error itself, its cause or its arguments, decides."""
 
+_HOPELESS = (
+    errors.AuthorizationError,
+    errors.SaslAuthenticationFailedError,
+    errors.UnsupportedSaslMechanismError,
+    errors.KafkaConfigurationError,
+    ssl.SSLCertVerificationError,
+)
+"""At the start there is no use in trying again."""
+
 logging.getLogger("kafka").addHandler(logging.NullHandler())  # or its warnings land, unformatted, on standard error
 
 
@@ -52,7 +65,7 @@ class Connection:
 
     Attributes:
         bootstrap_servers: ``host:port``, several with commas.
-        security: settings in kafka-python's words (``security_protocol``, ``sasl_*``, ``ssl_*``).
+        security: settings in kafka-python's words (``security_protocol``, ``sasl_*``, ``ssl_*``); None is the default.
         timeout_s: how long to keep trying to reach the cluster for the first time.
     """
 
@@ -61,22 +74,35 @@ class Connection:
     timeout_s: float = 60.0
 
     def admin(self) -> KafkaAdminClient:
-        """Return a client for topics and groups, once the cluster answers; Fatal if it does not in time."""
-        deadline, pause_s = time.monotonic() + self.timeout_s, _BACKOFF_S[0]
+        """Return a client for topics and groups, once the cluster answers.
+
+        Raises:
+            ConfigError: it lets nobody in with these credentials, or is not the one that the certificate is for.
+            Fatal: it does not answer in time.
+        """
+        settings = self._settings()
+        deadline, pause_s, attempt_s = time.monotonic() + self.timeout_s, _BACKOFF_S[0], _CONNECT_S[0]
         while True:
             left_s = max(0.1, deadline - time.monotonic())
-            try:
-                return KafkaAdminClient(**self._settings(), bootstrap_timeout_ms=int(min(_CONNECT_S, left_s) * 1e3))
-            except (errors.SaslAuthenticationFailedError, errors.KafkaConfigurationError, ValueError) as error:
-                raise ConfigError(f"cannot connect to {self.bootstrap_servers}: {error}; check [transport]") from error
-            except (errors.KafkaError, OSError) as error:
-                if time.monotonic() + pause_s > deadline:
-                    raise Fatal(
-                        f"no Kafka at {self.bootstrap_servers} within {self.timeout_s:g} s ({_told(error)}); "
-                        "check transport.bootstrap_servers and transport.security"
-                    ) from error
+            with _overheard() as failures:
+                try:
+                    return KafkaAdminClient(**settings, bootstrap_timeout_ms=int(min(attempt_s, left_s) * 1e3))
+                except ValueError as error:
+                    raise ConfigError(f"cannot connect to {self.bootstrap_servers}: {error}") from error
+                except (errors.KafkaError, OSError) as error:
+                    failures.insert(0, error)
+            failure = failures[-1]
+            with mapped(f"connect to {self.bootstrap_servers}"):
+                for each in failures:
+                    if any(isinstance(one, _HOPELESS) for one in _family(each)):
+                        raise each
+            if time.monotonic() + pause_s > deadline:
+                raise Fatal(
+                    f"no Kafka at {self.bootstrap_servers} within {self.timeout_s:g} s ({_told(failure)}); "
+                    "check transport.bootstrap_servers and transport.security"
+                ) from failure
             time.sleep(pause_s)
-            pause_s = min(2 * pause_s, _BACKOFF_S[1])
+            pause_s, attempt_s = min(2 * pause_s, _BACKOFF_S[1]), min(2 * attempt_s, _CONNECT_S[1])
 
     def consumer(self, **settings: Any) -> KafkaConsumer:
         """Return a consumer of committed records, without auto-commit and without any reset of offsets (F1, F14)."""
@@ -113,8 +139,51 @@ class Connection:
             "client_id": "streamal",
             "request_timeout_ms": _REQUEST_MS,
             "reconnect_backoff_max_ms": 1_000,  # 30 s by default: a broker that is back would go unnoticed for long
-            **self.security,
+            **{name: value for name, value in self.security.items() if not name.startswith("ssl_")},
+            "ssl_context": _tls(self.security),
         }
+
+
+def _tls(security: Mapping[str, Any]) -> ssl.SSLContext | None:
+    """Return what the client would make of the ``ssl_*`` settings only at each attempt to connect, and never tell."""
+    if not str(security.get("security_protocol")).endswith("SSL"):
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = security.get("ssl_check_hostname", True)
+    ca, certificate, key = (security.get(name) for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"))
+    try:
+        if ca is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(ca)
+        if certificate is not None:
+            context.load_cert_chain(certificate, key, password=security.get("ssl_password") or "")  # None would prompt
+    except OSError as error:  # an SSLError is one
+        files = ", ".join(str(file) for file in (ca, certificate, key) if file)
+        raise ConfigError(
+            f"transport.security: {files} cannot be used: {error.strerror or error}; check the files, their format "
+            "(PEM), and the key's password"
+        ) from error
+    return context
+
+
+@contextmanager
+def _overheard() -> Iterator[list[Exception]]:
+    """Give the errors of the client's attempts to connect: it tells its log of them, and us of the time-out only."""
+    heard: list[Exception] = []
+    listener = logging.Handler()
+    listener.emit = lambda record: heard.extend(  # type: ignore[method-assign]
+        one
+        for one in (record.args if isinstance(record.args, tuple) else ())
+        if isinstance(one, Exception) and not isinstance(one, errors.KafkaTimeoutError)
+    )
+    log = logging.getLogger("kafka.net.manager")
+    log.addHandler(listener)
+    try:
+        yield heard
+    finally:
+        log.removeHandler(listener)
 
 
 @contextmanager
@@ -144,7 +213,7 @@ def retried(action: Callable[[], _T], timeout_s: float = _REQUEST_MS / 1e3) -> _
 
 
 def patched(producer: KafkaProducer) -> KafkaProducer:
-    """Keep a transactional request that finds its coordinator unreachable, instead of dropping it (K1)."""
+    """Keep a transactional request that finds its coordinator unreachable; wait for none without a limit (K1)."""
     if tuple(int(part) for part in client_version.split(".")[:2]) < (3, 1):
         client = producer._sender._client  # noqa: SLF001  (the defect is in there)
         await_ready = client.await_ready
@@ -157,7 +226,28 @@ def patched(producer: KafkaProducer) -> KafkaProducer:
                 return False  # the sender puts the request back; an exception makes it forget the request
 
         client.await_ready = awaited
+    manager = producer._transaction_manager  # noqa: SLF001
+    for name in ("send_offsets_to_transaction", "begin_commit", "begin_abort") if manager else ():
+        setattr(manager, name, _limited(getattr(manager, name)))
     return producer
+
+
+def _limited(request: Callable[..., Any]) -> Callable[..., Any]:
+    """Return *request* with an answer that is not waited for beyond `_TRANSACTED_S`: a thread left behind ends."""
+
+    def requested(*arguments: Any) -> Any:
+        answer = request(*arguments)
+        wait = answer.wait
+
+        def limited() -> bool:
+            if not wait(_TRANSACTED_S * 1e3):
+                raise errors.KafkaTimeoutError(f"no answer within {_TRANSACTED_S:g} s")
+            return True
+
+        answer.wait = limited
+        return answer
+
+    return requested
 
 
 def unstick(consumer: KafkaConsumer) -> None:
@@ -168,7 +258,7 @@ def unstick(consumer: KafkaConsumer) -> None:
 
 
 def _family(error: BaseException) -> list[BaseException]:
-    """Return *error*, its causes and what it carries as arguments (K4), nearest first."""
+    """Return *error*, its causes, what it carries as arguments, and what its text names (K4), nearest first."""
     found: list[BaseException] = []
     waiting: list[object] = [error]
     while waiting:
@@ -178,6 +268,8 @@ def _family(error: BaseException) -> list[BaseException]:
         if isinstance(one, BaseException) and all(one is not other for other in found):
             found.append(one)
             waiting += [*one.args, one.__cause__, one.__context__]
+            if type(one) is errors.KafkaError:
+                waiting += [errors.for_code(int(code)) for code in re.findall(r"\[Error (\d+)\]", str(one))]
     return found
 
 

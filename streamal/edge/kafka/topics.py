@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, errors
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import TopicAlreadyExistsError
 
 from streamal.edge.kafka.connection import Connection, mapped
 
@@ -61,7 +61,7 @@ def differences(connection: Connection, wanted: Sequence[TopicSettings]) -> list
     try:
         with mapped("look at the topics"):
             found = {topic["name"]: topic for topic in admin.describe_topics([topic.name for topic in wanted])}
-            missing = [topic.name for topic in wanted if found[topic.name]["error_code"]]
+            missing = [topic.name for topic in wanted if _is_missing(found[topic.name])]
             there = [topic for topic in wanted if topic.name not in missing]
             lines = [f"topic {name!r} is missing" for name in missing]
             for topic in there:
@@ -78,8 +78,16 @@ def _create(admin: KafkaAdminClient, topic: TopicSettings, copies: int) -> None:
     made = {"num_partitions": topic.partitions, "replication_factor": copies, "configs": configs}
     try:
         admin.create_topics({topic.name: made})
-    except TopicAlreadyExistsError:  # somebody was faster
+    except errors.TopicAlreadyExistsError:  # somebody was faster
         return
+
+
+def _is_missing(described: Mapping[str, Any]) -> bool:
+    """Whether there is no such topic; what else speaks against looking at it is raised."""
+    error = errors.for_code(described["error_code"])
+    if error in (errors.NoError, errors.UnknownTopicOrPartitionError):
+        return error is not errors.NoError
+    raise error(described["name"])
 
 
 def _configs(admin: KafkaAdminClient, topic: TopicSettings) -> Mapping[str, str]:

@@ -17,6 +17,7 @@ from streamal.cluster import (
     STABLE_S,
     TRANSACTION_S,
     VISIBLE_S,
+    added,
     expired,
     require_small,
     served,
@@ -31,6 +32,7 @@ __all__ = ["KafkaTransport"]
 
 _REBALANCE_S = 5.0  # a poll may take so long while the group settles
 _WATCH_S = 15.0  # for a whole transaction; a healthy broker needs some milliseconds
+_ABANDON_S = 1.0  # for a producer's thread to notice that it is not wanted any more
 _STABLE_MS = int(STABLE_S * 1e3)
 
 
@@ -75,10 +77,10 @@ class KafkaTransport(KafkaLog):
         self._fenced: str | None = None
         self._producer: KafkaProducer | None = None
         try:
-            if self.partitions(events_topic) == 0:
-                self._require(events_topic, 0)
-            if self.partitions(labels_topic) != 1:
-                self._require(labels_topic, 0)
+            self._there = {topic: self.partitions(topic) for topic in (events_topic, labels_topic)}
+            for topic in self._there:
+                self._require(topic, 0)
+            if self._there[labels_topic] != 1:
                 raise ConfigError(f"topic {labels_topic!r} must have 1 partition: its owner is the trainer")
             with self._guarded("join the cluster"):
                 self._producer = self._new_producer()
@@ -204,12 +206,18 @@ class KafkaTransport(KafkaLog):
         self._ahead.clear()
         committed: dict[Place, Committed] = {}
         for place in sorted(self._consumer.assignment()):
+            self._require_known(place)
             state = self._consumer.committed(place, metadata=True, timeout_ms=_STABLE_MS)
             committed[Place(*place)] = self._first(place) if state is None else Committed(state.offset, state.metadata)
             self._consumer.seek(place, committed[Place(*place)].offset)
         self._committed = committed
         self._ahead = {place: deque() for place in committed}
         self._seat = seat if seat.state is MemberState.STABLE else None
+
+    def _require_known(self, place: TopicPartition) -> None:
+        """Raise a ConfigError for a partition that was added while we ran (F15)."""
+        if place.partition >= self._there[place.topic]:
+            raise added(place.topic, self.partitions(place.topic), self._there[place.topic])
 
     def _first(self, place: TopicPartition) -> Committed:
         """Return where a group starts that has never committed here: at the first record that is left."""
@@ -226,7 +234,7 @@ class KafkaTransport(KafkaLog):
     ) -> dict[TopicPartition, int]:
         """Run one transaction; unless it ends well, or is aborted in good order, its producer is of no use (F4)."""
         moved = {TopicPartition(*place): OffsetAndMetadata(*state, -1) for place, state in offsets.items()}
-        seat, self._producer = self._seat, None
+        seat, self._producer = self._seat, None  # K11: and without one, nothing is sent
         try:
             written = watched(lambda: _transaction(producer, outputs, moved, seat), _WATCH_S)  # K1
         except _Aborted as aborted:
@@ -332,8 +340,11 @@ def _written(producer: KafkaProducer, outputs: Sequence[Output]) -> dict[TopicPa
 
 def _abandon(producer: KafkaProducer) -> None:
     """Let a producer go, whatever it is waiting for."""
+    producer._sender.force_close()  # noqa: SLF001  (K12)
+    producer._sender.join(_ABANDON_S)  # noqa: SLF001
     with suppress(errors.KafkaError, OSError):
         producer.close(timeout=0)
+    producer._closed = True  # noqa: SLF001  (or it would be closed again, and fail again, when it is collected)
 
 
 def _identity(seat: ConsumerGroupMetadata | None) -> tuple[int, str] | None:

@@ -1,0 +1,400 @@
+"""The traps of kafka-python, one by one: K1 … K12 as in `streamal.edge.kafka`. Each test fails without its remedy."""
+
+from __future__ import annotations
+
+import threading
+import time
+import types
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
+from typing import Any
+
+import crc32c
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
+from kafka.record import util as checksums
+
+from streamal.cluster import watched
+from streamal.core.records import Output, Place
+from streamal.edge.kafka import KafkaLog
+from streamal.edge.kafka import connection as connection_module
+from streamal.edge.kafka import transport as transport_module
+from streamal.edge.kafka.connection import mapped, unstick
+from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
+from tests.kafka_broker import Cluster
+from tests.kafka_world import Client, World, copy_all, echo, on_both, take
+
+
+@pytest.mark.kafka
+@on_both
+def test_a_short_outage_costs_time_and_nothing_else(fragile: Cluster, client: Client) -> None:
+    """The broker is killed and comes back amid transactions: none hangs, each record is copied once (K1, F4, F10)."""
+    world = World(fragile, client=client)
+    try:
+        values = [b"%d" % number for number in range(100)]
+        world.feed(*values)
+        worker = world.worker(**({"instance": "w"} if client == "kafka-python" else {}))  # R10
+        take(worker, world.events, 1)
+        worker.rewind()
+        node = fragile.nodes[0]
+
+        with ThreadPoolExecutor(1) as pool:
+            copied = pool.submit(copy_all, world, worker)
+            time.sleep(0.2)
+            node.kill()
+            node.start()
+            copied.result()
+        fragile.wait()
+        world.feed(*values)
+        copy_all(world, worker)
+        assert world.copied() == [*values, *values]
+    finally:
+        fragile.wait()
+        world.close()
+
+
+@pytest.mark.kafka
+@on_both
+def test_a_transaction_that_gets_no_answer_is_given_up(
+    fragile: Cluster, monkeypatch: pytest.MonkeyPatch, client: Client
+) -> None:
+    """The watchdog ends the wait; a new producer finds out, and each record is copied once (K1, F4)."""
+    monkeypatch.setattr(f"streamal.edge.{client.partition('-')[0]}.transport._WATCH_S", 1.0)
+    world = World(fragile, client=client)
+    try:
+        world.feed(b"1", b"2", b"3")
+        worker = world.worker()
+        records = take(worker, world.events, 3)
+        assert worker.partitions(world.out) == 1
+        fragile.nodes[0].pause()
+        began = time.monotonic()
+        try:
+            with pytest.raises(Uncommitted, match="1 s"):
+                worker.commit(*echo(world, records))
+            assert time.monotonic() - began < 3
+            with pytest.raises(Uncommitted, match="rewind first"):
+                worker.commit(*echo(world, records))
+        finally:
+            fragile.nodes[0].resume()
+        monkeypatch.undo()
+        worker.rewind()
+        copy_all(world, worker)
+        assert world.copied() == [b"1", b"2", b"3"]
+    finally:
+        world.close()
+
+
+@pytest.mark.kafka
+def test_a_fenced_worker_stays_fenced(world: World) -> None:
+    """A named worker that was replaced takes nothing back: commit, poll and rewind say so from then on (F11, K6)."""
+    world.feed(b"1")
+    zombie = world.worker(instance="w")
+    records = take(zombie, world.events, 1)
+    successor = world.worker(instance="w")
+    with pytest.raises(Fenced):
+        zombie.commit(*echo(world, records))
+    for again in (zombie.rewind, lambda: zombie.poll({}, 0.0), lambda: zombie.commit([], {})):
+        with pytest.raises(Fenced):
+            again()
+    copy_all(world, successor)
+    assert world.copied() == [b"1"]
+
+
+def wrapped(inner: BaseException) -> BaseException:
+    """Return *inner* as the client surfaces it at times: behind another error, as an argument (K4)."""
+    outer: BaseException = errors.KafkaError(
+        "Cannot perform send because at least one previous request has failed", inner
+    )
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (errors.FencedInstanceIdError(), Fenced),
+        (wrapped(errors.ProducerFencedError()), Fenced),
+        (wrapped(wrapped(errors.InvalidProducerEpochError())), Fenced),
+        (errors.TopicAuthorizationFailedError("t"), ConfigError),
+        (errors.SaslAuthenticationFailedError(), ConfigError),
+        (errors.OffsetOutOfRangeError(), LogDisagrees),
+        (wrapped(errors.MessageSizeTooLargeError()), Fatal),
+        (
+            errors.KafkaError("Unexpected error in TxnOffsetCommitResponse: [Error 12] OffsetMetadataTooLargeError"),
+            Fatal,
+        ),
+        (errors.CommitFailedError(), Uncommitted),
+        (errors.KafkaTimeoutError(), Uncommitted),
+        (errors.NotEnoughReplicasError(), Uncommitted),
+        (ConnectionResetError(), Uncommitted),
+    ],
+)
+def test_each_error_of_the_client_has_a_meaning(theirs: BaseException, ours: type[StreamalError]) -> None:
+    """The most telling of the errors that are wrapped in one another decides (K4)."""
+    with pytest.raises(StreamalError) as raised, mapped("do it"):
+        raise theirs
+    assert type(raised.value) is ours
+    assert str(raised.value).startswith("cannot do it: ")
+
+
+def test_the_watchdog_returns_raises_and_gives_up() -> None:
+    """Its outcome is the action's, or a time-out."""
+    assert watched(lambda: 7, 1.0) == 7
+    with pytest.raises(ZeroDivisionError):
+        watched(lambda: 1 / 0, 1.0)
+    with pytest.raises(TimeoutError):
+        watched(lambda: time.sleep(0.5), 0.01)
+
+
+# K1: what waits for ever
+
+
+@pytest.mark.kafka
+def test_a_commit_outlives_an_outage(fragile: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker goes while the commit is being sent: when it is back, the very same commit ends well (K1: patched)."""
+    monkeypatch.setattr(connection_module, "_TRANSACTED_S", 90.0)  # a busy machine takes its time to start a broker
+    world = World(fragile)
+    producer = world.connection.producer(transactional_id=world.name)
+    try:
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(world.out, b"1", partition=0)
+        producer.flush(10)
+        node = fragile.nodes[0]
+        node.kill()
+        with ThreadPoolExecutor(1) as pool:
+            committing = pool.submit(lambda: watched(producer.commit_transaction, 90.0))
+            time.sleep(0.5)  # so that it finds nobody
+            node.start()
+            committing.result()
+        fragile.wait()
+        assert world.copied() == [b"1"]
+    finally:
+        producer.close(timeout=0)
+        fragile.wait()
+        world.close()
+
+
+@pytest.mark.kafka
+def test_nothing_of_a_step_that_was_given_up_is_left_behind(fragile: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the watchdog's thread waits for ever (K1), nor does the producer's own go on trying (K12, I9)."""
+    monkeypatch.setattr(transport_module, "_WATCH_S", 1.0)
+    monkeypatch.setattr(transport_module, "_TRANSACTION_S", 1.5)
+    monkeypatch.setattr(connection_module, "_TRANSACTED_S", 1.0)
+    world = World(fragile)
+    try:
+        before = count_threads("kafka-transaction", "streamal-network-thread")
+        worker = world.worker()
+        worker.commit([Output(world.out, 0, None, b"1")], {})
+        fragile.nodes[0].kill()
+        with pytest.raises(Uncommitted, match="1 s"):
+            worker.commit([Output(world.out, 0, None, b"2")], {})
+        deadline = time.monotonic() + 15.0
+        while count_threads("kafka-transaction", "streamal-network-thread") > before:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        fragile.nodes[0].start()
+        fragile.wait()
+        world.close()
+
+
+def count_threads(*names: str) -> int:
+    return sum(thread.name in names for thread in threading.enumerate())
+
+
+# K2, K3, K5, K11: the producer
+
+
+@pytest.mark.kafka
+def test_a_commit_does_not_switch_lingering_off(world: World) -> None:
+    """After commits the client does not believe that a flush is under way, so batches are filled (K2)."""
+    worker = world.worker()
+    for _ in range(3):
+        worker.commit([Output(world.out, 0, None, b"x")], {})
+        assert isinstance(worker._producer, KafkaProducer)
+        assert not worker._producer._accumulator.flush_in_progress()  # a number in there that only it reads
+
+
+@pytest.mark.kafka
+def test_transactions_in_a_row_do_not_wait_a_tenth_of_a_second_each(world: World) -> None:
+    """The next one begins as soon as the markers of the last are written, not 100 ms later (K3)."""
+    producer = world.connection.producer(transactional_id=world.name)
+    producer.init_transactions()
+    seconds = []
+    for _ in range(15):
+        began = time.monotonic()
+        transport_module._transaction(producer, [Output(world.out, 0, None, b"x")], {}, None)
+        seconds.append(time.monotonic() - began)
+    producer.close(timeout=2)
+    assert median(seconds) < 0.09, seconds
+
+
+@pytest.mark.kafka
+def test_a_record_that_was_refused_is_told(world: World) -> None:
+    """A flush returns as if all were well; what came with it stays hidden; the log's append says so too (K5)."""
+    worker = world.worker()
+    outputs = [Output(world.out, 0, None, value) for value in (b"small", b"x" * 2_000_000)]
+    with pytest.raises(Fatal, match=r"max\.message\.bytes"):
+        worker.commit(outputs, {})
+    with pytest.raises(Fatal, match=r"max\.message\.bytes"):
+        world.log.append_all(outputs[1:])
+    assert world.copied() == []
+
+
+class Refusing:
+    """A producer that refuses every record, and says so only to those who ask the record's future."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def send(self, *_: object, **__: object) -> Refusing:
+        return self
+
+    def get(self, timeout: float) -> None:
+        raise errors.NotEnoughReplicasError
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: self.calls.append(name)
+
+
+def test_a_transaction_with_a_refused_record_is_aborted() -> None:
+    """Each record's future is looked at before the commit (K5)."""
+    producer = Refusing()
+    with pytest.raises(transport_module._Aborted):
+        transport_module._transaction(producer, [Output("out", 0, None, b"x")], {}, None)
+    assert producer.calls == ["begin_transaction", "flush", "abort_transaction"]
+
+
+@pytest.mark.kafka
+def test_what_waits_for_a_stalled_broker_is_bounded(fragile: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's send() takes whatever comes; but no step is sent before the last one is settled (K11, I9)."""
+    monkeypatch.setattr(transport_module, "_WATCH_S", 0.5)
+    sent: list[int] = []
+    send = KafkaProducer.send
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        sent.append(1)
+        return send(*arguments, **named)
+
+    monkeypatch.setattr(KafkaProducer, "send", counted)
+    world = World(fragile)
+    worker = world.worker()
+    outputs = [Output(world.out, 0, None, b"x" * 1_000)] * 100
+    try:
+        worker.commit(outputs, {})
+        assert not worker._producer._accumulator.has_incomplete  # type: ignore[union-attr]
+        sent.clear()
+        fragile.nodes[0].pause()
+        for _ in range(5):
+            with pytest.raises(Uncommitted):
+                worker.commit(outputs, {})
+        assert len(sent) == len(outputs)
+    finally:
+        fragile.nodes[0].resume()
+        world.close()
+
+
+# K7 … K10: the consumer
+
+
+@pytest.mark.kafka
+def test_the_group_is_joined_with_the_topics_known(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who joins may be the leader, and has to know what there is to be assigned (K7)."""
+    known: list[bool] = []
+    poll = KafkaConsumer.poll
+
+    def looking(consumer: KafkaConsumer, *arguments: Any, **named: Any) -> Any:
+        known.append(all(consumer._cluster.partitions_for_topic(topic) for topic in (world.events, world.labels)))
+        return poll(consumer, *arguments, **named)
+
+    monkeypatch.setattr(KafkaConsumer, "poll", looking)
+    world.worker().poll({}, 0.0)
+    assert known
+    assert all(known)
+
+
+@pytest.mark.kafka
+def test_a_resumed_partition_has_its_fetched_records_back(kafka: Cluster) -> None:
+    """The client fetches no more of it, having these; without `unstick` it does not hand them out either (K8)."""
+    world = World(kafka, partitions=2)
+    first, second = (TopicPartition(world.events, partition) for partition in (0, 1))
+    for partition in (0, 1):
+        world.log.append_all([Output(world.events, partition, None, b"%d" % number) for number in range(3)])
+    consumer = world.connection.consumer()
+    consumer.assign([first, second])
+    for place in (first, second):
+        consumer.seek(place, 0)
+    try:
+        parked = next(iter(polled(consumer, 1)))
+        other = second if parked == first else first
+        consumer.pause(parked)
+        assert len(polled(consumer, 2)[other]) == 2
+        consumer.pause(other)
+        consumer.resume(parked)
+        assert len(polled(consumer, 5)[parked]) == 2
+        consumer.pause(parked)
+        consumer.resume(other)
+        unstick(consumer)
+        assert [record.value for record in polled(consumer, 5)[other]] == [b"2"]
+    finally:
+        consumer.close(autocommit=False, timeout_ms=2_000)
+        world.close()
+
+
+def polled(consumer: KafkaConsumer, records_max: int) -> dict[TopicPartition, list[Any]]:
+    """Return the next records."""
+    deadline = time.monotonic() + 5.0
+    while True:
+        found: dict[TopicPartition, list[Any]] = consumer.poll(100, max_records=records_max)
+        if found:
+            return found
+        assert time.monotonic() < deadline
+
+
+class Forgetful:
+    """A reader that knows the leaders of its partitions at the third time of asking only."""
+
+    def __init__(self, reader: KafkaConsumer) -> None:
+        self._reader, self.asked = reader, 0
+
+    def end_offsets(self, places: list[TopicPartition], **named: int) -> dict[TopicPartition, int]:
+        self.asked += 1
+        if self.asked < 3:
+            raise KeyError(places[0])
+        ends: dict[TopicPartition, int] = self._reader.end_offsets(places, **named)
+        return ends
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+
+@pytest.mark.kafka
+def test_the_end_is_asked_for_until_the_leader_is_known(world: World) -> None:
+    """The client's KeyError is no answer, and no error either (K9; it cannot be provoked at will on a real broker)."""
+    world.feed(b"1", b"2")
+    log = KafkaLog(world.connection)
+    log._reader_made = forgetful = Forgetful(log._reader)
+    assert log.end(world.events, 0) == 2
+    assert forgetful.asked == 3
+    log.close()
+
+
+@pytest.mark.kafka
+def test_hasty_polls_take_the_seat_at_the_first_attempt(world: World) -> None:
+    """A poll that has begun to join waits for the answer: between two polls it would be lost, for ever anew (K10)."""
+    worker = world.worker()
+    deadline = time.monotonic() + 10.0
+    while not worker.assignment()[1]:
+        assert time.monotonic() < deadline
+        worker.poll({}, 0.0)
+        time.sleep(0.05)  # in which the answer comes
+    assert set(worker.assignment()[1]) == {Place(world.events, 0), Place(world.labels, 0)}
+
+
+def test_checksums_are_computed_in_c() -> None:
+    """The client has found the package crc32c, whose function is no Python; else each record costs twice as much."""
+    assert checksums._crc32c is crc32c.crc32c
+    assert checksums.calc_crc32c.__defaults__ == (crc32c.crc32c,)
+    assert isinstance(crc32c.crc32c, types.BuiltinFunctionType)
+    assert checksums.calc_crc32c(b"123456789") == 0xE3069283
