@@ -28,6 +28,7 @@ __all__ = [
     "snapshots",
     "topic_problems",
     "where",
+    "worker_name",
 ]
 
 _OVERHEAD_BYTES = 65_536
@@ -99,7 +100,7 @@ def open_transport(config: Config, synchronous: Synchronous = "FULL") -> Transpo
     *synchronous* says when a commit reaches SQLite's disk.
     """
     transport, topics = config.transport, config.topics
-    name = f"{socket.gethostname()}-{os.getpid()}"
+    name = worker_name(config)
     if transport.kind == "kafka":
         from streamal.edge import kafka  # noqa: PLC0415
 
@@ -124,6 +125,11 @@ def open_transport(config: Config, synchronous: Synchronous = "FULL") -> Transpo
         witness=topics.predictions,
         synchronous=synchronous,
     )
+
+
+def worker_name(config: Config) -> str:
+    """Return what tells this process apart, in the logs and to the others: its instance, or host and process."""
+    return config.transport.instance or f"{socket.gethostname()}-{os.getpid()}"
 
 
 def require_topics(config: Config) -> None:
