@@ -1,6 +1,6 @@
 """Apache Kafka: the live transport, over kafka-python; one package, for its parts share a table of errors.
 
-kafka-python 3.0 has traps; each line that stands there because of one says so (K1 … K10).
+kafka-python 3.0 has traps; each line that stands there because of one says so (K1 … K11).
 
 K1  transaction calls wait without a limit, and after a short outage for ever (mended in 3.1): `patched`, `watched`
 K2  a commit without flush() disables ``linger_ms`` for good: flush() comes before every commit
@@ -12,6 +12,7 @@ K7  a group's leader that joins before it has seen the topics' metadata may assi
 K8  records that were fetched before their partition was paused may be lost sight of, and with them the partition
 K9  asked for the ends of several partitions, the client fails on those whose leader it does not know yet
 K10 the answer to a JoinGroup that comes between two polls is thrown away, and the whole group joins anew
+K11 the offsets of an aborted transaction are sent again with those of the producer's next one
 """
 
 from streamal.edge.kafka.connection import Connection

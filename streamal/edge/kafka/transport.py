@@ -234,14 +234,11 @@ class KafkaTransport(KafkaLog):
     def _transacted(
         self, producer: KafkaProducer, outputs: Sequence[Output], offsets: Mapping[Place, Committed]
     ) -> dict[TopicPartition, int]:
-        """Run one transaction; unless it ends well, or is aborted in good order, its producer is of no use (F4)."""
+        """Run one transaction; unless it ends well, its producer is of no more use (F4, K11)."""
         moved = {TopicPartition(*place): OffsetAndMetadata(*state, -1) for place, state in offsets.items()}
         seat, self._producer = self._seat, None
         try:
             written = watched(lambda: _transaction(producer, outputs, moved, seat), _WATCH_S)
-        except _Aborted as aborted:
-            self._producer = producer
-            raise aborted.cause from None
         except BaseException:
             _abandon(producer)
             raise
@@ -303,14 +300,6 @@ class KafkaTransport(KafkaLog):
             raise
 
 
-class _Aborted(Exception):
-    """The transaction was aborted in good order because of *cause*; the producer can begin another one."""
-
-    def __init__(self, cause: errors.KafkaError) -> None:
-        super().__init__(cause)
-        self.cause = cause
-
-
 def _transaction(
     producer: KafkaProducer,
     outputs: Sequence[Output],
@@ -323,9 +312,9 @@ def _transaction(
         written = _written(producer, outputs)
         if offsets:
             producer.send_offsets_to_transaction(offsets, seat)
-    except errors.KafkaError as error:
-        producer.abort_transaction()
-        raise _Aborted(error) from error
+    except errors.KafkaError:
+        producer.abort_transaction()  # so that nobody has to wait for its timeout
+        raise
     producer.commit_transaction()
     return written
 
