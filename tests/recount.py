@@ -1,4 +1,4 @@
-"""The promises once more, counted from the topics with nothing of streamal: not its verifier, reader or decoder."""
+"""The promises once more: by the verifier, and counted here with nothing of streamal, neither reader nor decoder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
 
+from streamal.assembly import budget_rules, new_fold, rules
+from streamal.cli import parts
 from streamal.config import Config
-from tests.chaos import CLASSES, POISON_EVENTS, POISON_REPLIES
+from streamal.verification import verify
+from tests.outside import CLASSES, POISON_EVENTS, POISON_REPLIES, Outside
 
 SHARE, BURST = 0.1, 20  # of the default configuration
 
@@ -23,6 +26,21 @@ class Found(NamedTuple):
     partition: int
     name: str
     value: bytes | None
+
+
+def require_promises(outside: Outside) -> Counter[str]:
+    """Fail with what the verifier or the recount has found; return how much there was to look at."""
+    config, log = outside.config, parts.open_log(outside.config)
+    try:
+        deciding, group = rules(config, config.transport.partitions), config.transport.group
+        checks = verify(log, deciding, budget_rules(config), group, lambda: new_fold(config), rederive=True)
+    finally:
+        log.close()
+    assert [(check.promise, check.where) for check in checks if check.broken] == []
+    assert all(check.looked_at for check in checks)
+    found = recount(config, outside.in_time)
+    assert checks[0].looked_at == found["accepted"] + found["refused"]
+    return found
 
 
 def committed_records(config: Config, topic: str) -> list[Found]:
