@@ -1,6 +1,6 @@
 """Apache Kafka: the live transport, over kafka-python; one package, for its parts share a table of errors.
 
-kafka-python 3.0 has traps; each line that stands there because of one says so (K1 … K11).
+kafka-python 3.0 has traps; each line that stands there because of one says so (K1 … K12).
 
 K1  transaction calls wait without a limit, and after a short outage for ever (mended in 3.1): `patched`, `watched`
 K2  a commit without flush() disables ``linger_ms`` for good: flush() comes before every commit
@@ -13,6 +13,7 @@ K8  records that were fetched before their partition was paused may be lost sigh
 K9  asked for the ends of several partitions, the client fails on those whose leader it does not know yet
 K10 the answer to a JoinGroup that comes between two polls is thrown away, and the whole group joins anew
 K11 the offsets of an aborted transaction are sent again with those of the producer's next one
+K12 after a broker has failed a producer may never deliver again, whatever it is given: it is replaced
 """
 
 from streamal.edge.kafka.connection import Connection

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from kafka import __version__ as client_version
 
 from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
 
-__all__ = ["Connection", "mapped", "patched", "retried", "unstick", "watched"]
+__all__ = ["Connection", "abandon", "mapped", "patched", "retried", "unstick", "watched"]
 
 _T = TypeVar("_T")
 _REQUEST_MS = 10_000  # for one answer of a broker
@@ -142,6 +142,12 @@ def retried(action: Callable[[], _T], timeout_s: float = _REQUEST_MS / 1e3) -> _
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
+
+
+def abandon(producer: KafkaProducer) -> None:
+    """Let a producer go, whatever it is waiting for."""
+    with suppress(errors.KafkaError, OSError):
+        producer.close(timeout=0)
 
 
 def patched(producer: KafkaProducer) -> KafkaProducer:

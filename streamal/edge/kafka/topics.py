@@ -9,7 +9,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import TopicAlreadyExistsError
 
-from streamal.edge.kafka.connection import Connection, mapped
+from streamal.edge.kafka.connection import Connection, mapped, retried
 
 __all__ = ["TopicSettings", "create_topics", "differences"]
 
@@ -60,7 +60,8 @@ def differences(connection: Connection, wanted: Sequence[TopicSettings]) -> list
     admin = connection.admin()
     try:
         with mapped("look at the topics"):
-            found = {topic["name"]: topic for topic in admin.describe_topics([topic.name for topic in wanted])}
+            described = retried(lambda: admin.describe_topics([topic.name for topic in wanted]))
+            found = {topic["name"]: topic for topic in described}
             missing = [topic.name for topic in wanted if found[topic.name]["error_code"]]
             there = [topic for topic in wanted if topic.name not in missing]
             lines = [f"topic {name!r} is missing" for name in missing]
@@ -84,7 +85,7 @@ def _create(admin: KafkaAdminClient, topic: TopicSettings, copies: int) -> None:
 
 def _configs(admin: KafkaAdminClient, topic: TopicSettings) -> Mapping[str, str]:
     resource = ConfigResource(ConfigResourceType.TOPIC, topic.name)
-    described = admin.describe_configs([resource], config_filter="all")["topic"][topic.name]
+    described = retried(lambda: admin.describe_configs([resource], config_filter="all"))["topic"][topic.name]
     return {name: str(entry["value"]) for name, entry in described.items()}
 
 

@@ -12,7 +12,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.structs import MemberState
 
 from streamal.core.records import Committed, Output, Place, Record
-from streamal.edge.kafka.connection import Connection, mapped, unstick, watched
+from streamal.edge.kafka.connection import Connection, abandon, mapped, unstick, watched
 from streamal.edge.kafka.log import KafkaLog
 from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, Uncommitted
 
@@ -145,7 +145,7 @@ class KafkaTransport(KafkaLog):
             if consumer := getattr(self, "_consumer", None):
                 consumer.close(autocommit=False, timeout_ms=2_000)
         if self._producer is not None:
-            _abandon(self._producer)
+            abandon(self._producer)
             self._producer = None
         super().close()
 
@@ -240,7 +240,7 @@ class KafkaTransport(KafkaLog):
         try:
             written = watched(lambda: _transaction(producer, outputs, moved, seat), _WATCH_S)
         except BaseException:
-            _abandon(producer)
+            abandon(producer)
             raise
         self._producer = producer
         return written
@@ -277,7 +277,7 @@ class KafkaTransport(KafkaLog):
         try:
             producer.init_transactions()
         except BaseException:
-            _abandon(producer)
+            abandon(producer)
             raise
         return producer
 
@@ -327,12 +327,6 @@ def _written(producer: KafkaProducer, outputs: Sequence[Output]) -> dict[TopicPa
         record = future.get(timeout=0)  # K5
         written[record.topic_partition] = max(record.offset, written.get(record.topic_partition, -1))
     return written
-
-
-def _abandon(producer: KafkaProducer) -> None:
-    """Let a producer go, whatever it is waiting for."""
-    with suppress(errors.KafkaError, OSError):
-        producer.close(timeout=0)
 
 
 def _identity(seat: ConsumerGroupMetadata | None) -> tuple[int, str] | None:
