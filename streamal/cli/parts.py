@@ -30,6 +30,7 @@ __all__ = [
     "snapshots",
     "topic_problems",
     "where",
+    "worker_name",
 ]
 
 _OVERHEAD_BYTES = 65_536
@@ -106,7 +107,7 @@ def open_transport(config: Config, synchronous: Synchronous = "FULL") -> Transpo
     *synchronous* says when a commit reaches SQLite's disk.
     """
     transport, topics = config.transport, config.topics
-    name = f"{socket.gethostname()}-{os.getpid()}"
+    name = worker_name(config)
     if transport.kind == "kafka":
         return _cluster_seat(config, name)
     create_topics(config)
@@ -143,6 +144,11 @@ def _cluster_seat(config: Config, name: str) -> Transport:
         session_timeout_s=transport.session_timeout_s,
         witness=topics.predictions,
     )
+
+
+def worker_name(config: Config) -> str:
+    """Return what tells this process apart, in the logs and to the others: its instance, or host and process."""
+    return config.transport.instance or f"{socket.gethostname()}-{os.getpid()}"
 
 
 def require_topics(config: Config) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import structlog
+import typer
 
 from streamal.assembly import new_fold, settings
 from streamal.cli import parts
 from streamal.cli.check import require_sound_model
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Overrides
+from streamal.cli.workers import end_with_the_head, seats, stop_on_signals, supervise
 from streamal.config import Config, load_config
 from streamal.daemon import Daemon
 from streamal.edge.http import AdminServer, Page
@@ -27,7 +28,20 @@ _STALE_S = 30.0
 """A loop that has not ticked for so long is stuck: the longest poll, transaction and snapshot are far below."""
 
 
-def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = None) -> None:
+def command(
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1_000,
+            help="Kafka: run so many workers, each started again when it dies. Worker i (from 0) has the instance "
+            "INSTANCE-i or HOST-i, server.port + i, and snapshots in a directory of its own.",
+        ),
+    ] = None,
+    config: ConfigPath = Path("config.toml"),
+    overrides: Overrides = None,
+    supervised: Annotated[bool, typer.Option(hidden=True, help="This is one of --workers.")] = False,
+) -> None:
     """Run the daemon: predict, ask within the budget, learn from replies, until SIGTERM or Ctrl-C.
 
     On the first signal it finishes the step at hand, stores a snapshot and ends with 0; a second one ends it at
@@ -36,29 +50,43 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     ```text
     streamal run --config config.toml
     streamal run --set budget.share=0.05 --set transport.path=/var/lib/streamal/streamal.db
+    streamal run --workers 4
     ```
     """
     loaded = load_config(config, overrides or ())
     set_up_logs(loaded.log)
     require_sound_model(loaded)
-    clock, measured = parts.WallClock(), meter(loaded)
-    log = structlog.get_logger(instance=f"{socket.gethostname()}-{os.getpid()}")
+    if workers is None or supervised:
+        _work(loaded, supervised)
+        return
+    command = [sys.executable, *sys.orig_argv[1:], "--supervised"]
+    each = seats(loaded, workers)
+    commands = {instance: [*command, *(f"--set={one}" for one in settings)] for instance, settings in each.items()}
+    raise typer.Exit(supervise(commands, structlog.get_logger()))
+
+
+def _work(config: Config, supervised: bool) -> None:
+    """Be a worker until a signal, or the death of the head over several, asks to end."""
+    if supervised:
+        end_with_the_head()
+    clock, measured = parts.WallClock(), meter(config)
+    log = structlog.get_logger(instance=parts.worker_name(config))
     daemon: Daemon | None = None
     # before the seat is taken: who starts the same daemon twice learns it from the port, and the first goes on
-    server = admin_server(loaded, measured, lambda: daemon, clock, lambda url: log.info("serving", url=url))
+    server = admin_server(config, measured, lambda: daemon, clock, lambda url: log.info("serving", url=url))
     try:
-        transport = parts.open_transport(loaded)
+        transport = parts.open_transport(config)
         try:
             daemon = Daemon(
-                settings(loaded, loaded.transport.partitions),
-                lambda: new_fold(loaded),
+                settings(config, config.transport.partitions),
+                lambda: new_fold(config),
                 transport,
-                parts.snapshots(loaded),
+                parts.snapshots(config),
                 clock,
                 measured,
                 log,
             )
-            _stop_on_signals(daemon)
+            stop_on_signals(daemon.stop)
             daemon.start()
             daemon.run()
         finally:
@@ -105,15 +133,3 @@ def admin_server(
     if config.server.enabled:
         announce(f"http://{config.server.host}:{server.start()}/metrics")
     return server
-
-
-def _stop_on_signals(daemon: Daemon) -> None:
-    ending = (signal.SIGTERM, signal.SIGINT)
-
-    def stop(_: int, __: object) -> None:
-        daemon.stop()
-        for number in ending:
-            signal.signal(number, signal.SIG_DFL)  # the second one ends the process at once
-
-    for number in ending:
-        signal.signal(number, stop)

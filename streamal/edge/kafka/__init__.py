@@ -1,7 +1,7 @@
 """Apache Kafka: the live transport, over kafka-python; one package, for its parts share a table of errors.
 
-kafka-python 3.0 has traps; each line that stands there because of one says so (K1 … K12), and each has a test that
-fails without that line (tests/test_kafka_defects.py).
+kafka-python 3.0 has traps; each line that stands there because of one says so (K1 … K14), and each has a test that
+fails without that line (tests/test_kafka_defects.py, tests/test_kafka_trouble.py).
 
 K1  transaction calls wait without a limit, and after a short outage for ever (mended in 3.1): `patched`, `watched`
 K2  a commit without flush() disables ``linger_ms`` for good: flush() comes before every commit
@@ -15,6 +15,8 @@ K9  asked for the ends of several partitions, the client fails on those whose le
 K10 the answer to a JoinGroup that comes between two polls is thrown away, and the whole group joins anew
 K11 send() never waits, so nothing bounds what waits: no step is sent before the last one is settled
 K12 close(timeout=0) fails, and closes nothing, where there are records that cannot be sent: its thread is ended by hand
+K13 the offsets of an aborted transaction are sent again with those of the producer's next one
+K14 after a broker has failed a producer may never deliver again, whatever it is given: it is replaced
 """
 
 from streamal.edge.kafka.connection import Connection

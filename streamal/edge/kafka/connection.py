@@ -7,7 +7,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -16,12 +16,13 @@ from kafka import __version__ as client_version
 
 from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
 
-__all__ = ["Connection", "mapped", "patched", "retried", "unstick"]
+__all__ = ["Connection", "abandon", "mapped", "patched", "retried", "unstick"]
 
 _T = TypeVar("_T")
 _REQUEST_MS = 10_000  # for one answer of a broker
 _CONNECT_S = (1.0, 8.0)  # for one attempt to reach the cluster: at first, at most
 _TRANSACTED_S = 15.0  # for one answer of a transaction's coordinator
+_ABANDON_S = 1.0  # for a producer's thread to notice that it is not wanted any more
 _BACKOFF_S = (0.2, 2.0)  # between attempts: at first, at most
 
 _ERRORS: tuple[tuple[type[Exception], type[StreamalError], str], ...] = (
@@ -210,6 +211,15 @@ def retried(action: Callable[[], _T], timeout_s: float = _REQUEST_MS / 1e3) -> _
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
+
+
+def abandon(producer: KafkaProducer) -> None:
+    """Let a producer go, whatever it is waiting for."""
+    producer._sender.force_close()  # noqa: SLF001  (K12)
+    producer._sender.join(_ABANDON_S)  # noqa: SLF001
+    with suppress(errors.KafkaError, OSError):
+        producer.close(timeout=0)
+    producer._closed = True  # noqa: SLF001  (or it would be closed again, and fail again, when it is collected)
 
 
 def patched(producer: KafkaProducer) -> KafkaProducer:

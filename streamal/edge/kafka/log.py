@@ -10,7 +10,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
 
 from streamal.cluster import deleted, missing
 from streamal.core.records import Committed, Output, Place, Record
-from streamal.edge.kafka.connection import Connection, mapped, retried
+from streamal.edge.kafka.connection import Connection, abandon, mapped, retried
 from streamal.errors import Uncommitted
 
 __all__ = ["KafkaLog"]
@@ -81,11 +81,15 @@ class KafkaLog:
         for topic, partition in {(output.topic, output.partition) for output in outputs}:
             self._require(topic, partition)
         with mapped("append records"):
-            if self._appender_made is None:
-                self._appender_made = self._connection.producer()
-            send = self._appender_made.send
-            sent = [send(o.topic, o.value, o.key, partition=o.partition) for o in outputs]
-            return [int(each.get(timeout=_ANSWER_MS / 1e3).offset) for each in sent]
+            appender, self._appender_made = self._appender_made or self._connection.producer(), None
+            try:
+                sent = [appender.send(o.topic, o.value, o.key, partition=o.partition) for o in outputs]
+                offsets = [int(each.get(timeout=_ANSWER_MS / 1e3).offset) for each in sent]
+            except BaseException:
+                abandon(appender)  # K14: the next call has a new one
+                raise
+            self._appender_made = appender
+            return offsets
 
     def committed(self, group: str) -> Mapping[Place, Committed]:
         """Return what *group* has committed."""

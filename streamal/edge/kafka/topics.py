@@ -9,7 +9,7 @@ from typing import Any
 from kafka import KafkaAdminClient, errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from streamal.edge.kafka.connection import Connection, mapped
+from streamal.edge.kafka.connection import Connection, mapped, retried
 
 __all__ = ["TopicSettings", "create_topics", "differences"]
 
@@ -60,8 +60,7 @@ def differences(connection: Connection, wanted: Sequence[TopicSettings]) -> list
     admin = connection.admin()
     try:
         with mapped("look at the topics"):
-            found = {topic["name"]: topic for topic in admin.describe_topics([topic.name for topic in wanted])}
-            missing = [topic.name for topic in wanted if _is_missing(found[topic.name])]
+            found, missing = retried(lambda: _looked_up(admin, [topic.name for topic in wanted]))
             there = [topic for topic in wanted if topic.name not in missing]
             lines = [f"topic {name!r} is missing" for name in missing]
             for topic in there:
@@ -82,17 +81,22 @@ def _create(admin: KafkaAdminClient, topic: TopicSettings, copies: int) -> None:
         return
 
 
-def _is_missing(described: Mapping[str, Any]) -> bool:
-    """Whether there is no such topic; what else speaks against looking at it is raised."""
-    error = errors.for_code(described["error_code"])
-    if error in (errors.NoError, errors.UnknownTopicOrPartitionError):
-        return error is not errors.NoError
-    raise error(described["name"])
+def _looked_up(admin: KafkaAdminClient, names: Sequence[str]) -> tuple[Mapping[str, Mapping[str, Any]], list[str]]:
+    """Return what there is, and which there are not; what else speaks against looking at one is raised."""
+    found = {topic["name"]: topic for topic in admin.describe_topics(list(names))}
+    missing = []
+    for name in names:
+        error = errors.for_code(found[name]["error_code"])
+        if error is errors.UnknownTopicOrPartitionError:
+            missing.append(name)
+        elif error is not errors.NoError:
+            raise error(name)
+    return found, missing
 
 
 def _configs(admin: KafkaAdminClient, topic: TopicSettings) -> Mapping[str, str]:
     resource = ConfigResource(ConfigResourceType.TOPIC, topic.name)
-    described = admin.describe_configs([resource], config_filter="all")["topic"][topic.name]
+    described = retried(lambda: admin.describe_configs([resource], config_filter="all"))["topic"][topic.name]
     return {name: str(entry["value"]) for name, entry in described.items()}
 
 

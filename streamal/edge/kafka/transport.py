@@ -24,7 +24,7 @@ from streamal.cluster import (
     watched,
 )
 from streamal.core.records import Committed, Output, Place, Record
-from streamal.edge.kafka.connection import Connection, mapped, unstick
+from streamal.edge.kafka.connection import Connection, abandon, mapped, unstick
 from streamal.edge.kafka.log import KafkaLog
 from streamal.errors import ConfigError, Fenced, Uncommitted
 
@@ -32,7 +32,6 @@ __all__ = ["KafkaTransport"]
 
 _REBALANCE_S = 5.0  # a poll may take so long while the group settles
 _WATCH_S = 15.0  # for a whole transaction; a healthy broker needs some milliseconds
-_ABANDON_S = 1.0  # for a producer's thread to notice that it is not wanted any more
 _STABLE_MS = int(STABLE_S * 1e3)
 
 
@@ -153,7 +152,7 @@ class KafkaTransport(KafkaLog):
             if consumer := getattr(self, "_consumer", None):
                 consumer.close(autocommit=False, timeout_ms=2_000)
         if self._producer is not None:
-            _abandon(self._producer)
+            abandon(self._producer)
             self._producer = None
         super().close()
 
@@ -232,16 +231,13 @@ class KafkaTransport(KafkaLog):
     def _transacted(
         self, producer: KafkaProducer, outputs: Sequence[Output], offsets: Mapping[Place, Committed]
     ) -> dict[TopicPartition, int]:
-        """Run one transaction; unless it ends well, or is aborted in good order, its producer is of no use (F4)."""
+        """Run one transaction; unless it ends well, its producer is of no more use (F4, K13)."""
         moved = {TopicPartition(*place): OffsetAndMetadata(*state, -1) for place, state in offsets.items()}
         seat, self._producer = self._seat, None  # K11: and without one, nothing is sent
         try:
             written = watched(lambda: _transaction(producer, outputs, moved, seat), _WATCH_S)  # K1
-        except _Aborted as aborted:
-            self._producer = producer
-            raise aborted.cause from None
         except BaseException:
-            _abandon(producer)
+            abandon(producer)
             raise
         self._producer = producer
         return written
@@ -278,7 +274,7 @@ class KafkaTransport(KafkaLog):
         try:
             producer.init_transactions()
         except BaseException:
-            _abandon(producer)
+            abandon(producer)
             raise
         return producer
 
@@ -301,14 +297,6 @@ class KafkaTransport(KafkaLog):
             raise
 
 
-class _Aborted(Exception):
-    """The transaction was aborted in good order because of *cause*; the producer can begin another one."""
-
-    def __init__(self, cause: errors.KafkaError) -> None:
-        super().__init__(cause)
-        self.cause = cause
-
-
 def _transaction(
     producer: KafkaProducer,
     outputs: Sequence[Output],
@@ -321,9 +309,9 @@ def _transaction(
         written = _written(producer, outputs)
         if offsets:
             producer.send_offsets_to_transaction(offsets, seat)
-    except errors.KafkaError as error:
-        producer.abort_transaction()
-        raise _Aborted(error) from error
+    except errors.KafkaError:
+        producer.abort_transaction()  # so that nobody has to wait for its timeout
+        raise
     producer.commit_transaction()
     return written
 
@@ -336,15 +324,6 @@ def _written(producer: KafkaProducer, outputs: Sequence[Output]) -> dict[TopicPa
         record = future.get(timeout=0)  # K5
         written[record.topic_partition] = max(record.offset, written.get(record.topic_partition, -1))
     return written
-
-
-def _abandon(producer: KafkaProducer) -> None:
-    """Let a producer go, whatever it is waiting for."""
-    producer._sender.force_close()  # noqa: SLF001  (K12)
-    producer._sender.join(_ABANDON_S)  # noqa: SLF001
-    with suppress(errors.KafkaError, OSError):
-        producer.close(timeout=0)
-    producer._closed = True  # noqa: SLF001  (or it would be closed again, and fail again, when it is collected)
 
 
 def _identity(seat: ConsumerGroupMetadata | None) -> tuple[int, str] | None:
