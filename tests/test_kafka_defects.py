@@ -261,7 +261,7 @@ class Refusing:
 def test_a_transaction_with_a_refused_record_is_aborted() -> None:
     """Each record's future is looked at before the commit (K5)."""
     producer = Refusing()
-    with pytest.raises(transport_module._Aborted):
+    with pytest.raises(errors.NotEnoughReplicasError):
         transport_module._transaction(producer, [Output("out", 0, None, b"x")], {}, None)
     assert producer.calls == ["begin_transaction", "flush", "abort_transaction"]
 
