@@ -67,7 +67,7 @@ def replace(victim: Worker, path: Path, outside: Outside, stack: ExitStack) -> W
 
 
 def restart(cluster: Cluster, outside: Outside, node: int, seconds: float) -> None:
-    """End a broker as a power failure would, and start it again."""
+    """End a broker as a power failure would, and start it again; a named worker may be fenced by the time it takes."""
     cluster.nodes[node].kill()
     outside.play(seconds)
     cluster.nodes[node].start()
@@ -101,6 +101,7 @@ def test_workers_that_are_killed_frozen_and_replaced_keep_every_promise(tmp_path
         workers[1] = replace(workers[1], path, outside, stack)
         assert four.stop() == 0
         restart(cluster, outside, 0, 1.0)
+        outside.play_until(lambda: _all_work(workers), patience_s=120.0)
         outside.play(3.0)
         outside.finish()
         memory_bytes = max(each.memory_bytes() for each in workers)

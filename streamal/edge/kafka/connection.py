@@ -11,12 +11,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, errors
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, errors
 from kafka import __version__ as client_version
 
+from streamal.edge.kafka.entry import overheard, tls_context
 from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
 
-__all__ = ["Connection", "abandon", "mapped", "patched", "retried", "unstick"]
+__all__ = ["Connection", "abandon", "mapped", "metadata_of", "patched", "retried", "unstick"]
 
 _T = TypeVar("_T")
 _REQUEST_MS = 10_000  # for one answer of a broker
@@ -85,7 +86,7 @@ class Connection:
         deadline, pause_s, attempt_s = time.monotonic() + self.timeout_s, _BACKOFF_S[0], _CONNECT_S[0]
         while True:
             left_s = max(0.1, deadline - time.monotonic())
-            with _overheard() as failures:
+            with overheard() as failures:
                 try:
                     return KafkaAdminClient(**settings, bootstrap_timeout_ms=int(min(attempt_s, left_s) * 1e3))
                 except ValueError as error:
@@ -141,50 +142,8 @@ class Connection:
             "request_timeout_ms": _REQUEST_MS,
             "reconnect_backoff_max_ms": 1_000,  # 30 s by default: a broker that is back would go unnoticed for long
             **{name: value for name, value in self.security.items() if not name.startswith("ssl_")},
-            "ssl_context": _tls(self.security),
+            "ssl_context": tls_context(self.security),
         }
-
-
-def _tls(security: Mapping[str, Any]) -> ssl.SSLContext | None:
-    """Return what the client would make of the ``ssl_*`` settings only at each attempt to connect, and never tell."""
-    if not str(security.get("security_protocol")).endswith("SSL"):
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.check_hostname = security.get("ssl_check_hostname", True)
-    ca, certificate, key = (security.get(name) for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"))
-    try:
-        if ca is None:
-            context.load_default_certs()
-        else:
-            context.load_verify_locations(ca)
-        if certificate is not None:
-            context.load_cert_chain(certificate, key, password=security.get("ssl_password") or "")  # None would prompt
-    except OSError as error:  # an SSLError is one
-        files = ", ".join(str(file) for file in (ca, certificate, key) if file)
-        raise ConfigError(
-            f"transport.security: {files} cannot be used: {error.strerror or error}; check the files, their format "
-            "(PEM), and the key's password"
-        ) from error
-    return context
-
-
-@contextmanager
-def _overheard() -> Iterator[list[Exception]]:
-    """Give the errors of the client's attempts to connect: it tells its log of them, and us of the time-out only."""
-    heard: list[Exception] = []
-    listener = logging.Handler()
-    listener.emit = lambda record: heard.extend(  # type: ignore[method-assign]
-        one
-        for one in (record.args if isinstance(record.args, tuple) else ())
-        if isinstance(one, Exception) and not isinstance(one, errors.KafkaTimeoutError)
-    )
-    log = logging.getLogger("kafka.net.manager")
-    log.addHandler(listener)
-    try:
-        yield heard
-    finally:
-        log.removeHandler(listener)
 
 
 @contextmanager
@@ -220,6 +179,11 @@ def abandon(producer: KafkaProducer) -> None:
     with suppress(errors.KafkaError, OSError):
         producer.close(timeout=0)
     producer._closed = True  # noqa: SLF001  (or it would be closed again, and fail again, when it is collected)
+
+
+def metadata_of(state: OffsetAndMetadata) -> str:
+    """Return the commit metadata; what a worker on librdkafka has committed ends with the NUL of a C string."""
+    return (state.metadata or "").removesuffix("\0")
 
 
 def patched(producer: KafkaProducer) -> KafkaProducer:

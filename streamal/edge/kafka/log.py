@@ -10,7 +10,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
 
 from streamal.cluster import deleted, missing
 from streamal.core.records import Committed, Output, Place, Record
-from streamal.edge.kafka.connection import Connection, abandon, mapped, retried
+from streamal.edge.kafka.connection import Connection, abandon, mapped, metadata_of, retried
 from streamal.errors import Uncommitted
 
 __all__ = ["KafkaLog"]
@@ -96,7 +96,7 @@ class KafkaLog:
         with mapped(f"ask for the offsets of group {group!r}"):
             offsets = retried(lambda: self._admin.list_group_offsets(group))[group]
         return {
-            Place(*place): Committed(state.offset, state.metadata or "")
+            Place(*place): Committed(state.offset, metadata_of(state))
             for place, state in sorted(offsets.items())
             if state.offset >= 0
         }

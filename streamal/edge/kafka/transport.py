@@ -24,7 +24,7 @@ from streamal.cluster import (
     watched,
 )
 from streamal.core.records import Committed, Output, Place, Record
-from streamal.edge.kafka.connection import Connection, abandon, mapped, unstick
+from streamal.edge.kafka.connection import Connection, abandon, mapped, metadata_of, unstick
 from streamal.edge.kafka.log import KafkaLog
 from streamal.errors import ConfigError, Fenced, Uncommitted
 
@@ -207,7 +207,9 @@ class KafkaTransport(KafkaLog):
         for place in sorted(self._consumer.assignment()):
             self._require_known(place)
             state = self._consumer.committed(place, metadata=True, timeout_ms=_STABLE_MS)
-            committed[Place(*place)] = self._first(place) if state is None else Committed(state.offset, state.metadata)
+            committed[Place(*place)] = (
+                self._first(place) if state is None else Committed(state.offset, metadata_of(state))
+            )
             self._consumer.seek(place, committed[Place(*place)].offset)
         self._committed = committed
         self._ahead = {place: deque() for place in committed}
