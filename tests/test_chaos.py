@@ -129,7 +129,7 @@ def test_a_random_schedule_on_three_nodes_keeps_every_promise(tmp_path: Path) ->
             outside.play(chance.uniform(0.0, 3.0))
             _act(what, workers, victim, cluster, path, outside, stack, chance)
             done["ended"] += sum(_revived(each) for each in workers)
-        outside.play_until(lambda: all([not _revived(each) and each.works() for each in workers]), patience_s=180.0)
+        outside.play_until(lambda: all(not _revived(each) and each.works() for each in workers), patience_s=180.0)
         outside.finish(180.0)
         assert [each.stop() for each in workers] == [0] * len(workers)
         found = require_promises(outside)
