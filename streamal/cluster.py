@@ -28,8 +28,8 @@ __all__ = [
 
 _T = TypeVar("_T")
 
-METADATA_BYTES_MAX = 4096
-"""Kafka's default ``offset.metadata.max.bytes``; above it the broker refuses the commit (F16)."""
+METADATA_BYTES_MAX = 4095
+"""Kafka's default ``offset.metadata.max.bytes``, less a final NUL; above it the broker refuses the commit (F16)."""
 
 HEARTBEAT_MS = 300
 """Tells of a rebalance too; until all know, nobody in the group can fetch."""

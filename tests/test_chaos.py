@@ -125,7 +125,7 @@ def test_workers_on_the_other_client_are_killed_in_rotation(kafka: Cluster, tmp_
         ]
         outside.play_until(lambda: all(each.works() for each in workers))
         hit = kill_in_rotation(workers, outside, 8, random.Random(2))
-        outside.play(2.0)
+        outside.play_until(lambda: _all_work(workers))
         outside.finish()
         assert [each.stop() for each in workers] == [0, 0, 0]
         require_promises(outside)

@@ -2,7 +2,7 @@
 
 An extra (``pip install streamal[confluent]``). Topics are made and compared by `streamal.edge.kafka` for both clients.
 
-librdkafka has traps too; each line that stands there because of one says so (R1 … R10).
+librdkafka has traps too; each line that stands there because of one says so (R1 … R11).
 
 R1  pause() and resume() soon after an assign() may lose the partition for good (librdkafka #2190, #5591): a partition
     is halted by taking it out of the client's assignment, and taken up again at an explicit offset
@@ -20,6 +20,8 @@ R9  send_offsets_to_transaction() ignores its time-out when the broker goes (lib
 R10 a static member that has lost its session, and has not been polled since, presents itself without its member id,
     and is told that another has come: so callbacks are served before every rewind. What remains ends as Fenced, and
     the supervisor starts us again
+R11 a commit's metadata are written with a final NUL, and read up to one, beyond their end if need be: whoever else
+    commits in the group has to end them so too
 """
 
 from streamal.edge.confluent.connection import Connection

@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, errors
 from kafka import __version__ as client_version
 
+from streamal.core.records import Committed
 from streamal.edge.kafka.entry import overheard, tls_context
 from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
 
-__all__ = ["Connection", "abandon", "mapped", "metadata_of", "patched", "retried", "unstick"]
+__all__ = ["Connection", "abandon", "mapped", "offset_of", "patched", "retried", "state_of", "unstick"]
 
 _T = TypeVar("_T")
 _REQUEST_MS = 10_000  # for one answer of a broker
@@ -181,9 +182,14 @@ def abandon(producer: KafkaProducer) -> None:
     producer._closed = True  # noqa: SLF001  (or it would be closed again, and fail again, when it is collected)
 
 
-def metadata_of(state: OffsetAndMetadata) -> str:
-    """Return the commit metadata; what a worker on librdkafka has committed ends with the NUL of a C string."""
-    return (state.metadata or "").removesuffix("\0")
+def offset_of(state: Committed) -> OffsetAndMetadata:
+    """Return *state* as the client commits it; its metadata end with a NUL, as librdkafka writes and reads them (R11)."""
+    return OffsetAndMetadata(state.offset, f"{state.metadata}\0" if state.metadata else "", -1)
+
+
+def state_of(offset: OffsetAndMetadata) -> Committed:
+    """Return what was committed, by this client or by librdkafka."""
+    return Committed(offset.offset, (offset.metadata or "").removesuffix("\0"))
 
 
 def patched(producer: KafkaProducer) -> KafkaProducer:

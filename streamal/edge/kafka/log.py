@@ -10,7 +10,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
 
 from streamal.cluster import deleted, missing
 from streamal.core.records import Committed, Output, Place, Record
-from streamal.edge.kafka.connection import Connection, abandon, mapped, metadata_of, retried
+from streamal.edge.kafka.connection import Connection, abandon, mapped, retried, state_of
 from streamal.errors import Uncommitted
 
 __all__ = ["KafkaLog"]
@@ -95,11 +95,7 @@ class KafkaLog:
         """Return what *group* has committed."""
         with mapped(f"ask for the offsets of group {group!r}"):
             offsets = retried(lambda: self._admin.list_group_offsets(group))[group]
-        return {
-            Place(*place): Committed(state.offset, metadata_of(state))
-            for place, state in sorted(offsets.items())
-            if state.offset >= 0
-        }
+        return {Place(*place): state_of(state) for place, state in sorted(offsets.items()) if state.offset >= 0}
 
     def close(self) -> None:
         """Leave the cluster; closing twice is allowed."""

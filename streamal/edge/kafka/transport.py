@@ -24,7 +24,7 @@ from streamal.cluster import (
     watched,
 )
 from streamal.core.records import Committed, Output, Place, Record
-from streamal.edge.kafka.connection import Connection, abandon, mapped, metadata_of, unstick
+from streamal.edge.kafka.connection import Connection, abandon, mapped, offset_of, state_of, unstick
 from streamal.edge.kafka.log import KafkaLog
 from streamal.errors import ConfigError, Fenced, Uncommitted
 
@@ -207,9 +207,7 @@ class KafkaTransport(KafkaLog):
         for place in sorted(self._consumer.assignment()):
             self._require_known(place)
             state = self._consumer.committed(place, metadata=True, timeout_ms=_STABLE_MS)
-            committed[Place(*place)] = (
-                self._first(place) if state is None else Committed(state.offset, metadata_of(state))
-            )
+            committed[Place(*place)] = self._first(place) if state is None else state_of(state)
             self._consumer.seek(place, committed[Place(*place)].offset)
         self._committed = committed
         self._ahead = {place: deque() for place in committed}
@@ -234,7 +232,7 @@ class KafkaTransport(KafkaLog):
         self, producer: KafkaProducer, outputs: Sequence[Output], offsets: Mapping[Place, Committed]
     ) -> dict[TopicPartition, int]:
         """Run one transaction; unless it ends well, its producer is of no more use (F4, K13)."""
-        moved = {TopicPartition(*place): OffsetAndMetadata(*state, -1) for place, state in offsets.items()}
+        moved = {TopicPartition(*place): offset_of(state) for place, state in offsets.items()}
         seat, self._producer = self._seat, None  # K11: and without one, nothing is sent
         try:
             written = watched(lambda: _transaction(producer, outputs, moved, seat), _WATCH_S)  # K1
