@@ -183,7 +183,7 @@ def abandon(producer: KafkaProducer) -> None:
 
 
 def offset_of(state: Committed) -> OffsetAndMetadata:
-    """Return *state* as the client commits it; its metadata end with a NUL, as librdkafka writes and reads them (R11)."""
+    """Return *state* as the client commits it; a NUL ends its metadata, as librdkafka reads them (R11)."""
     return OffsetAndMetadata(state.offset, f"{state.metadata}\0" if state.metadata else "", -1)
 
 
