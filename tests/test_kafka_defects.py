@@ -179,7 +179,7 @@ def test_a_commit_outlives_an_outage(fragile: Cluster, monkeypatch: pytest.Monke
 def test_nothing_of_a_step_that_was_given_up_is_left_behind(fragile: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the watchdog's thread waits for ever (K1), nor does the producer's own go on trying (K12, I9)."""
     monkeypatch.setattr(transport_module, "_WATCH_S", 1.0)
-    monkeypatch.setattr(transport_module, "_TRANSACTION_S", 1.5)
+    monkeypatch.setattr(transport_module, "TRANSACTION_S", 1.5)
     monkeypatch.setattr(connection_module, "_TRANSACTED_S", 1.0)
     world = World(fragile)
     try:

@@ -185,7 +185,7 @@ def test_a_transaction_that_takes_too_long_costs_a_restart_and_no_record(
     world: World, monkeypatch: pytest.MonkeyPatch, instance: str | None
 ) -> None:
     """The broker aborts it: a nameless worker rewinds, a named one ends and starts again; all is copied once (F11)."""
-    monkeypatch.setattr(transport_module, "_TRANSACTION_S", 1.0)
+    monkeypatch.setattr(transport_module, "TRANSACTION_S", 1.0)
     world.feed(b"1", b"2")
     named = {"instance": instance} if instance else {}
     worker = world.worker(**named)
