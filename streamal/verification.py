@@ -186,7 +186,7 @@ def _training(
         if predictions[key].asked is not None:
             kept.that(key in trained, key)
     yield from (said, kept, readable)
-    if rules.wire.natural or natural.any:
+    if natural.any:
         yield natural.check()
 
 

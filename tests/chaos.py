@@ -39,6 +39,7 @@ declared = {{ a = "number", b = "number" }}
 [labels]
 classes = ["no", "yes"]
 ttl_s = {ttl_s}
+natural = true
 [snapshots]
 every_s = 1.0
 [server]

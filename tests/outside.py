@@ -254,6 +254,10 @@ class Outside(threading.Thread):
                 made_up.append(f"{partition}-{self._random.randrange(before + 1, int(offset))}")
             self._reply(self._random.choice(made_up), "yes")
             self.did["forged"] += 1
+        if self._random.random() < 0.3:  # the truth about some event before this one, asked or not, good or poison
+            told = {"event": f"{partition}-{self._random.randrange(int(offset) + 1)}", "label": "yes"}
+            self._append(json.dumps(told).encode())
+            self.did["natural"] += 1
         if self._random.random() < 0.1:
             huge = self.did["poison reply"] in (3, 30)
             self._append(HUGE if huge else self._random.choice(POISON_REPLIES))

@@ -85,9 +85,11 @@ def recount(config: Config, in_time: Mapping[str, str | None]) -> Counter[str]:
     _require_budget(said, config.transport.partitions)
 
     poison = {each.key for each in replies if _is_poison(each.value, POISON_REPLIES)}
+    told = {each.key: json.loads(each.value or b"") for each in replies if b'"event"' in (each.value or b"")}
     letters = [json.loads(each.value or b"") for each in committed_records(config, topics.dead_letters)]
     buried = Counter((letter["topic"], f"{letter['partition']}-{letter['offset']}") for letter in letters)
     expected = [(topics.events, key) for key in refused] + [(topics.labels, key) for key in poison]
+    expected += [(topics.labels, key) for key, label in told.items() if label["event"] not in accepted]
     assert buried == dict.fromkeys(expected, 1)
 
     requests = committed_records(config, topics.requests)
@@ -95,8 +97,9 @@ def recount(config: Config, in_time: Mapping[str, str | None]) -> Counter[str]:
     assert asked == {prediction["event"]: 1 for _, prediction in said if prediction.get("asked")}
     assert Counter(each.name for each in requests if each.value is None) == asked
     training = [json.loads(each.value or b"") for each in committed_records(config, topics.training)]
-    assert Counter(record["request"] for record in training) == asked
-    good = [json.loads(each.value or b"") for each in replies if each.key not in poison]
+    assert Counter(record["request"] for record in training if record["kind"] != "natural") == asked
+    _require_natural(training, {label["event"] for label in told.values()} & accepted)
+    good = [json.loads(each.value or b"") for each in replies if each.key not in poison and each.key not in told]
     _require_first_replies(training, good, in_time)
     kinds = Counter(str(record["kind"]) for record in training)
     return kinds + Counter(accepted=len(accepted), refused=len(refused), poison=len(poison), asked=asked.total())
@@ -116,6 +119,14 @@ def _require_budget(said: list[tuple[int, dict[str, Any]]], partitions: int) -> 
         assert asked[partition] <= SHARE * accepted[partition] + BURST / partitions + 1e-9, prediction
 
 
+def _require_natural(training: list[dict[str, Any]], told: set[str]) -> None:
+    """Each event about which the truth came by itself was learned from that once, or from the label that was bought."""
+    learned = Counter(record["event"] for record in training if record["kind"] == "natural")
+    assert learned == dict.fromkeys(learned, 1)
+    assert learned.keys() <= told
+    assert told - learned.keys() <= {record["request"] for record in training if record["kind"] == "example"}
+
+
 def _require_first_replies(
     training: list[dict[str, Any]], good: list[dict[str, Any]], in_time: Mapping[str, str | None]
 ) -> None:
@@ -123,7 +134,9 @@ def _require_first_replies(
     first: dict[str, str | None] = {}
     for reply in good:
         first.setdefault(reply["request"], reply.get("label"))
-    learned = {record["request"]: record.get("label") for record in training if record["kind"] != "expiry"}
+    learned = {
+        record["request"]: record.get("label") for record in training if record["kind"] in {"example", "abstention"}
+    }
     assert {key: first[key] for key in learned} == learned
     assert {key: learned.get(key, "nothing") for key in in_time} == dict(in_time)
     assert set(learned.values()) <= {*CLASSES, None}

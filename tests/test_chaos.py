@@ -76,10 +76,23 @@ def restart(cluster: Cluster, outside: Outside, node: int, seconds: float) -> No
 
 def require_all_was_met(did: Counter[str], found: Counter[str]) -> None:
     """Fail if the world outside was too kind."""
-    met = ("early", "overtook", "contradict", "abstain", "slow", "after the expiry", "forged", "poison reply")
+    met = (
+        "early",
+        "overtook",
+        "contradict",
+        "abstain",
+        "slow",
+        "after the expiry",
+        "forged",
+        "poison reply",
+        "natural",
+    )
     assert [what for what in met if not did[what]] == []
     assert did["huge"] >= 2
-    assert min(found["example"], found["abstention"], found["expiry"], found["refused"], found["poison"]) > 0
+    assert (
+        min(found["example"], found["abstention"], found["expiry"], found["refused"], found["poison"], found["natural"])
+        > 0
+    )
 
 
 def test_workers_that_are_killed_frozen_and_replaced_keep_every_promise(tmp_path: Path) -> None:
