@@ -13,11 +13,13 @@ from importlib.metadata import version
 
 from streamal.config import Config
 from streamal.core.budget import BudgetRules
+from streamal.core.canary import Canary
 from streamal.core.fold import Fold, FoldRules
 from streamal.core.model import LabelRules, Model
 from streamal.core.pending import Pending
 from streamal.core.pipeline import build_estimator, default_pipeline, require_own_state
 from streamal.core.quality import Quality
+from streamal.core.rehearsal import Rehearsal
 from streamal.core.schema import Schema
 from streamal.core.strategies import SamplingRules, build_strategy
 from streamal.core.transaction import Rules, TopicNames
@@ -29,6 +31,7 @@ __all__ = [
     "budget_rules",
     "new_fold",
     "new_model",
+    "rehearsal",
     "rules",
     "settings",
     "topic_names",
@@ -132,7 +135,14 @@ def new_fold(config: Config) -> Fold:
         schema=schema,
         pending=Pending(config.limits.closed_requests),
         quality=Quality(config.quality.window),
+        canary=Canary(rehearsal(config)),
     )
+
+
+def rehearsal(config: Config) -> Rehearsal:
+    """Return what repeats recent lessons."""
+    chosen = config.model.rehearsal
+    return Rehearsal(chosen.window, chosen.repeats, config.model.seed)
 
 
 def settings(config: Config, partitions: int) -> Settings:

@@ -290,7 +290,7 @@ def _digest(fold: Fold) -> Any:
     estimator = fold.model._estimator
     schema = None if fold.schema is None else dict(fold.schema.kinds)
     learned, closed = dict(fold.model.learned), dict(fold.quality.closed)
-    waiting = [example.label for example in fold.early]
+    waiting = [example.label for example, _ in fold.early]
     return estimator.chain, fold.model.classes[:], learned, fold.model.failures, schema, waiting, closed, fold.version
 
 
