@@ -12,7 +12,18 @@ from streamal.core.canary import Canary
 from streamal.core.model import Model
 from streamal.core.pending import Pending
 from streamal.core.quality import Quality
-from streamal.core.records import Event, Example, NaturalExample, Refusal, Request, Scalar, SchemaSet, Version
+from streamal.core.records import (
+    Event,
+    Example,
+    NaturalExample,
+    Refusal,
+    Request,
+    Scalar,
+    SchemaSet,
+    Training,
+    Version,
+    WarmStart,
+)
 from streamal.core.rehearsal import Lesson
 from streamal.core.schema import Schema
 from streamal.core.wire import decode_request, decode_training
@@ -45,6 +56,7 @@ class Fold:
         now: the latest time that any record was written at: time never goes back behind it.
         samples: features of the first requests, until there is a schema.
         early: examples that came before the schema, with their names; learned as soon as there is one.
+        start: digest of what the model began with, "" for nothing, None if it does not matter here.
         canary: teaches the model, and takes it back from an example that breaks it.
     """
 
@@ -60,6 +72,7 @@ class Fold:
     samples: list[dict[str, Scalar]] = field(default_factory=list)
     early: list[tuple[Example | NaturalExample, str]] = field(default_factory=list)
     canary: Canary = field(default_factory=Canary)
+    start: str | None = ""
 
     def predict(self, event: Event) -> dict[str, float]:
         """Return class probabilities; before there is a schema they are the class prior."""
@@ -76,10 +89,13 @@ class Fold:
         record = decode_training(value)
         if isinstance(record, Refusal):
             raise LogDisagrees(f"training offset {offset}: {record.detail}; only streamal may write to this topic")
+        if not self.version.records:
+            self._require_same_start(record)
         self.version, self.last = Version(offset + 1, self.version.records + 1), value
         self.now = max(self.now, record.at)
         if isinstance(record, SchemaSet):
             self._set_schema(record)
+        if isinstance(record, SchemaSet | WarmStart):
             return
         if isinstance(record, NaturalExample):
             if record.event is not None:
@@ -105,6 +121,19 @@ class Fold:
         if request.request not in self.pending:
             self._opened(request)
 
+    def teach(self, lesson: Lesson, name: str) -> None:
+        """Let the model learn one lesson, called *name* where it is quarantined."""
+        self.model = self.canary.learn(self.model, lesson, name)
+
+    def _require_same_start(self, first: Training) -> None:
+        """Raise LogDisagrees if the first record says that the other workers' models began otherwise than ours."""
+        began = first.sha256 if isinstance(first, WarmStart) else ""
+        if self.start not in (None, began):
+            raise LogDisagrees(
+                f"the models of this log began with {_file(began)}, this one with {_file(self.start)}: set "
+                "model.warm_start to that file for every worker, or begin afresh with new topics and a new group"
+            )
+
     def _opened(self, request: Request) -> None:
         self.now = max(self.now, request.asked_at)
         self.pending.opened(request)
@@ -121,7 +150,7 @@ class Fold:
             # tested, then learned: a bought one carries the prediction that its event was given, this one does not
             said = self.model.predict(features)
             self.quality.natural(bool(said) and max(said, key=said.__getitem__) == example.label)
-        self.model = self.canary.learn(self.model, Lesson(features, example.label), name)
+        self.teach(Lesson(features, example.label), name)
 
     def _set_schema(self, record: SchemaSet) -> None:
         """Fix or extend the schema, then learn what had to wait for it."""
@@ -130,3 +159,7 @@ class Fold:
         early, self.early, self.samples = self.early, [], []
         for example, name in early:
             self._learn(example, name)
+
+
+def _file(digest: str | None) -> str:
+    return f"a warm start of SHA-256 {digest}" if digest else "no warm start"

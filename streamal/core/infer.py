@@ -34,6 +34,7 @@ def infer(
     now = max(now, state.now)
     sampler = _sampler(rules, fold, partition, state, now)
     uncertainty_of = MEASURES[rules.measure]
+    unasked, asked_at = state.unasked, state.asked_at
     for record in records:
         event = decode_event(partition, record.offset, record.value, rules.wire, fold.schema)
         if isinstance(event, Refusal):
@@ -59,13 +60,15 @@ def infer(
         tally["events", "accepted"] += 1
         if not probabilities or len(set(probabilities.values())) == 1:
             tally["uniform_predictions", ""] += 1
+        unasked += 1
         if decision.lane is not None:
+            unasked, asked_at = 0, int(now)
             request = _request(rules, event, prediction, decision.lane, now)
             result.outputs.append(Output(rules.topics.requests, partition, key.encode(), encode(request)))
             tally["requests", decision.lane] += 1
         elif decision.propensity <= 0.0:
             tally["events_without_propensity", ""] += 1
-    after = PartitionState(fold.version.offset, now, sampler.ledger, sampler.state)
+    after = PartitionState(fold.version.offset, now, sampler.ledger, sampler.state, unasked, asked_at)
     return Committed(records[-1].offset + 1, encode_state(after))
 
 

@@ -291,7 +291,9 @@ def _digest(fold: Fold) -> Any:
     schema = None if fold.schema is None else dict(fold.schema.kinds)
     learned, closed = dict(fold.model.learned), dict(fold.quality.closed)
     waiting = [example.label for example, _ in fold.early]
-    return estimator.chain, fold.model.classes[:], learned, fold.model.failures, schema, waiting, closed, fold.version
+    left_out = fold.canary.quarantined, list(fold.canary.names), fold.canary.sick
+    model = estimator.chain, fold.model.classes[:], learned, fold.model.failures, left_out
+    return model, schema, waiting, closed, fold.version
 
 
 def _key(record: Record) -> str:
