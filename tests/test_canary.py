@@ -34,7 +34,7 @@ ESTIMATORS: Mapping[str, Callable[[], Any]] = {
     "one against the rest": lambda: (
         preprocessing.StandardScaler() | multiclass.OneVsRestClassifier(linear_model.LogisticRegression())
     ),
-    "naive bayes": naive_bayes.GaussianNB,  # type: ignore[dict-item]  # River leaves it untyped
+    "naive bayes": naive_bayes.GaussianNB,
 }
 
 
@@ -121,7 +121,7 @@ def test_trap_0_4_through_the_daemon() -> None:
     exploding = {"use": "linear_model.LogisticRegression", "optimizer": {"use": "optim.SGD", "lr": 1e220}}
     config = make_config(model={"pipeline": [exploding]}, limits={"magnitude": 1e100}, budget={"share": 1})
     world, snapshots = World(config), ListSnapshots()
-    daemon = world.daemon(snapshots, snapshot_every_s=7.0)
+    daemon = world.daemon(snapshots, snapshot_every_s=3.0)
     play(daemon, world.player(easy_stream(50), AnnotatorsRules()), world.clock, 1, lambda _: None)
     killer = f"0-{world.event({'x1': 1e100, 'x2': -1e100})}"
     world.drain(daemon)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from river import linear_model, multiclass, naive_bayes, preprocessing
+from river import linear_model, multiclass, preprocessing
 
 from streamal.assembly import budget_rules, fingerprint, new_fold, rules
 from streamal.config import Config
@@ -20,6 +20,7 @@ from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replaying import play
 from streamal.verification import verify
 from tests.conftest import Cli
+from tests.making import BAYES
 from tests.recorded import ListSnapshots, World, easy_stream, make_config, rows_of
 
 TOML = """
@@ -60,7 +61,7 @@ def digest(path: Path) -> str:
 
 
 def warm(path: Path, **more: Any) -> Config:
-    alone = {"pipeline": []} if path.suffix == ".pkl" else {}
+    alone: dict[str, Any] = {"pipeline": []} if path.suffix == ".pkl" else {}
     return make_config(model={"warm_start": path, **alone, **more})
 
 
@@ -91,7 +92,7 @@ def test_a_pickled_model_is_gone_on_with(directory: Path) -> None:
     path = pickled(directory, estimator)
     config = warm(path, warm_start_sha256=digest(path))
     fold = new_fold(config)
-    said = estimator.predict_proba_one(PROBES[0])  # type: ignore[arg-type]
+    said = estimator.predict_proba_one(dict(PROBES[0]))
     assert fold.model.predict(PROBES[0]) == {"no": said[False], "yes": said[True]}
     assert right(config) > 0.8
 
@@ -231,7 +232,7 @@ def test_a_pickle_that_others_may_write_to_is_refused(directory: Path) -> None:
             (0, 1),
             r"trained on the classes \['0', '1",
         ),
-        (naive_bayes.GaussianNB(), ("no", "perhaps"), "'perhaps'"),
+        (BAYES(), ("no", "perhaps"), "'perhaps'"),
     ],
 )
 def test_a_pickle_of_other_classes_is_refused(

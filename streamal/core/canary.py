@@ -105,11 +105,8 @@ class Canary:
         """Return the model without what broke it in *block*, the last lessons; as it is if that cannot be said."""
         first = number = len(history.lessons) - len(block)
         sound = history.state(first)
-        asked = [self._probe, *(features for features, _ in block)]
-        # what a sound model cannot answer either proves nothing
-        probes = [features for features in asked if _finite(features) and _surest(sound[0], features) is not None]
-        faulty = self._collapsed(taught[0]) or any(_surest(taught[0], f) is None for f in probes)
-        if not faulty or self._collapsed(sound[0]) or self._doomed(history, probes):
+        probes = self._probes(taught[0], sound[0], block)
+        if not (probes or self._collapsed(taught[0])) or self._collapsed(sound[0]) or self._doomed(history, probes):
             self._pass(block, sick=True)
             return taught[0]
         while number < len(history.lessons):
@@ -136,6 +133,19 @@ class Canary:
         self._rehearsal = sound[1]
         history.keep(sound, at_once=True)
         return sound[0]
+
+    def _probes(self, model: Model, sound: Model, block: Sequence[Lesson]) -> Sequence[Features]:
+        """Return features that show that *model* is broken, [] if it is not; of old examples, if they are enough.
+
+        Those of a broken example prove little: 1e100 overflows in many a model that is well. And what a *sound* model
+        cannot answer either proves nothing.
+        """
+        old, new = [self._probe, *(features for features, _ in self._recent)], [features for features, _ in block]
+        for asked in (old, new):
+            told = [features for features in asked if _finite(features) and _surest(sound, features) is not None]
+            if any(_surest(model, features) is None for features in told):
+                return told
+        return []
 
     def _doomed(self, history: History, probes: Sequence[Features]) -> bool:
         """Whether the oldest copy was broken already: then each lesson would look like the culprit."""
