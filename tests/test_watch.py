@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamal.cli import parts
@@ -71,6 +71,7 @@ def test_nothing_owned_is_nothing_seen() -> None:
     assert watch(RULES, {Place("events", 0): Committed(0, ""), Place("labels", 0): Committed(0, "")}).mute == ()
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["0.01", "0.1", "0.5", "1"]),
     st.sampled_from(["0.1", "0.3", "1"]),

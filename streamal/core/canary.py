@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from itertools import islice
 
 from streamal.core.history import History, Taught, teach
 from streamal.core.model import Model
@@ -25,8 +24,8 @@ from streamal.core.rehearsal import Lesson, Rehearsal
 
 __all__ = ["Canary"]
 
-_EVERY = 8
-"""Examples between two checks: a check asks for one prediction, an eighth of what it would cost after each."""
+_EVERY = 16
+"""Examples between two checks: a check asks for one prediction, a sixteenth of what it would cost after each."""
 _EVERY_MAX = 512
 """Examples between two checks of a model whose fault no example explains."""
 _RECENT = 32
@@ -82,22 +81,19 @@ class Canary:
 
     def _checked(self, taught: Taught, history: History) -> Model:
         block = [lesson for lesson, _ in history.lessons[-self._unchecked :]]
-        probe = dict(self._probe)
+        probe: dict[str, Scalar] = {}
         for features, _ in block:
             probe.update(features)
-        surest = _surest(taught[0], probe)
+        surest = _surest(taught[0], {**self._probe, **probe})
         if surest is None or (surest[1] >= _CERTAIN and self._collapsed(taught[0])):
             return self._healed(taught, history, block)
-        self._pass(block)
+        self._pass(block, probe)
         history.keep(taught)
         return taught[0]
 
-    def _pass(self, block: Sequence[Lesson], *, sick: bool = False) -> None:
+    def _pass(self, block: Sequence[Lesson], probe: dict[str, Scalar], *, sick: bool = False) -> None:
         self._recent.extend(block)
-        if block:
-            self._probe = {}
-        for features, _ in islice(reversed(block), _EVERY):
-            self._probe.update(features)
+        self._probe = probe
         self._unchecked, self.sick = 0, sick
         self._every = min(_EVERY_MAX, 2 * self._every) if sick else _EVERY
 
@@ -107,7 +103,7 @@ class Canary:
         sound = history.state(first)
         probes = self._probes(taught[0], sound[0], block)
         if not (probes or self._collapsed(taught[0])) or self._collapsed(sound[0]) or self._doomed(history, probes):
-            self._pass(block, sick=True)
+            self._pass(block, self._probe, sick=True)
             return taught[0]
         while number < len(history.lessons):
             lesson = history.lessons[number][0]
@@ -127,7 +123,8 @@ class Canary:
             first -= culprit < first
             number -= culprit < number
             sound = history.state(number)
-        self._pass([lesson for lesson, _ in history.lessons[first:]])
+        left = [lesson for lesson, _ in history.lessons[first:]]
+        self._pass(left, dict(left[-1].features) if left else self._probe)
         for label in taught[0].classes:
             sound[0].admit(label)  # what was once a class remains one
         self._rehearsal = sound[1]
@@ -160,7 +157,8 @@ class Canary:
         if max(Counter(label for _, label in recent).values()) > _MIXED * len(recent):
             return False
         first = None
-        for features, _ in recent:
+        one_each = {label: features for features, label in recent}.values()  # where a sound model soon differs
+        for features in (*one_each, *(features for features, _ in recent)):
             surest = _surest(model, features)
             if surest is None or surest[1] < _CERTAIN or (first or surest[0]) != surest[0]:
                 return False

@@ -58,6 +58,9 @@ class History:
 def teach(taught: Taught, lesson: Lesson) -> None:
     """Teach the model *lesson*, and what is to be repeated with it."""
     model, rehearsal = taught
+    if not rehearsal.repeats:
+        model.learn(*lesson)
+        return
     for each in rehearsal.course(lesson):
         model.learn(*each)
 

@@ -24,22 +24,22 @@ class Lesson(NamedTuple):
 
 
 class Rehearsal:
-    """The last *window* lessons, of which each new one repeats *repeats*; both 0: nothing is kept or repeated."""
+    """The last *window* lessons, of which each new one repeats *repeats*; 0: nothing is kept or repeated."""
 
     def __init__(self, window: int = 0, repeats: int = 0, seed: int = 0) -> None:
         """Start with nothing to repeat; *seed* is of the coin."""
         assert (window > 0) >= (repeats > 0), "repeats need a window"
-        self._window, self._repeats, self._seed = window, repeats, seed
+        self._window, self.repeats, self._seed = window, repeats, seed
         self._kept: list[Lesson] = []
         self._count = 0
 
     def course(self, lesson: Lesson) -> Iterator[Lesson]:
         """Yield *lesson* and then those to be repeated with it, and keep it."""
         yield lesson
-        if not self._repeats:
+        if not self.repeats:
             return
         coin, kept = Coin(self._seed, "rehearsal"), self._kept
-        for repeat in range(self._repeats if kept else 0):
+        for repeat in range(self.repeats if kept else 0):
             yield kept[int(coin.uniform(f"{self._count}.{repeat}") * len(kept))]
         if len(kept) < self._window:
             kept.append(lesson)
