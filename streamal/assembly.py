@@ -10,25 +10,33 @@ import platform
 from collections.abc import Mapping
 from fractions import Fraction
 from importlib.metadata import version
+from typing import Any
+
+from river import base
 
 from streamal.config import Config
 from streamal.core.budget import BudgetRules
+from streamal.core.canary import Canary
+from streamal.core.contract import synthetic_examples
 from streamal.core.fold import Fold, FoldRules
 from streamal.core.model import LabelRules, Model
 from streamal.core.pending import Pending
-from streamal.core.pipeline import build_estimator, default_pipeline, require_own_state
+from streamal.core.pipeline import build_estimator, default_pipeline, require_classifier, require_own_state
 from streamal.core.quality import Quality
+from streamal.core.rehearsal import Rehearsal
 from streamal.core.schema import Schema
 from streamal.core.strategies import SamplingRules, build_strategy
 from streamal.core.transaction import Rules, TopicNames
 from streamal.core.wire import WireRules
 from streamal.daemon import Settings
 from streamal.errors import ConfigError
+from streamal.warming import lessons, start_digest, unpickled
 
 __all__ = [
     "budget_rules",
     "new_fold",
     "new_model",
+    "rehearsal",
     "rules",
     "settings",
     "topic_names",
@@ -110,10 +118,17 @@ def new_model(config: Config) -> Model:
     """
     labels = config.labels
     binary = len(labels.classes) == 2 and not labels.learn_new
-    pipeline = config.model.pipeline or default_pipeline(config.features.declared, binary)
-    estimator = build_estimator(pipeline, config.model.factory, config.model.seed)
+    trained = config.model.warm_pickle
+    if trained:
+        estimator = unpickled(config)
+        require_classifier(estimator)
+    else:
+        pipeline = config.model.pipeline or default_pipeline(config.features.declared, binary)
+        estimator = build_estimator(pipeline, config.model.factory, config.model.seed)
     require_own_state(estimator)
-    model = Model(estimator, LabelRules(labels.classes, labels.learn_new, config.limits.classes))
+    model = Model(estimator, LabelRules(labels.classes, labels.learn_new, config.limits.classes), trained=trained)
+    if trained:
+        _require_its_classes(model, estimator, config)
     if model.binary and len(labels.classes) > 2:
         raise ConfigError(
             f"labels.classes has {len(labels.classes)} classes, but {estimator} is binary: "
@@ -122,17 +137,61 @@ def new_model(config: Config) -> Model:
     return model
 
 
+def _require_its_classes(model: Model, estimator: base.Classifier, config: Config) -> None:
+    """Raise a ConfigError unless the classes that a pickled *estimator* was trained on are the declared ones."""
+    classes = config.labels.classes
+    if (len(classes) != 2 or config.labels.learn_new) if model.binary else not classes:
+        raise ConfigError(
+            "labels.classes: declare the classes that the pickled model was trained on"
+            + (", two, the second of them its True, and no new ones" if model.binary else "")
+        )
+    features: dict[Any, Any] = dict(synthetic_examples(config.features.declared, classes, 1, config.model.seed)[0][0])
+    try:
+        strange = set(estimator.predict_proba_one(features)) - ({False, True} if model.binary else set(classes))
+    except Exception as error:
+        raise ConfigError(
+            f"model.warm_start: the pickled model raised {type(error).__name__}: {error} on {features}; "
+            "features.declared must name the features that it was trained on"
+        ) from error
+    if strange:
+        raise ConfigError(
+            f"model.warm_start: the pickled model was trained on the classes {sorted(map(repr, strange))}, "
+            "which are not among labels.classes: train it on those names, as text"
+        )
+
+
 def new_fold(config: Config) -> Fold:
-    """Return what a worker knows before anything was folded."""
+    """Return what a worker knows before anything was folded: nothing, or what the warm start teaches.
+
+    Raises:
+        ConfigError: the model cannot be built, or the warm start not be learned.
+    """
     features = config.features
     schema = Schema(features.declared, features.unknown == "refuse", features.open) if features.declared else None
-    return Fold(
+    fold = Fold(
         rules=FoldRules(features.infer_from, features.unknown == "refuse", features.open),
         model=new_model(config),
         schema=schema,
         pending=Pending(config.limits.closed_requests),
         quality=Quality(config.quality.window),
+        canary=Canary(rehearsal(config)),
+        start=start_digest(config),
     )
+    if config.model.warm_start is not None and not config.model.warm_pickle:
+        for number, lesson in enumerate(lessons(config, wire_rules(config), schema), 1):
+            if not fold.model.accepts(lesson.label):
+                raise ConfigError(
+                    f"model.warm_start: {config.model.warm_start}, example {number}: label {lesson.label!r} is not "
+                    f"among the classes ({', '.join(list(fold.model.classes)[:10])})"
+                )
+            fold.teach(lesson, f"warm start example {number}")
+    return fold
+
+
+def rehearsal(config: Config) -> Rehearsal:
+    """Return what repeats recent lessons."""
+    chosen = config.model.rehearsal
+    return Rehearsal(chosen.window, chosen.repeats, config.model.seed)
 
 
 def settings(config: Config, partitions: int) -> Settings:
@@ -161,6 +220,7 @@ def fingerprint(config: Config) -> str:
         ),
         # what a factory of the user's builds may change without the configuration
         "model": _pickled(new_model(config)) if config.model.factory else "",
+        "start": start_digest(config),
         "transport": config.transport.model_dump(mode="json", include={"kind", "path", "group"}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

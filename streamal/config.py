@@ -154,18 +154,36 @@ class LabelsConfig(_Section):
         return self
 
 
+class RehearsalConfig(_Section):
+    """What is repeated with each new label."""
+
+    window: int = Field(default=100, ge=1, le=10_000)
+    repeats: int = Field(default=0, ge=0, le=100)
+
+
 class ModelConfig(_Section):
     """The River estimator."""
 
     pipeline: tuple[dict[str, Any], ...] = ()
     factory: str | None = Field(default=None, pattern=r"^[\w.]+:\w+$")
     seed: int = 42
+    warm_start: Path | None = None
+    warm_start_label: str = Field(default="label", min_length=1)
+    warm_start_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    rehearsal: RehearsalConfig = RehearsalConfig()
 
     @model_validator(mode="after")
     def _one_of_both(self) -> ModelConfig:
         if self.pipeline and self.factory:
             raise ValueError("give either pipeline or factory, not both")
+        if self.warm_pickle and (self.pipeline or self.factory):
+            raise ValueError("a pickled warm_start is the whole model: give no pipeline or factory beside it")
         return self
+
+    @property
+    def warm_pickle(self) -> bool:
+        """Whether the warm start is a pickled model, rather than labelled examples."""
+        return self.warm_start is not None and self.warm_start.suffix in {".pkl", ".pickle"}
 
 
 class SamplingConfig(_Section):

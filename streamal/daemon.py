@@ -10,9 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from streamal.core.figures import figures
 from streamal.core.fold import Fold
 from streamal.core.frozen import freeze, thaw
 from streamal.core.join import named
@@ -22,23 +20,12 @@ from streamal.core.step import step
 from streamal.core.transaction import Rules, Step
 from streamal.errors import Behind, Fatal, LogDisagrees, Uncommitted
 from streamal.ports import Clock, Meter, Snapshots, Transport, recall, scan
+from streamal.watching import Logger, Watcher
 
-__all__ = ["Daemon", "Logger", "Settings"]
+__all__ = ["Daemon", "Settings"]
 
 
 _BACKOFF_MAX_S = 5.0
-
-
-class Logger(Protocol):
-    """What the daemon says, as an event name and fields (structlog's way)."""
-
-    def info(self, event: str, **fields: object) -> object:
-        """Note something expected."""
-        ...
-
-    def warning(self, event: str, **fields: object) -> object:
-        """Note something that an operator may want to know."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +70,7 @@ class Daemon:
         self._settings, self._rules, self._topics = settings, settings.rules, settings.rules.topics
         self._transport, self._snapshots = transport, snapshots
         self._clock, self._meter, self._log = clock, meter, log
+        self._watcher = Watcher(self._rules, settings.cost_per_label, meter, log)
         self._generation = -1
         self._committed: dict[Place, Committed] = {}
         self._now = 0.0
@@ -106,6 +94,7 @@ class Daemon:
                 break
             self._log.warning("snapshot_not_taken", reason="other make" if fold is None else "other log")
         self._tell_problems()
+        self._watcher.resume(self.fold)
         restored = self._snapshot_version = self.fold.version.offset
         self._read_logs()
         self._snapshot_at = self._tell_time()
@@ -229,12 +218,11 @@ class Daemon:
     def _read_logs(self) -> None:
         """Fold what was committed to ``requests`` and ``training``, as far as every state that we own has noted."""
         self._read_requests()
-        before, failures = self.fold.version.records, self.fold.model.failures
+        before = self.fold.version.records
         for record in scan(self._transport, self._topics.training, 0, self.fold.version.offset):
             self.fold.training(record.offset, record.value)
-        if self.fold.model.failures > failures:
-            self._log.warning("examples_not_learned", failures=self.fold.model.failures)
         if self.fold.version.records > before:
+            self._watcher.learned(self.fold)
             self._meter.count("folded", "", self.fold.version.records - before)
         for noted in decode_states(self._committed, self._topics.events):
             if noted.version > self.fold.version.offset or getattr(noted, "records", 0) > self.fold.version.records:
@@ -268,7 +256,8 @@ class Daemon:
             self._snapshot()
         if now - self._gauges_at >= self._settings.gauges_every_s:
             self._gauges_at = now
-            self._export(now)
+            self._watcher.export(self.fold, self._committed, self._transport, now)
+            self._meter.gauge("last_step_timestamp_seconds", now)
 
     def _snapshot(self) -> None:
         if self._snapshots is None or self.fold.version.offset == self._snapshot_version:
@@ -285,14 +274,3 @@ class Daemon:
     def _tell_problems(self) -> None:
         for problem in self._snapshots.problems if self._snapshots else ():
             self._log.warning("snapshot_problem", problem=problem)
-
-    def _export(self, now: float) -> None:
-        for name, value in figures(
-            self.fold, decode_states(self._committed, self._topics.events), now, self._settings.cost_per_label
-        ).items():
-            self._meter.gauge(name, math.nan if value is None else value)
-        for name, topic in (("lag_events", self._topics.events), ("lag_labels", self._topics.labels)):
-            places = [place for place in self._committed if place.topic == topic]
-            lag = sum(self._transport.end(*place) - self._committed[place].offset for place in places)
-            self._meter.gauge(name, max(0, lag))
-        self._meter.gauge("last_step_timestamp_seconds", now)

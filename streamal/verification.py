@@ -235,8 +235,8 @@ def _rederived(
         while upcoming is not None and upcoming.offset < prediction.version:
             try:
                 fold.training(upcoming.offset, upcoming.value)
-            except LogDisagrees:
-                check.that(False, f"training offset {upcoming.offset}, which is not ours, and all predictions after it")
+            except LogDisagrees as error:
+                check.that(False, f"training offset {upcoming.offset} and all predictions after it: {error}")
                 return check
             upcoming = next(training, None)
         event = decode_event(record.partition, record.offset, record.value, rules.wire, fold.schema)

@@ -6,7 +6,7 @@ import gc
 import pickle
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import linear_model
 
@@ -126,6 +126,7 @@ def test_a_foreign_record_in_requests_stops_the_worker(value: bytes) -> None:
 # Snapshots.
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(EXAMPLES)))
 def test_a_thawed_fold_goes_on_as_the_original(cut: int) -> None:
     """I4, I6: frozen anywhere and thawed, the rest of the log gives the same predictions."""

@@ -44,6 +44,7 @@ SOMETIMES = (
     "natural_labels refused",
     "new class",
     "pending full",
+    "quarantined",
     "replies abstained",
     "replies conflicting",
     "replies duplicate",

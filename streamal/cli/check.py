@@ -11,11 +11,12 @@ from typing import Any
 
 import typer
 
-from streamal.assembly import budget_rules, new_model, rules, topic_partitions
+from streamal.assembly import budget_rules, new_fold, new_model, rules, topic_partitions
 from streamal.cli import parts
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import Config, load_config
 from streamal.core.contract import contract, growth, synthetic_examples
+from streamal.core.fold import Fold
 from streamal.errors import ConfigError
 
 __all__ = ["command", "require_sound_model"]
@@ -32,6 +33,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     """
     loaded = load_config(config, overrides or ())
     require_sound_model(loaded)
+    fold = new_fold(loaded)
     deciding = rules(loaded, loaded.transport.partitions)
     _require_topics(loaded)
     _require_directory(loaded.snapshots.directory, "snapshots.directory")
@@ -42,7 +44,8 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     show(
         f"{config} is sound",
         {
-            "model": new_model(loaded).describe(),
+            "model": fold.model.describe(),
+            **_warm(loaded, fold),
             "features": dict(loaded.features.declared) or f"inferred from {loaded.features.infer_from} requests",
             "strategy": f"{loaded.sampling.strategy}, by {deciding.measure}",
             "budget": f"{loaded.budget.share} of the events, {loaded.budget.burst} on top",
@@ -55,6 +58,16 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
         },
         as_json,
     )
+
+
+def _warm(config: Config, fold: Fold) -> Mapping[str, str]:
+    """Return what the model begins with, if not with nothing."""
+    if config.model.warm_start is None:
+        return {}
+    learned = sum(fold.model.learned.values())
+    taught = "a pickled model" if config.model.warm_pickle else f"{learned} examples"
+    left_out = f", {fold.canary.quarantined} of them left out: they broke the model" if fold.canary.quarantined else ""
+    return {"warm start": f"{taught} from {config.model.warm_start}{left_out}", "warm start sha256": str(fold.start)}
 
 
 def _advice(config: Config, predict_us: float, learn_us: float) -> Mapping[str, str]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from streamal.assembly import new_fold, topic_names
+from streamal.assembly import new_fold, rules, topic_names
 from streamal.cli import parts
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import load_config
 from streamal.core.figures import figures
-from streamal.core.state import decode_states
+from streamal.core.state import TrainerState, decode_states
+from streamal.core.watch import watch
 from streamal.ports import scan
 
 __all__ = ["command"]
 
-_NO_MODEL = {"model": {"pipeline": ({"use": "dummy.PriorClassifier"},), "factory": None}}
+_NO_MODEL = {"pipeline": ({"use": "dummy.PriorClassifier"},), "factory": None, "warm_start": None}
 
 
 def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = None, as_json: Json = False) -> None:
@@ -24,7 +25,8 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     log = parts.open_log(loaded)
     try:
         # counting needs no model: whatever it is, it is not trained again here
-        fold = new_fold(loaded.model_copy(update={"model": loaded.model.model_copy(update=_NO_MODEL["model"])}))
+        fold = new_fold(loaded.model_copy(update={"model": loaded.model.model_copy(update=_NO_MODEL)}))
+        fold.start = None  # nor begun
         topics = topic_names(loaded)
         for partition in range(log.partitions(topics.requests)):
             for record in scan(log, topics.requests, partition):
@@ -33,8 +35,17 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
             fold.training(record.offset, record.value)
         committed = log.committed(loaded.transport.group)
         states = decode_states(committed, topics.events)
-        shown = dict(figures(fold, states, time.time(), loaded.budget.cost_per_label))
-        del shown["model_failures"]  # only training tells
+        shown: dict[str, object] = dict(figures(fold, states, time.time(), loaded.budget.cost_per_label))
+        for name in ("model_failures", "model_sick", "model_quarantined"):
+            del shown[name]  # only training tells
+        shown["model_quarantined"] = max(
+            (state.quarantined for state in states if isinstance(state, TrainerState)), default=0
+        )
+        watched = watch(rules(loaded, loaded.transport.partitions), committed)
+        shown |= watched.figures()
+        shown["asking"] = (
+            f"mute in partitions {', '.join(map(str, watched.mute))}" if watched.mute else "as the budget has it"
+        )
         for name, topic in (("lag_events", topics.events), ("lag_labels", topics.labels)):
             consumed = sum(done.offset for place, done in committed.items() if place.topic == topic)
             shown[name] = sum(log.end(topic, p) for p in range(log.partitions(topic))) - consumed

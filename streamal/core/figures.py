@@ -29,6 +29,8 @@ def figures(
         "model_version": fold.version.offset,
         "model_examples": sum(fold.model.learned.values()),
         "model_failures": fold.model.failures,
+        "model_quarantined": fold.canary.quarantined,
+        "model_sick": float(fold.canary.sick),
         "features": 0 if fold.schema is None else len(fold.schema.kinds),
         "budget_spent_ratio": requests / accepted if accepted else None,
         "spend": requests * cost,

@@ -8,10 +8,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streamal.core.canary import Canary
 from streamal.core.model import Model
 from streamal.core.pending import Pending
 from streamal.core.quality import Quality
-from streamal.core.records import Event, Example, NaturalExample, Refusal, Request, Scalar, SchemaSet, Version
+from streamal.core.records import (
+    Event,
+    Example,
+    NaturalExample,
+    Refusal,
+    Request,
+    Scalar,
+    SchemaSet,
+    Training,
+    Version,
+    WarmStart,
+)
+from streamal.core.rehearsal import Lesson
 from streamal.core.schema import Schema
 from streamal.core.wire import decode_request, decode_training
 from streamal.errors import LogDisagrees
@@ -42,7 +55,9 @@ class Fold:
         last: the last folded record, by which a snapshot is known to be of this log and not of another one.
         now: the latest time that any record was written at: time never goes back behind it.
         samples: features of the first requests, until there is a schema.
-        early: examples that came before the schema; learned as soon as there is one.
+        early: examples that came before the schema, with their names; learned as soon as there is one.
+        start: digest of what the model began with, "" for nothing, None if it does not matter here.
+        canary: teaches the model, and takes it back from an example that breaks it.
     """
 
     rules: FoldRules
@@ -55,7 +70,9 @@ class Fold:
     now: float = 0.0
     positions: dict[int, int] = field(default_factory=dict)
     samples: list[dict[str, Scalar]] = field(default_factory=list)
-    early: list[Example | NaturalExample] = field(default_factory=list)
+    early: list[tuple[Example | NaturalExample, str]] = field(default_factory=list)
+    canary: Canary = field(default_factory=Canary)
+    start: str | None = ""
 
     def predict(self, event: Event) -> dict[str, float]:
         """Return class probabilities; before there is a schema they are the class prior."""
@@ -72,20 +89,23 @@ class Fold:
         record = decode_training(value)
         if isinstance(record, Refusal):
             raise LogDisagrees(f"training offset {offset}: {record.detail}; only streamal may write to this topic")
+        if not self.version.records:
+            self._require_same_start(record)
         self.version, self.last = Version(offset + 1, self.version.records + 1), value
         self.now = max(self.now, record.at)
         if isinstance(record, SchemaSet):
             self._set_schema(record)
+        if isinstance(record, SchemaSet | WarmStart):
             return
         if isinstance(record, NaturalExample):
             if record.event is not None:
                 self.pending.labelled(record.event, record.label)
-            self._learn(record)
+            self._learn(record, record.event or f"training offset {offset}")
             return
         self.pending.closed(record)
         self.quality.fold(record)
         if isinstance(record, Example) and not self.pending.told(record.request, record.label):
-            self._learn(record)
+            self._learn(record, record.request)
 
     def request(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> None:
         """Fold the record at *offset* of ``requests``: a question, or the tombstone that takes it off the queue."""
@@ -101,28 +121,45 @@ class Fold:
         if request.request not in self.pending:
             self._opened(request)
 
+    def teach(self, lesson: Lesson, name: str) -> None:
+        """Let the model learn one lesson, called *name* where it is quarantined."""
+        self.model = self.canary.learn(self.model, lesson, name)
+
+    def _require_same_start(self, first: Training) -> None:
+        """Raise LogDisagrees if the first record says that the other workers' models began otherwise than ours."""
+        began = first.sha256 if isinstance(first, WarmStart) else ""
+        if self.start not in (None, began):
+            raise LogDisagrees(
+                f"the models of this log began with {_file(began)}, this one with {_file(self.start)}: set "
+                "model.warm_start to that file for every worker, or begin afresh with new topics and a new group"
+            )
+
     def _opened(self, request: Request) -> None:
         self.now = max(self.now, request.asked_at)
         self.pending.opened(request)
         if self.schema is None and len(self.samples) < self.rules.infer_from:
             self.samples.append(request.features)
 
-    def _learn(self, example: Example | NaturalExample) -> None:
+    def _learn(self, example: Example | NaturalExample, name: str) -> None:
         if self.schema is None:
             self.model.admit(example.label)
-            self.early.append(example)
+            self.early.append((example, name))
             return
         features = self.schema.select(example.features)
         if isinstance(example, NaturalExample):
             # tested, then learned: a bought one carries the prediction that its event was given, this one does not
             said = self.model.predict(features)
             self.quality.natural(bool(said) and max(said, key=said.__getitem__) == example.label)
-        self.model.learn(features, example.label)
+        self.teach(Lesson(features, example.label), name)
 
     def _set_schema(self, record: SchemaSet) -> None:
         """Fix or extend the schema, then learn what had to wait for it."""
         kinds = {**(self.schema.kinds if self.schema else {}), **record.features}
         self.schema = Schema(kinds, self.rules.refuse_unknown, self.rules.open)
         early, self.early, self.samples = self.early, [], []
-        for example in early:
-            self._learn(example)
+        for example, name in early:
+            self._learn(example, name)
+
+
+def _file(digest: str | None) -> str:
+    return f"a warm start of SHA-256 {digest}" if digest else "no warm start"

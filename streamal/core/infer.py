@@ -33,7 +33,7 @@ def infer(
     assert state.version <= fold.version.offset, "the daemon folds up to the noted version before it steps"
     now = max(now, state.now)
     sampler = _sampler(rules, fold, partition, state, now)
-    uncertainty_of = MEASURES[rules.measure]
+    uncertainty_of, unasked = MEASURES[rules.measure], state.unasked
     for record in records:
         event = decode_event(partition, record.offset, record.value, rules.wire, fold.schema)
         if isinstance(event, Refusal):
@@ -59,14 +59,22 @@ def infer(
         tally["events", "accepted"] += 1
         if not probabilities or len(set(probabilities.values())) == 1:
             tally["uniform_predictions", ""] += 1
+        unasked = unasked + 1 if decision.lane is None else 0
         if decision.lane is not None:
             request = _request(rules, event, prediction, decision.lane, now)
             result.outputs.append(Output(rules.topics.requests, partition, key.encode(), encode(request)))
             tally["requests", decision.lane] += 1
         elif decision.propensity <= 0.0:
             tally["events_without_propensity", ""] += 1
-    after = PartitionState(fold.version.offset, now, sampler.ledger, sampler.state)
+    after = _after(state, fold.version.offset, now, sampler, unasked)
     return Committed(records[-1].offset + 1, encode_state(after))
+
+
+def _after(before: PartitionState, version: int, now: float, sampler: Sampler, unasked: int) -> PartitionState:
+    """Return the partition's new state."""
+    asked = sampler.ledger[2:4] != (before.ledger[2:4] if before.ledger else (0, 0))
+    asked_at = int(now) if asked else before.asked_at
+    return PartitionState(version, now, sampler.ledger, sampler.state, unasked, asked_at)
 
 
 def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, now: float) -> Sampler:

@@ -23,6 +23,7 @@ from streamal.core.records import (
     Request,
     SchemaSet,
     Training,
+    WarmStart,
     partition_of,
 )
 from streamal.core.replies import decode_reply
@@ -74,6 +75,8 @@ def join(
     Replies go first: an answer that is there is not thrown away because the trainer was down at its deadline.
     """
     joined = _Joined()
+    if fold.start and not fold.version.records:
+        joined.records.append(WarmStart(fold.start, now))
     for record in replies:
         reply = _readable(fold, decode_reply(record.value, rules.wire, fold.schema), joined.classes)
         if isinstance(reply, NaturalLabel):
@@ -195,13 +198,13 @@ def _write(rules: Rules, training: Training, result: Step) -> None:
     """Append to ``training``; a record that closes a request takes it out of the open queue in the same transaction."""
     key = _key(training)
     result.outputs.append(Output(rules.topics.training, 0, key, encode(training)))
-    if not isinstance(training, SchemaSet | NaturalExample):
+    if not isinstance(training, SchemaSet | WarmStart | NaturalExample):
         result.outputs.append(Output(rules.topics.requests, partition_of(training.request), key, None))
 
 
 def _key(training: Training) -> bytes | None:
     """Return the coordinates of the event that *training* is about, if of one."""
-    if isinstance(training, SchemaSet):
+    if isinstance(training, SchemaSet | WarmStart):
         return None
     about = training.event if isinstance(training, NaturalExample) else training.request
     return None if about is None else about.encode()

@@ -41,9 +41,10 @@ class LabelRules:
 class Model:
     """One River classifier, the classes it knows and how often it has met each."""
 
-    def __init__(self, estimator: base.Classifier, rules: LabelRules) -> None:
-        """Wrap a fresh *estimator*, which nobody else may hold."""
+    def __init__(self, estimator: base.Classifier, rules: LabelRules, *, trained: bool = False) -> None:
+        """Wrap an *estimator*, which nobody else may hold; *trained*: it knows the classes of *rules* already."""
         self._estimator: Any = estimator
+        self._trained = trained
         self.binary = not estimator._multiclass
         """Whether the estimator knows False and True only."""
         self._classes_max = BINARY if self.binary else rules.classes_max
@@ -90,7 +91,7 @@ class Model:
 
     def predict(self, features: Mapping[str, Scalar]) -> dict[str, float]:
         """Return P(class | features) over all known classes, {} if none is known; never changes the model."""
-        if len(self._learned) < BINARY:
+        if len(self._learned) < BINARY and not self._trained:
             return self.prior()
         try:
             probabilities = self.raw(features)

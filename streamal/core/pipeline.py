@@ -19,7 +19,7 @@ from river import base, compose, neighbors
 
 from streamal.errors import ConfigError
 
-__all__ = ["build_estimator", "default_pipeline", "require_own_state"]
+__all__ = ["build_estimator", "default_pipeline", "require_classifier", "require_own_state"]
 
 _TYPES: Mapping[str, type] = {"number": numbers.Number, "string": str, "boolean": bool}
 _LISTS = frozenset({"args", "models", "transformers"})
@@ -67,13 +67,18 @@ def build_estimator(pipeline: Sequence[Mapping[str, Any]], factory: str | None, 
         ConfigError: a name does not exist inside river, an argument is wrong, or the result is no classifier.
     """
     estimator = _call_factory(factory) if factory else _pipeline(pipeline, "model.pipeline", seed)
+    require_classifier(estimator)
+    seeded: base.Classifier = _seeded(estimator, seed)
+    return seeded
+
+
+def require_classifier(estimator: Any) -> None:
+    """Raise a ConfigError unless *estimator*, or its last step, is a classifier."""
     last = estimator
     while isinstance(last, compose.Pipeline):
         last = next(reversed(last.steps.values()), None)
     if not isinstance(last, base.Classifier):
         raise ConfigError(f"model: the last step must be a classifier, not {type(last).__name__}")
-    seeded: base.Classifier = _seeded(estimator, seed)
-    return seeded
 
 
 def require_own_state(estimator: base.Classifier) -> None:

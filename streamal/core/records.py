@@ -34,6 +34,7 @@ __all__ = [
     "SchemaSet",
     "Training",
     "Version",
+    "WarmStart",
     "coordinates",
     "partition_of",
 ]
@@ -235,9 +236,16 @@ class SchemaSet(msgspec.Struct, frozen=True, tag_field="kind", tag="schema"):
     at: float
 
 
+class WarmStart(msgspec.Struct, frozen=True, tag_field="kind", tag="warm"):
+    """The first record, if the model did not begin from nothing: the digest of what every worker begins with."""
+
+    sha256: str
+    at: float
+
+
 Closing = Example | Abstention | Expiry
 """A record that closes its request."""
-Training = Closing | NaturalExample | SchemaSet
+Training = Closing | NaturalExample | SchemaSet | WarmStart
 
 
 class Place(NamedTuple):

@@ -22,22 +22,32 @@ METADATA_BYTES_MAX = 1_000
 
 
 class PartitionState(msgspec.Struct, frozen=True, array_like=True):
-    """Of a partition of ``events``: model version and time of its last prediction, budget, strategy."""
+    """Of a partition of ``events``: model version and time of its last prediction, budget, strategy.
+
+    Attributes:
+        unasked: accepted events since the last request.
+        asked_at: when that was, in whole seconds; 0 before the first.
+    """
 
     version: int = 0
     now: float = 0.0
     ledger: Ledger | None = None
     strategy: State | None = None
+    unasked: int = 0
+    asked_at: int = 0
 
 
 class TrainerState(msgspec.Struct, frozen=True, array_like=True):
     """Of ``labels``: the version that the trainer had folded, and how many records ``training`` has since this commit.
+
+    *quarantined* examples were left out of that version's model.
 
     Whoever is trainer next joins only when it has folded that many: then no accepted reply can be accepted twice.
     """
 
     version: int = 0
     records: int = 0
+    quarantined: int = 0
 
 
 S = TypeVar("S", PartitionState, TrainerState)
@@ -47,7 +57,7 @@ def encode_state(state: PartitionState | TrainerState) -> str:
     """Return *state* as JSON, at most `METADATA_BYTES_MAX` bytes.
 
     >>> encode_state(TrainerState(12, 7))
-    '[12,7]'
+    '[12,7,0]'
     """
     text = msgspec.json.encode(state)
     assert len(text) <= METADATA_BYTES_MAX, f"{len(text)} bytes of state do not fit into the commit metadata"

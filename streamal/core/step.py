@@ -52,6 +52,6 @@ def step(
         trained = join(rules, fold, replies, recalled, max(now, fold.now), answered, result)
         if replies or trained:
             offset = replies[-1].offset + 1 if replies else committed[labels].offset
-            state = TrainerState(fold.version.offset, fold.version.records + trained)
+            state = TrainerState(fold.version.offset, fold.version.records + trained, fold.canary.quarantined)
             result.offsets[labels] = Committed(offset, encode_state(state))
     return result

@@ -21,7 +21,7 @@ from streamal.core.records import Scalar
 from streamal.core.replies import label_text
 from streamal.errors import ConfigError
 
-__all__ = ["Recorded", "Stream", "read_stream"]
+__all__ = ["Recorded", "Stream", "blank", "label_of", "raw_rows", "read_stream"]
 
 Row = Mapping[str, Any]
 
@@ -79,7 +79,7 @@ def read_stream(
     Raises:
         ConfigError: the source cannot be read, or a column does not exist.
     """
-    rows = list(itertools.islice(_rows(source, label), limit))
+    rows = list(itertools.islice(raw_rows(source, label), limit))
     if not rows:
         raise ConfigError(f"stream {source}: no rows")
     columns = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
@@ -94,16 +94,16 @@ def read_stream(
     recorded = []
     latest = -math.inf
     for number, row in enumerate(rows):
-        if _blank(row.get(label)):
+        if blank(row.get(label)):
             continue
         latest = max(latest, float(number) if time is None else _seconds(row.get(time), source, time, number))
         answered = row.get(label_time) if label_time is not None else None
         recorded.append(
             Recorded(
                 {c: v for c, kind in kinds.items() if (v := _value(row.get(c), kind)) is not None},
-                _label(row[label]),
+                label_of(row[label]),
                 latest,
-                None if _blank(answered) else _seconds(answered, source, str(label_time), number),
+                None if blank(answered) else _seconds(answered, source, str(label_time), number),
             )
         )
     if not recorded:
@@ -122,7 +122,8 @@ def _since_1970(rows: list[Recorded]) -> list[Recorded]:
     ]
 
 
-def _rows(source: str, label: str) -> Iterator[Row]:
+def raw_rows(source: str, label: str) -> Iterator[Row]:
+    """Yield the rows of *source*, see `read_stream`, as they stand there; raises what that one raises."""
     if source.startswith("river:"):
         return _river(source.removeprefix("river:"), label)
     path = Path(source)
@@ -204,7 +205,7 @@ def _river(name: str, label: str) -> Iterator[Row]:
 
 def _kind(values: Iterable[Any]) -> str:
     """Return the type of a column: "number" if all its values are finite numbers, "boolean", "text" or "string"."""
-    present = [value for value in values if not _blank(value)]
+    present = [value for value in values if not blank(value)]
     if present and all(isinstance(value, bool) for value in present):
         return "boolean"
     if present and all(_number(value) is not None for value in present):
@@ -213,7 +214,8 @@ def _kind(values: Iterable[Any]) -> str:
     return "text" if words > _WORDS_OF_TEXT * min(len(present), 1_000) else "string"
 
 
-def _blank(value: Any) -> bool:
+def blank(value: Any) -> bool:
+    """Whether *value* stands for none: a blank, null or NaN."""
     if isinstance(value, str):
         return value.strip().lower() in {"", "nan"}
     return value is None or (isinstance(value, float) and math.isnan(value))
@@ -230,14 +232,15 @@ def _number(value: Any) -> float | None:
 
 
 def _value(value: Any, kind: str) -> Scalar | None:
-    if _blank(value):
+    if blank(value):
         return None
     if kind == "number":
         return _number(value)
     return bool(value) if kind == "boolean" else str(value)
 
 
-def _label(value: Any) -> str:
+def label_of(value: Any) -> str:
+    """Return a label as text, as a reply would have it: 1, 1.0 and "1" are the same class."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return label_text(value) if isinstance(value, bool | int) else str(value)

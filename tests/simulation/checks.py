@@ -290,8 +290,10 @@ def _digest(fold: Fold) -> Any:
     estimator = fold.model._estimator
     schema = None if fold.schema is None else dict(fold.schema.kinds)
     learned, closed = dict(fold.model.learned), dict(fold.quality.closed)
-    waiting = [example.label for example in fold.early]
-    return estimator.chain, fold.model.classes[:], learned, fold.model.failures, schema, waiting, closed, fold.version
+    waiting = [example.label for example, _ in fold.early]
+    left_out = fold.canary.quarantined, list(fold.canary.names), fold.canary.sick
+    model = estimator.chain, fold.model.classes[:], learned, fold.model.failures, left_out
+    return model, schema, waiting, closed, fold.version
 
 
 def _key(record: Record) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from streamal.core.frozen import freeze
 
 FINGERPRINT = "simulated"
 SNAPSHOTS_KEPT = 2
+DEADLY = frozenset({6, 60, 66})
 
 
 class SimulatedCrash(BaseException):
@@ -24,13 +26,15 @@ class SimulatedCrash(BaseException):
 class Chain(base.Classifier):
     """A classifier whose state is a hash chain of all that it has learned: any divergence shows in any prediction.
 
-    It raises on an example with a true ``poison``, when it has already changed: the half-learn of fault F34.
+    It raises on an example with a true ``poison``, when it has already changed: the half-learn of fault F34. One whose
+    ``x`` is `DEADLY` leaves it answering NaN for good, from the example after it on (0.4).
     """
 
     def __init__(self, salt: str = "") -> None:
         self.salt = salt
         self.chain = _digest(salt.encode())
         self.seen: list[str] = []
+        self.ill = self.dead = False
 
     @property
     def _multiclass(self) -> bool:
@@ -38,6 +42,7 @@ class Chain(base.Classifier):
 
     def learn_one(self, x: dict[Any, Any], y: Any) -> None:
         self.chain = _digest(self.chain + repr(sorted(x.items())).encode())
+        self.ill, self.dead = self.ill or x.get("x") in DEADLY, self.ill
         if x.get("poison"):
             raise ValueError("half-learned")
         self.chain = _digest(self.chain + str(y).encode())
@@ -47,7 +52,7 @@ class Chain(base.Classifier):
     def predict_proba_one(self, x: dict[Any, Any], **kwargs: Any) -> dict[Any, float]:
         drawn = _digest(self.chain + repr(sorted(x.items())).encode())
         weights = {label: 1 + drawn[number % len(drawn)] for number, label in enumerate(self.seen)}
-        total = sum(weights.values())
+        total = math.nan if self.dead else sum(weights.values())
         return {label: weight / total for label, weight in weights.items()}
 
 
@@ -157,6 +162,10 @@ class MarkLog:
             self._marks["snapshot not taken"] += 1
         elif isinstance(fields.get("error"), str) and "can be read up to" in fields["error"]:
             self._marks["waits for the log"] += 1
+        elif event == "example_quarantined":
+            self._marks["quarantined"] += 1
+        elif event == "model_sick":
+            self._marks["sick"] += 1
 
 
 def _digest(data: bytes) -> bytes:

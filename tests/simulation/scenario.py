@@ -88,6 +88,7 @@ class Scenario:
             schema=Schema({"x": "number", "poison": "boolean"}) if self.declared else None,
             pending=Pending(self.closed_max),
             quality=Quality(100),
+            start="simulated" if self.seed % 4 == 0 else "",
         )
 
 

@@ -1,0 +1,81 @@
+"""Never mute, never flood: what the partitions' committed states say about asking too little, or too much.
+
+Each block of events has one audit request, so that two of them are less than two blocks apart: if more events than
+that have passed without a request, something keeps the lanes shut (a full queue, a cap) or is broken. Without an audit
+lane twenty times the mean distance of the budget has to do. The other way round, the ledger is held to its promise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import NamedTuple
+
+from streamal.core.budget import Allowance
+from streamal.core.records import Committed, Place
+from streamal.core.state import PartitionState, decode_state
+from streamal.core.transaction import Rules
+
+__all__ = ["Watch", "watch"]
+
+_MEANS = 20
+"""At a constant propensity e^-20 of all waits are longer than so many mean distances."""
+_CAPPED_S = 2 * 3600.0
+"""A cap per hour may rightly close the lanes for the rest of its hour."""
+
+
+class Watch(NamedTuple):
+    """How asking goes, in the partitions owned.
+
+    Attributes:
+        mute: the partitions where events flow and requests, for longer than the budget explains, do not.
+        unasked: accepted events since the last request, in the partition where they are most.
+        unasked_max: as many are normal.
+        over: requests beyond the budget: 0, or a promise is broken.
+    """
+
+    mute: tuple[int, ...]
+    unasked: int
+    unasked_max: int
+    over: int
+
+    def figures(self) -> Mapping[str, float]:
+        """Return name -> value of the gauges."""
+        return {
+            "mute_partitions": len(self.mute),
+            "events_since_request": self.unasked,
+            "events_since_request_limit": self.unasked_max,
+            "requests_over_budget": self.over,
+        }
+
+
+def watch(rules: Rules, committed: Mapping[Place, Committed]) -> Watch:
+    """Return how asking goes in those partitions of ``events`` that are among *committed*."""
+    mute, unasked, most, over = [], 0, 0, 0
+    for place in sorted(committed):
+        if place.topic != rules.topics.events or place.partition >= rules.partitions:
+            continue
+        allowance = rules.allowances[place.partition]
+        most = max(most, _normal(allowance))
+        state = decode_state(committed[place].metadata, PartitionState)
+        if state is None or state.ledger is None:
+            continue
+        unasked = max(unasked, state.unasked)
+        capped = allowance.per_hour < math.inf and state.now - state.asked_at <= _CAPPED_S
+        if state.unasked > _normal(allowance) and not capped:
+            mute.append(place.partition)
+        over += max(0, state.ledger.audit + state.ledger.strategy - _allowed(allowance, state.ledger.accepted))
+    return Watch(tuple(mute), unasked, most, over)
+
+
+def _normal(allowance: Allowance) -> int:
+    if allowance.block:
+        return 2 * allowance.block
+    return math.ceil(_MEANS * allowance.price / allowance.gain)
+
+
+def _allowed(allowance: Allowance, accepted: int) -> int:
+    """Return share * events + burst, rounded down."""
+    share = Fraction(allowance.gain, allowance.price) + (Fraction(1, allowance.block) if allowance.block else 0)
+    return math.floor(share * accepted) + allowance.start // allowance.price + 1

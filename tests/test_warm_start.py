@@ -1,0 +1,254 @@
+"""A warm start: the same for every worker, counted in nothing, and clear about what is wrong with it."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from river import linear_model, multiclass, preprocessing
+
+from streamal.assembly import budget_rules, fingerprint, new_fold, rules
+from streamal.config import Config
+from streamal.errors import ConfigError, LogDisagrees
+from streamal.replay import replay
+from streamal.replay.annotators import AnnotatorsRules
+from streamal.replay.replaying import play
+from streamal.verification import verify
+from tests.conftest import Cli
+from tests.making import BAYES
+from tests.recorded import ListSnapshots, World, easy_stream, make_config, rows_of
+
+TOML = """
+[features]
+declared = { x1 = "number", x2 = "number" }
+[labels]
+classes = ["no", "yes"]
+[model]
+warm_start = "FILE"
+"""
+PROBES = [row.features for row in easy_stream(20, seed=3).rows]
+
+
+def labelled(directory: Path, name: str = "labelled.csv", count: int = 200) -> Path:
+    """Write rows of the easy stream to a file, in the format of its name."""
+    rows = [{**row.features, "label": row.label, "note": "not a feature"} for row in easy_stream(count, seed=9).rows]
+    if ".jsonl" in name:
+        text = "\n".join(json.dumps(row) for row in rows)
+    else:
+        text = "\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)])
+    path = directory / name
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    return path
+
+
+def pickled(directory: Path, estimator: Any, classes: tuple[Any, Any] = (False, True)) -> Path:
+    """Train *estimator* on rows of the easy stream and pickle it."""
+    for row in easy_stream(200, seed=9).rows:
+        estimator.learn_one(row.features, classes[row.label == "yes"])
+    path = directory / "model.pkl"
+    path.write_bytes(pickle.dumps(estimator))
+    path.chmod(0o600)
+    return path
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def warm(path: Path, **more: Any) -> Config:
+    alone: dict[str, Any] = {"pipeline": []} if path.suffix == ".pkl" else {}
+    return make_config(model={"warm_start": path, **alone, **more})
+
+
+def right(config: Config) -> float:
+    """Return the accuracy of a worker that has folded nothing yet."""
+    fold = new_fold(config)
+    rows = easy_stream(300, seed=4).rows
+    said = [fold.model.predict(row.features) for row in rows]
+    return sum(max(p, key=p.__getitem__) == row.label for p, row in zip(said, rows, strict=True)) / len(rows)
+
+
+# What it teaches.
+
+
+@pytest.mark.parametrize("name", ["labelled.csv", "labelled.csv.gz", "labelled.jsonl", "labelled.jsonl.gz"])
+def test_labelled_rows_are_learned_before_the_first_event(directory: Path, name: str) -> None:
+    """The model is good at once; columns outside the schema are no features; quality and spend know of nothing."""
+    config = warm(labelled(directory, name))
+    fold = new_fold(config)
+    assert sum(fold.model.learned.values()) == 200
+    assert right(config) > 0.8 > right(make_config()) + 0.2
+    assert (fold.quality.total.count, fold.quality.natural_count, fold.version.records) == (0, 0, 0)
+
+
+def test_a_pickled_model_is_gone_on_with(directory: Path) -> None:
+    """It predicts as it was pickled from the first event on, though this worker has learned nothing yet."""
+    estimator = preprocessing.StandardScaler() | linear_model.LogisticRegression()
+    path = pickled(directory, estimator)
+    config = warm(path, warm_start_sha256=digest(path))
+    fold = new_fold(config)
+    said = estimator.predict_proba_one(dict(PROBES[0]))
+    assert fold.model.predict(PROBES[0]) == {"no": said[False], "yes": said[True]}
+    assert right(config) > 0.8
+
+
+@pytest.mark.parametrize("kind", ["labelled.csv", "model.pkl"])
+def test_the_first_record_says_what_every_worker_began_with(directory: Path, kind: str) -> None:
+    """Once, by the trainer; restarts, snapshots and `verify` go along, and the figures count bought labels only."""
+    if kind == "model.pkl":
+        estimator = preprocessing.StandardScaler() | linear_model.LogisticRegression()
+        path = pickled(directory, estimator)
+        config = warm(path, warm_start_sha256=digest(path))
+    else:
+        path = labelled(directory)
+        config = warm(path)
+    world, snapshots = World(config), ListSnapshots()
+    daemon = world.daemon(snapshots)
+    play(daemon, world.player(easy_stream(200), AnnotatorsRules()), world.clock, 5, lambda _: None)
+    daemon.close()
+    training = rows_of(world.broker, world.topics.training)
+    assert {key: training[0][key] for key in ("kind", "sha256")} == {"kind": "warm", "sha256": digest(path)}
+    assert [row["kind"] for row in training].count("warm") == 1
+    assert daemon.fold.quality.total.count == len(training) - 1 > 10
+    for shelf in (snapshots, None):
+        again = world.daemon(shelf)
+        again.start()
+        assert [again.fold.model.predict(p) for p in PROBES] == [daemon.fold.model.predict(p) for p in PROBES]
+    checks = verify(world.broker, rules(config, 1), budget_rules(config), "streamal", lambda: new_fold(config))
+    assert [check.promise for check in checks if check.broken] == []
+
+
+def test_a_replay_begins_warm(directory: Path) -> None:
+    """`streamal replay` shows what the file is worth: the first events are predicted rightly too."""
+    stream, path = easy_stream(150), labelled(directory)
+    cold, begun = (replay(stream, config) for config in (make_config(), warm(path)))
+    assert sum(begun.correct[:40]) > sum(cold.correct[:40])
+    assert begun.labels == begun.requests
+
+
+# Workers that began otherwise.
+
+
+def test_a_worker_with_another_file_stops(directory: Path) -> None:
+    """Another file, none, or one where the log began with none: LogDisagrees, exit 2, both digests named."""
+    ours, other = labelled(directory, "ours.csv"), labelled(directory, "other.csv", count=150)
+    for began, come in ((ours, other), (ours, None), (None, other)):
+        config = make_config() if began is None else warm(began)
+        world = World(config)
+        daemon = world.daemon()
+        play(daemon, world.player(easy_stream(30), AnnotatorsRules()), world.clock, 1, lambda _: None)
+        world.config = make_config() if come is None else warm(come)
+        with pytest.raises(LogDisagrees, match=r"began with .*warm start") as raised:
+            world.daemon().start()
+        assert raised.value.exit_code == 2
+        assert all(digest(path) in str(raised.value) for path in (began, come) if path)
+
+
+def test_the_fingerprint_knows_the_file(directory: Path) -> None:
+    """A snapshot that began with another file under the same name is not taken."""
+    path = labelled(directory)
+    before = fingerprint(warm(path))
+    labelled(directory, count=199)
+    assert fingerprint(warm(path)) != before
+
+
+# What is wrong with it.
+
+WRONG = {
+    "no such file": ("", None, "No such file"),
+    "no such label": ("x1,x2,klass\n1,2,yes\n", None, "no column 'label', but x1, x2, klass"),
+    "a class nobody declared": ("x1,x2,label\n1,2,maybe\n", None, "example 1: label 'maybe' is not among the classes"),
+    "no number": ("x1,x2,label\n1,2,yes\n1,two,no\n", None, "row 2: column 'x2' is 'two', not a number"),
+    "a NaN": ("x1,x2,label\n1,inf,yes\n", None, "row 1: column 'x2' is 'inf', not a number"),
+    "too large": ("x1,x2,label\n1,1e13,yes\n", None, "row 1: feature 'x2' is beyond"),
+    "no features": ("a,b,label\n1,2,yes\n", None, "row 1: no feature left"),
+    "no labels": ("x1,x2,label\n1,2,\n", None, "no row has a label"),
+    "another file": ("x1,x2,label\n1,2,yes\n", "0" * 64, "not model.warm_start_sha256 = 0000"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_file_that_does_not_fit_ends_with_2_and_one_line(cli: Cli, directory: Path, what: str) -> None:
+    """`streamal check` names the file, the row and what is wrong."""
+    text, sha256, expected = WRONG[what]
+    if text:
+        (directory / "labelled.csv").write_text(text)
+    more = f'warm_start_sha256 = "{sha256}"\n' if sha256 else ""
+    (directory / "config.toml").write_text(TOML.replace("FILE", "labelled.csv") + more)
+    ended = cli("check")
+    assert ended.code == 2
+    assert "model.warm_start" in ended.line
+    assert expected in ended.line
+
+
+def test_undeclared_features_are_asked_for(cli: Cli, directory: Path) -> None:
+    """A file cannot say which of its columns an event has, nor whether 3 is a number: the line to write is shown."""
+    labelled(directory)
+    (directory / "config.toml").write_text('[model]\nwarm_start = "labelled.csv"\n')
+    ended = cli("check")
+    assert ended.code == 2
+    assert 'features.declared = { x1 = "number", x2 = "number", note = "number" }' in ended.line
+
+
+def test_check_says_what_it_begins_with(cli: Cli, directory: Path) -> None:
+    """Number of examples, file and digest; status needs no file."""
+    path = labelled(directory)
+    (directory / "config.toml").write_text(TOML.replace("FILE", "labelled.csv"))
+    shown = json.loads(cli("check", "--json").out)
+    assert shown["warm start"] == "200 examples from labelled.csv"
+    assert shown["warm start sha256"] == digest(path)
+
+
+def test_a_pickle_is_opened_on_request_only(cli: Cli, directory: Path) -> None:
+    """Without its digest in the configuration the code in it never runs, and the message gives the digest."""
+    path = directory / "model.pkl"
+    path.write_bytes(b"cstreamal.warming\nlessons\n(tR.")  # whatever it would call, with the wrong arguments
+    path.chmod(0o600)
+    (directory / "config.toml").write_text(TOML.replace("FILE", "model.pkl"))
+    ended = cli("check")
+    assert ended.code == 2
+    assert "runs whatever code it holds" in ended.line
+    assert f'model.warm_start_sha256 = "{digest(path)}"' in ended.line
+
+
+def test_a_pickle_that_others_may_write_to_is_refused(directory: Path) -> None:
+    """As a snapshot is (F50)."""
+    path = pickled(directory, linear_model.LogisticRegression())
+    path.chmod(0o622)
+    with pytest.raises(ConfigError, match="chmod go-w"):
+        new_fold(warm(path, warm_start_sha256=digest(path)))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "classes", "expected"),
+    [
+        (
+            multiclass.OneVsRestClassifier(linear_model.LogisticRegression()),
+            (0, 1),
+            r"trained on the classes \['0', '1",
+        ),
+        (BAYES(), ("no", "perhaps"), "'perhaps'"),
+    ],
+)
+def test_a_pickle_of_other_classes_is_refused(
+    directory: Path, estimator: Any, classes: tuple[Any, Any], expected: str
+) -> None:
+    """Its classes would never be predicted: those of the configuration have to be the ones that it knows."""
+    path = pickled(directory, estimator, classes)
+    with pytest.raises(ConfigError, match=expected):
+        new_fold(warm(path, warm_start_sha256=digest(path)))
+
+
+def test_a_pickle_of_something_else_is_refused(directory: Path) -> None:
+    """Neither a string nor a scaler is a classifier."""
+    for thing, expected in (("a string", "holds a str"), (preprocessing.StandardScaler(), "must be a classifier")):
+        path = directory / "model.pkl"
+        path.write_bytes(pickle.dumps(thing))
+        path.chmod(0o600)
+        with pytest.raises(ConfigError, match=expected):
+            new_fold(warm(path, warm_start_sha256=digest(path)))

@@ -1,0 +1,143 @@
+"""Never mute, never flood: seen from the committed states alone, said once, shown by `status` and the gauges."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamal.cli import parts
+from streamal.config import load_config
+from streamal.core.budget import BudgetRules, Ledger
+from streamal.core.records import Committed, Place
+from streamal.core.state import PartitionState, encode_state
+from streamal.core.watch import watch
+from streamal.replay.annotators import AnnotatorsRules
+from streamal.replay.replaying import play
+from tests.conftest import Cli
+from tests.making import World as Steps
+from tests.making import event_record, make_fold, make_rules
+from tests.recorded import World, easy_stream, make_config
+
+RULES = make_rules(share="0.1", audit_share="0.3")  # an audit in each 34 events
+
+
+def committed(*states: PartitionState) -> Mapping[Place, Committed]:
+    return {Place("events", number): Committed(1, encode_state(state)) for number, state in enumerate(states)}
+
+
+def spent(requests: int, accepted: int, unasked: int = 0, now: float = 0.0, asked_at: int = 0) -> PartitionState:
+    return PartitionState(now=now, ledger=Ledger(accepted, 0, 0, requests), unasked=unasked, asked_at=asked_at)
+
+
+@pytest.mark.parametrize(("unasked", "mute"), [(0, ()), (68, ()), (69, (0,)), (10_000, (0,))])
+def test_two_audits_are_less_than_two_blocks_apart(unasked: int, mute: tuple[int, ...]) -> None:
+    """More events than that without a request: the partition is mute."""
+    seen = watch(RULES, committed(spent(5, 10_000, unasked)))
+    assert (seen.mute, seen.unasked, seen.unasked_max) == (mute, unasked, 68)
+
+
+def test_without_an_audit_lane_twenty_mean_distances_are_normal() -> None:
+    """At a tenth of the events: 200 without a request."""
+    rules = make_rules(share="0.1", audit_share="0")
+    assert watch(rules, committed(spent(5, 10_000, 200))).mute == ()
+    assert watch(rules, committed(spent(5, 10_000, 201))).mute == (0,)
+
+
+def test_a_cap_per_hour_may_be_silent_for_its_hour() -> None:
+    """What the budget explains is no alarm; two hours are more than it explains."""
+    rules = make_rules(per_hour=2)
+    assert watch(rules, committed(spent(5, 10_000, 5_000, now=9_000.0, asked_at=5_500))).mute == ()
+    assert watch(rules, committed(spent(5, 10_000, 5_000, now=9_000.0, asked_at=1_500))).mute == (0,)
+
+
+def test_a_request_beyond_the_budget_is_counted() -> None:
+    """Share * events + burst, exactly, in each partition for itself."""
+    assert watch(RULES, committed(spent(30, 100))).over == 0
+    assert watch(RULES, committed(spent(33, 100))).over == 3
+    rules = make_rules(share="0.1", partitions=2)
+    assert watch(rules, committed(spent(22, 100), spent(0, 100))).over == 2
+
+
+def test_nothing_owned_is_nothing_seen() -> None:
+    """A worker without partitions, or before its first event, is not mute."""
+    assert watch(RULES, {}).figures() == dict.fromkeys(watch(RULES, {}).figures(), 0)
+    assert watch(RULES, {Place("events", 0): Committed(0, ""), Place("labels", 0): Committed(0, "")}).mute == ()
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["0.01", "0.1", "0.5", "1"]),
+    st.sampled_from(["0.1", "0.3", "1"]),
+    st.sampled_from(["random", "fixed", "variable", "randomised_variable", "split", "entropy"]),
+    st.lists(st.integers(1, 60), min_size=1, max_size=8),
+)
+def test_no_budget_is_ever_mute_or_over(share: str, audit: str, strategy: str, steps: list[int]) -> None:
+    """Whatever the strategy thinks of the events: the audit lane alone keeps a partition from being mute."""
+    rules = make_rules(share=share, audit_share=audit, strategy=strategy, ttl_s=1e9)
+    world, offset = Steps(rules, make_fold(kinds={"x": "number"})), 0
+    for count in steps:
+        world.run([event_record(number) for number in range(offset, offset + count)], now=0.0)
+        offset += count
+        seen = watch(rules, world.committed)
+        assert (seen.mute, seen.over) == ((), 0)
+
+
+def test_the_share_of_both_lanes_is_the_budget() -> None:
+    """What the watch holds the ledger to is the share of the configuration, not a rounding of it."""
+    budget = BudgetRules(Fraction("0.07"), Fraction("0.3"), 5)
+    rules = replace(RULES, allowances=(budget.allowance(0, 1),))
+    for accepted in (0, 1, 99, 100, 12_345):
+        most = int(Fraction("0.07") * accepted) + 5
+        assert watch(rules, committed(spent(most, accepted))).over == 0
+        assert watch(rules, committed(spent(most + 1, accepted))).over == 1
+
+
+def test_a_worker_that_falls_mute_says_so_once() -> None:
+    """Nobody answers, the queue is full: a line in the log, a gauge, and a line when it asks again."""
+    config = make_config(budget={"share": 1, "audit_share": 0.5}, limits={"open_requests": 4})
+    world = World(config)
+    daemon = world.daemon()
+    play(daemon, world.player(easy_stream(60), AnnotatorsRules(silence=1.0)), world.clock, 1, lambda _: None)
+    assert [event for event, _ in world.log.said].count("mute") == 1
+    assert world.log.fields("mute")["partitions"] == [0]
+    assert world.log.fields("mute")["open_requests_full"] is True
+    assert world.meter.gauges["mute_partitions"] == 1
+    assert world.meter.gauges["events_since_request"] > world.meter.gauges["events_since_request_limit"] == 4
+    assert world.meter.gauges["requests_over_budget"] == 0
+    for request in list(daemon.fold.pending.open):
+        world.reply(request, "yes")
+    world.drain(daemon)
+    for _ in range(6):
+        world.event({"x1": 0.5, "x2": 0.5})
+        world.drain(daemon)
+    assert [event for event, _ in world.log.said].count("asks_again") == 1
+
+
+def test_status_says_that_it_is_mute(streamal: Cli, directory: Path) -> None:
+    """From the topics alone, and how many examples were quarantined."""
+    config = '[features]\ndeclared = { x1 = "number" }\n[labels]\nclasses = ["no", "yes"]\n[server]\nenabled = false\n'
+    (directory / "config.toml").write_text(config)
+
+    loaded = load_config(directory / "config.toml")
+
+    parts.create_topics(loaded)
+    log = parts.open_transport(loaded)
+    log.append("streamal.events", 0, None, json.dumps({"features": {"x1": 1.0}}).encode())
+    log.poll({"streamal.events": 1, "streamal.labels": 1}, 0.0)
+    state = encode_state(spent(3, 500, unasked=300))
+    log.commit(
+        [], {Place("streamal.events", 0): Committed(1, state), Place("streamal.labels", 0): Committed(0, "[0,0,7]")}
+    )
+    log.close()
+    ended = streamal("status", "--json", cwd=directory)
+    shown = json.loads(ended.out)
+    assert shown["asking"] == "mute in partitions 0"
+    assert (shown["events_since_request"], shown["events_since_request_limit"]) == (300, 68)
+    assert shown["model_quarantined"] == 7
