@@ -11,8 +11,19 @@ from dataclasses import dataclass, field
 from streamal.core.model import Model
 from streamal.core.pending import Pending
 from streamal.core.quality import Quality
-from streamal.core.records import Event, Example, NaturalExample, Refusal, Request, Scalar, SchemaSet, Version
+from streamal.core.records import (
+    Event,
+    Example,
+    Lane,
+    NaturalExample,
+    Refusal,
+    Request,
+    Scalar,
+    SchemaSet,
+    Version,
+)
 from streamal.core.schema import Schema
+from streamal.core.strategies.auto import Bandit
 from streamal.core.wire import decode_request, decode_training
 from streamal.errors import LogDisagrees
 
@@ -26,11 +37,13 @@ class FoldRules:
     Attributes:
         infer_from: after so many requests the trainer fixes the schema; the features of those are kept till then.
         refuse_unknown, open: see `Schema`.
+        weighted: the model learns a bought label with the importance weight 1/propensity.
     """
 
     infer_from: int
     refuse_unknown: bool = False
     open: bool = False
+    weighted: bool = False
 
 
 @dataclass(slots=True)
@@ -43,6 +56,7 @@ class Fold:
         now: the latest time that any record was written at: time never goes back behind it.
         samples: features of the first requests, until there is a schema.
         early: examples that came before the schema; learned as soon as there is one.
+        bandit: the weights of `auto`'s arms, by the audit lane's labels.
     """
 
     rules: FoldRules
@@ -56,6 +70,7 @@ class Fold:
     positions: dict[int, int] = field(default_factory=dict)
     samples: list[dict[str, Scalar]] = field(default_factory=list)
     early: list[Example | NaturalExample] = field(default_factory=list)
+    bandit: Bandit = field(default_factory=Bandit)
 
     def predict(self, event: Event) -> dict[str, float]:
         """Return class probabilities; before there is a schema they are the class prior."""
@@ -84,6 +99,8 @@ class Fold:
             return
         self.pending.closed(record)
         self.quality.fold(record)
+        if isinstance(record, Example) and record.arms and record.lane is Lane.AUDIT:
+            self.bandit.reward(record.arms, record.label != record.predicted)
         if isinstance(record, Example) and not self.pending.told(record.request, record.label):
             self._learn(record)
 
@@ -117,7 +134,11 @@ class Fold:
             # tested, then learned: a bought one carries the prediction that its event was given, this one does not
             said = self.model.predict(features)
             self.quality.natural(bool(said) and max(said, key=said.__getitem__) == example.label)
-        self.model.learn(features, example.label)
+        self.model.learn(features, example.label, self._weight(example))
+
+    def _weight(self, example: Example | NaturalExample) -> float | None:
+        """Return the importance of a bought label, None for what is learned as it comes."""
+        return 1.0 / example.propensity if self.rules.weighted and isinstance(example, Example) else None
 
     def _set_schema(self, record: SchemaSet) -> None:
         """Fix or extend the schema, then learn what had to wait for it."""
