@@ -3,8 +3,8 @@
 * **A probability**: every propensity is a number in [0, 1], whatever the event looks like.
 * **Pure**: the same score and state give the same answer; nothing is remembered outside of the state.
 * **The state travels**: numbers and texts that are the same after JSON, never more than 600 bytes.
-* **The past can be read back**: a memory made of the last ``lookback`` offsets decides as the original, and its copy can
-  be changed without changing it.
+* **The past can be read back**: a memory made of the last ``lookback`` offsets decides as the original, and its copy
+  can be changed without changing it.
 * **Never mute**: on a stream that never changes (an uncertainty of 0, ½ or 1 for ever, each event a copy of the first)
   and with the lane always open, it goes on asking. Strategies like `fixed`, which are mute there by their papers, pass
   only beside an audit lane: its propensity is positive whatever the strategy says.
@@ -48,7 +48,7 @@ def strategy_contract(
         new_strategy: makes the strategy, always the same.
         share: of the events that may be asked: how long a silence is none.
         audited: whether there is an audit lane beside it.
-        seconds: a clock, to see what a decision costs.
+        seconds: a clock, of the processor rather than the wall, to see what a decision costs.
     """
     views = list(trial_views(_EVENTS))
     try:
@@ -57,7 +57,7 @@ def strategy_contract(
             *_no_probability(trial),
             *_impure(new_strategy, views, trial),
             *_travelling(new_strategy(), views, trial),
-            *_forgetful(new_strategy(), views, trial),
+            *_forgetful(new_strategy(), views),
             *(() if audited else _mute(new_strategy, share)),
             *_costly(new_strategy(), views, seconds),
         ]
@@ -133,7 +133,7 @@ def _travelling(strategy: Strategy, views: Sequence[View], trial: _Trial) -> Ite
         yield f"its state takes {sent.state_bytes} bytes, more than {STATE_BYTES_MAX}"
 
 
-def _forgetful(strategy: Strategy, views: Sequence[View], trial: _Trial) -> Iterator[str]:
+def _forgetful(strategy: Strategy, views: Sequence[View]) -> Iterator[str]:
     """A memory read back at any offset goes on as the original would have."""
     wants = wants_of(strategy)
     if not wants.lookback:

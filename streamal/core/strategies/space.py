@@ -9,6 +9,7 @@ worker that has just started reads them back and decides as its predecessor woul
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping
 from typing import Any, Self
@@ -58,11 +59,10 @@ class _Block:
         if start != self._start:
             self._start, self._looked = start, None
             self._recent = [past for past in self._recent if past[0] >= start - self.window]
-            self._rescale()
-            self._restart(start)
+            self._restart(self._rescaled())
         elif self._looked is not None and self._looked[0] == offset:
             looked = self._looked[1]
-        numbers, words = _parsed(features)
+        numbers, words = _parsed(features) if looked is None else looked[2]
         self._recent.append((offset, numbers, words))
         if self._names or self._words:
             self._add(offset, self._vector(numbers, words) if looked is None else looked[0], looked)
@@ -72,11 +72,13 @@ class _Block:
         if not self._known():
             return None
         if self._looked is None or self._looked[0] != offset:
-            self._looked = offset, self._measured(offset, self._vector(*_parsed(features)))
+            parsed = _parsed(features)
+            point = self._vector(*parsed)
+            self._looked = offset, (point, self._measured(point), parsed)
         return self._looked[1]
 
-    def _rescale(self) -> None:
-        """Take names, means and deviations from the last offsets."""
+    def _rescaled(self) -> Vector:
+        """Take names, means and deviations from the last offsets; return those as points, a row each."""
         self._names = sorted({name for _, numbers, _ in self._recent for name in numbers})
         self._words = any(words is not None for _, _, words in self._recent)
         if self._start < _FIRST_BLOCK:
@@ -85,13 +87,22 @@ class _Block:
         table = np.array(rows, dtype=float).reshape(len(rows), len(self._names))
         if not table.size:
             self._mean, self._scale, self._middles = np.zeros(0), np.ones(0), []
-            return
+            return self._with_words(table)
         there = ~np.isnan(table)
         counts = there.sum(axis=0)
         self._mean = np.where(there, table, 0.0).sum(axis=0) / counts
         spread = np.sqrt((np.where(there, table - self._mean, 0.0) ** 2).sum(axis=0) / counts)
         self._scale = np.where(spread > 1e-12, spread, 1.0)
         self._middles = list(zip(self._names, self._mean.tolist(), strict=True))
+        points = np.where(there, (table - self._mean) / self._scale, 0.0)
+        return self._with_words(np.minimum(10.0, np.maximum(-10.0, points)))
+
+    def _with_words(self, points: Vector) -> Vector:
+        """Return *points* of the last offsets with the columns of their words."""
+        if not self._words:
+            return points
+        none = np.zeros(_HASHED)
+        return np.hstack([points, np.array([none if words is None else words for _, _, words in self._recent])])
 
     def _vector(self, numbers: dict[str, float], words: Vector) -> Vector:
         """Return the point: missing numbers lie in the middle, wild ones ten deviations from it."""
@@ -105,10 +116,10 @@ class _Block:
     def _known(self) -> bool:
         raise NotImplementedError
 
-    def _restart(self, start: int) -> None:
+    def _restart(self, points: Vector) -> None:
         raise NotImplementedError
 
-    def _measured(self, offset: int, point: Vector) -> Any:
+    def _measured(self, point: Vector) -> Any:
         raise NotImplementedError
 
     def _add(self, offset: int, point: Vector, looked: Any) -> None:
@@ -133,56 +144,57 @@ class Neighbours(_Block):
     def _known(self) -> bool:
         return self._points is not None and self._newest - self._oldest >= _FIRST_BLOCK // 2
 
-    def _restart(self, start: int) -> None:
+    def _restart(self, points: Vector) -> None:
         """Measure all distances among the last offsets under the new scale."""
         self._oldest = self._newest = 0
         self._points = None
         if not (self._names or self._words):
             return
-        size, columns = self.window, len(self._names) + (_HASHED if self._words else 0)
-        self._offsets = [-1] * size
-        self._points = np.zeros((size, columns))
+        size, n = self.window, len(points)
+        self._newest = n
+        self._offsets = [offset for offset, _, _ in self._recent] + [-1] * (size - n)
+        self._points = np.zeros((size, points.shape[1]))
+        self._points[:n] = points
         self._squares = np.full((size, size), -1.0)
-        for slot, (offset, numbers, words) in enumerate(self._recent[-size:]):
-            self._points[slot] = self._vector(numbers, words)
-            self._offsets[slot] = offset
-        self._newest = n = min(len(self._recent), size)
-        points = self._points[:n]
         for slot in range(n):  # one by one: as a difference of squares, equal points would not be at a distance of 0
             self._squares[slot, :n] = _squares(points, points[slot])
         self._squares[:n, n:] = np.inf
         np.fill_diagonal(self._squares[:n, :n], np.inf)
         self._nearest = self._squares.min(axis=1)
 
-    def _measured(self, offset: int, point: Vector) -> tuple[Vector, Vector]:
-        """Return (the point, its squared distance from each slot)."""
-        return point, _squares(self._points, point)
+    def _measured(self, point: Vector) -> Vector:
+        """Return the squared distance of *point* from each slot, an empty one or not."""
+        return _squares(self._points, point)
 
     def _add(self, offset: int, point: Vector, looked: Any) -> None:
-        row = self._measured(offset, point)[1] if looked is None else looked[1]
-        size = self.window
+        row = self._measured(point) if looked is None else looked[1]
+        size, squares, nearest = self.window, self._squares, self._nearest
         while self._oldest < self._newest and self._offsets[self._oldest % size] <= offset - size:
             self._evict(self._oldest % size)
             self._oldest += 1
         slot = self._newest % size
         self._newest += 1
         self._points[slot], self._offsets[slot] = point, offset
-        members = self._nearest >= 0.0
-        row = np.where(members, row, np.inf)
-        self._squares[slot] = row
-        np.copyto(self._squares[:, slot], row, where=members)
-        self._squares[slot, slot] = np.inf
-        np.minimum(self._nearest, row, out=self._nearest)
-        self._nearest[slot] = self._squares[slot].min()
+        row[slot] = np.inf
+        if self._newest - self._oldest == size:
+            squares[:, slot] = row
+        else:
+            members = nearest >= 0.0
+            row = np.where(members, row, np.inf)
+            np.copyto(squares[:, slot], row, where=members)
+        squares[slot] = row
+        np.minimum(nearest, row, out=nearest)
+        nearest[slot] = np.minimum.reduce(row)
 
     def _evict(self, slot: int) -> None:
         """Empty *slot*; whoever had it as its nearest neighbour has to find another."""
-        bereft = np.flatnonzero(self._nearest == self._squares[:, slot])
-        self._squares[:, slot] = np.inf
-        self._squares[slot] = -1.0
-        self._nearest[slot] = -1.0
+        squares, nearest = self._squares, self._nearest
+        bereft = (nearest == squares[slot]).nonzero()[0].tolist()
+        squares[:, slot] = np.inf
+        squares[slot] = -1.0
+        nearest[slot] = -1.0
         for other in bereft:
-            self._nearest[other] = self._squares[other].min()
+            nearest[other] = np.minimum.reduce(squares[other])
 
     def local_density(self, offset: int, features: Mapping[str, Scalar]) -> int:
         """Return of how many past events this one is the (or a) nearest neighbour: Ienco's local density factor.
@@ -190,7 +202,7 @@ class Neighbours(_Block):
         1 as long as there is too little to tell.
         """
         looked = self.look(offset, features)
-        return 1 if looked is None else int(np.count_nonzero(looked[1] <= self._nearest))
+        return 1 if looked is None else len((looked[1] <= self._nearest).nonzero()[0])
 
     def likeness(self, offset: int, features: Mapping[str, Scalar]) -> float:
         """Return the mean Gaussian kernel between this and the past events, as wide as they are apart; 1 at first."""
@@ -213,32 +225,33 @@ class Cognition(_Block):
         """Remember ten events of the last *window* offsets or more."""
         super().__init__(window)
         self._time = 0
-        self._kept: list[tuple[Vector, float, int, int]] = []
-        """(point, least squared distance, time of the last recall, recalls)."""
+        self._kept: list[tuple[list[float], float, int, int]] = []
+        """(point, least distance, time of the last recall, recalls)."""
 
     def _known(self) -> bool:
         return len(self._kept) > 1
 
-    def _restart(self, start: int) -> None:
+    def _restart(self, points: Vector) -> None:
         """Live through the last offsets again under the new scale."""
         self._time, self._kept = 0, []
         if self._names or self._words:
-            for _, numbers, words in self._recent:
-                self._add(0, self._vector(numbers, words), None)
+            for point in points:
+                self._add(0, point, None)
 
-    def _measured(self, offset: int, point: Vector) -> tuple[Vector, list[float]]:
-        """Return (the point, its squared distance from each kept event)."""
-        return point, _squares(np.array([kept[0] for kept in self._kept]), point).tolist() if self._kept else []
+    def _measured(self, point: Vector) -> tuple[list[float], list[float]]:
+        """Return (point, its distance from each kept event); so few are quicker without NumPy."""
+        plain = point.tolist()
+        return plain, [math.dist(kept[0], plain) for kept in self._kept]
 
     def _add(self, offset: int, point: Vector, looked: Any) -> None:
-        squares = self._measured(offset, point)[1] if looked is None else looked[1]
+        plain, away = self._measured(point) if looked is None else looked[1]
         self._time += 1
         now = self._time
         self._kept = [
-            (kept[0], square, now, kept[3] + 1) if square <= kept[1] else kept
-            for kept, square in zip(self._kept, squares, strict=True)
+            (kept[0], distance, now, kept[3] + 1) if distance <= kept[1] else kept
+            for kept, distance in zip(self._kept, away, strict=True)
         ]
-        self._kept.append((point, min(squares, default=np.inf), now, 0))
+        self._kept.append((plain, min(away, default=math.inf), now, 0))
         if len(self._kept) > self.size:
             # memory strength exp(-(now - recalled)/(recalls + 1)): the exponent says as much
             strengths = [(recalled - now) / (recalls + 1) for _, _, recalled, recalls in self._kept]
@@ -249,7 +262,7 @@ class Cognition(_Block):
         looked = self.look(offset, features)
         if looked is None:
             return 1
-        return sum(square <= kept[1] for kept, square in zip(self._kept, looked[1], strict=True))
+        return sum([distance <= kept[1] for kept, distance in zip(self._kept, looked[1][1], strict=True)])
 
 
 def _block_of(offset: int, window: int) -> int:
