@@ -154,7 +154,7 @@ def new_fold(config: Config) -> Fold:
             features.infer_from,
             features.unknown == "refuse",
             features.open,
-            weighted=wants.weighted and model.takes_weight,
+            weighted=float(config.budget.share) if wants.weighted and model.takes_weight else 0.0,
         ),
         model=model,
         schema=schema,
@@ -190,7 +190,11 @@ def fingerprint(config: Config) -> str:
         # what a factory of the user's builds may change without the configuration
         "model": _pickled(new_model(config)) if config.model.factory else "",
         # what else decides how the log is folded: importance weights, and whose propensities are rewarded
-        "sampling": [config.sampling.strategy, sorted(map(str, config.sampling.parameters.items()))],
+        "sampling": [
+            config.sampling.strategy,
+            sorted(map(str, config.sampling.parameters.items())),
+            str(config.budget.share) if wants_of(new_strategy(config)).weighted else "",
+        ],
         "transport": config.transport.model_dump(mode="json", include={"kind", "path", "group"}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -83,7 +83,7 @@ def _importance(config: Config) -> Mapping[str, str]:
     if not wants_of(new_strategy(config)).weighted:
         return {}
     model = fold.model.describe()
-    heeds = "learns each label with the weight 1/propensity" if fold.rules.weighted else "takes no weight: all count 1"
+    heeds = "learns with the weight share/propensity" if fold.rules.weighted else "takes no weight: all count 1"
     return {"importance weights": f"{model} {heeds}"}
 
 

@@ -37,13 +37,13 @@ class FoldRules:
     Attributes:
         infer_from: after so many requests the trainer fixes the schema; the features of those are kept till then.
         refuse_unknown, open: see `Schema`.
-        weighted: the model learns a bought label with the importance weight 1/propensity.
+        weighted: a bought label is learned with the importance weight *weighted*/propensity; 0: all weigh the same.
     """
 
     infer_from: int
     refuse_unknown: bool = False
     open: bool = False
-    weighted: bool = False
+    weighted: float = 0.0
 
 
 @dataclass(slots=True)
@@ -138,7 +138,8 @@ class Fold:
 
     def _weight(self, example: Example | NaturalExample) -> float | None:
         """Return the importance of a bought label, None for what is learned as it comes."""
-        return 1.0 / example.propensity if self.rules.weighted and isinstance(example, Example) else None
+        weighted = self.rules.weighted
+        return weighted / example.propensity if weighted and isinstance(example, Example) else None
 
     def _set_schema(self, record: SchemaSet) -> None:
         """Fix or extend the schema, then learn what had to wait for it."""

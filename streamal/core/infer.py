@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamal.core.budget import Sampler
+from streamal.core.budget import Decision, Sampler
 from streamal.core.fold import Fold
 from streamal.core.records import (
     Committed,
@@ -45,7 +45,7 @@ def infer(
     assert state.version <= fold.version.offset, "the daemon folds up to the noted version before it steps"
     now = max(now, state.now)
     sampler = _sampler(rules, fold, partition, state, now)
-    uncertainty_of, scorer = MEASURES[rules.measure], Scorer(rules, fold, memory)
+    scorer = Scorer(rules, fold, memory)
     for record in records:
         event = scorer.read(record)
         if isinstance(event, Refusal):
@@ -56,17 +56,7 @@ def infer(
         key = coordinates(partition, record.offset)
         score, strategy = scorer.score(event, probabilities), sampler.state
         decision = sampler.decide(key, score)
-        prediction = Prediction(
-            event=key,
-            label=max(probabilities, key=probabilities.__getitem__) if probabilities else None,
-            probabilities=probabilities,
-            version=fold.version.offset,
-            propensity=decision.propensity,
-            uncertainty=uncertainty_of(probabilities) if probabilities else 1.0,
-            asked=decision.lane,
-            id=event.id,
-            time=event.time,
-        )
+        prediction = _prediction(rules, event, key, probabilities, fold.version.offset, decision)
         result.outputs.append(Output(rules.topics.predictions, partition, key.encode(), encode(prediction)))
         tally["events", "accepted"] += 1
         if not probabilities or len(set(probabilities.values())) == 1:
@@ -97,6 +87,23 @@ def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, no
         now,
         open_audit=fold.pending.count(partition, Lane.AUDIT, ledger.audit if ledger else 0),
         open_strategy=fold.pending.count(partition, Lane.STRATEGY, ledger.strategy if ledger else 0),
+    )
+
+
+def _prediction(
+    rules: Rules, event: Event, key: str, probabilities: dict[str, float], version: int, decision: Decision
+) -> Prediction:
+    """Return the model's own word; a strategy may have seen it smoothed, or not at all."""
+    return Prediction(
+        event=key,
+        label=max(probabilities, key=probabilities.__getitem__) if probabilities else None,
+        probabilities=probabilities,
+        version=version,
+        propensity=decision.propensity,
+        uncertainty=MEASURES[rules.measure](probabilities) if probabilities else 1.0,
+        asked=decision.lane,
+        id=event.id,
+        time=event.time,
     )
 
 

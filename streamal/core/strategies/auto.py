@@ -24,7 +24,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamal.core.strategies.base import Memory, Scalar, State, Strategy, View, Wants, wants_of
+from streamal.core.records import Scalar
+from streamal.core.strategies.base import Memory, State, Strategy, View, Wants, wants_of
 
 __all__ = ["Auto", "Bandit", "Memories"]
 
@@ -139,19 +140,26 @@ class Auto:
 
     def propensity(self, score: Any, state: State) -> float:
         """Return the weighted mean."""
-        weights, _ = score
-        asked = self.arms_of(score, state)
+        weights, asked = self._split(score)[0], self.arms_of(score, state)
         return min(1.0, math.fsum(weight * each for weight, each in zip(weights, asked, strict=True)))
 
     def update(self, score: Any, asked: float, state: State) -> State:
         """Return the states of the arms, each after its own decision."""
         after: list[int | float | str] = []
-        parts = zip(self.strategies, score[1], self._slices, self.arms_of(score, state), strict=True)
+        scores = self._split(score)[1]
+        parts = zip(self.strategies, scores, self._slices, self.arms_of(score, state), strict=True)
         for strategy, each, where, chosen in parts:
             after += strategy.update(each, chosen, state[where])
         return tuple(after)
 
     def arms_of(self, score: Any, state: State) -> list[float]:
         """Return each arm's own propensity."""
-        parts = zip(self.strategies, score[1], self._slices, strict=True)
+        parts = zip(self.strategies, self._split(score)[1], self._slices, strict=True)
         return [strategy.propensity(each, state[where]) for strategy, each, where in parts]
+
+    def _split(self, score: Any) -> tuple[Sequence[float], Sequence[Any]]:
+        """Return (weights, each arm's score); a bare uncertainty is every arm's, and all weigh the same."""
+        if isinstance(score, tuple):
+            return score
+        count = len(self.strategies)
+        return (1.0 / count,) * count, (score,) * count

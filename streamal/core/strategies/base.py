@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from streamal.core.records import Scalar
+
 __all__ = ["STATE_BYTES_MAX", "Memory", "Past", "State", "Strategy", "View", "Wants", "wants_of"]
 
 State = tuple[Any, ...]
@@ -12,8 +14,6 @@ State = tuple[Any, ...]
 
 STATE_BYTES_MAX = 600
 """Bound of a state as JSON: with budget and counters it has to stay under 1 kB (F16)."""
-
-Scalar = float | str | bool
 
 
 class Strategy(Protocol):

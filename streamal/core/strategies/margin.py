@@ -54,16 +54,19 @@ class Importance:
     Constraints", NIPS 2010: with b = c0·ln(n + 1)/n and g by how much the best hypothesis that says otherwise is worse,
     p is 1 if g <= √b + b, else the square of s = (√b + √(b + 4bg))/(2g). Vowpal Wabbit's ``active.cc`` multiplies
     by g where it has to divide (trap T5). Here g is the margin of the (smoothed) prediction, which needs no second
-    model. Models whose ``learn_one`` takes ``w`` learn with 1/propensity.
+    model. Models whose ``learn_one`` takes ``w`` learn with B/propensity, which has the mean 1: River multiplies the
+    gradient with the weight, and a step that is thirty times as long overshoots (6 points of accuracy lost).
 
     Attributes:
         mellowness: c0, or where it begins.
-        mover: of c0; None leaves it where it is, and the rate falls as ln(n)/n.
+        weighted: hand the weights over. They undo the bias of the choice, and cost 2 or 3 points of accuracy with
+            models that are not misled by it, logistic regression for one.
+        mover: of b, which then stays where the rate is right; None: b falls as ln(n)/n, and the rate with it.
     """
 
     mellowness: float
     mover: Mover | None
-    weighted = True
+    weighted: bool = True
 
     def initial(self) -> State:
         """Return (c0, n)."""
@@ -80,14 +83,13 @@ class Importance:
         return min(1.0, s * s)
 
     def update(self, uncertainty: float, asked: float, state: State) -> State:
-        """Return c0, moved by the probability of asking, and n + 1."""
+        """Return (c0 moved by the probability of asking, n), or by the paper (c0, n + 1)."""
         c0, n = state
-        if self.mover is not None:
-            c0 = _moved(self.mover, c0, self.propensity(uncertainty, state), n)
-        return (c0, n + 1)
+        if self.mover is None:
+            return (c0, n + 1)
+        return (_moved(self.mover, c0, self.propensity(uncertainty, state)), n)
 
 
-def _moved(mover: Mover, scale: float, p: float, n: float = 1.0) -> float:
-    """Return *scale* moved by the expected decision, within bounds that grow with *n*."""
-    moved = mover.move(scale, p)
-    return min(_SCALE_MAX * n, max(_SCALE_MIN, moved))
+def _moved(mover: Mover, scale: float, p: float) -> float:
+    """Return *scale* moved by the expected decision, within bounds."""
+    return min(_SCALE_MAX, max(_SCALE_MIN, mover.move(scale, p)))

@@ -12,6 +12,7 @@ things differ from scikit-activeml's ``BalancedIncrementalQuantileFilter``:
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from dataclasses import dataclass
 
@@ -76,10 +77,12 @@ class Quantile:
         return (
             arrived + level,
             ordered[:at] + level + ordered[at:],
-            min(self.tolerance, max(-self.tolerance, moved)),
+            moved if -self.tolerance < moved < self.tolerance else math.copysign(self.tolerance, moved),
         )
 
 
 def _quantised(score: float) -> str:
     """Return the level of *score*, itself brought into [0, 1]."""
-    return _LEVELS[int(_TOP * score**0.5 + 0.5)] if 0.0 < score < 1.0 else _LEVELS[0 if score <= 0.0 else _TOP]
+    if 0.0 < score < 1.0:
+        return _LEVELS[int(_TOP * math.sqrt(score) + 0.5)]
+    return _LEVELS[0 if score <= 0.0 else _TOP]

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from streamal.core.strategies.base import Scalar
+from streamal.core.records import Scalar
 
 __all__ = ["Cognition", "Neighbours"]
 
@@ -209,8 +209,9 @@ class Neighbours(_Block):
         looked = self.look(offset, features)
         if looked is None:
             return 1.0
-        members = self._nearest >= 0.0
-        squares = looked[1][members]
+        squares = looked[1]
+        if self._newest - self._oldest < self.window:
+            squares = squares[self._nearest >= 0.0]
         width = max(1e-12, float(np.add.reduce(squares)) / len(squares))
         # a quarter of the mean squared distance: the cloud itself is no single neighbourhood
         return float(np.add.reduce(np.exp(squares * (-2.0 / width)))) / len(squares)
