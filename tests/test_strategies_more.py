@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from river import active, dummy, ensemble, forest, linear_model, multiclass, naive_bayes, preprocessing, tree
+from river import active, base, dummy, ensemble, forest, linear_model, multiclass, naive_bayes, preprocessing, tree
 
 from streamal.core.chance import Coin
+from streamal.core.fold import FoldRules
 from streamal.core.model import LabelRules, Model
+from streamal.core.records import Example, Lane, NaturalExample
 from streamal.core.strategies import STRATEGIES, SamplingRules, Strategy, View, build_strategy, wants_of
 from streamal.core.strategies.auto import Auto, Bandit
 from streamal.core.strategies.committee import vote_entropy
@@ -24,8 +28,9 @@ from streamal.core.strategies.space import Neighbours
 from streamal.core.strategies.threshold import Mover
 from streamal.core.strategies.unconditional import Periodic
 from streamal.core.uncertainty import least_confidence, smoothed
+from streamal.core.wire import encode
 from streamal.errors import ConfigError
-from tests.making import BAYES
+from tests.making import BAYES, make_fold
 
 units = st.floats(0.0, 1.0)
 
@@ -64,10 +69,13 @@ def test_importance_keeps_to_its_rate() -> None:
     """T5: left to itself the share asked follows from nothing; with the mover it is the budget's."""
     scores = np.random.default_rng(1).beta(1.0, 3.0, 30_000).tolist()
     for rate in (0.02, 0.1, 0.3):
-        chosen = asked(Importance(0.1, Mover.matched(0.01, rate)), scores)
-        assert np.mean(chosen[10_000:]) == pytest.approx(rate, rel=0.15)
-        chosen = asked(Selective(rate, 0.5, Mover.matched(0.01, rate)), scores)
-        assert np.mean(chosen[10_000:]) == pytest.approx(rate, rel=0.15)
+        mover = Mover.matched(0.01, rate)
+        for strategy in (Importance(0.1, mover), Selective(rate, 0.5, mover)):
+            state, propensities = strategy.initial(), []
+            for u in scores:
+                propensities.append(strategy.propensity(u, state))
+                state = strategy.update(u, False, state)
+            assert np.mean(propensities[10_000:]) == pytest.approx(rate, rel=0.15)
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.3, 0.1, 0.007])
@@ -156,8 +164,8 @@ def test_density_asks_inside_a_cloud_and_not_outside() -> None:
     memory = wants.memory()
     dense: dict[bool, list[bool]] = {True: [], False: []}
     for offset in range(3_000):
-        far = offset % 5 == 0
-        centre = rng.normal(size=2) * 20.0 if far else np.zeros(2)
+        far = offset % 50 == 0
+        centre = rng.choice([-1.0, 1.0], 2) * rng.uniform(20.0, 90.0, 2) if far else np.zeros(2)
         features = {"x": float(centre[0] + rng.normal()), "y": float(centre[1] + rng.normal())}
         if offset > 200:
             dense[far].append(wants.score(View(0.4, {}, features, offset, memory=memory)) >= 0.0)
@@ -168,6 +176,19 @@ def test_density_asks_inside_a_cloud_and_not_outside() -> None:
 # Committee and weights: what a model can.
 
 PIPE = preprocessing.StandardScaler
+
+
+class Weighed(base.Classifier):
+    """Notes the weights that it is given."""
+
+    def __init__(self) -> None:
+        self.weights: list[float] = []
+
+    def learn_one(self, x: dict[Any, Any], y: Any, w: float = 1.0) -> None:
+        self.weights.append(w)
+
+    def predict_proba_one(self, x: dict[Any, Any], **kwargs: Any) -> dict[Any, float]:
+        return {}
 
 
 def taught(estimator: object, classes: Sequence[str]) -> Model:
@@ -223,6 +244,19 @@ def test_0_6_weights_reach_only_models_that_heed_them(estimator: object, takes: 
             heavy.learn({"x": i % 5 - 2.0}, "ab"[i % 5 > 1], 5.0)
         assert heavy.failures == model.failures == 0
         assert heavy.predict({"x": 1.0}) != model.predict({"x": 1.0})
+
+
+def test_0_6_the_weight_is_the_budget_over_the_propensity() -> None:
+    """A rare request counts for more; natural labels and other strategies' as they come."""
+    example = Example("0-1", "a", {"x": 1.0}, "b", 0.05, Lane.STRATEGY, 0.0, 1.0)
+    natural = NaturalExample("b", {"x": 2.0}, 1.0)
+    for rules, expected in ((FoldRules(5, weighted=0.1), [2.0, 1.0]), (FoldRules(5), [1.0, 1.0])):
+        estimator = Weighed()
+        fold = dataclasses.replace(make_fold(kinds={"x": "number"}, estimator=estimator), rules=rules)
+        for offset, record in enumerate((example, natural)):
+            fold.training(offset, encode(record))
+        assert estimator.weights == expected
+        assert fold.model.failures == 0
 
 
 # Cold starts and chance.
@@ -315,7 +349,7 @@ WRONG: Mapping[str, tuple[str, dict[str, object], str]] = {
     "keyword": (
         "tests.test_strategy_contract:Sound",
         {"speed": 1},
-        r"has no parameter 'speed', but",
+        r"has no parameter 'speed', nor any other",
     ),
 }
 

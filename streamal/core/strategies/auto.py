@@ -29,8 +29,8 @@ from streamal.core.strategies.base import Memory, State, Strategy, View, Wants, 
 
 __all__ = ["Auto", "Bandit", "Memories"]
 
-_FORGETTING = 0.998
-"""A label counts half after 346 further ones."""
+_FORGETTING = 0.995
+"""An audit label counts half after 138 further ones."""
 _PRIOR = 3.0
 """So many requests at the model's own error rate does every arm begin with."""
 _SHARPNESS = 20.0
