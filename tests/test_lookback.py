@@ -11,7 +11,8 @@ import pytest
 
 from streamal.assembly import new_fold, settings, topic_names, topic_partitions, wire_rules
 from streamal.config import Config
-from streamal.core.records import Record
+from streamal.core.records import Place, Record
+from streamal.core.strategies.base import Memory
 from streamal.daemon import Daemon
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.edge.metrics import NullMeter
@@ -42,10 +43,18 @@ def drifting(partitions: int) -> Stream:
     return Stream("drifting", rows, {"x": "number", "y": "number", "s": "string"}, ("a", "b"))
 
 
+class Forgets(Daemon):
+    """Its windows begin empty."""
+
+    def _read_back(self) -> dict[Place, Memory]:
+        return {}
+
+
 class Run:
     """A daemon on a memory broker that is replaced whenever the test says so."""
 
-    def __init__(self, strategy: str, batch: int, partitions: int) -> None:
+    def __init__(self, strategy: str, batch: int, partitions: int, daemon: type[Daemon] = Daemon) -> None:
+        self.kind = daemon
         model = {"pipeline": COMMITTEE if strategy == "committee" else BAYES}
         sampling = {"strategy": strategy, "parameters": {"window": 40} if strategy == "density" else {}}
         raw = {"sampling": sampling, "model": model, "transport": {"partitions": partitions}}
@@ -68,7 +77,7 @@ class Run:
         name = f"worker {self.started}"
         transport = MemoryTransport(self.broker, "streamal", name, self.topics.events, self.topics.labels)
         quiet = dataclasses.replace(settings(self.config, self.partitions), gauges_every_s=math.inf)
-        daemon = Daemon(quiet, lambda: new_fold(self.config), transport, None, self.clock, NullMeter(), SilentLog())
+        daemon = self.kind(quiet, lambda: new_fold(self.config), transport, None, self.clock, NullMeter(), SilentLog())
         daemon.start()
         return daemon
 
@@ -95,6 +104,12 @@ def test_a_restart_changes_no_decision(strategy: str) -> None:
     assert Run(strategy, 3, 1).play(range(5, ROWS, 17)) == whole
     assert len(whole[0]) == ROWS
     assert len(whole[1]) > 20
+
+
+def test_a_worker_that_reads_nothing_back_would_be_noticed() -> None:
+    """The same restarts, and other decisions: the test above can fail."""
+    whole = Run("density", 3, 1).play(())
+    assert Run("density", 3, 1, Forgets).play(range(5, ROWS, 17)) != whole
 
 
 @pytest.mark.parametrize("strategy", ["density", "cognitive"])

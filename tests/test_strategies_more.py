@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from river import active, base, dummy, ensemble, forest, linear_model, multiclass, naive_bayes, preprocessing, tree
 
+from streamal.cli.check import require_sound_strategy
+from streamal.config import load_config
 from streamal.core.chance import Coin
 from streamal.core.fold import FoldRules
 from streamal.core.model import LabelRules, Model
@@ -367,3 +369,19 @@ def test_a_class_of_the_users_gets_what_it_names() -> None:
     name = "tests.test_strategy_contract:Sound"
     assert build_strategy(SamplingRules(name, rate=0.07)).propensity(0.5, ()) == 0.07
     assert build_strategy(SamplingRules(name, rate=0.07, parameters={"rate": 0.5})).propensity(0.5, ()) == 0.5
+
+
+UNSOUND = [
+    (["sampling.strategy=fixed", "budget.audit_share=0"], r"'fixed': it is mute: .* no audit lane"),
+    (["sampling.strategy=committee"], r"'committee' asks where the members .* is none: end model\.pipeline with"),
+    (["sampling.strategy=tests.test_strategy_contract:AboveOne"], r"AboveOne': its propensity .* is no probability"),
+    (["sampling.strategy=quantile", "sampling.parameters={tolerance=0}"], "tolerance must be above 0, not 0"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), UNSOUND)
+def test_check_refuses_a_strategy_that_breaks_its_contract(overrides: list[str], message: str) -> None:
+    """`streamal check` names the strategy, and what to do; a sound one of the user's own passes."""
+    with pytest.raises(ConfigError, match=message):
+        require_sound_strategy(load_config(None, overrides))
+    require_sound_strategy(load_config(None, ["sampling.strategy=tests.test_strategy_contract:LooksBack"]))
