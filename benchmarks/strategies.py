@@ -43,7 +43,8 @@ def one(name: str, events: Sequence[View]) -> float:
     memory = wants.memory() if wants.lookback else None
     began = time.process_time()
     for view in events:
-        score = view.uncertainty if wants.score is None else wants.score(view._replace(memory=memory))
+        seen = view if memory is None else view._replace(memory=memory)
+        score = view.uncertainty if wants.score is None else wants.score(seen)
         p = strategy.propensity(score, state)
         state = strategy.update(score, p > 0.5, state)
         if memory is not None:
