@@ -25,7 +25,7 @@ from streamal.core.pipeline import build_estimator, default_pipeline, require_cl
 from streamal.core.quality import Quality
 from streamal.core.rehearsal import Rehearsal
 from streamal.core.schema import Schema
-from streamal.core.strategies import SamplingRules, build_strategy
+from streamal.core.strategies import SamplingRules, Strategy, build_strategy, wants_of
 from streamal.core.transaction import Rules, TopicNames
 from streamal.core.wire import WireRules
 from streamal.daemon import Settings
@@ -36,6 +36,7 @@ __all__ = [
     "budget_rules",
     "new_fold",
     "new_model",
+    "new_strategy",
     "rehearsal",
     "rules",
     "settings",
@@ -48,33 +49,49 @@ __all__ = [
 def rules(config: Config, partitions: int) -> Rules:
     """Return what decides, for *partitions* partitions of ``events``."""
     budget = budget_rules(config)
-    sampling = config.sampling
-    measure = "entropy" if sampling.strategy == "entropy" else sampling.uncertainty
-    classes = len(config.labels.classes)
-    strategy = SamplingRules(
-        strategy=sampling.strategy,
-        rate=float(budget.rate / (1 - Fraction(1, budget.block))) if budget.block > 1 else float(budget.rate),
-        floor=1.0 / max(2, classes) if measure == "least_confidence" else 0.0,
-        theta=sampling.theta,
-        step=sampling.step,
-        matched=sampling.rate_matched,
-        share=float(budget.share),
-        delta=sampling.delta,
-        v=sampling.v,
-        discount=sampling.discount,
-    )
     return Rules(
         topics=topic_names(config),
         partitions=partitions,
         wire=wire_rules(config),
         allowances=tuple(budget.allowance(partition, partitions) for partition in range(partitions)),
-        strategy_name=sampling.strategy,
-        strategy=build_strategy(strategy),
-        measure=measure,
-        seed=sampling.seed,
+        strategy_name=config.sampling.strategy,
+        strategy=new_strategy(config),
+        measure=_measure(config),
+        seed=config.sampling.seed,
         ttl_s=config.labels.ttl_s,
         expiries_max=config.limits.expiries_per_step,
     )
+
+
+def new_strategy(config: Config) -> Strategy:
+    """Return the strategy.
+
+    Raises:
+        ConfigError: its parameters are wrong, or a class of the user's own is none.
+    """
+    budget, sampling, measure = budget_rules(config), config.sampling, _measure(config)
+    classes = len(config.labels.classes)
+    return build_strategy(
+        SamplingRules(
+            strategy=sampling.strategy,
+            rate=float(budget.rate / (1 - Fraction(1, budget.block))) if budget.block > 1 else float(budget.rate),
+            floor=1.0 / max(2, classes) if measure == "least_confidence" else 0.0,
+            theta=sampling.theta,
+            step=sampling.step,
+            matched=sampling.rate_matched,
+            share=float(budget.share),
+            delta=sampling.delta,
+            v=sampling.v,
+            discount=sampling.discount,
+            parameters=sampling.parameters,
+        )
+    )
+
+
+def _measure(config: Config) -> str:
+    """Return the uncertainty: some strategies are made for one of them."""
+    fixed = {"entropy": "entropy", "importance": "margin"}
+    return fixed.get(config.sampling.strategy, config.sampling.uncertainty)
 
 
 def budget_rules(config: Config) -> BudgetRules:
@@ -164,13 +181,24 @@ def new_fold(config: Config) -> Fold:
     """Return what a worker knows before anything was folded: nothing, or what the warm start teaches.
 
     Raises:
-        ConfigError: the model cannot be built, or the warm start not be learned.
+        ConfigError: the model cannot be built, or the warm start not be learned, or the strategy wants another model.
     """
-    features = config.features
+    features, model = config.features, new_model(config)
+    wants = wants_of(new_strategy(config))
+    if wants.votes and not model.is_committee:
+        raise ConfigError(
+            f"sampling.strategy {config.sampling.strategy!r} asks where the members of an ensemble disagree, and "
+            f"{model.describe()} is none: end model.pipeline with ensemble.BaggingClassifier or forest.ARFClassifier"
+        )
     schema = Schema(features.declared, features.unknown == "refuse", features.open) if features.declared else None
     fold = Fold(
-        rules=FoldRules(features.infer_from, features.unknown == "refuse", features.open),
-        model=new_model(config),
+        rules=FoldRules(
+            features.infer_from,
+            features.unknown == "refuse",
+            features.open,
+            weighted=float(config.budget.share) if wants.weighted and model.takes_weight else 0.0,
+        ),
+        model=model,
         schema=schema,
         pending=Pending(config.limits.closed_requests),
         quality=Quality(config.quality.window),
@@ -221,6 +249,12 @@ def fingerprint(config: Config) -> str:
         # what a factory of the user's builds may change without the configuration
         "model": _pickled(new_model(config)) if config.model.factory else "",
         "start": start_digest(config),
+        # what else decides how the log is folded: importance weights, and whose propensities are rewarded
+        "sampling": [
+            config.sampling.strategy,
+            sorted(map(str, config.sampling.parameters.items())),
+            str(config.budget.share) if wants_of(new_strategy(config)).weighted else "",
+        ],
         "transport": config.transport.model_dump(mode="json", include={"kind", "path", "group"}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

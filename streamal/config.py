@@ -7,6 +7,7 @@ commented reference of every key is ``config.toml`` at the root of the repositor
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -198,11 +199,13 @@ class SamplingConfig(_Section):
     delta: float = Field(default=0.3, gt=0)
     v: float = Field(default=0.1, ge=0, le=1)
     discount: float = Field(default=3.0, gt=0)
+    parameters: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _known(self) -> SamplingConfig:
-        if self.strategy not in STRATEGIES:
-            raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {self.strategy!r}")
+        if self.strategy not in STRATEGIES and not re.fullmatch(r"[\w.]+:\w+", self.strategy):
+            known = ", ".join(STRATEGIES)
+            raise ValueError(f'strategy must be one of {known}, or "package.module:Class", not {self.strategy!r}')
         if self.uncertainty not in MEASURES:
             raise ValueError(f"uncertainty must be one of {', '.join(MEASURES)}, not {self.uncertainty!r}")
         return self

@@ -15,8 +15,10 @@ from streamal.core.fold import Fold
 from streamal.core.frozen import freeze, thaw
 from streamal.core.join import named
 from streamal.core.records import Committed, Place, Record
+from streamal.core.scoring import remember
 from streamal.core.state import decode_states
 from streamal.core.step import step
+from streamal.core.strategies.base import Memory
 from streamal.core.transaction import Rules, Step
 from streamal.errors import Behind, Fatal, LogDisagrees, Uncommitted
 from streamal.ports import Clock, Meter, Snapshots, Transport, recall, scan
@@ -73,6 +75,7 @@ class Daemon:
         self._watcher = Watcher(self._rules, settings.cost_per_label, meter, log)
         self._generation = -1
         self._committed: dict[Place, Committed] = {}
+        self._memories: dict[Place, Memory] = {}
         self._now = 0.0
         self._replies_end: tuple[int, float] | None = None
         self._snapshot_at = self._gauges_at = 0.0
@@ -151,10 +154,12 @@ class Daemon:
             # F24: a reply may overtake its request; whoever wrote it has seen it committed, so it is there to be read
             self._read_requests()
         recalled = recall(self._transport, self._topics.events, named(self._rules, polled))
-        result = step(self._rules, self.fold, self._committed, polled, now, self._answered(polled, now), recalled)
+        answered = self._answered(polled, now)
+        result = step(self._rules, self.fold, self._committed, polled, now, answered, recalled, self._memories)
         if result.offsets:
             self._transport.commit(result.outputs, result.offsets)
             self._committed.update(result.offsets)
+            self._memories.update(result.memories)
             self._count(result, time.perf_counter() - began)
         self._read_logs()
         self._keep_house(now)
@@ -212,8 +217,20 @@ class Daemon:
         if generation == self._generation:
             return
         self._generation, self._committed = generation, dict(assignment)
+        self._memories = self._read_back()
         self._read_logs()
         self._log.info("assigned", partitions=[f"{place.topic}/{place.partition}" for place in sorted(assignment)])
+
+    def _read_back(self) -> dict[Place, Memory]:
+        """Return what a strategy that looks back knows of the partitions owned: it is in no state, but in the log."""
+        lookback, events = self._rules.wants.lookback, self._topics.events
+        ends = {place: at.offset for place, at in self._committed.items() if place.topic == events and lookback}
+        wanted = {place.partition: range(max(0, end - lookback), end) for place, end in ends.items()}
+        found = recall(self._transport, events, wanted)
+        return {
+            place: remember(self._rules, [r for r in found.values() if r.partition == place.partition])
+            for place in ends
+        }
 
     def _read_logs(self) -> None:
         """Fold what was committed to ``requests`` and ``training``, as far as every state that we own has noted."""

@@ -170,12 +170,12 @@ LEGITIMATE: Mapping[str, list[Lesson]] = {
         lesson._replace(label="ab"[number >= 200]) for number, lesson in enumerate(lessons(400))
     ],
     "sorted in runs": [lesson._replace(label="ab"[number // 12 % 2]) for number, lesson in enumerate(lessons(400))],
-    "certain": [Lesson({"x": 1e6 if label == "a" else -1e6}, label) for _, label in lessons(400)],
+    "certain": [Lesson({"x": 1e6 if each.label == "a" else -1e6}, each.label) for each in lessons(400)],
     "a concept that turns over": [
         lesson._replace(label="ba"[lesson.label == "b"] if number >= 200 else lesson.label)
         for number, lesson in enumerate(lessons(400))
     ],
-    "a text of nothing": [Lesson({}, label) for _, label in lessons(400)],
+    "a text of nothing": [Lesson({}, each.label) for each in lessons(400)],
 }
 
 

@@ -48,7 +48,7 @@ def test_each_propensity_is_its_papers_formula(u: float, theta: float, delta: fl
 def test_every_propensity_is_a_probability(name: str, u: float, theta: float, share: float) -> None:
     """In [0, 1] whatever the prediction, the threshold and the budget."""
     strategy = build_strategy(SamplingRules(name, rate=share, share=share, theta=theta))
-    assert 0.0 <= strategy.propensity(u, (theta,)) <= 1.0
+    assert 0.0 <= strategy.propensity(u, strategy.initial()) <= 1.0
 
 
 def test_the_randomised_threshold_asks_as_often_as_its_propensity_says() -> None:

@@ -11,15 +11,17 @@ from typing import Any
 
 import typer
 
-from streamal.assembly import budget_rules, new_fold, new_model, rules, topic_partitions
+from streamal.assembly import budget_rules, new_fold, new_model, new_strategy, rules, topic_partitions
 from streamal.cli import parts
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import Config, load_config
 from streamal.core.contract import contract, growth, synthetic_examples
 from streamal.core.fold import Fold
+from streamal.core.strategies import wants_of
+from streamal.core.strategies.contract import strategy_contract
 from streamal.errors import ConfigError
 
-__all__ = ["command", "require_sound_model"]
+__all__ = ["command", "require_sound_model", "require_sound_strategy"]
 
 _CLIENT_MATTERS_US = 200.0
 """A model above it hides what the client costs."""
@@ -29,10 +31,12 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     """Check the configuration, the model, the topics and the directories; change nothing.
 
     The model goes through a contract suite: probabilities, a predict that changes nothing, a snapshot that goes on
-    as the original would, the same model from the same examples. Ends with 2 and the reason if anything is wrong.
+    as the original would, the same model from the same examples. So does the strategy: a probability, pure, a small
+    state that travels, never mute, cheap. Ends with 2 and the reason if anything is wrong.
     """
     loaded = load_config(config, overrides or ())
     require_sound_model(loaded)
+    require_sound_strategy(loaded)
     fold = new_fold(loaded)
     deciding = rules(loaded, loaded.transport.partitions)
     _require_topics(loaded)
@@ -48,6 +52,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
             **_warm(loaded, fold),
             "features": dict(loaded.features.declared) or f"inferred from {loaded.features.infer_from} requests",
             "strategy": f"{loaded.sampling.strategy}, by {deciding.measure}",
+            **_importance(loaded),
             "budget": f"{loaded.budget.share} of the events, {loaded.budget.burst} on top",
             "audit lane": f"1 of {block} events"
             if block
@@ -83,6 +88,26 @@ def _advice(config: Config, predict_us: float, learn_us: float) -> Mapping[str, 
         "advice": f"the model takes about {model_us:.0f} µs per event, so the Kafka client would take the larger part: "
         "pip install 'streamal[confluent]' and transport.client = \"confluent\" cost 5 to 8 times less CPU per record"
     }
+
+
+def _importance(config: Config) -> Mapping[str, str]:
+    """Return whether the importance weights of the configured strategy reach the model, if it has any."""
+    fold = new_fold(config)
+    if not wants_of(new_strategy(config)).weighted:
+        return {}
+    model = fold.model.describe()
+    heeds = "learns with the weight share/propensity" if fold.rules.weighted else "takes no weight: all count 1"
+    return {"importance weights": f"{model} {heeds}"}
+
+
+def require_sound_strategy(config: Config) -> None:
+    """Raise a ConfigError with the reasons unless the configured strategy keeps its contract, beside this model."""
+    new_fold(config)
+    problems = strategy_contract(
+        lambda: new_strategy(config), float(config.budget.share), bool(budget_rules(config).block), time.process_time
+    )
+    if problems:
+        raise ConfigError(f"sampling.strategy {config.sampling.strategy!r}: {'; '.join(problems)}")
 
 
 def require_sound_model(config: Config) -> None:

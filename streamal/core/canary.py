@@ -82,8 +82,8 @@ class Canary:
     def _checked(self, taught: Taught, history: History) -> Model:
         block = [lesson for lesson, _ in history.lessons[-self._unchecked :]]
         probe: dict[str, Scalar] = {}
-        for features, _ in block:
-            probe.update(features)
+        for lesson in block:
+            probe.update(lesson.features)
         surest = _surest(taught[0], {**self._probe, **probe})
         if surest is None or (surest[1] >= _CERTAIN and self._collapsed(taught[0])):
             return self._healed(taught, history, block)
@@ -137,7 +137,7 @@ class Canary:
         Those of a broken example prove little: 1e100 overflows in many a model that is well. And what a *sound* model
         cannot answer either proves nothing.
         """
-        old, new = [self._probe, *(features for features, _ in self._recent)], [features for features, _ in block]
+        old, new = [self._probe, *(each.features for each in self._recent)], [each.features for each in block]
         for asked in (old, new):
             told = [features for features in asked if _finite(features) and _surest(sound, features) is not None]
             if any(_surest(model, features) is None for features in told):
@@ -154,11 +154,11 @@ class Canary:
         recent = self._recent
         if len(recent) < _RECENT_MIN:
             return False
-        if max(Counter(label for _, label in recent).values()) > _MIXED * len(recent):
+        if max(Counter(each.label for each in recent).values()) > _MIXED * len(recent):
             return False
         first = None
-        one_each = {label: features for features, label in recent}.values()  # where a sound model soon differs
-        for features in (*one_each, *(features for features, _ in recent)):
+        one_each = {each.label: each.features for each in recent}.values()  # where a sound model soon differs
+        for features in (*one_each, *(each.features for each in recent)):
             surest = _surest(model, features)
             if surest is None or surest[1] < _CERTAIN or (first or surest[0]) != surest[0]:
                 return False
@@ -168,9 +168,9 @@ class Canary:
     def _accuracy(self, model: Model) -> float:
         """Return the share of the recent examples that *model* knows; 0.0 if there are none."""
         right = 0
-        for features, label in self._recent:
-            surest = _surest(model, features)
-            right += surest is not None and surest[0] == label
+        for each in self._recent:
+            surest = _surest(model, each.features)
+            right += surest is not None and surest[0] == each.label
         return right / len(self._recent) if self._recent else 0.0
 
 

@@ -15,6 +15,7 @@ from streamal.core.quality import Quality
 from streamal.core.records import (
     Event,
     Example,
+    Lane,
     NaturalExample,
     Refusal,
     Request,
@@ -26,6 +27,7 @@ from streamal.core.records import (
 )
 from streamal.core.rehearsal import Lesson
 from streamal.core.schema import Schema
+from streamal.core.strategies.auto import Bandit
 from streamal.core.wire import decode_request, decode_training
 from streamal.errors import LogDisagrees
 
@@ -39,11 +41,13 @@ class FoldRules:
     Attributes:
         infer_from: after so many requests the trainer fixes the schema; the features of those are kept till then.
         refuse_unknown, open: see `Schema`.
+        weighted: a bought label is learned with the importance weight *weighted*/propensity; 0: all weigh the same.
     """
 
     infer_from: int
     refuse_unknown: bool = False
     open: bool = False
+    weighted: float = 0.0
 
 
 @dataclass(slots=True)
@@ -58,6 +62,7 @@ class Fold:
         early: examples that came before the schema, with their names; learned as soon as there is one.
         start: digest of what the model began with, "" for nothing, None if it does not matter here.
         canary: teaches the model, and takes it back from an example that breaks it.
+        bandit: the weights of `auto`'s arms, by the audit lane's labels.
     """
 
     rules: FoldRules
@@ -73,6 +78,7 @@ class Fold:
     early: list[tuple[Example | NaturalExample, str]] = field(default_factory=list)
     canary: Canary = field(default_factory=Canary)
     start: str | None = ""
+    bandit: Bandit = field(default_factory=Bandit)
 
     def predict(self, event: Event) -> dict[str, float]:
         """Return class probabilities; before there is a schema they are the class prior."""
@@ -104,6 +110,8 @@ class Fold:
             return
         self.pending.closed(record)
         self.quality.fold(record)
+        if isinstance(record, Example) and record.arms and record.lane is Lane.AUDIT:
+            self.bandit.reward(record.arms, record.label != record.predicted)
         if isinstance(record, Example) and not self.pending.told(record.request, record.label):
             self._learn(record, record.request)
 
@@ -150,7 +158,12 @@ class Fold:
             # tested, then learned: a bought one carries the prediction that its event was given, this one does not
             said = self.model.predict(features)
             self.quality.natural(bool(said) and max(said, key=said.__getitem__) == example.label)
-        self.teach(Lesson(features, example.label), name)
+        self.teach(Lesson(features, example.label, self._weight(example)), name)
+
+    def _weight(self, example: Example | NaturalExample) -> float | None:
+        """Return the importance of a bought label, None for what is learned as it comes."""
+        weighted = self.rules.weighted
+        return weighted / example.propensity if weighted and isinstance(example, Example) else None
 
     def _set_schema(self, record: SchemaSet) -> None:
         """Fix or extend the schema, then learn what had to wait for it."""

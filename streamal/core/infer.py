@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamal.core.budget import Sampler
+from streamal.core.budget import Decision, Sampler
 from streamal.core.fold import Fold
 from streamal.core.records import (
     Committed,
@@ -16,56 +16,62 @@ from streamal.core.records import (
     Request,
     coordinates,
 )
+from streamal.core.scoring import Scorer
 from streamal.core.state import PartitionState, decode_state, encode_state
+from streamal.core.strategies.base import Memory
 from streamal.core.transaction import Rules, Step, refuse
 from streamal.core.uncertainty import MEASURES
-from streamal.core.wire import decode_event, encode
+from streamal.core.wire import encode
 
 __all__ = ["infer"]
 
 
 def infer(
-    rules: Rules, fold: Fold, place: Place, before: Committed, records: list[Record], now: float, result: Step
+    rules: Rules,
+    fold: Fold,
+    place: Place,
+    before: Committed,
+    records: list[Record],
+    now: float,
+    result: Step,
+    memory: Memory | None = None,
 ) -> Committed:
-    """Predict each event of one partition, decide whether to ask, and return the partition's new commit."""
+    """Predict each event of one partition, decide whether to ask, and return the partition's new commit.
+
+    *memory* is what a strategy that looks back knows of the events before; it stays as it is.
+    """
     partition, tally = place.partition, result.tally
     state = decode_state(before.metadata, PartitionState) or PartitionState()
     assert state.version <= fold.version.offset, "the daemon folds up to the noted version before it steps"
     now = max(now, state.now)
     sampler = _sampler(rules, fold, partition, state, now)
-    uncertainty_of, unasked = MEASURES[rules.measure], state.unasked
+    scorer, unasked = Scorer(rules, fold, memory), state.unasked
     for record in records:
-        event = decode_event(partition, record.offset, record.value, rules.wire, fold.schema)
+        event = scorer.read(record)
         if isinstance(event, Refusal):
             refuse(rules, record, event, now, result)
             tally["events", "refused"] += 1
             continue
         probabilities = fold.predict(event)
         key = coordinates(partition, record.offset)
-        uncertainty = uncertainty_of(probabilities) if probabilities else 1.0
-        decision = sampler.decide(key, uncertainty)
-        prediction = Prediction(
-            event=key,
-            label=max(probabilities, key=probabilities.__getitem__) if probabilities else None,
-            probabilities=probabilities,
-            version=fold.version.offset,
-            propensity=decision.propensity,
-            uncertainty=uncertainty,
-            asked=decision.lane,
-            id=event.id,
-            time=event.time,
-        )
+        score, strategy = scorer.score(event, probabilities), sampler.state
+        decision = sampler.decide(key, score)
+        prediction = _prediction(rules, event, key, probabilities, fold.version.offset, decision)
         result.outputs.append(Output(rules.topics.predictions, partition, key.encode(), encode(prediction)))
         tally["events", "accepted"] += 1
         if not probabilities or len(set(probabilities.values())) == 1:
             tally["uniform_predictions", ""] += 1
         unasked = unasked + 1 if decision.lane is None else 0
         if decision.lane is not None:
-            request = _request(rules, event, prediction, decision.lane, now)
+            arms = scorer.arms(score, strategy) if decision.lane is Lane.AUDIT else ()
+            request = _request(rules, event, prediction, decision.lane, now, arms)
             result.outputs.append(Output(rules.topics.requests, partition, key.encode(), encode(request)))
             tally["requests", decision.lane] += 1
         elif decision.propensity <= 0.0:
             tally["events_without_propensity", ""] += 1
+    past = scorer.finish()
+    if past is not None:
+        result.memories[place] = past
     after = _after(state, fold.version.offset, now, sampler, unasked)
     return Committed(records[-1].offset + 1, encode_state(after))
 
@@ -92,7 +98,26 @@ def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, no
     )
 
 
-def _request(rules: Rules, event: Event, prediction: Prediction, lane: Lane, now: float) -> Request:
+def _prediction(
+    rules: Rules, event: Event, key: str, probabilities: dict[str, float], version: int, decision: Decision
+) -> Prediction:
+    """Return the model's own word; a strategy may have seen it smoothed, or not at all."""
+    return Prediction(
+        event=key,
+        label=max(probabilities, key=probabilities.__getitem__) if probabilities else None,
+        probabilities=probabilities,
+        version=version,
+        propensity=decision.propensity,
+        uncertainty=MEASURES[rules.measure](probabilities) if probabilities else 1.0,
+        asked=decision.lane,
+        id=event.id,
+        time=event.time,
+    )
+
+
+def _request(
+    rules: Rules, event: Event, prediction: Prediction, lane: Lane, now: float, arms: tuple[float, ...]
+) -> Request:
     return Request(
         request=prediction.event,
         features=event.features,
@@ -107,4 +132,5 @@ def _request(rules: Rules, event: Event, prediction: Prediction, lane: Lane, now
         expires_at=now + rules.ttl_s,
         id=event.id,
         time=event.time,
+        arms=arms,
     )

@@ -190,6 +190,7 @@ def _closed(request: Request, reply: Reply, now: float) -> Example | Abstention:
         predicted=request.label,
         id=request.id,
         time=request.time,
+        arms=request.arms,
         **common,  # type: ignore[arg-type]
     )
 

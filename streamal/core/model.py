@@ -10,17 +10,19 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from river import base
+from river import base, compose, ensemble, multiclass
 
 from streamal.core.records import Scalar
 
 __all__ = ["LabelRules", "Model"]
 
 BINARY = 2
+_HANDS_ON = (multiclass.OneVsRestClassifier, ensemble.BaggingClassifier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +115,44 @@ class Model:
             return dict(zip(self._classes, (float(raw.get(False, 0.0)), float(raw.get(True, 0.0))), strict=True))
         return {label: float(raw.get(label, 0.0)) for label in self._classes}
 
-    def learn(self, features: Mapping[str, Scalar], label: str) -> None:
-        """Fold one example; *label* must be one that `accepts` has admitted."""
+    def learn(self, features: Mapping[str, Scalar], label: str, weight: float | None = None) -> None:
+        """Fold one example; *label* must be one that `accepts` has admitted, *weight* what the model can take."""
         self.admit(label)
         self._learned[label] = self._learned.get(label, 0) + 1
         try:
-            self._estimator.learn_one(features, self._classes.index(label) == 1 if self.binary else label)
+            said = self._classes.index(label) == 1 if self.binary else label
+            if weight is None:
+                self._estimator.learn_one(features, said)
+            else:
+                self._estimator.learn_one(features, said, w=weight)
         except Exception:
             # F34: some estimators are left half-updated; every replica is left so alike
             self.failures += 1
+
+    @property
+    def takes_weight(self) -> bool:
+        """Whether the estimator's ``learn_one`` heeds an importance weight ``w``."""
+        return _takes_weight(self._estimator)
+
+    @property
+    def is_committee(self) -> bool:
+        """Whether the estimator is an ensemble (at the end of a pipeline, perhaps) whose members can vote."""
+        return isinstance(_last(self._estimator), base.Ensemble)
+
+    def votes(self, features: Mapping[str, Scalar]) -> dict[str, int] | None:
+        """Return how many members vote for each known class; None without an ensemble, or if one of them raises."""
+        if not self.is_committee or len(self._learned) < BINARY:
+            return None
+        x, last = dict(features), self._estimator
+        try:
+            while isinstance(last, compose.Pipeline):
+                x, last = last._transform_one(x)
+            said = [member.predict_one(x) for member in last]
+        except Exception:
+            return None
+        if self.binary:
+            return {label: said.count(is_second) for label, is_second in zip(self._classes, (False, True), strict=True)}
+        return {label: said.count(label) for label in self._classes}
 
     def _uniform(self) -> dict[str, float]:
         """Return the same probability for each known class."""
@@ -133,3 +164,22 @@ class Model:
         if 0.0 < total < float("inf") and min(probabilities.values()) >= 0.0:
             return {label: p / total for label, p in probabilities.items()}
         return self._uniform()
+
+
+def _last(estimator: Any) -> Any:
+    """Return the last step of a pipeline, which may be one itself."""
+    while isinstance(estimator, compose.Pipeline):
+        estimator = next(reversed(estimator.steps.values()))
+    return estimator
+
+
+def _takes_weight(estimator: Any) -> bool:
+    """Whether ``w`` reaches something that heeds it: wrappers and pipelines hand it on, or drop it in silence."""
+    last = _last(estimator)
+    parameters = inspect.signature(last.learn_one).parameters
+    if "w" in parameters:
+        return True
+    handed_on = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    inner = getattr(last, "classifier", None) or getattr(last, "model", None)
+    # forests and boosting set a weight of their own for each member
+    return handed_on and isinstance(last, _HANDS_ON) and inner is not None and _takes_weight(inner)

@@ -147,6 +147,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_at: float
     id: EventId = None
     time: float | str | None = None
+    arms: tuple[float, ...] = ()
+    """Under `auto`, for the audit lane: with what propensity each strategy would have asked."""
 
 
 class Reply(NamedTuple):
@@ -191,6 +193,8 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind",
     seconds: float | None = None
     id: EventId = None
     time: float | str | None = None
+    arms: tuple[float, ...] = ()
+    """As in its request."""
 
 
 class Abstention(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="abstention"):

@@ -21,6 +21,7 @@ class Lesson(NamedTuple):
 
     features: Mapping[str, Scalar]
     label: str
+    weight: float | None = None
 
 
 class Rehearsal:

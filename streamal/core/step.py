@@ -16,11 +16,13 @@ from streamal.core.infer import infer
 from streamal.core.join import join
 from streamal.core.records import Committed, Place, Record
 from streamal.core.state import TrainerState, encode_state
+from streamal.core.strategies.base import Memory
 from streamal.core.transaction import Rules, Step
 
 __all__ = ["step"]
 
 _NONE: Mapping[str, Record] = {}
+_NO_MEMORIES: Mapping[Place, Memory] = {}
 
 
 def step(
@@ -31,21 +33,24 @@ def step(
     now: float,
     answered: float = math.inf,
     recalled: Mapping[str, Record] = _NONE,
+    memories: Mapping[Place, Memory] = _NO_MEMORIES,
 ) -> Step:
     """Return the transaction that consumes *polled*, given what this worker has *committed* and knows (*fold*).
 
     *now* is in seconds and must not go back; the states' and the fold's own times guard it too. If ``labels`` is
     among *committed*, this worker is the trainer: it also joins, and closes what has expired; but nothing with a
     deadline after *answered*, the time up to which all replies were polled. *recalled* are the events that `named`
-    asks for, by coordinates, as far as the log still has them. Changes nothing.
+    asks for, by coordinates, as far as the log still has them; *memories* what a
+    strategy that looks back knows of each partition (see `remember`). Changes nothing.
     """
     by_place: dict[Place, list[Record]] = {}
     for record in polled:
         by_place.setdefault(Place(record.topic, record.partition), []).append(record)
-    result = Step([], {}, Counter(), [])
+    result = Step([], {}, Counter(), [], {})
     for place, records in by_place.items():
         if place.topic == rules.topics.events:
-            result.offsets[place] = infer(rules, fold, place, committed[place], records, now, result)
+            past = memories.get(place)
+            result.offsets[place] = infer(rules, fold, place, committed[place], records, now, result, past)
     labels = Place(rules.topics.labels, 0)
     if labels in committed:
         replies = by_place.get(labels, [])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from streamal.core.budget import Allowance
 from streamal.core.records import Committed, Output, Place, Record, Refusal, coordinates
-from streamal.core.strategies import Strategy
+from streamal.core.strategies import Strategy, Wants, wants_of
+from streamal.core.strategies.base import Memory
 from streamal.core.wire import WireRules, dead_letter
 
 __all__ = ["Rules", "Step", "Tally", "TopicNames", "refuse"]
@@ -40,6 +41,7 @@ class Rules:
         seed: of the coins.
         ttl_s: how long a request stays open.
         expiries_max: expired requests closed in one step.
+        wants: what the strategy looks at beside the uncertainty.
     """
 
     topics: TopicNames
@@ -52,6 +54,10 @@ class Rules:
     seed: int
     ttl_s: float
     expiries_max: int
+    wants: Wants = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "wants", wants_of(self.strategy))
 
 
 class Step(NamedTuple):
@@ -62,6 +68,8 @@ class Step(NamedTuple):
     tally: Tally
     label_delays_s: list[float]
     """How long the accepted replies of this step took, from request to join."""
+    memories: dict[Place, Memory]
+    """What the strategy knows of each partition's past after this step, if it looks back."""
 
 
 def refuse(rules: Rules, record: Record, refusal: Refusal, now: float, result: Step) -> None:

@@ -9,7 +9,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-__all__ = ["MEASURES", "entropy", "least_confidence", "margin"]
+__all__ = ["MEASURES", "entropy", "least_confidence", "margin", "smoothed"]
+
+_DOUBT = 10.0
+"""In labels: a model that has learned so many is believed by half."""
+
+
+def smoothed(probabilities: Mapping[str, float], examples: int) -> Mapping[str, float]:
+    """Return *probabilities* as a strategy should see them: mixed with uniform ones by 10/(*examples* + 10).
+
+    After a label of each class a tree or a naive Bayes is certain of everything, and a strategy that believed it would
+    never ask again (trap T1). The prediction itself stays the model's own.
+
+    >>> smoothed({"ham": 1.0, "spam": 0.0}, 10)
+    {'ham': 0.75, 'spam': 0.25}
+    """
+    if not probabilities:
+        return probabilities
+    doubt = _DOUBT / (examples + _DOUBT)
+    trust, even = 1.0 - doubt, doubt / len(probabilities)
+    return {label: trust * p + even for label, p in probabilities.items()}
 
 
 def least_confidence(probabilities: Mapping[str, float]) -> float:

@@ -1,26 +1,137 @@
-"""The shape of a strategy."""
+"""The shape of a strategy: a propensity out of a score and a small state, and what it may look at to score an event."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
-__all__ = ["State", "Strategy"]
+from streamal.core.records import Scalar
 
-State = tuple[float, ...]
-"""A strategy's memory: a few numbers, kept in the offset's commit metadata, well under 600 bytes."""
+__all__ = ["STATE_BYTES_MAX", "Memory", "Past", "State", "Strategy", "View", "Wants", "wants_of"]
+
+State = tuple[Any, ...]
+"""A strategy's memory of its decisions: a few numbers or short texts, kept in the offset's commit metadata."""
+
+STATE_BYTES_MAX = 600
+"""Bound of a state as JSON: with budget and counters it has to stay under 1 kB (F16)."""
 
 
 class Strategy(Protocol):
-    """Decides how much a label is worth asking for. Implementations are frozen: all memory is in the state."""
+    """Decides how much a label is worth asking for. Implementations are frozen: all memory is in the state.
+
+    The *score* is the event's uncertainty in [0, 1] (`sampling.uncertainty`, smoothed), unless the strategy has the
+    method ``score(view)``; see `Wants` for all that it may have besides these three.
+    """
 
     def initial(self) -> State:
         """Return the state before the first event of a partition."""
         ...
 
-    def propensity(self, uncertainty: float, state: State) -> float:
-        """Return the probability in [0, 1] of asking about an event of this *uncertainty* in [0, 1]."""
+    def propensity(self, score: Any, state: State, /) -> float:
+        """Return the probability in [0, 1] of asking about an event of this *score*."""
         ...
 
-    def update(self, uncertainty: float, asked: bool, state: State) -> State:
-        """Return the state after the decision; called only when the lane was open, *asked* or not."""
+    def update(self, score: Any, asked: Any, state: State, /) -> State:
+        """Return the state after the decision; called only when the lane was open, *asked* or not.
+
+        *asked* is a bool. Under `auto` it is the propensity itself, for an arm that nobody tossed a coin for.
+        """
         ...
+
+
+class Memory(Protocol):
+    """What a strategy with a ``lookback`` knows of the past events of a partition; rebuilt from the log, never stored.
+
+    What it knows must be a function of the events at the last ``lookback`` offsets, and of nothing before them.
+    """
+
+    def take(self, offset: int, features: Mapping[str, Scalar], /) -> None:
+        """Take in the event at *offset*, after it was scored (or while the past is read back)."""
+        ...
+
+    def copy(self) -> Memory:
+        """Return one that can be changed without changing this one: a step may yet fail."""
+        ...
+
+
+class View(NamedTuple):
+    """All that a strategy may look at.
+
+    Attributes:
+        uncertainty: by the configured measure, of *probabilities*.
+        probabilities: P(class | features), smoothed for cold starts; empty before any class is known.
+        features: as they came.
+        offset: of the event in its partition.
+        examples: how many the model has learned.
+        votes: class -> how many members of the ensemble vote for it; None if not wanted, or if there is no ensemble.
+        memory: what the strategy's `Memory` knows before this event; None without a lookback.
+        weights: those of the arms of `auto`; empty before the first reward.
+    """
+
+    uncertainty: float
+    probabilities: Mapping[str, float]
+    features: Mapping[str, Scalar]
+    offset: int = 0
+    examples: int = 0
+    votes: Mapping[str, int] | None = None
+    memory: Any = None
+    weights: Sequence[float] = ()
+
+
+class Wants(NamedTuple):
+    """What a strategy has beside the three methods of `Strategy`; what it does not use is never computed.
+
+    Attributes:
+        score: ``score(view) -> Any``, in place of the uncertainty.
+        lookback: so many offsets back it looks; its memory is ``memory()``, by default a `Past`.
+        votes: it wants to see the votes of an ensemble.
+        weighted: models that can are to learn with the importance weight 1/propensity.
+        arms: ``arms(score, state)`` gives the propensities of `auto`'s arms, to be rewarded by audit labels.
+    """
+
+    score: Any = None
+    lookback: int = 0
+    memory: Any = None
+    votes: bool = False
+    weighted: bool = False
+    arms: Any = None
+
+
+class Past:
+    """The features of the events at the last offsets, oldest first: the memory of a strategy that brings none."""
+
+    def __init__(self, lookback: int, events: Sequence[tuple[int, Mapping[str, Scalar]]] = ()) -> None:
+        """Remember *lookback* offsets; begin with *events*."""
+        self._lookback = lookback
+        self._events = list(events)
+
+    def __iter__(self) -> Any:
+        """Iterate over the features."""
+        return (features for _, features in self._events)
+
+    def __len__(self) -> int:
+        """Return how many events there were at those offsets."""
+        return len(self._events)
+
+    def take(self, offset: int, features: Mapping[str, Scalar]) -> None:
+        """Take in the event at *offset*."""
+        self._events.append((offset, features))
+        while self._events[0][0] <= offset - self._lookback:
+            del self._events[0]
+
+    def copy(self) -> Past:
+        """Return another one with the same events."""
+        return Past(self._lookback, self._events)
+
+
+def wants_of(strategy: Strategy) -> Wants:
+    """Return what *strategy* declares; whatever it leaves out it does not want."""
+    lookback = int(getattr(strategy, "lookback", 0))
+    return Wants(
+        score=getattr(strategy, "score", None),
+        lookback=lookback,
+        memory=getattr(strategy, "memory", lambda: Past(lookback)) if lookback else None,
+        votes=bool(getattr(strategy, "votes", False)),
+        weighted=bool(getattr(strategy, "weighted", False)),
+        arms=getattr(strategy, "arms_of", None),
+    )

@@ -40,10 +40,15 @@ class Mover:
         """Return the rule that comes to rest where *rate*, in (0, 1], of the events are asked."""
         return cls(step, step * rate / (1.0 - rate) if rate < 0.5 else step)
 
-    def move(self, theta: float, asked: bool) -> float:
-        """Return the threshold after a decision."""
-        theta *= 1.0 - self.down if asked else 1.0 + self.up
-        return min(_THETA_MAX, max(_THETA_MIN, theta))
+    def move(self, theta: float, asked: float) -> float:
+        """Return the threshold after a decision; a probability of having *asked* moves it by the mean of both moves."""
+        if asked is True:
+            theta *= 1.0 - self.down
+        elif not asked:
+            theta *= 1.0 + self.up
+        else:
+            theta *= 1.0 + (1.0 - asked) * self.up - asked * self.down
+        return _THETA_MIN if theta < _THETA_MIN else min(theta, _THETA_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class Fixed:
         """Return 1 or 0."""
         return 1.0 if 1.0 - uncertainty <= self.theta else 0.0
 
-    def update(self, uncertainty: float, asked: bool, state: State) -> State:
+    def update(self, uncertainty: float, asked: float, state: State) -> State:
         """No memory."""
         return state
 
@@ -80,7 +85,7 @@ class Variable:
         """Return 1 or 0."""
         return 1.0 if 1.0 - uncertainty < state[0] else 0.0
 
-    def update(self, uncertainty: float, asked: bool, state: State) -> State:
+    def update(self, uncertainty: float, asked: float, state: State) -> State:
         """Return the moved θ."""
         return (self.mover.move(state[0], asked),)
 
@@ -101,7 +106,7 @@ class RandomisedVariable:
         """Return P(c < θ·η) = 1 - Φ((c/θ - 1)/δ) in closed form."""
         return 0.5 * math.erfc(((1.0 - uncertainty) / state[0] - 1.0) / (self.delta * math.sqrt(2.0)))
 
-    def update(self, uncertainty: float, asked: bool, state: State) -> State:
+    def update(self, uncertainty: float, asked: float, state: State) -> State:
         """Return the moved θ."""
         return (self.mover.move(state[0], asked),)
 
@@ -121,8 +126,9 @@ class Split:
 
     def propensity(self, uncertainty: float, state: State) -> float:
         """Return v·B + (1 - v)·1[c < θ]."""
-        return self.v * self.rate + (1.0 - self.v) * (1.0 - uncertainty < state[0])
+        asked = 1.0 if 1.0 - uncertainty < state[0] else 0.0
+        return self.v * self.rate + (1.0 - self.v) * asked
 
-    def update(self, uncertainty: float, asked: bool, state: State) -> State:
+    def update(self, uncertainty: float, asked: float, state: State) -> State:
         """Return θ moved by the variable half's own rule, whichever half has asked."""
         return (self.mover.move(state[0], 1.0 - uncertainty < state[0]),)

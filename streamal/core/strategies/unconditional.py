@@ -1,4 +1,4 @@
-"""Strategies without memory: `Random`, the baseline to beat, and River's `Entropy`."""
+"""Strategies that heed no threshold: `Random`, the baseline to beat, `Periodic`, and River's `Entropy`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from streamal.core.strategies.base import State
 
-__all__ = ["Entropy", "Random"]
+__all__ = ["Entropy", "Periodic", "Random"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,31 @@ class Random:
         """Return the rate."""
         return self.rate
 
-    def update(self, uncertainty: float, asked: bool, state: State) -> State:
+    def update(self, uncertainty: float, asked: float, state: State) -> State:
         """No memory."""
         return state
+
+
+@dataclass(frozen=True, slots=True)
+class Periodic:
+    """Ask every 1/rate-th event (scikit-activeml's ``PeriodicSampling``): a control without any luck.
+
+    A propensity of 0 or 1 says nothing about chance: on a stream with a period of its own it sees one phase only.
+    """
+
+    rate: float
+
+    def initial(self) -> State:
+        """Return (what has gathered of the next request,): the first event is asked."""
+        return (1.0 - self.rate,)
+
+    def propensity(self, uncertainty: float, state: State) -> float:
+        """Return 1 when a whole request has gathered, else 0."""
+        return 1.0 if self.rate > 0.0 and state[0] + self.rate > 1.0 - 1e-9 else 0.0
+
+    def update(self, uncertainty: float, asked: float, state: State) -> State:
+        """Return what has gathered now, never more than one request."""
+        return (min(1.0, max(0.0, state[0] + self.rate - asked)),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +69,6 @@ class Entropy:
         """Return uncertainty ** discount."""
         return math.pow(min(1.0, max(0.0, uncertainty)), self.discount)
 
-    def update(self, uncertainty: float, asked: bool, state: State) -> State:
+    def update(self, uncertainty: float, asked: float, state: State) -> State:
         """No memory."""
         return state

@@ -1,0 +1,89 @@
+"""What the strategy sees of an event: its score. Only what the strategy wants is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from streamal.core.fold import Fold
+from streamal.core.records import Event, Record, Refusal
+from streamal.core.strategies import State, View
+from streamal.core.strategies.base import Memory
+from streamal.core.transaction import Rules
+from streamal.core.uncertainty import MEASURES, smoothed
+from streamal.core.wire import decode_event
+
+__all__ = ["Scorer", "remember"]
+
+
+class Scorer:
+    """Reads and scores the events of one partition, in order, while a step lasts."""
+
+    def __init__(self, rules: Rules, fold: Fold, memory: Memory | None) -> None:
+        """Go on from what the strategy knows of the partition's past, *memory*, which stays as it is."""
+        self._rules, self._fold, self._wants = rules, fold, rules.wants
+        self._measure = MEASURES[rules.measure]
+        self._examples = sum(fold.model.learned.values())
+        self._weights = fold.bandit.weights() if rules.wants.arms else ()
+        self.memory = _memory(rules) if memory is None else memory.copy()
+        """What the strategy knows after the last event that `read` gave out was done with."""
+        self._untaken: Event | None = None
+
+    def read(self, record: Record) -> Event | Refusal:
+        """Return the event of *record*, or why it is refused.
+
+        A memory takes in whatever is well-formed: whoever reads it back cannot know which schema there was then.
+        """
+        if self.memory is None:
+            return _event(self._rules, self._fold, record)
+        self.finish()
+        event = decode_event(record.partition, record.offset, record.value, self._rules.wire, None)
+        if isinstance(event, Refusal):
+            return event
+        self._untaken = event
+        refusal = self._fold.schema.mismatch(event.features) if self._fold.schema is not None else None
+        return event if refusal is None else refusal
+
+    def finish(self) -> Memory | None:
+        """Take the last event into the memory, and return that."""
+        if self.memory is not None and self._untaken is not None:
+            self.memory.take(self._untaken.offset, self._untaken.features)
+            self._untaken = None
+        return self.memory
+
+    def score(self, event: Event, probabilities: Mapping[str, float]) -> Any:
+        """Return the strategy's own score of *event*, by default its uncertainty."""
+        seen = smoothed(probabilities, self._examples)
+        uncertainty = self._measure(seen) if seen else 1.0
+        wants = self._wants
+        if wants.score is None:
+            return uncertainty
+        schema = self._fold.schema
+        votes = self._fold.model.votes(schema.select(event.features)) if wants.votes and schema else None
+        return wants.score(
+            View(uncertainty, seen, event.features, event.offset, self._examples, votes, self.memory, self._weights)
+        )
+
+    def arms(self, score: Any, state: State) -> tuple[float, ...]:
+        """Return with what propensity each arm of `auto` would have asked; () for any other strategy."""
+        return tuple(round(p, 4) for p in self._wants.arms(score, state)) if self._wants.arms else ()
+
+
+def remember(rules: Rules, records: Sequence[Record]) -> Memory:
+    """Return what the strategy knows after the events in *records*, which were read back in order."""
+    memory = _memory(rules)
+    assert memory is not None, "asked only for a strategy that looks back"
+    for record in records:
+        event = decode_event(record.partition, record.offset, record.value, rules.wire, None)
+        if isinstance(event, Event):
+            memory.take(event.offset, event.features)
+    return memory
+
+
+def _memory(rules: Rules) -> Memory | None:
+    memory: Memory | None = rules.wants.memory() if rules.wants.lookback else None
+    return memory
+
+
+def _event(rules: Rules, fold: Fold, record: Record) -> Event | Refusal:
+    return decode_event(record.partition, record.offset, record.value, rules.wire, fold.schema)

@@ -1,0 +1,165 @@
+"""`auto`: several strategies at once, each with the weight that the audit lane's labels give it.
+
+There is one model, so no arm can be credited with the accuracy that it would have led to. What can be known of every
+arm, without bias, is **which of its requests would have corrected the model**: the audit lane's events are a uniform
+sample, whatever any arm thinks of them. For an audit label let a be the arm's own propensity for that event and e
+whether the prediction was wrong; then, over the audit labels,
+
+    yield = Σ a·e / Σ a
+
+is the share of errors among the labels that the arm would buy. Random's is the model's error rate; that of an arm
+whose uncertainty is worth something is higher, and falls below random's when the model becomes wrong where it is
+sure. Every label tells of all arms, so nothing has to be explored. Old labels are forgotten, as the best arm changes
+(non-stationary experts: Herbster & Warmuth 1998; bandits over strategies: Pang et al., arXiv 1810.07778; Krawczyk &
+Cano, IJCAI 2019).
+
+The weights are a fold of ``training``, so every worker has the same. An event's propensity is the weighted mean of the
+arms'; each arm goes on in its own state as if it had been alone, moved by its own propensity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamal.core.records import Scalar
+from streamal.core.strategies.base import Memory, State, Strategy, View, Wants, wants_of
+
+__all__ = ["Auto", "Bandit", "Memories"]
+
+_FORGETTING = 0.995
+"""An audit label counts half after 138 further ones."""
+_PRIOR = 3.0
+"""So many requests at the model's own error rate does every arm begin with."""
+_SHARPNESS = 20.0
+"""An arm whose yield is 0.1 higher has e² times the weight."""
+_FLOOR = 0.1
+"""This much of the weight is shared equally, so that every arm stays in play."""
+
+
+class Bandit:
+    """The weights of the arms, from audit labels; a part of the fold."""
+
+    def __init__(self) -> None:
+        """Know nothing."""
+        self._labels = self._wrong = 0.0
+        self._asked: list[float] = []
+        self._found: list[float] = []
+
+    def reward(self, arms: Sequence[float], wrong: bool) -> None:
+        """Take in an audit label: the *arms*' propensities for its event, and whether the prediction was *wrong*."""
+        if len(arms) != len(self._asked):  # the first label, or the first one under another configuration
+            self._asked, self._found = [0.0] * len(arms), [0.0] * len(arms)
+        self._labels = _FORGETTING * self._labels + 1.0
+        self._wrong = _FORGETTING * self._wrong + wrong
+        for i, asked in enumerate(arms):
+            self._asked[i] = _FORGETTING * self._asked[i] + asked
+            self._found[i] = _FORGETTING * self._found[i] + asked * wrong
+
+    def yields(self) -> list[float]:
+        """Return each arm's share of errors among its requests, drawn to the model's error rate where it has few."""
+        rate = self._wrong / self._labels if self._labels else 0.0
+        return [
+            (found + _PRIOR * rate) / (asked + _PRIOR) for found, asked in zip(self._found, self._asked, strict=True)
+        ]
+
+    def weights(self) -> tuple[float, ...]:
+        """Return the weights, which sum to 1; empty before the first reward."""
+        yields = self.yields()
+        if not yields:
+            return ()
+        best = max(yields)
+        raw = [math.exp(_SHARPNESS * (each - best)) for each in yields]
+        total = sum(raw)
+        return tuple((1.0 - _FLOOR) * each / total + _FLOOR / len(raw) for each in raw)
+
+
+class Memories:
+    """One memory for each arm that looks back."""
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        """Join *parts*, None for an arm without."""
+        self.parts = parts
+
+    def take(self, offset: int, features: Mapping[str, Scalar]) -> None:
+        """Take in the event at *offset*."""
+        for part in self.parts:
+            if part is not None:
+                part.take(offset, features)
+
+    def copy(self) -> Memories:
+        """Return one that can be changed without changing this one."""
+        return Memories([None if part is None else part.copy() for part in self.parts])
+
+
+@dataclass(frozen=True, slots=True)
+class Auto:
+    """Ask with the weighted mean of the *strategies*' propensities; see the module."""
+
+    strategies: tuple[Strategy, ...]
+    _wants: tuple[Wants, ...] = field(init=False, repr=False, compare=False)
+    _slices: tuple[slice, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        lengths = [len(strategy.initial()) for strategy in self.strategies]
+        ends = [sum(lengths[: i + 1]) for i in range(len(lengths))]
+        object.__setattr__(self, "_wants", tuple(wants_of(strategy) for strategy in self.strategies))
+        object.__setattr__(
+            self, "_slices", tuple(slice(end - length, end) for end, length in zip(ends, lengths, strict=True))
+        )
+
+    @property
+    def lookback(self) -> int:
+        """The furthest of the arms'."""
+        return max(wants.lookback for wants in self._wants)
+
+    @property
+    def votes(self) -> bool:
+        """Whether an arm wants votes."""
+        return any(wants.votes for wants in self._wants)
+
+    def memory(self) -> Memory:
+        """Return one for each arm that looks back."""
+        return Memories([wants.memory() if wants.lookback else None for wants in self._wants])
+
+    def score(self, view: View) -> Any:
+        """Return (weights, each arm's score)."""
+        count = len(self.strategies)
+        weights = view.weights if len(view.weights) == count else (1.0 / count,) * count
+        parts = [None] * count if view.memory is None else view.memory.parts
+        return weights, [
+            wants.score(view._replace(memory=part)) if wants.score is not None else view.uncertainty
+            for wants, part in zip(self._wants, parts, strict=True)
+        ]
+
+    def initial(self) -> State:
+        """Return the states of all arms, one after the other."""
+        return tuple(value for strategy in self.strategies for value in strategy.initial())
+
+    def propensity(self, score: Any, state: State) -> float:
+        """Return the weighted mean."""
+        weights, asked = self._split(score)[0], self.arms_of(score, state)
+        return min(1.0, math.fsum(weight * each for weight, each in zip(weights, asked, strict=True)))
+
+    def update(self, score: Any, asked: float, state: State) -> State:
+        """Return the states of the arms, each after its own decision."""
+        after: list[int | float | str] = []
+        scores = self._split(score)[1]
+        parts = zip(self.strategies, scores, self._slices, self.arms_of(score, state), strict=True)
+        for strategy, each, where, chosen in parts:
+            after += strategy.update(each, chosen, state[where])
+        return tuple(after)
+
+    def arms_of(self, score: Any, state: State) -> list[float]:
+        """Return each arm's own propensity."""
+        parts = zip(self.strategies, self._split(score)[1], self._slices, strict=True)
+        return [strategy.propensity(each, state[where]) for strategy, each, where in parts]
+
+    def _split(self, score: Any) -> tuple[Sequence[float], Sequence[Any]]:
+        """Return (weights, each arm's score); a bare uncertainty is every arm's, and all weigh the same."""
+        if isinstance(score, tuple):
+            return score
+        count = len(self.strategies)
+        return (1.0 / count,) * count, (score,) * count
