@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from streamal.core.bill import bill
 from streamal.core.figures import figures
 from streamal.core.fold import Fold
 from streamal.core.frozen import freeze, thaw
@@ -48,7 +49,6 @@ class Settings:
     Attributes:
         fingerprint: names the make of a snapshot; see `streamal.core.frozen`.
         snapshot_every_s: at most that often, in seconds of the clock, and only if something was learned.
-        cost_per_label: in money, for the figure of what was spent.
         backoff_s: wait after a failed step, doubled with each further one up to 5 s; the supervisor's turn comes after
             attempts_max of them (with the defaults about 45 s).
         gauges_every_s: how often the figures are exported, in seconds of the clock.
@@ -61,7 +61,6 @@ class Settings:
     poll_timeout_s: float = 0.2
     snapshot_every_s: float = 60.0
     gauges_every_s: float = 1.0
-    cost_per_label: float = 0.0
     backoff_s: float = 0.05
     attempts_max: int = 16
 
@@ -287,9 +286,8 @@ class Daemon:
             self._log.warning("snapshot_problem", problem=problem)
 
     def _export(self, now: float) -> None:
-        for name, value in figures(
-            self.fold, decode_states(self._committed, self._topics.events), now, self._settings.cost_per_label
-        ).items():
+        known = figures(self.fold, decode_states(self._committed, self._topics.events), now)
+        for name, value in {**known, **bill(self._rules, self.fold, self._committed, now)}.items():
             self._meter.gauge(name, math.nan if value is None else value)
         for name, topic in (("lag_events", self._topics.events), ("lag_labels", self._topics.labels)):
             places = [place for place in self._committed if place.topic == topic]

@@ -14,7 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from streamal.core.budget import Allowance, BudgetRules, Decision, Ledger, Sampler, divided
+from streamal.core.budget import Allowance, BudgetRules, Decision, Sampler, divided
+from streamal.core.ledger import Ledger
 from streamal.core.records import Lane
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.core.strategies import STRATEGIES, SamplingRules, State, Strategy, build_strategy
@@ -311,7 +312,7 @@ def test_open_requests_never_exceed_their_bound(
         partition.open[Lane.STRATEGY] -= min(partition.open[Lane.STRATEGY], others_closed)
         partition.step([1.0] * events)
         assert partition.open.total() <= open_max
-        assert partition.open[Lane.STRATEGY] <= partition.allowance.open_strategy_max
+        assert partition.open[Lane.STRATEGY] <= partition.allowance.open.strategy
 
 
 def test_the_audit_finds_an_open_slot() -> None:
@@ -343,19 +344,18 @@ def test_the_parts_of_the_budget_sum_to_the_budget(
     parts: list[Allowance] = [total.allowance(partition, partitions) for partition in range(partitions)]
     starts = sum(Fraction(part.start, part.price) + 1 for part in parts)
     assert starts == total.burst
-    assert sum(part.open_max for part in parts) == total.open_max
-    assert sum(part.per_hour for part in parts) == total.per_hour
+    assert sum(part.open.total for part in parts) == total.open_max
+    assert sum(cap.total for part in parts if (cap := part.requests[0])) == total.per_hour
     for part in parts:
         epsilon = Fraction(1, part.block) if part.block else 0
         assert Fraction(part.gain, part.price) + epsilon == total.share
-        assert 0 <= part.open_strategy_max <= part.open_max
-        assert 0 <= part.per_hour_strategy <= part.per_hour
+        assert all(0 <= cap.strategy <= cap.total for cap in (part.open, *part.requests) if cap is not None)
 
 
 def test_no_cap_is_no_cap() -> None:
-    """Without ``per_hour`` both lanes are bounded by the share alone."""
+    """Without any both lanes are bounded by the share alone."""
     part = BudgetRules(Fraction("0.1"), Fraction("0.3"), 20).allowance(0, 1)
-    assert part.per_hour == part.per_hour_strategy == math.inf
+    assert (*part.requests, *part.money) == (None,) * 5
 
 
 def test_tokens_beyond_64_bits_survive_the_metadata() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from streamal.assembly import new_fold, topic_names
+from streamal.assembly import new_fold, rules, topic_names
 from streamal.cli import parts
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import load_config
+from streamal.core.bill import bill
 from streamal.core.figures import figures
 from streamal.core.state import decode_states
 from streamal.ports import scan
@@ -33,7 +34,10 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
             fold.training(record.offset, record.value)
         committed = log.committed(loaded.transport.group)
         states = decode_states(committed, topics.events)
-        shown = dict(figures(fold, states, time.time(), loaded.budget.cost_per_label))
+        now = time.time()
+        shown = dict(figures(fold, states, now))
+        known = bill(rules(loaded, loaded.transport.partitions), fold, committed, now)
+        shown |= {name: value for name, value in known.items() if value is not None}  # only the caps there are
         del shown["model_failures"]  # only training tells
         for name, topic in (("lag_events", topics.events), ("lag_labels", topics.labels)):
             consumed = sum(done.offset for place, done in committed.items() if place.topic == topic)

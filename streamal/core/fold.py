@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from streamal.core.model import Model
+from streamal.core.money import Settlements
+from streamal.core.pace import Pace
 from streamal.core.pending import Pending
 from streamal.core.quality import Quality
 from streamal.core.records import Event, Example, NaturalExample, Refusal, Request, Scalar, SchemaSet, Version
@@ -56,6 +58,8 @@ class Fold:
     positions: dict[int, int] = field(default_factory=dict)
     samples: list[dict[str, Scalar]] = field(default_factory=list)
     early: list[Example | NaturalExample] = field(default_factory=list)
+    settlements: Settlements = field(default_factory=Settlements)
+    pace: Pace = field(default_factory=Pace)
 
     def predict(self, event: Event) -> dict[str, float]:
         """Return class probabilities; before there is a schema they are the class prior."""
@@ -84,6 +88,8 @@ class Fold:
             return
         self.pending.closed(record)
         self.quality.fold(record)
+        self.settlements.fold(record)
+        self.pace.fold(record)
         if isinstance(record, Example) and not self.pending.told(record.request, record.label):
             self._learn(record)
 

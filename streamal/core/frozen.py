@@ -13,7 +13,7 @@ from streamal.core.fold import Fold
 
 __all__ = ["freeze", "thaw"]
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 def freeze(fold: Fold, fingerprint: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamal.core.budget import Sampler
+from streamal.core.budget import Sampler, divided
 from streamal.core.fold import Fold
 from streamal.core.records import (
     Committed,
@@ -43,7 +43,7 @@ def infer(
         probabilities = fold.predict(event)
         key = coordinates(partition, record.offset)
         uncertainty = uncertainty_of(probabilities) if probabilities else 1.0
-        decision = sampler.decide(key, uncertainty)
+        decision = sampler.decide(key, uncertainty, probabilities)
         prediction = Prediction(
             event=key,
             label=max(probabilities, key=probabilities.__getitem__) if probabilities else None,
@@ -71,16 +71,24 @@ def infer(
 
 def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, now: float) -> Sampler:
     ledger = state.ledger
+    audit = fold.pending.count(partition, Lane.AUDIT, ledger.audit if ledger else 0)
+    strategy = fold.pending.count(partition, Lane.STRATEGY, ledger.strategy if ledger else 0)
+    allowance = rules.allowances[partition]
+    if rules.pace_horizon_s is not None:
+        paced = fold.pace.open_max(rules.pace_horizon_s, rules.pace_unknown)
+        if paced is not None:
+            allowance = allowance.paced(divided(paced, partition, rules.partitions))
     return Sampler(
-        rules.allowances[partition],
+        allowance,
         rules.strategy,
         rules.seed,
         partition,
         ledger,
         state.strategy,
         now,
-        open_audit=fold.pending.count(partition, Lane.AUDIT, ledger.audit if ledger else 0),
-        open_strategy=fold.pending.count(partition, Lane.STRATEGY, ledger.strategy if ledger else 0),
+        audit,
+        strategy,
+        fold.settlements.refunds(partition),
     )
 
 
@@ -99,4 +107,5 @@ def _request(rules: Rules, event: Event, prediction: Prediction, lane: Lane, now
         expires_at=now + rules.ttl_s,
         id=event.id,
         time=event.time,
+        reserved=rules.prices.reserved,
     )

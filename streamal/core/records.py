@@ -146,6 +146,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_at: float
     id: EventId = None
     time: float | str | None = None
+    reserved: int = 0
+    """The most that its label can cost, in millionths of the currency."""
 
 
 class Reply(NamedTuple):
@@ -190,6 +192,9 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind",
     seconds: float | None = None
     id: EventId = None
     time: float | str | None = None
+    reserved: int = 0
+    """What was reserved for it when it was asked, and what it cost in the end, in millionths of the currency."""
+    cost: int = 0
 
 
 class Abstention(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="abstention"):
@@ -203,6 +208,8 @@ class Abstention(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kin
     annotator: str | None = None
     reply: str | None = None
     seconds: float | None = None
+    reserved: int = 0
+    cost: int = 0
 
 
 class Expiry(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="expiry"):
@@ -213,6 +220,8 @@ class Expiry(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", 
     lane: Lane
     asked_at: float
     at: float
+    reserved: int = 0
+    cost: int = 0
 
 
 class NaturalExample(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="natural"):

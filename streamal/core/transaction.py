@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from streamal.core.budget import Allowance
+from streamal.core.money import FREE, Prices
 from streamal.core.records import Committed, Output, Place, Record, Refusal, coordinates
 from streamal.core.strategies import Strategy
 from streamal.core.wire import WireRules, dead_letter
@@ -40,6 +41,9 @@ class Rules:
         seed: of the coins.
         ttl_s: how long a request stays open.
         expiries_max: expired requests closed in one step.
+        prices: what a label costs.
+        pace_horizon_s: no more is open than annotators answer in so many seconds; None: their pace does not matter.
+        pace_unknown: open requests of all partitions together while the pace cannot be told yet.
     """
 
     topics: TopicNames
@@ -52,6 +56,9 @@ class Rules:
     seed: int
     ttl_s: float
     expiries_max: int
+    prices: Prices = FREE
+    pace_horizon_s: float | None = None
+    pace_unknown: int = 0
 
 
 class Step(NamedTuple):
