@@ -28,6 +28,7 @@ KILLING_SCHEDULES_MAX = 400
 
 SOMETIMES = (
     "abort after outputs",
+    "cap on money reached",
     "clean stop",
     "clock back",
     "crash inside recovery",
@@ -44,6 +45,7 @@ SOMETIMES = (
     "natural_labels refused",
     "new class",
     "pending full",
+    "refund spent again",
     "replies abstained",
     "replies conflicting",
     "replies duplicate",
