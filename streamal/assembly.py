@@ -69,6 +69,7 @@ def rules(config: Config, partitions: int) -> Rules:
         ttl_s=config.labels.ttl_s,
         expiries_max=config.limits.expiries_per_step,
         prices=budget.prices,
+        damping=config.sampling.damping,
         pace_horizon_s=config.budget.pace_horizon_s,
         pace_unknown=config.budget.burst,
     )

@@ -182,6 +182,7 @@ class SamplingConfig(_Section):
     delta: float = Field(default=0.3, gt=0)
     v: float = Field(default=0.1, ge=0, le=1)
     discount: float = Field(default=3.0, gt=0)
+    damping: float | None = Field(default=None, gt=0, le=10)
 
     @model_validator(mode="after")
     def _known(self) -> SamplingConfig:

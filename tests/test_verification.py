@@ -16,8 +16,8 @@ from streamal.replay.replaying import play
 from streamal.verification import verify
 from tests.recorded import FrozenLog, World, easy_stream, make_config, predictions_of, rows_of
 
-BUDGET = {"share": 0.2, "per_day": 1_000, "cost_per_label": 0.05, "cost_per_month": 100}
-CONFIG = make_config(budget=BUDGET, labels={"ttl_s": 50.0, "natural": True})
+PAID: dict[str, float] = {"share": 0.2, "per_day": 1_000, "cost_per_label": 0.05, "cost_per_month": 100}
+CONFIG = make_config(budget=PAID, labels={"ttl_s": 50.0, "natural": True})
 
 
 def history() -> FrozenLog:
@@ -288,7 +288,7 @@ def test_a_violation_is_named(log: FrozenLog, name: str) -> None:
 @pytest.mark.parametrize(("more", "promise"), [({"per_day": 60}, COUNT), ({"cost_per_month": 3.5}, MONEY)])
 def test_a_cap_that_did_not_hold_is_named(good: FrozenLog, more: dict[str, Any], promise: str) -> None:
     """By the rules of a tighter cap the same history is over it, from its first request too many on."""
-    tight = make_config(budget={**BUDGET, **more}, labels={"ttl_s": 50.0, "natural": True})
+    tight = make_config(budget={**PAID, **more}, labels={"ttl_s": 50.0, "natural": True})
     checks = verify(good, rules(tight, 1), budget_rules(tight), "streamal", lambda: new_fold(tight), rederive=False)
     broken = {check.promise: check.broken for check in checks if check.broken}
     assert len(broken) == 1, broken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamal.core.budget import Sampler, divided
+from streamal.core.damping import Damper
 from streamal.core.fold import Fold
 from streamal.core.records import (
     Committed,
@@ -15,11 +16,14 @@ from streamal.core.records import (
     Refusal,
     Request,
     coordinates,
+    offset_of,
+    partition_of,
 )
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.core.transaction import Rules, Step, refuse
 from streamal.core.uncertainty import MEASURES
 from streamal.core.wire import decode_event, encode
+from streamal.errors import Behind
 
 __all__ = ["infer"]
 
@@ -33,6 +37,7 @@ def infer(
     assert state.version <= fold.version.offset, "the daemon folds up to the noted version before it steps"
     now = max(now, state.now)
     sampler = _sampler(rules, fold, partition, state, now)
+    damper = _damper(rules, fold, partition, state)
     uncertainty_of = MEASURES[rules.measure]
     for record in records:
         event = decode_event(partition, record.offset, record.value, rules.wire, fold.schema)
@@ -43,6 +48,8 @@ def infer(
         probabilities = fold.predict(event)
         key = coordinates(partition, record.offset)
         uncertainty = uncertainty_of(probabilities) if probabilities else 1.0
+        if damper is not None:
+            uncertainty = damper.damped(uncertainty, event.features)
         decision = sampler.decide(key, uncertainty, probabilities)
         prediction = Prediction(
             event=key,
@@ -63,6 +70,8 @@ def infer(
             request = _request(rules, event, prediction, decision.lane, now)
             result.outputs.append(Output(rules.topics.requests, partition, key.encode(), encode(request)))
             tally["requests", decision.lane] += 1
+            if damper is not None:
+                damper.opened(event.features)
         elif decision.propensity <= 0.0:
             tally["events_without_propensity", ""] += 1
     after = PartitionState(fold.version.offset, now, sampler.ledger, sampler.state)
@@ -90,6 +99,23 @@ def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, no
         strategy,
         fold.settlements.refunds(partition),
     )
+
+
+def _damper(rules: Rules, fold: Fold, partition: int, state: PartitionState) -> Damper | None:
+    """Return what damps the near-duplicates of open requests, if that is on.
+
+    Raises:
+        Behind: F13: not all of them can be read yet; what is decided must not depend on whose transaction is slow.
+    """
+    if rules.damping is None:
+        return None
+    own = [request for request in fold.pending.open.values() if partition_of(request.request) == partition]
+    ledger = state.ledger
+    asked = {Lane.AUDIT: ledger.audit, Lane.STRATEGY: ledger.strategy} if ledger else {}
+    if len(own) < sum(fold.pending.count(partition, lane, count) for lane, count in asked.items()):
+        raise Behind(f"{rules.topics.requests} {partition}: the newest requests cannot be read yet")
+    own.sort(key=lambda request: offset_of(request.request))
+    return Damper(rules.damping, (request.features for request in own))
 
 
 def _request(rules: Rules, event: Event, prediction: Prediction, lane: Lane, now: float) -> Request:

@@ -35,6 +35,7 @@ __all__ = [
     "Training",
     "Version",
     "coordinates",
+    "offset_of",
     "partition_of",
 ]
 
@@ -298,3 +299,12 @@ def partition_of(request: str) -> int:
     3
     """
     return int(request.partition("-")[0])
+
+
+def offset_of(request: str) -> int:
+    """Return the offset in the coordinates of an event.
+
+    >>> offset_of("3-1845")
+    1845
+    """
+    return int(request.partition("-")[2])

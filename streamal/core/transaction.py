@@ -42,6 +42,7 @@ class Rules:
         ttl_s: how long a request stays open.
         expiries_max: expired requests closed in one step.
         prices: what a label costs.
+        damping: how near to an open request an event is damped, see `streamal.core.damping`; None: not at all.
         pace_horizon_s: no more is open than annotators answer in so many seconds; None: their pace does not matter.
         pace_unknown: open requests of all partitions together while the pace cannot be told yet.
     """
@@ -57,6 +58,7 @@ class Rules:
     ttl_s: float
     expiries_max: int
     prices: Prices = FREE
+    damping: float | None = None
     pace_horizon_s: float | None = None
     pace_unknown: int = 0
 
