@@ -284,6 +284,23 @@ def test_every_strategy_can_be_configured(strategy: str) -> None:
     assert sum(cap.total for allowance in made.allowances if (cap := allowance.requests[0])) == 5
 
 
+def test_a_cap_on_money_must_pay_a_label_in_each_partition() -> None:
+    """0.30 a day for four partitions at up to 0.08 a label would mute them: said at the start, with the figure."""
+    overrides = ["transport.partitions=4", "budget.cost_per_label=0.08", "budget.cost_per_day=0.30"]
+    with pytest.raises(ConfigError, match=r"budget\.cost_per_day is divided among 4 .*at least 0\.32"):
+        load_config(overrides=overrides)
+    assert load_config(overrides=[*overrides[:2], "budget.cost_per_day=0.32"]).budget.cost_per_day == Decimal("0.32")
+
+
+def test_a_quota_is_for_a_class() -> None:
+    """A class that cannot come is a slip of the pen."""
+    classes = 'labels.classes=["ham", "spam"]'
+    with pytest.raises(ConfigError, match=r"budget\.quotas names 'spma', which is not among labels\.classes"):
+        load_config(overrides=[classes, "budget.quotas={spma = 0.2}"])
+    made = rules(load_config(overrides=[classes, "budget.quotas={spam = 0.2}"]), 1)
+    assert [quota.label for quota in made.allowances[0].quotas] == ["spam"]
+
+
 def test_a_binary_model_and_many_classes_do_not_fit() -> None:
     """Told before anything starts, with the way out."""
     overrides = ['labels.classes=["a", "b", "c"]', 'model.pipeline=[{use = "linear_model.LogisticRegression"}]']
