@@ -201,7 +201,7 @@ closes = st.tuples(
 )  # fmt: skip
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(
     budgets(),
     st.integers(1, 3),

@@ -11,6 +11,7 @@ from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import load_config
 from streamal.core.bill import bill
 from streamal.core.figures import figures
+from streamal.core.records import Committed, Place
 from streamal.core.state import decode_states
 from streamal.ports import scan
 
@@ -36,7 +37,9 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
         states = decode_states(committed, topics.events)
         now = time.time()
         shown = dict(figures(fold, states, now))
-        known = bill(rules(loaded, loaded.transport.partitions), fold, committed, now)
+        decided = rules(loaded, loaded.transport.partitions)
+        untouched = {Place(topics.events, partition): Committed(0, "") for partition in range(decided.partitions)}
+        known = bill(decided, fold, {**untouched, **committed}, now)
         shown |= {name: value for name, value in known.items() if value is not None}  # only the caps there are
         del shown["model_failures"]  # only training tells
         for name, topic in (("lag_events", topics.events), ("lag_labels", topics.labels)):

@@ -16,7 +16,6 @@ from streamal.core.records import (
     Refusal,
     Request,
     coordinates,
-    offset_of,
     partition_of,
 )
 from streamal.core.state import PartitionState, decode_state, encode_state
@@ -67,11 +66,7 @@ def infer(
         if not probabilities or len(set(probabilities.values())) == 1:
             tally["uniform_predictions", ""] += 1
         if decision.lane is not None:
-            request = _request(rules, event, prediction, decision.lane, now)
-            result.outputs.append(Output(rules.topics.requests, partition, key.encode(), encode(request)))
-            tally["requests", decision.lane] += 1
-            if damper is not None:
-                damper.opened(event.features)
+            _ask(rules, event, prediction, decision.lane, damper, now, result)
         elif decision.propensity <= 0.0:
             tally["events_without_propensity", ""] += 1
     after = PartitionState(fold.version.offset, now, sampler.ledger, sampler.state)
@@ -114,12 +109,13 @@ def _damper(rules: Rules, fold: Fold, partition: int, state: PartitionState) -> 
     asked = {Lane.AUDIT: ledger.audit, Lane.STRATEGY: ledger.strategy} if ledger else {}
     if len(own) < sum(fold.pending.count(partition, lane, count) for lane, count in asked.items()):
         raise Behind(f"{rules.topics.requests} {partition}: the newest requests cannot be read yet")
-    own.sort(key=lambda request: offset_of(request.request))
     return Damper(rules.damping, (request.features for request in own))
 
 
-def _request(rules: Rules, event: Event, prediction: Prediction, lane: Lane, now: float) -> Request:
-    return Request(
+def _ask(
+    rules: Rules, event: Event, prediction: Prediction, lane: Lane, damper: Damper | None, now: float, result: Step
+) -> None:
+    request = Request(
         request=prediction.event,
         features=event.features,
         label=prediction.label,
@@ -135,3 +131,8 @@ def _request(rules: Rules, event: Event, prediction: Prediction, lane: Lane, now
         time=event.time,
         reserved=rules.prices.reserved,
     )
+    key = prediction.event.encode()
+    result.outputs.append(Output(rules.topics.requests, event.partition, key, encode(request)))
+    result.tally["requests", lane] += 1
+    if damper is not None:
+        damper.opened(event.features)

@@ -35,7 +35,6 @@ __all__ = [
     "Training",
     "Version",
     "coordinates",
-    "offset_of",
     "partition_of",
 ]
 
@@ -299,12 +298,3 @@ def partition_of(request: str) -> int:
     3
     """
     return int(request.partition("-")[0])
-
-
-def offset_of(request: str) -> int:
-    """Return the offset in the coordinates of an event.
-
-    >>> offset_of("3-1845")
-    1845
-    """
-    return int(request.partition("-")[2])
