@@ -170,8 +170,10 @@ def _money(world: World, facts: Facts, partition: int) -> None:
             )
             world.marks["cap on money reached"] += cap is not None and spent + request.reserved > cap // partitions
             world.marks["refund spent again"] += cap is not None and sum(o.reserved for o in same) > cap
-    for _, training in paid:
-        request = facts.asked[training.request]
+    for training in facts.closed.values():
+        request = facts.asked.get(training.request)
+        if request is None:
+            continue  # trained without a request: that is for I3 to say
         require(
             training.reserved == request.reserved == budget.prices.reserved, "I2", "another price than was reserved"
         )
