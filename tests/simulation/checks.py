@@ -171,9 +171,9 @@ def _money(world: World, facts: Facts, partition: int) -> None:
             world.marks["cap on money reached"] += cap is not None and spent + request.reserved > cap // partitions
             world.marks["refund spent again"] += cap is not None and sum(o.reserved for o in same) > cap
     for training in facts.closed.values():
-        request = facts.asked.get(training.request)
-        if request is None:
+        if training.request not in facts.asked:
             continue  # trained without a request: that is for I3 to say
+        request = facts.asked[training.request]
         require(
             training.reserved == request.reserved == budget.prices.reserved, "I2", "another price than was reserved"
         )
