@@ -20,6 +20,7 @@ from streamal.core.canary import Canary
 from streamal.core.contract import synthetic_examples
 from streamal.core.fold import Fold, FoldRules
 from streamal.core.model import LabelRules, Model
+from streamal.core.money import micros
 from streamal.core.pending import Pending
 from streamal.core.pipeline import build_estimator, default_pipeline, require_classifier, require_own_state
 from streamal.core.quality import Quality
@@ -60,6 +61,10 @@ def rules(config: Config, partitions: int) -> Rules:
         seed=config.sampling.seed,
         ttl_s=config.labels.ttl_s,
         expiries_max=config.limits.expiries_per_step,
+        prices=budget.prices,
+        damping=config.sampling.damping,
+        pace_horizon_s=config.budget.pace_horizon_s,
+        pace_unknown=config.budget.burst,
     )
 
 
@@ -71,10 +76,11 @@ def new_strategy(config: Config) -> Strategy:
     """
     budget, sampling, measure = budget_rules(config), config.sampling, _measure(config)
     classes = len(config.labels.classes)
+    own = budget.rate * (1 - sum(part for _, part in budget.quotas))
     return build_strategy(
         SamplingRules(
             strategy=sampling.strategy,
-            rate=float(budget.rate / (1 - Fraction(1, budget.block))) if budget.block > 1 else float(budget.rate),
+            rate=float(own / (1 - Fraction(1, budget.block))) if budget.block > 1 else float(own),
             floor=1.0 / max(2, classes) if measure == "least_confidence" else 0.0,
             theta=sampling.theta,
             step=sampling.step,
@@ -96,8 +102,19 @@ def _measure(config: Config) -> str:
 
 def budget_rules(config: Config) -> BudgetRules:
     """Return the budget of all partitions together, exactly as written."""
-    share, audit_share = config.budget.fractions
-    return BudgetRules(share, audit_share, config.budget.burst, config.budget.per_hour, config.limits.open_requests)
+    budget = config.budget
+    share, audit_share = budget.fractions
+    return BudgetRules(
+        share=share,
+        audit_share=audit_share,
+        burst=budget.burst,
+        per_hour=budget.per_hour,
+        open_max=config.limits.open_requests,
+        per_day=budget.per_day,
+        money=tuple(None if cap is None else micros(cap) for cap in budget.cost_caps),
+        prices=budget.prices,
+        quotas=tuple((label, Fraction(part)) for label, part in sorted(budget.quotas.items())),
+    )
 
 
 def wire_rules(config: Config) -> WireRules:
@@ -231,7 +248,6 @@ def settings(config: Config, partitions: int) -> Settings:
         labels_per_step=config.limits.labels_per_step,
         poll_timeout_s=config.transport.poll_timeout_s,
         snapshot_every_s=config.snapshots.every_s,
-        cost_per_label=config.budget.cost_per_label,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +24,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from streamal.core.money import MICRO, WINDOWS, Prices, micros
 from streamal.core.strategies import STRATEGIES
 from streamal.core.uncertainty import MEASURES
 from streamal.core.wire import TEXT_BYTES_MAX
@@ -37,6 +38,8 @@ _ENV_FOREIGN = ("STREAMAL_TEST_", "STREAMAL_REQUIRE_")
 
 Share = Annotated[Decimal, Field(gt=0, le=1, decimal_places=9)]
 Part = Annotated[Decimal, Field(ge=0, le=1, decimal_places=9)]
+Money = Annotated[Decimal, Field(ge=0, le=1_000_000_000, decimal_places=6)]
+MoneyCap = Annotated[Decimal, Field(gt=0, le=1_000_000_000, decimal_places=6)]
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 Kind = Literal["number", "string", "boolean", "text"]
@@ -200,6 +203,7 @@ class SamplingConfig(_Section):
     v: float = Field(default=0.1, ge=0, le=1)
     discount: float = Field(default=3.0, gt=0)
     parameters: dict[str, Any] = {}
+    damping: float | None = Field(default=None, gt=0, le=10)
 
     @model_validator(mode="after")
     def _known(self) -> SamplingConfig:
@@ -212,19 +216,53 @@ class SamplingConfig(_Section):
 
 
 class BudgetConfig(_Section):
-    """How much may be asked."""
+    """How much may be asked, and what it costs."""
 
     share: Share = Decimal("0.10")
     burst: Positive = 20
     per_hour: Positive | None = None
+    per_day: Positive | None = None
     audit_share: Part = Decimal("0.3")
-    cost_per_label: float = Field(default=0.0, ge=0)
+    quotas: dict[Annotated[str, Field(min_length=1)], Share] = Field(default={}, max_length=4)
+    pace_horizon_s: Seconds | None = None
+    cost_per_label: Money = Decimal(0)
+    wage_per_hour: Money = Decimal(0)
+    seconds_max: int = Field(default=300, ge=1, le=86_400)
+    cost_per_hour: MoneyCap | None = None
+    cost_per_day: MoneyCap | None = None
+    cost_per_month: MoneyCap | None = None
+    refund_expired: bool = True
+    refund_abstained: bool = False
     currency: str = Field(default="EUR", pattern=r"^[A-Z]{3}$")
 
     @property
     def fractions(self) -> tuple[Fraction, Fraction]:
         """Share and audit share, exactly as written."""
         return Fraction(self.share), Fraction(self.audit_share)
+
+    @property
+    def cost_caps(self) -> tuple[Decimal | None, ...]:
+        """The caps on money of an hour, a day and a month."""
+        return self.cost_per_hour, self.cost_per_day, self.cost_per_month
+
+    @property
+    def prices(self) -> Prices:
+        """What a label costs, in whole micro-units."""
+        return Prices(
+            per_label=micros(self.cost_per_label),
+            per_hour=micros(self.wage_per_hour),
+            seconds_max=self.seconds_max,
+            refund_expired=self.refund_expired,
+            refund_abstained=self.refund_abstained,
+        )
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> BudgetConfig:
+        if sum(self.quotas.values()) >= 1:
+            raise ValueError("quotas are parts of what the strategy may ask: together they must be less than 1")
+        if any(self.cost_caps) and not self.prices.reserved:
+            raise ValueError("a cap on money needs a price: set cost_per_label or wage_per_hour")
+        return self
 
 
 class QualityConfig(_Section):
@@ -300,13 +338,29 @@ class Config(_Section):
                 f"labels.classes has {len(self.labels.classes)}, limits.classes allows {self.limits.classes}"
             )
         partitions = self.transport.partitions
-        for key, value, least in (
+        divided: list[tuple[str, Decimal | int | None, Decimal | int]] = [
             ("budget.burst", self.budget.burst, partitions),
             ("limits.open_requests", self.limits.open_requests, 2 * partitions),
             ("budget.per_hour", self.budget.per_hour, partitions),
-        ):
+            ("budget.per_day", self.budget.per_day, partitions),
+            *self._cost_caps(),
+        ]
+        for key, value, least in divided:
             if value is not None and value < least:
                 raise ValueError(f"{key} is divided among {partitions} partitions: it must be at least {least}")
+        return self
+
+    def _cost_caps(self) -> Iterator[tuple[str, Decimal | None, Decimal]]:
+        """Yield each cap on money with the least that lets every partition ask for one label."""
+        least = Decimal(self.budget.prices.reserved * self.transport.partitions) / MICRO
+        for window, cap in zip(WINDOWS, self.budget.cost_caps, strict=True):
+            yield f"budget.cost_per_{window}", cap, least
+
+    @model_validator(mode="after")
+    def _quotas_are_classes(self) -> Config:
+        strange = self.budget.quotas.keys() - set(self.labels.classes)
+        if strange and not self.labels.learn_new:
+            raise ValueError(f"budget.quotas names {min(strange)!r}, which is not among labels.classes")
         return self
 
 

@@ -37,7 +37,6 @@ class Settings:
     Attributes:
         fingerprint: names the make of a snapshot; see `streamal.core.frozen`.
         snapshot_every_s: at most that often, in seconds of the clock, and only if something was learned.
-        cost_per_label: in money, for the figure of what was spent.
         backoff_s: wait after a failed step, doubled with each further one up to 5 s; the supervisor's turn comes after
             attempts_max of them (with the defaults about 45 s).
         gauges_every_s: how often the figures are exported, in seconds of the clock.
@@ -50,7 +49,6 @@ class Settings:
     poll_timeout_s: float = 0.2
     snapshot_every_s: float = 60.0
     gauges_every_s: float = 1.0
-    cost_per_label: float = 0.0
     backoff_s: float = 0.05
     attempts_max: int = 16
 
@@ -72,7 +70,7 @@ class Daemon:
         self._settings, self._rules, self._topics = settings, settings.rules, settings.rules.topics
         self._transport, self._snapshots = transport, snapshots
         self._clock, self._meter, self._log = clock, meter, log
-        self._watcher = Watcher(self._rules, settings.cost_per_label, meter, log)
+        self._watcher = Watcher(self._rules, meter, log)
         self._generation = -1
         self._committed: dict[Place, Committed] = {}
         self._memories: dict[Place, Memory] = {}

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
+from streamal.accounts import caps
 from streamal.checks import Check, NaturalLabels
 from streamal.core.budget import BudgetRules, divided
 from streamal.core.fold import Fold
@@ -70,6 +71,7 @@ def verify(
     checks = [
         *_events(log, rules, budget, committed, predictions),
         *_requests(log, rules, predictions),
+        *caps(log, rules, budget, predictions),
         *_training(log, rules, committed, predictions),
     ]
     return [*checks, _rederived(log, rules, predictions, new_fold, progress)] if rederive else checks

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Protocol
 
+from streamal.core.bill import bill
 from streamal.core.figures import figures
 from streamal.core.fold import Fold
 from streamal.core.records import Committed, Place
@@ -33,9 +34,9 @@ class Logger(Protocol):
 class Watcher:
     """Remembers what it has said, so that it says it once."""
 
-    def __init__(self, rules: Rules, cost_per_label: float, meter: Meter, log: Logger) -> None:
-        """Watch a worker with these *rules*; a label costs *cost_per_label*, in money."""
-        self._rules, self._cost, self._meter, self._log = rules, cost_per_label, meter, log
+    def __init__(self, rules: Rules, meter: Meter, log: Logger) -> None:
+        """Watch a worker with these *rules*."""
+        self._rules, self._meter, self._log = rules, meter, log
         self._failures = self._quarantined = 0
         self._sick = False
         self._mute: tuple[int, ...] = ()
@@ -62,7 +63,7 @@ class Watcher:
         topics = self._rules.topics
         watched = watch(self._rules, committed)
         states = decode_states(committed, topics.events)
-        found = {**figures(fold, states, now, self._cost), **watched.figures()}
+        found = {**figures(fold, states, now), **bill(self._rules, fold, committed, now), **watched.figures()}
         for name, value in found.items():
             self._meter.gauge(name, math.nan if value is None else value)
         for name, topic in (("lag_events", topics.events), ("lag_labels", topics.labels)):
@@ -70,7 +71,7 @@ class Watcher:
             lag = sum(log.end(*place) - committed[place].offset for place in places)
             self._meter.gauge(name, max(0, lag))
         if watched.mute and not self._mute:
-            full = len(fold.pending) >= sum(allowance.open_max for allowance in self._rules.allowances)
+            full = len(fold.pending) >= sum(allowance.open.total for allowance in self._rules.allowances)
             self._log.warning(
                 "mute", partitions=list(watched.mute), events_since_request=watched.unasked, open_requests_full=full
             )

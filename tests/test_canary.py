@@ -128,7 +128,7 @@ def test_trap_0_4_through_the_daemon() -> None:
     said = predictions_of(world.broker, config)[-1].label
     world.reply(killer, "no" if said == "yes" else "yes")  # what it knows already would teach it nothing
     world.drain(daemon)
-    play(daemon, world.player(easy_stream(60, seed=2), AnnotatorsRules()), world.clock, 1, lambda _: None)
+    play(daemon, world.player(easy_stream(60, seed=5), AnnotatorsRules()), world.clock, 1, lambda _: None)
     assert (daemon.fold.canary.quarantined, list(daemon.fold.canary.names)) == (1, [killer])
     assert world.log.fields("example_quarantined") == {"example": killer, "quarantined": 1}
     assert (world.meter.gauges["model_quarantined"], world.meter.gauges["model_sick"]) == (1, 0)

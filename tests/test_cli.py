@@ -214,6 +214,20 @@ def test_status_counts_what_waits(cli: Cli, directory: Path) -> None:
     assert "lag events" in cli("status").out
 
 
+def test_status_shows_the_bill_and_what_is_left_of_each_cap(cli: Cli, directory: Path) -> None:
+    """What was spent always, what is left only of the caps there are; with the daemon stopped, from the topics."""
+    make_database(cli, directory)
+    told = json.loads(cli("status", "--json").out)
+    assert (told["spend"], told["spend_settled"], told["spend_reserved"]) == (0.0, 0.0, 0.0)
+    assert not any(name.startswith("budget_left") for name in told)
+    priced = ["--set", "budget.cost_per_label=0.08", "--set", "budget.cost_per_day=25", "--set", "budget.per_day=9"]
+    told = json.loads(cli("status", "--json", *priced).out)
+    assert {name: value for name, value in told.items() if name.startswith("budget_left")} == {
+        "budget_left_cost_day": 25.0,
+        "budget_left_requests_day": 9,
+    }
+
+
 def test_verify_of_a_broken_promise_ends_with_1(cli: Cli, directory: Path) -> None:
     """A prediction that somebody else has written is found, and named."""
     make_database(cli, directory)

@@ -109,6 +109,15 @@ WRONG_OVERRIDES = [
     ("budget.burst=1.5", r"budget\.burst: "),
     ("budget.per_hour=0", r"budget\.per_hour: "),
     ("budget.cost_per_label=-1", r"budget\.cost_per_label: "),
+    ("budget.per_day=0", r"budget\.per_day: "),
+    ("budget.cost_per_label=0.0000001", r"budget\.cost_per_label: .*no more than 6 decimal places"),
+    ("budget.cost_per_day=25", r"budget: a cap on money needs a price: set cost_per_label or wage_per_hour"),
+    ("budget.cost_per_month=0", r"budget\.cost_per_month: "),
+    ("budget.seconds_max=0", r"budget\.seconds_max: "),
+    ("budget.quotas={fraud = 1.0}", r"budget: quotas are parts .* must be less than 1"),
+    ("budget.quotas={a = 0.1, b = 0.1, c = 0.1, d = 0.1, e = 0.1}", r"budget\.quotas: .*at most 4 items"),
+    ("budget.quotas={fraud = 0}", r"budget\.quotas\.fraud: "),
+    ("budget.pace_horizon_s=0", r"budget\.pace_horizon_s: "),
     ("budget.currency=dollars", r"budget\.currency: "),
     ("transport.kind=rabbit", r"transport\.kind: "),
     ("transport.partitions=0", r"transport\.partitions: "),
@@ -272,7 +281,24 @@ def test_every_strategy_can_be_configured(strategy: str) -> None:
     made = rules(load_config(overrides=[f"sampling.strategy={strategy}", "budget.per_hour=5"]), 3)
     assert made.strategy_name == strategy
     assert made.measure == ("entropy" if strategy == "entropy" else "least_confidence")
-    assert sum(allowance.per_hour for allowance in made.allowances) == 5
+    assert sum(cap.total for allowance in made.allowances if (cap := allowance.requests[0])) == 5
+
+
+def test_a_cap_on_money_must_pay_a_label_in_each_partition() -> None:
+    """0.30 a day for four partitions at up to 0.08 a label would mute them: said at the start, with the figure."""
+    overrides = ["transport.partitions=4", "budget.cost_per_label=0.08", "budget.cost_per_day=0.30"]
+    with pytest.raises(ConfigError, match=r"budget\.cost_per_day is divided among 4 .*at least 0\.32"):
+        load_config(overrides=overrides)
+    assert load_config(overrides=[*overrides[:2], "budget.cost_per_day=0.32"]).budget.cost_per_day == Decimal("0.32")
+
+
+def test_a_quota_is_for_a_class() -> None:
+    """A class that cannot come is a slip of the pen."""
+    classes = 'labels.classes=["ham", "spam"]'
+    with pytest.raises(ConfigError, match=r"budget\.quotas names 'spma', which is not among labels\.classes"):
+        load_config(overrides=[classes, "budget.quotas={spma = 0.2}"])
+    made = rules(load_config(overrides=[classes, "budget.quotas={spam = 0.2}"]), 1)
+    assert [quota.label for quota in made.allowances[0].quotas] == ["spam"]
 
 
 def test_a_binary_model_and_many_classes_do_not_fit() -> None:

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import linear_model
 
-from streamal.core.budget import Ledger
 from streamal.core.figures import figures
 from streamal.core.fold import Fold
 from streamal.core.frozen import freeze, thaw
+from streamal.core.ledger import Ledger
 from streamal.core.records import Event, Example, Expiry, Lane, Scalar, SchemaSet, Version
 from streamal.core.state import PartitionState, TrainerState
 from streamal.core.wire import encode
@@ -170,7 +170,7 @@ def test_thawing_leaves_the_collector_as_it_was(enabled: bool) -> None:
 
 def test_the_figures_of_a_new_worker() -> None:
     """Nothing known yet is None, not 0: a gauge that would lie is left out."""
-    found = figures(make_fold(), [], 10.0, 0.5)
+    found = figures(make_fold(), [], 10.0)
     assert {name for name, value in found.items() if value is None} == {
         "budget_spent_ratio",
         "unanswered_ratio",
@@ -180,7 +180,7 @@ def test_the_figures_of_a_new_worker() -> None:
         "quality_accuracy_naive",
         "quality_accuracy_natural",
     }
-    assert (found["features"], found["oldest_open_request_seconds"], found["spend"]) == (0, 0.0, 0.0)
+    assert (found["features"], found["oldest_open_request_seconds"]) == (0, 0.0)
 
 
 def test_the_figures_add_up() -> None:
@@ -189,15 +189,14 @@ def test_the_figures_add_up() -> None:
     teach(fold, EXAMPLES)
     ask(fold, make_request(0, asked_at=4.0), make_request(1, asked_at=2.0))
     states = [PartitionState(ledger=Ledger(100, 0, 3, 7)), PartitionState(ledger=Ledger(60, 0, 2, 4)), PartitionState()]
-    worker, trainer = figures(fold, states, 10.0, 0.5), figures(fold, [*states, TrainerState()], 10.0, 0.5)
+    worker, trainer = figures(fold, states, 10.0), figures(fold, [*states, TrainerState()], 10.0)
     assert worker["budget_spent_ratio"] == 16 / 160
-    assert worker["spend"] == 8.0
     assert (worker["open_requests"], worker["oldest_open_request_seconds"]) == (2, 8.0)
     assert (worker["model_version"], worker["model_examples"], worker["model_failures"]) == (30, 30, 0)
     assert (worker["features"], worker["unanswered_ratio"]) == (2, 0.0)
     assert worker["quality_accuracy"] is None
     assert trainer["quality_accuracy"] == trainer["quality_accuracy_naive"] == 0.0
-    assert figures(fold, [], 0.0, 0.5)["oldest_open_request_seconds"] == 0.0
+    assert figures(fold, [], 0.0)["oldest_open_request_seconds"] == 0.0
 
 
 def test_a_prediction_that_was_none_counts_as_wrong() -> None:

@@ -28,6 +28,7 @@ KILLING_SCHEDULES_MAX = 400
 
 SOMETIMES = (
     "abort after outputs",
+    "cap on money reached",
     "clean stop",
     "clock back",
     "crash inside recovery",
@@ -45,6 +46,7 @@ SOMETIMES = (
     "new class",
     "pending full",
     "quarantined",
+    "refund spent again",
     "replies abstained",
     "replies conflicting",
     "replies duplicate",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamal.core.budget import Ledger
+from streamal.core.ledger import Ledger
 from streamal.core.records import Committed, Place
 from streamal.core.state import (
     METADATA_BYTES_MAX,

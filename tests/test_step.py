@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamal.core.ledger import Ledger
 from streamal.core.records import Committed, Example, Lane, Output, Place, Prediction, Record, Request, SchemaSet
 from streamal.core.state import METADATA_BYTES_MAX, PartitionState, TrainerState, decode_state, encode_state
 from streamal.core.step import step
@@ -126,7 +127,7 @@ def test_refused_events_earn_no_budget() -> None:
     rules = make_rules(share="0.5", audit_share="0", burst=1, strategy="random")
     world = World(rules, make_fold(kinds=KINDS))
     world.run([garbage(offset) for offset in range(500)], 0.0)
-    assert state_of(world.committed).ledger == (0, 0, 0, 0, 0, 0, 0)
+    assert state_of(world.committed).ledger == Ledger(0, 0, 0, 0)
     plain = World(rules, make_fold(kinds=KINDS))
     one = world.run([event_record(offset) for offset in range(500, 540)], 0.0)
     two = plain.run([event_record(offset) for offset in range(500, 540)], 0.0)

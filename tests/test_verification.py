@@ -6,16 +6,18 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from streamal.assembly import budget_rules, new_fold, rules
-from streamal.core.records import Committed, Place
+from streamal.core.records import Committed, Place, Prediction
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replaying import play
 from streamal.verification import verify
 from tests.recorded import FrozenLog, World, easy_stream, make_config, predictions_of, rows_of
 
-CONFIG = make_config(budget={"share": 0.2}, labels={"ttl_s": 50.0, "natural": True})
+PAID: dict[str, float] = {"share": 0.2, "per_day": 1_000, "cost_per_label": 0.05, "cost_per_month": 100}
+CONFIG = make_config(budget=PAID, labels={"ttl_s": 50.0, "natural": True})
 
 
 def history() -> FrozenLog:
@@ -69,7 +71,7 @@ def test_a_good_history_passes(good: FrozenLog) -> None:
     checks = verify(good, rules(CONFIG, 1), budget_rules(CONFIG), "streamal", lambda: new_fold(CONFIG))
     assert {check.promise: check.where for check in checks if check.broken} == {}
     assert all(check.looked_at for check in checks)
-    assert len(checks) == 10
+    assert len(checks) == 12
 
 
 def test_the_slow_check_can_be_left_out(log: FrozenLog) -> None:
@@ -88,6 +90,8 @@ SAID = "each example and abstention is the first valid reply"
 KEPT = "each request with a valid reply is closed"
 NATURAL = "each natural label is learned once"
 READABLE = "every record of training is streamal's own"
+MONEY = "no hour, day or month costs more than its cap"
+COUNT = "no clock hour or calendar day has more requests than its cap"
 DERIVED = "every prediction can be re-derived"
 
 Tamper = Callable[[FrozenLog], Any]
@@ -253,6 +257,14 @@ VIOLATIONS: dict[str, tuple[Tamper, set[str]]] = {
         {NATURAL},
     ),
     "budget overspent": (overspent, {BUDGET, ASKED}),
+    "label dearer than reserved": (
+        lambda log: log.change(log.topics.training, first(log, log.topics.training, kind="example"), cost=60_000),
+        {MONEY},
+    ),
+    "more reserved than there was": (
+        lambda log: log.change(log.topics.training, first(log, log.topics.training, kind="example"), reserved=10**9),
+        {MONEY},
+    ),
     "version goes back": (version_back, {VERSION, DERIVED}),
     "probability altered": (
         lambda log: log.change(log.topics.predictions, -1, probabilities={"no": 0.25, "yes": 0.75}),
@@ -271,6 +283,22 @@ def test_a_violation_is_named(log: FrozenLog, name: str) -> None:
     assert {promise for promise in promises if any(each.startswith(promise) for each in found)} == promises
     assert len(found) == len(promises), found
     assert all(found.values())
+
+
+@pytest.mark.parametrize(("more", "promise"), [({"per_day": 60}, COUNT), ({"cost_per_month": 3.5}, MONEY)])
+def test_a_cap_that_did_not_hold_is_named(good: FrozenLog, more: dict[str, Any], promise: str) -> None:
+    """By the rules of a tighter cap the same history is over it, from its first request too many on."""
+    tight = make_config(budget={**PAID, **more}, labels={"ttl_s": 50.0, "natural": True})
+    checks = verify(good, rules(tight, 1), budget_rules(tight), "streamal", lambda: new_fold(tight), rederive=False)
+    broken = {check.promise: check.broken for check in checks if check.broken}
+    assert len(broken) == 1, broken
+    assert next(iter(broken)).startswith(promise)
+    asked = sum(prediction.asked is not None for prediction in predictions_of_log(good))
+    assert 0 < next(iter(broken.values())) < asked
+
+
+def predictions_of_log(log: FrozenLog) -> list[Prediction]:
+    return [msgspec.json.decode(record.value or b"", type=Prediction) for record in log.of(log.topics.predictions)]
 
 
 def test_a_wrong_label_breaks_the_promise_about_replies(log: FrozenLog) -> None:

@@ -9,7 +9,9 @@ from streamal.assembly import new_fold, rules, topic_names
 from streamal.cli import parts
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import load_config
+from streamal.core.bill import bill
 from streamal.core.figures import figures
+from streamal.core.records import Committed, Place
 from streamal.core.state import TrainerState, decode_states
 from streamal.core.watch import watch
 from streamal.ports import scan
@@ -35,13 +37,17 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
             fold.training(record.offset, record.value)
         committed = log.committed(loaded.transport.group)
         states = decode_states(committed, topics.events)
-        shown: dict[str, object] = dict(figures(fold, states, time.time(), loaded.budget.cost_per_label))
+        now, decided = time.time(), rules(loaded, loaded.transport.partitions)
+        shown: dict[str, object] = dict(figures(fold, states, now))
         for name in ("model_failures", "model_sick", "model_quarantined"):
             del shown[name]  # only training tells
         shown["model_quarantined"] = max(
             (state.quarantined for state in states if isinstance(state, TrainerState)), default=0
         )
-        watched = watch(rules(loaded, loaded.transport.partitions), committed)
+        untouched = {Place(topics.events, partition): Committed(0, "") for partition in range(decided.partitions)}
+        known = bill(decided, fold, {**untouched, **committed}, now)
+        shown |= {name: value for name, value in known.items() if value is not None}  # only the caps there are
+        watched = watch(decided, committed)
         shown |= watched.figures()
         shown["asking"] = (
             f"mute in partitions {', '.join(map(str, watched.mute))}" if watched.mute else "as the budget has it"

@@ -8,120 +8,28 @@ in integers (tokens of 1/denominator), never an average that forgets, hence for 
 
     requests <= B·events + burst.
 
-An absolute cap per clock hour and the bound on open requests close the lanes too; both keep room for the audit
-lane. Where even that is used up the event's propensity is 0, which is counted and shown.
+Absolute caps (requests and money of a clock hour, calendar day or month, open requests) close the lanes too; all of
+them keep room for the audit lane. Where even that is used up the event's propensity is 0, which is counted and shown.
+
+A *quota* keeps a part of what the strategy lane earns for the events of one class: each is asked with the probability
+that it is of that class, for as long as the quota has tokens. What it cannot save flows back.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from streamal.core.allowance import Allowance, BudgetRules, Cap, divided
 from streamal.core.chance import Coin
+from streamal.core.ledger import Ledger
+from streamal.core.money import Refunds
 from streamal.core.records import Lane
 from streamal.core.strategies import State, Strategy
 
-__all__ = ["Allowance", "BudgetRules", "Decision", "Ledger", "Sampler", "divided"]
+__all__ = ["Allowance", "BudgetRules", "Decision", "Sampler", "divided"]
 
-
-def divided(cap: int, partition: int, partitions: int) -> int:
-    """Return this partition's part of an absolute cap; the parts of all partitions sum to the cap.
-
-    >>> [divided(200, p, 3) for p in range(3)]
-    [67, 67, 66]
-    """
-    return cap // partitions + (partition < cap % partitions)
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetRules:
-    """The budget of all partitions together.
-
-    Attributes:
-        share: B, at most this many requests per accepted event, in (0, 1].
-        audit_share: a, the part of the budget that is spent at random, in [0, 1].
-        burst: requests that may come on top, at least 1.
-        per_hour: hard cap on requests in each clock hour, None for no cap.
-        open_max: bound of open requests.
-    """
-
-    share: Fraction
-    audit_share: Fraction
-    burst: int
-    per_hour: int | None = None
-    open_max: int = 10_000
-
-    @property
-    def block(self) -> int:
-        """L, the length of an audit block in accepted events; 0 without an audit lane.
-
-        >>> BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20).block
-        34
-        """
-        audit = self.share * self.audit_share
-        return math.ceil(1 / audit) if audit else 0
-
-    @property
-    def rate(self) -> Fraction:
-        """B - ε, what the strategy lane earns per accepted event."""
-        return self.share - (Fraction(1, self.block) if self.block else 0)
-
-    def allowance(self, partition: int, partitions: int) -> Allowance:
-        """Return what one of *partitions* partitions may ask: absolute figures are divided, shares are not."""
-        burst = divided(self.burst, partition, partitions)
-        open_max = divided(self.open_max, partition, partitions)
-        open_audit = max(1, math.floor(self.audit_share * open_max)) if self.block else 0
-        per_hour = math.inf if self.per_hour is None else divided(self.per_hour, partition, partitions)
-        hour_audit = 0 if self.per_hour is None else math.ceil(self.audit_share * int(per_hour))
-        rate = self.rate
-        return Allowance(
-            block=self.block,
-            gain=rate.numerator,
-            price=rate.denominator,
-            start=(burst - 1) * rate.denominator,
-            capacity=max(1, burst - 1) * rate.denominator,
-            open_max=open_max,
-            open_strategy_max=open_max - open_audit,
-            per_hour=per_hour,
-            per_hour_strategy=per_hour - hour_audit,
-        )
-
-
-class Allowance(NamedTuple):
-    """One partition's part of the budget, in whole numbers: a request costs *price* tokens, an event earns *gain*.
-
-    *start* tokens are there at the beginning, *capacity* is the most that can be saved. *block* is the length of
-    an audit block (0: no audit lane). The others bound the open requests, and those of a clock hour, of both
-    lanes and of the strategy lane alone; what lies between the two is kept for the audit lane.
-    """
-
-    block: int
-    gain: int
-    price: int
-    start: int
-    capacity: int
-    open_max: int
-    open_strategy_max: int
-    per_hour: float
-    per_hour_strategy: float
-
-
-class Ledger(NamedTuple):
-    """What a partition has counted; kept in the offset's commit metadata.
-
-    *tokens* are counted as in `Allowance`. *hour* is the clock hour (seconds // 3600) that
-    *hour_audit* and *hour_strategy* count requests of.
-    """
-
-    accepted: int
-    tokens: int
-    audit: int
-    strategy: int
-    hour: int = 0
-    hour_audit: int = 0
-    hour_strategy: int = 0
+_NONE: Mapping[str, float] = {}
 
 
 class Decision(NamedTuple):
@@ -145,61 +53,65 @@ class Sampler:
         now: float,
         open_audit: int,
         open_strategy: int,
+        refunds: Sequence[Refunds] = (),
     ) -> None:
-        """Continue from *ledger* and *state* (None: a new partition) at time *now* with so many open requests."""
+        """Continue from *ledger* and *state* (None: a new partition) at time *now* with so many open requests.
+
+        *refunds* are what is known of those that were closed: the less is known, the less may be asked.
+        """
         self._allowance, self._strategy, self._partition = allowance, strategy, partition
         self._epsilon = 1.0 / allowance.block if allowance.block else 0.0
         self._audit_coin, self._strategy_coin = Coin(seed, "audit"), Coin(seed, "strategy")
-        self._open_audit, self._open_strategy = open_audit, open_strategy
-        ledger = ledger or Ledger(0, allowance.start, 0, 0)
-        self._accepted, self._tokens, self._audit, self._strategic = ledger[:4]
-        self._hour = max(ledger.hour, int(now // 3600))
-        same_hour = self._hour == ledger.hour
-        self._hour_audit = ledger.hour_audit if same_hour else 0
-        self._hour_strategy = ledger.hour_strategy if same_hour else 0
+        self._before = (ledger or Ledger(0, allowance.start, 0, 0)).at(int(now // 3600))
+        self._accepted, self._tokens = self._before[:2]
+        self._audited = self._strategic = 0
+        self._room, self._strategy_room = _room(allowance, self._before, refunds, open_audit, open_strategy)
+        self._quotas = allowance.quotas
+        if self._quotas or self._before.kept:
+            self._quota_coin = Coin(seed, "quota")
+            self._kept = self._kept_before()
         self._state = strategy.initial() if state is None else state
         self._slot = self._slot_of_block()
 
     @property
     def ledger(self) -> Ledger:
         """The counts, to be committed with the offset."""
-        return Ledger(
-            self._accepted,
-            self._tokens,
-            self._audit,
-            self._strategic,
-            self._hour,
-            self._hour_audit,
-            self._hour_strategy,
-        )
+        after = self._before.asked(self._audited, self._strategic, self._allowance.reserved)
+        kept = tuple(self._kept) if self._quotas else ()
+        return after._replace(accepted=self._accepted, tokens=self._tokens, kept=kept)
 
     @property
     def state(self) -> State:
         """The strategy's state, to be committed with the offset."""
         return self._state
 
-    def decide(self, key: str, uncertainty: float) -> Decision:
-        """Count one accepted event with coordinates *key* and say whether its label is worth asking for."""
+    def decide(self, key: str, uncertainty: float, probabilities: Mapping[str, float] = _NONE) -> Decision:
+        """Count one accepted event with coordinates *key* and say whether its label is worth asking for.
+
+        *probabilities* are those of the classes, for the quotas.
+        """
         epsilon, audited = self._audit_lane()
-        self._tokens = min(self._allowance.capacity, self._tokens + self._allowance.gain)
+        self._earn()
         self._accepted += 1
-        s = 0.0
-        chosen = False
-        if self._strategy_open():
-            s = self._strategy.propensity(uncertainty, self._state)
-            chosen = s >= 1.0 or (s > 0.0 and self._strategy_coin.uniform(key) < s)
-            self._state = self._strategy.update(uncertainty, chosen, self._state)
-        propensity = 1.0 - (1.0 - epsilon) * (1.0 - s)
+        s = q = 0.0
+        chosen, quota = False, -1
+        if self._room > 0 and self._strategy_room > 0:
+            if self._quotas:
+                q, quota = self._quota(key, probabilities)
+            if self._tokens >= self._allowance.price:
+                s = self._strategy.propensity(uncertainty, self._state)
+                chosen = s >= 1.0 or (s > 0.0 and self._strategy_coin.uniform(key) < s)
+                self._state = self._strategy.update(uncertainty, chosen, self._state)
+        propensity = 1.0 - (1.0 - epsilon) * (1.0 - s) * (1.0 - q)
         if audited:
-            self._audit += 1
-            self._hour_audit += 1
-            self._open_audit += 1
+            self._audited += 1
+            self._room -= 1
             return Decision(propensity, Lane.AUDIT)
-        if chosen:
+        if chosen or quota >= 0:
             self._strategic += 1
-            self._hour_strategy += 1
-            self._open_strategy += 1
-            self._tokens -= self._allowance.price
+            self._room -= 1
+            self._strategy_room -= 1
+            self._pay(quota)
             return Decision(propensity, Lane.STRATEGY)
         return Decision(propensity, None)
 
@@ -210,23 +122,57 @@ class Sampler:
         position = self._accepted % self._allowance.block
         if position == 0:
             self._slot = self._slot_of_block()
-        if not self._room():
+        if self._room <= 0:
             return 0.0, False
         return self._epsilon, position == self._slot
 
-    def _room(self) -> bool:
-        return (
-            self._hour_audit + self._hour_strategy < self._allowance.per_hour
-            and self._open_audit + self._open_strategy < self._allowance.open_max
-        )
+    def _earn(self) -> None:
+        """Save what one accepted event earns; what a quota cannot save any more is everybody's."""
+        tokens = self._tokens + self._allowance.gain
+        for i, quota in enumerate(self._quotas):
+            saved = self._kept[i] + quota.gain
+            self._kept[i] = min(quota.capacity, saved)
+            tokens += saved - self._kept[i]
+        self._tokens = min(self._allowance.capacity, tokens)
 
-    def _strategy_open(self) -> bool:
-        return (
-            self._tokens >= self._allowance.price
-            and self._open_strategy < self._allowance.open_strategy_max
-            and self._hour_strategy < self._allowance.per_hour_strategy
-            and self._room()
-        )
+    def _pay(self, quota: int) -> None:
+        """Take the price of a request from where it was chosen; a quota's own request costs nobody else anything."""
+        if quota >= 0:
+            self._kept[quota] -= self._allowance.price
+        else:
+            self._tokens -= self._allowance.price
+
+    def _quota(self, key: str, probabilities: Mapping[str, float]) -> tuple[float, int]:
+        """Return (the probability that a quota asks about this event, the number of the one that does or -1)."""
+        found = [
+            (probabilities.get(quota.label, 0.0) if self._kept[i] >= self._allowance.price else 0.0)
+            for i, quota in enumerate(self._quotas)
+        ]
+        propensity = min(1.0, sum(found))
+        if propensity <= 0.0:
+            return 0.0, -1
+        left = self._quota_coin.uniform(key)
+        for i, probability in enumerate(found):
+            left -= probability
+            if left < 0.0:
+                return propensity, i
+        return propensity, -1
+
+    def _kept_before(self) -> list[int]:
+        """Return what the quotas have saved; with other quotas than before they begin with nothing, and none is lost.
+
+        At the very first they share what there is at the start.
+        """
+        kept, quotas = self._before.kept, self._quotas
+        if len(kept) == len(quotas):
+            return list(kept)
+        self._tokens += sum(kept)
+        if self._accepted:
+            return [0] * len(quotas)
+        earned = self._allowance.gain + sum(quota.gain for quota in quotas)
+        shares = [min(quota.capacity, self._tokens * quota.gain // max(1, earned)) for quota in quotas]
+        self._tokens -= sum(shares)
+        return shares
 
     def _slot_of_block(self) -> int:
         """The slot of the present block, from the block's number alone: uniform over its events."""
@@ -234,3 +180,17 @@ class Sampler:
             return -1
         block = self._accepted // self._allowance.block
         return int(self._audit_coin.uniform(f"{self._partition}.{block}") * self._allowance.block)
+
+
+def _room(
+    allowance: Allowance, ledger: Ledger, refunds: Sequence[Refunds], open_audit: int, open_strategy: int
+) -> tuple[int, int]:
+    """Return how many requests the absolute caps leave: of both lanes together, and of the strategy lane alone."""
+    hour, day = (ledger.hour_audit, ledger.hour_strategy), (ledger.day_audit, ledger.day_strategy)
+    taken: list[tuple[Cap | None, tuple[int, int], int]] = [(allowance.open, (open_audit, open_strategy), 1)]
+    taken += [(cap, spent, 1) for cap, spent in zip(allowance.requests, (hour, day), strict=True)]
+    if allowance.reserved:
+        spent = ledger.spent(refunds)
+        taken += [(cap, own, allowance.reserved) for cap, own in zip(allowance.money, spent, strict=True)]
+    left = [(cap.total - audit - own, cap.strategy - own, one) for cap, (audit, own), one in taken if cap is not None]
+    return min(total // one for total, _, one in left), min(own // one for _, own, one in left)

@@ -11,12 +11,10 @@ from streamal.core.state import PartitionState, TrainerState
 __all__ = ["figures"]
 
 
-def figures(
-    fold: Fold, states: Iterable[PartitionState | TrainerState], now: float, cost: float
-) -> Mapping[str, float | None]:
+def figures(fold: Fold, states: Iterable[PartitionState | TrainerState], now: float) -> Mapping[str, float | None]:
     """Return name -> value of every gauge, None where there is no value (yet, or any more).
 
-    *states* are those of the partitions owned; *cost* is the price of a label, in money.
+    *states* are those of the partitions owned. What was spent is in `streamal.core.bill`.
     """
     states = list(states)
     ledgers = [state.ledger for state in states if isinstance(state, PartitionState) and state.ledger is not None]
@@ -33,7 +31,6 @@ def figures(
         "model_sick": float(fold.canary.sick),
         "features": 0 if fold.schema is None else len(fold.schema.kinds),
         "budget_spent_ratio": requests / accepted if accepted else None,
-        "spend": requests * cost,
         "unanswered_ratio": fold.quality.unanswered(),
         "natural_examples": fold.quality.natural_count,
     }

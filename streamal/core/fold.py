@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from streamal.core.canary import Canary
 from streamal.core.model import Model
+from streamal.core.money import Settlements
+from streamal.core.pace import Pace
 from streamal.core.pending import Pending
 from streamal.core.quality import Quality
 from streamal.core.records import (
@@ -79,6 +81,8 @@ class Fold:
     canary: Canary = field(default_factory=Canary)
     start: str | None = ""
     bandit: Bandit = field(default_factory=Bandit)
+    settlements: Settlements = field(default_factory=Settlements)
+    pace: Pace = field(default_factory=Pace)
 
     def predict(self, event: Event) -> dict[str, float]:
         """Return class probabilities; before there is a schema they are the class prior."""
@@ -112,6 +116,8 @@ class Fold:
         self.quality.fold(record)
         if isinstance(record, Example) and record.arms and record.lane is Lane.AUDIT:
             self.bandit.reward(record.arms, record.label != record.predicted)
+        self.settlements.fold(record)
+        self.pace.fold(record)
         if isinstance(record, Example) and not self.pending.told(record.request, record.label):
             self._learn(record, record.request)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from streamal.core.budget import Decision, Sampler
+from streamal.core.budget import Decision, Sampler, divided
+from streamal.core.damping import Damper
 from streamal.core.fold import Fold
 from streamal.core.records import (
     Committed,
@@ -15,6 +16,7 @@ from streamal.core.records import (
     Refusal,
     Request,
     coordinates,
+    partition_of,
 )
 from streamal.core.scoring import Scorer
 from streamal.core.state import PartitionState, decode_state, encode_state
@@ -22,6 +24,7 @@ from streamal.core.strategies.base import Memory
 from streamal.core.transaction import Rules, Step, refuse
 from streamal.core.uncertainty import MEASURES
 from streamal.core.wire import encode
+from streamal.errors import Behind
 
 __all__ = ["infer"]
 
@@ -45,7 +48,8 @@ def infer(
     assert state.version <= fold.version.offset, "the daemon folds up to the noted version before it steps"
     now = max(now, state.now)
     sampler = _sampler(rules, fold, partition, state, now)
-    scorer, unasked = Scorer(rules, fold, memory), state.unasked
+    scorer, damper = Scorer(rules, fold, memory), _damper(rules, fold, partition, state)
+    unasked = state.unasked
     for record in records:
         event = scorer.read(record)
         if isinstance(event, Refusal):
@@ -55,7 +59,9 @@ def infer(
         probabilities = fold.predict(event)
         key = coordinates(partition, record.offset)
         score, strategy = scorer.score(event, probabilities), sampler.state
-        decision = sampler.decide(key, score)
+        if damper is not None:
+            score = damper.damped(score, event.features)
+        decision = sampler.decide(key, score, probabilities)
         prediction = _prediction(rules, event, key, probabilities, fold.version.offset, decision)
         result.outputs.append(Output(rules.topics.predictions, partition, key.encode(), encode(prediction)))
         tally["events", "accepted"] += 1
@@ -67,6 +73,8 @@ def infer(
             request = _request(rules, event, prediction, decision.lane, now, arms)
             result.outputs.append(Output(rules.topics.requests, partition, key.encode(), encode(request)))
             tally["requests", decision.lane] += 1
+            if damper is not None:
+                damper.opened(event.features)
         elif decision.propensity <= 0.0:
             tally["events_without_propensity", ""] += 1
     past = scorer.finish()
@@ -85,17 +93,41 @@ def _after(before: PartitionState, version: int, now: float, sampler: Sampler, u
 
 def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, now: float) -> Sampler:
     ledger = state.ledger
+    audit = fold.pending.count(partition, Lane.AUDIT, ledger.audit if ledger else 0)
+    strategy = fold.pending.count(partition, Lane.STRATEGY, ledger.strategy if ledger else 0)
+    allowance = rules.allowances[partition]
+    if rules.pace_horizon_s is not None:
+        paced = fold.pace.open_max(rules.pace_horizon_s, rules.pace_unknown)
+        if paced is not None:
+            allowance = allowance.paced(divided(paced, partition, rules.partitions))
     return Sampler(
-        rules.allowances[partition],
+        allowance,
         rules.strategy,
         rules.seed,
         partition,
         ledger,
         state.strategy,
         now,
-        open_audit=fold.pending.count(partition, Lane.AUDIT, ledger.audit if ledger else 0),
-        open_strategy=fold.pending.count(partition, Lane.STRATEGY, ledger.strategy if ledger else 0),
+        audit,
+        strategy,
+        fold.settlements.refunds(partition),
     )
+
+
+def _damper(rules: Rules, fold: Fold, partition: int, state: PartitionState) -> Damper | None:
+    """Return what damps the near-duplicates of open requests, if that is on.
+
+    Raises:
+        Behind: F13: not all of them can be read yet; what is decided must not depend on whose transaction is slow.
+    """
+    if rules.damping is None:
+        return None
+    own = [request for request in fold.pending.open.values() if partition_of(request.request) == partition]
+    ledger = state.ledger
+    asked = {Lane.AUDIT: ledger.audit, Lane.STRATEGY: ledger.strategy} if ledger else {}
+    if len(own) < sum(fold.pending.count(partition, lane, count) for lane, count in asked.items()):
+        raise Behind(f"{rules.topics.requests} {partition}: the newest requests cannot be read yet")
+    return Damper(rules.damping, (request.features for request in own))
 
 
 def _prediction(
@@ -133,4 +165,5 @@ def _request(
         id=event.id,
         time=event.time,
         arms=arms,
+        reserved=rules.prices.reserved,
     )

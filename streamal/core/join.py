@@ -82,14 +82,14 @@ def join(
         if isinstance(reply, NaturalLabel):
             outcome = _tell(rules, fold, reply, recalled, now, joined)
         else:
-            outcome = reply if isinstance(reply, Refusal) else _answer(fold, reply, now, joined, result)
+            outcome = reply if isinstance(reply, Refusal) else _answer(rules, fold, reply, now, joined, result)
         if isinstance(outcome, Refusal):
             refuse(rules, record, outcome, now, result)
             outcome = Outcome.REFUSED
         result.tally["natural_labels" if isinstance(reply, NaturalLabel) else "replies", outcome] += 1
     for request in fold.pending.expired(min(now, answered), rules.expiries_max):
         if request.request not in joined.closing:
-            joined.records.append(Expiry(request.request, request.propensity, request.lane, request.asked_at, now))
+            joined.records.append(_expired(rules, request, now))
             result.tally["expiries", ""] += 1
     if fold.schema is None and len(fold.samples) >= fold.rules.infer_from:
         joined.records.append(SchemaSet(infer_schema(fold.samples, rules.wire.features_max), now))
@@ -108,13 +108,13 @@ def _readable(
     return Refusal(Reason.LABEL_UNKNOWN, f"label {reply.label!r} is not among the classes ({known})")
 
 
-def _answer(fold: Fold, reply: Reply, now: float, joined: _Joined, result: Step) -> Outcome:
+def _answer(rules: Rules, fold: Fold, reply: Reply, now: float, joined: _Joined, result: Step) -> Outcome:
     """Close the request that *reply* answers, if it is open."""
     outcome = fold.pending.outcome(reply, joined.closing)
     if outcome in (Outcome.ACCEPTED, Outcome.ABSTAINED):
         request = fold.pending.open[reply.request]
         joined.closing[reply.request] = answer(reply.label)
-        joined.records.append(_closed(request, reply, now))
+        joined.records.append(_closed(rules, request, reply, now))
         result.label_delays_s.append(now - request.asked_at)
         if reply.label is not None:
             joined.telling[reply.request] = answer(reply.label)
@@ -171,7 +171,7 @@ def _note_class(fold: Fold, label: str, joined: _Joined) -> None:
         joined.classes.add(label)
 
 
-def _closed(request: Request, reply: Reply, now: float) -> Example | Abstention:
+def _closed(rules: Rules, request: Request, reply: Reply, now: float) -> Example | Abstention:
     common = {
         "request": request.request,
         "propensity": request.propensity,
@@ -181,6 +181,8 @@ def _closed(request: Request, reply: Reply, now: float) -> Example | Abstention:
         "annotator": reply.annotator,
         "reply": reply.reply,
         "seconds": reply.seconds,
+        "reserved": request.reserved,
+        "cost": rules.prices.answered(request, reply.label, reply.seconds),
     }
     if reply.label is None:
         return Abstention(**common)  # type: ignore[arg-type]
@@ -192,6 +194,18 @@ def _closed(request: Request, reply: Reply, now: float) -> Example | Abstention:
         time=request.time,
         arms=request.arms,
         **common,  # type: ignore[arg-type]
+    )
+
+
+def _expired(rules: Rules, request: Request, now: float) -> Expiry:
+    return Expiry(
+        request=request.request,
+        propensity=request.propensity,
+        lane=request.lane,
+        asked_at=request.asked_at,
+        at=now,
+        reserved=request.reserved,
+        cost=rules.prices.expired(request),
     )
 
 

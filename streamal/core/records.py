@@ -149,6 +149,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     time: float | str | None = None
     arms: tuple[float, ...] = ()
     """Under `auto`, for the audit lane: with what propensity each strategy would have asked."""
+    reserved: int = 0
+    """The most that its label can cost, in millionths of the currency."""
 
 
 class Reply(NamedTuple):
@@ -195,6 +197,9 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind",
     time: float | str | None = None
     arms: tuple[float, ...] = ()
     """As in its request."""
+    reserved: int = 0
+    """What was reserved for it when it was asked, and what it cost in the end, in millionths of the currency."""
+    cost: int = 0
 
 
 class Abstention(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="abstention"):
@@ -208,6 +213,8 @@ class Abstention(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kin
     annotator: str | None = None
     reply: str | None = None
     seconds: float | None = None
+    reserved: int = 0
+    cost: int = 0
 
 
 class Expiry(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="expiry"):
@@ -218,6 +225,8 @@ class Expiry(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", 
     lane: Lane
     asked_at: float
     at: float
+    reserved: int = 0
+    cost: int = 0
 
 
 class NaturalExample(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="natural"):

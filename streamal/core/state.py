@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from streamal.core.budget import Ledger
+from streamal.core.ledger import Ledger
 from streamal.core.records import Committed, Place
 from streamal.core.strategies import State
 from streamal.errors import LogDisagrees

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from streamal.core.budget import Allowance
+from streamal.core.money import FREE, Prices
 from streamal.core.records import Committed, Output, Place, Record, Refusal, coordinates
 from streamal.core.strategies import Strategy, Wants, wants_of
 from streamal.core.strategies.base import Memory
@@ -41,6 +42,10 @@ class Rules:
         seed: of the coins.
         ttl_s: how long a request stays open.
         expiries_max: expired requests closed in one step.
+        prices: what a label costs.
+        damping: how near to an open request an event is damped, see `streamal.core.damping`; None: not at all.
+        pace_horizon_s: no more is open than annotators answer in so many seconds; None: their pace does not matter.
+        pace_unknown: open requests of all partitions together while the pace cannot be told yet.
         wants: what the strategy looks at beside the uncertainty.
     """
 
@@ -54,6 +59,10 @@ class Rules:
     seed: int
     ttl_s: float
     expiries_max: int
+    prices: Prices = FREE
+    damping: float | None = None
+    pace_horizon_s: float | None = None
+    pace_unknown: int = 0
     wants: Wants = field(init=False)
 
     def __post_init__(self) -> None:

@@ -21,8 +21,8 @@ __all__ = ["Watch", "watch"]
 
 _MEANS = 20
 """At a constant propensity e^-20 of all waits are longer than so many mean distances."""
-_CAPPED_S = 2 * 3600.0
-"""A cap per hour may rightly close the lanes for the rest of its hour."""
+_WINDOWS_S = (3600.0, 86_400.0, 31 * 86_400.0)
+"""A cap may rightly close the lanes for the rest of its hour, day or month."""
 
 
 class Watch(NamedTuple):
@@ -62,7 +62,8 @@ def watch(rules: Rules, committed: Mapping[Place, Committed]) -> Watch:
         if state is None or state.ledger is None:
             continue
         unasked = max(unasked, state.unasked)
-        capped = allowance.per_hour < math.inf and state.now - state.asked_at <= _CAPPED_S
+        window_s = _window_s(allowance)
+        capped = window_s > 0.0 and state.now - state.asked_at <= 2 * window_s
         if state.unasked > _normal(allowance) and not capped:
             mute.append(place.partition)
         over += max(0, state.ledger.audit + state.ledger.strategy - _allowed(allowance, state.ledger.accepted))
@@ -72,10 +73,20 @@ def watch(rules: Rules, committed: Mapping[Place, Committed]) -> Watch:
 def _normal(allowance: Allowance) -> int:
     if allowance.block:
         return 2 * allowance.block
-    return math.ceil(_MEANS * allowance.price / allowance.gain)
+    return math.ceil(_MEANS * allowance.price / _gain(allowance))
+
+
+def _gain(allowance: Allowance) -> int:
+    return allowance.gain + sum(quota.gain for quota in allowance.quotas)
+
+
+def _window_s(allowance: Allowance) -> float:
+    """Return the length of the longest window that has a cap, 0.0 without any."""
+    caps = (*zip(allowance.requests, _WINDOWS_S, strict=False), *zip(allowance.money, _WINDOWS_S, strict=False))
+    return max((seconds for cap, seconds in caps if cap is not None), default=0.0)
 
 
 def _allowed(allowance: Allowance, accepted: int) -> int:
     """Return share * events + burst, rounded down."""
-    share = Fraction(allowance.gain, allowance.price) + (Fraction(1, allowance.block) if allowance.block else 0)
+    share = Fraction(_gain(allowance), allowance.price) + (Fraction(1, allowance.block) if allowance.block else 0)
     return math.floor(share * accepted) + allowance.start // allowance.price + 1

@@ -23,6 +23,7 @@ from prometheus_client import (
 )
 
 from streamal import __version__
+from streamal.core.money import WINDOWS
 from streamal.core.records import Lane, Outcome, Reason
 
 __all__ = ["METRICS", "OTHER", "Metric", "NullMeter", "PrometheusMeter"]
@@ -104,7 +105,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("features", "gauge", "Features in the schema, 0 before there is one."),
     Metric("budget_share_limit", "gauge", "Share of events that may be asked.", unit="ratio"),
     Metric("budget_spent_ratio", "gauge", "Requests per accepted event so far, in the partitions owned."),
-    Metric("spend", "gauge", "Money spent on labels, in the currency of streamal_currency_info."),
+    Metric("spend", "gauge", "Money spent on labels or reserved for them, in the currency of streamal_currency_info."),
+    Metric("spend_settled", "gauge", "Of this, for requests that are closed."),
+    Metric("spend_reserved", "gauge", "Of this, the most that the open requests can still cost."),
+    *(Metric(f"budget_left_cost_{window}", "gauge", f"Money left of the cap of this {window}.") for window in WINDOWS),
+    Metric("budget_left_requests_hour", "gauge", "Requests left of the cap of this clock hour."),
+    Metric("budget_left_requests_day", "gauge", "Requests left of the cap of this calendar day."),
     Metric("quality_accuracy", "gauge", "Honest accuracy over the last labels (trainer only).", unit="ratio"),
     Metric("quality_accuracy_low", "gauge", "Lower end of its 95 % interval.", unit="ratio"),
     Metric("quality_accuracy_high", "gauge", "Upper end of its 95 % interval.", unit="ratio"),

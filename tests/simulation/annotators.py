@@ -78,6 +78,7 @@ class Annotators:
         """Append a well-formed reply."""
         number = len(self.posted)
         body: dict[str, object] = {"request": name, "reply": str(number), "annotator": "simulated"}
+        body |= {"seconds": number * 7 % 70} if number % 5 else {}
         body |= {"abstain": True} if label is None else {"label": label}
         offset = self.broker.append(TOPICS.labels, 0, None, json.dumps(body).encode())
         request = self.requests.get(name)

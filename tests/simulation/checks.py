@@ -6,6 +6,7 @@ learned and when is decided here anew.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -70,6 +71,7 @@ def check_all(world: World, *, final: bool) -> None:
     for partition in facts.partitions:
         _budget(world, facts, partition)
         _open_queue(world, facts, partition)
+        _money(world, facts, partition)
     _requests(facts)
     _times(world, facts)
     _joined(world, facts, final)
@@ -117,7 +119,9 @@ def _budget(world: World, facts: Facts, partition: int) -> None:
         require(prediction.asked is None or prediction.propensity > 0, "I2", f"{prediction.event}: asked at odds of 0")
         require(prediction.version >= version, "I5", f"the stamp goes back at {prediction.event}")
         version = prediction.version
-    bounded = budget.per_hour is not None or budget.open_max // partitions < len(rows)
+    capped = any(cap is not None for cap in (budget.per_hour, budget.per_day, *budget.money))
+    paced = world.scenario.settings.rules.pace_horizon_s is not None
+    bounded = capped or paced or budget.open_max // partitions < len(rows)
     if budget.block and not bounded:
         for first in range(0, len(rows) - budget.block + 1, budget.block):
             audits = sum(p.asked is Lane.AUDIT for p in rows[first : first + budget.block])
@@ -141,6 +145,45 @@ def _open_queue(world: World, facts: Facts, partition: int) -> None:
     if budget.per_hour is not None:
         most = budget.per_hour // partitions + (partition < budget.per_hour % partitions)
         require(all(count <= most for count in hours.values()), "I2", f"more than {most} requests in an hour")
+
+
+def _money(world: World, facts: Facts, partition: int) -> None:
+    """I2: whatever had been settled when each label was asked, no hour, day or month could cost more than its cap."""
+    budget, partitions = world.scenario.budget, world.scenario.partitions
+    paid = [(record.offset, t) for record, t in zip(facts.log, facts.training, strict=True) if isinstance(t, Closing)]
+    rows = [
+        facts.asked[p.event] for p in facts.predictions[partition] if p.asked is not None and p.event in facts.asked
+    ]
+    versions = {p.event: p.version for p in facts.predictions[partition]}
+    for last, request in enumerate(rows):
+        known = {t.request: t.cost for offset, t in paid if offset < versions[request.request]}
+        for i, form in enumerate(("%Y %j %H", "%Y %j", "%Y %m")):
+            same = [other for other in rows[: last + 1] if _when(other, form) == _when(request, form)]
+            cap, count = budget.money[i], (budget.per_hour, budget.per_day, None)[i]
+            spent = sum(known.get(other.request, other.reserved) for other in same)
+            full = cap is not None and spent > cap // partitions + (partition < cap % partitions)
+            many = count is not None and len(same) > count // partitions + (partition < count % partitions)
+            require(
+                not full and not many,
+                "I2",
+                f"{request.request}: {spent} for {len(same)} in {form}, {partitions} share {cap}",
+            )
+            world.marks["cap on money reached"] += cap is not None and spent + request.reserved > cap // partitions
+            world.marks["refund spent again"] += cap is not None and sum(o.reserved for o in same) > cap
+    for training in facts.closed.values():
+        if training.request not in facts.asked:
+            continue  # trained without a request: that is for I3 to say
+        request = facts.asked[training.request]
+        require(
+            training.reserved == request.reserved == budget.prices.reserved, "I2", "another price than was reserved"
+        )
+        require(0 <= training.cost <= training.reserved, "I2", f"{training.request} costs {training.cost}")
+        free = isinstance(training, Expiry) and budget.prices.refund_expired
+        require(training.cost == 0 or not free, "I2", f"{training.request} has expired, and costs something")
+
+
+def _when(request: Request, form: str) -> str:
+    return dt.datetime.fromtimestamp(request.asked_at, dt.UTC).strftime(form)
 
 
 def _requests(facts: Facts) -> None:

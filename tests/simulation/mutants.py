@@ -17,8 +17,9 @@ import msgspec
 from streamal.core.fold import Fold
 from streamal.core.frozen import freeze
 from streamal.core.model import LabelRules, Model
+from streamal.core.money import Settlements
 from streamal.core.pending import Pending
-from streamal.core.records import Committed, Lane, Outcome, Output, Place, Record, Reply, Request
+from streamal.core.records import Closing, Committed, Lane, Outcome, Output, Place, Record, Reply, Request
 from streamal.daemon import Daemon
 from streamal.edge.memory import MemoryTransport
 from streamal.errors import Uncommitted
@@ -192,6 +193,14 @@ class CountsWhatItSees(Pending):
         return super().count(partition, lane)
 
 
+class RefundsTwice(Settlements):
+    """What was reserved too much is given back twice."""
+
+    def fold(self, record: Closing) -> None:
+        super().fold(record)
+        super().fold(record)
+
+
 _salts = itertools.count()
 
 
@@ -205,6 +214,11 @@ def unseeded(scenario: Scenario) -> Fold:
 def with_pending(kind: type[Pending]) -> Program:
     """Return the program with another `Pending`."""
     return Program(new_fold=lambda scenario: replace(scenario.new_fold(), pending=kind(scenario.closed_max)))
+
+
+def refunds_twice(scenario: Scenario) -> Fold:
+    """Return a fold that is too generous."""
+    return replace(scenario.new_fold(), settlements=RefundsTwice())
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +251,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "folds before the commit": _mutant("I3 I4 I5 I16", Program(daemon=FoldsEarly, transport=_Telling)),
     "reads uncommitted": _mutant("I3 I4 I5 I16", Program(transport=ReadsUncommitted)),
     "learns natural labels twice": _mutant("I3", with_pending(LearnsWhatItKnows)),
+    "refunds twice": _mutant("I2", Program(new_fold=refunds_twice)),
     "counts only the open requests that it sees": _mutant("I9", with_pending(CountsWhatItSees)),
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from random import Random
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from typing import NamedTuple
 from streamal.core.budget import BudgetRules
 from streamal.core.fold import Fold, FoldRules
 from streamal.core.model import LabelRules, Model
+from streamal.core.money import Prices
 from streamal.core.pending import Pending
 from streamal.core.quality import Quality
 from streamal.core.schema import Schema
@@ -46,6 +47,8 @@ BAD_BYTES: Sequence[bytes | None] = (
     b'{"features": {"x": ' + b"9" * 5000 + b"}}",
 )
 """Refused as an event and as a reply, whatever the schema."""
+
+QUOTAS: Sequence[tuple[tuple[str, Fraction], ...]] = ((), (("a", Fraction(1, 3)),))
 
 FAULTS = (
     *KINDS,
@@ -105,6 +108,7 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
         per_hour=rng.choice((None, None, 3 * partitions)),
         open_max=rng.choice((1000, 2 * partitions, 4 * partitions)),
     )
+    budget = _in_money(Random(f"money {seed}"), budget, partitions)
     ttl_s = rng.choice((60.0, 200.0, 1e6))
     settings = Settings(
         rules=_rules(rng, budget, partitions, ttl_s),
@@ -132,6 +136,22 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
     )
 
 
+def _in_money(rng: Random, budget: BudgetRules, partitions: int) -> BudgetRules:
+    """Return *budget* with caps of a day and on money in every other scenario, a few labels each."""
+    if rng.random() < 0.5:
+        return budget
+    prices = Prices(
+        per_label=rng.choice((0, 50_000)),
+        per_hour=36_000_000,
+        seconds_max=rng.choice((10, 60)),
+        refund_expired=rng.random() < 0.7,
+        refund_abstained=rng.random() < 0.3,
+    )
+    caps = [rng.choice((None, n * partitions * prices.reserved + rng.randrange(999))) for n in (2, 4, 6)]
+    per_day = rng.choice((None, None, 5 * partitions))
+    return replace(budget, per_day=per_day, money=tuple(caps), prices=prices, quotas=rng.choice(QUOTAS))
+
+
 def event(rng: Random, faults: frozenset[str]) -> bytes:
     """Return a well-formed event; its time is the producer's, and often a lie (F36)."""
     features: dict[str, object] = {"x": rng.randrange(100)}
@@ -156,6 +176,9 @@ def _rules(rng: Random, budget: BudgetRules, partitions: int, ttl_s: float) -> R
         seed=rng.randrange(1000),
         ttl_s=ttl_s,
         expiries_max=rng.choice((1, 100)),
+        prices=budget.prices,
+        pace_horizon_s=30.0 if budget.quotas else None,
+        pace_unknown=2 * partitions,
     )
 
 

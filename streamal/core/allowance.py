@@ -1,0 +1,140 @@
+"""The budget as it is configured, and each partition's part of it in whole numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
+
+from streamal.core.money import FREE, Prices
+
+__all__ = ["Allowance", "BudgetRules", "Cap", "Quota", "divided"]
+
+
+def divided(cap: int, partition: int, partitions: int) -> int:
+    """Return this partition's part of an absolute cap; the parts of all partitions sum to the cap.
+
+    >>> [divided(200, p, 3) for p in range(3)]
+    [67, 67, 66]
+    """
+    return cap // partitions + (partition < cap % partitions)
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRules:
+    """The budget of all partitions together.
+
+    Attributes:
+        share: B, at most this many requests per accepted event, in (0, 1].
+        audit_share: a, the part of the budget that is spent at random, in [0, 1].
+        burst: requests that may come on top, at least 1.
+        per_hour, per_day: hard caps on requests in each clock hour and calendar day, None for no cap.
+        open_max: bound of open requests.
+        money: hard caps on micro-units for the requests of each clock hour, calendar day and month.
+        prices: what a label costs.
+        quotas: class -> the part of the strategy lane that is kept for it; together less than 1.
+    """
+
+    share: Fraction
+    audit_share: Fraction
+    burst: int
+    per_hour: int | None = None
+    open_max: int = 10_000
+    per_day: int | None = None
+    money: tuple[int | None, ...] = (None, None, None)
+    prices: Prices = FREE
+    quotas: tuple[tuple[str, Fraction], ...] = ()
+
+    @property
+    def block(self) -> int:
+        """L, the length of an audit block in accepted events; 0 without an audit lane.
+
+        >>> BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20).block
+        34
+        """
+        audit = self.share * self.audit_share
+        return math.ceil(1 / audit) if audit else 0
+
+    @property
+    def rate(self) -> Fraction:
+        """B - ε, what the strategy lane earns per accepted event."""
+        return self.share - (Fraction(1, self.block) if self.block else 0)
+
+    def allowance(self, partition: int, partitions: int) -> Allowance:
+        """Return what one of *partitions* partitions may ask: absolute figures are divided, shares are not."""
+        burst = divided(self.burst, partition, partitions)
+        gains = [self.rate * part for _, part in self.quotas]
+        gain = self.rate - sum(gains)
+        price = math.lcm(gain.denominator, *(own.denominator for own in gains))
+        saved = [max(1, math.floor(part * (burst - 1))) for _, part in self.quotas]
+        return Allowance(
+            block=self.block,
+            gain=int(gain * price),
+            price=price,
+            start=(burst - 1) * price,
+            capacity=max(1, burst - 1 - sum(saved)) * price,
+            open=self._cap(self.open_max, partition, partitions, whole=False) or Cap(0, 0),
+            requests=tuple(self._cap(cap, partition, partitions) for cap in (self.per_hour, self.per_day)),
+            money=tuple(self._cap(cap, partition, partitions, self.prices.reserved) for cap in self.money),
+            reserved=self.prices.reserved,
+            quotas=tuple(
+                Quota(label, int(own * price), most * price)
+                for (label, _), own, most in zip(self.quotas, gains, saved, strict=True)
+            ),
+        )
+
+    def _cap(self, cap: int | None, partition: int, partitions: int, one: int = 1, *, whole: bool = True) -> Cap | None:
+        """Return the partition's part of *cap*; the audit lane keeps room for at least *one* request of it."""
+        if cap is None:
+            return None
+        part = divided(cap, partition, partitions)
+        kept = self.audit_share * part
+        audit = max(one, math.ceil(kept) if whole else math.floor(kept)) if self.block else 0
+        return Cap(part, part - min(part, audit))
+
+
+class Cap(NamedTuple):
+    """At most *total* of both lanes together, of which the strategy lane takes at most *strategy*."""
+
+    total: int
+    strategy: int
+
+
+class Quota(NamedTuple):
+    """Tokens kept for the class *label*: an event earns *gain*, *capacity* is the most that can be saved."""
+
+    label: str
+    gain: int
+    capacity: int
+
+
+class Allowance(NamedTuple):
+    """One partition's part of the budget, in whole numbers: a request costs *price* tokens, an event earns *gain*.
+
+    *start* tokens are there at the beginning, *capacity* is the most that can be saved; *quotas* save besides.
+    *block* is the length of an audit block (0: no audit lane). The others are caps on the open requests, on the
+    requests of a clock hour and a calendar day, and on the micro-units of an hour, a day and a month, of which a
+    request takes *reserved* until it is closed.
+    """
+
+    block: int
+    gain: int
+    price: int
+    start: int
+    capacity: int
+    open: Cap
+    requests: tuple[Cap | None, ...]
+    money: tuple[Cap | None, ...]
+    reserved: int
+    quotas: tuple[Quota, ...]
+
+    def paced(self, open_max: int) -> Allowance:
+        """Return the allowance with no more than *open_max* open requests; never less than one of each lane.
+
+        With nothing open nothing would be answered any more, and the pace could not recover.
+        """
+        most = self.open.total
+        total = min(most, max(2, open_max))
+        kept = max(1, total * (most - self.open.strategy) // max(1, most)) if self.block else 0
+        return self._replace(open=Cap(total, total - kept))

@@ -1,0 +1,73 @@
+"""Near-duplicates of open requests are worth less: their labels are on the way (Pham et al. 2022's problem).
+
+The uncertainty u of an event becomes u · Π (1 - k(x, xⱼ)) over the newest open requests xⱼ of its partition, with a
+Gaussian kernel k over the features: numbers by their distance in mean absolute deviations of the open requests,
+everything else by whether it is the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from streamal.core.records import Scalar
+
+__all__ = ["Damper"]
+
+_KEPT = 50
+"""Open requests that are compared with each event."""
+_FEW = 3
+"""With fewer there is no scale."""
+
+
+class Damper:
+    """The open requests of a partition while a step lasts; exact, since it is a function of them in their order."""
+
+    def __init__(self, width: float, open_: Iterable[Mapping[str, Scalar]]) -> None:
+        """Damp within *width* scales, by *open_* features, oldest first."""
+        self._factor = -0.5 / (width * width)
+        self._open = deque(open_, maxlen=_KEPT)
+        self._scales: dict[str, float] | None = None
+
+    def opened(self, features: Mapping[str, Scalar]) -> None:
+        """Note one more open request."""
+        self._open.append(features)
+        self._scales = None
+
+    def damped(self, uncertainty: float, features: Mapping[str, Scalar]) -> float:
+        """Return what is left of *uncertainty* beside the open requests."""
+        if len(self._open) < _FEW or not features:
+            return uncertainty
+        if self._scales is None:
+            self._scales = self._measured()
+        for other in self._open:
+            uncertainty *= 1.0 - math.exp(self._factor * self._distance(features, other))
+        return uncertainty
+
+    def _distance(self, one: Mapping[str, Scalar], other: Mapping[str, Scalar]) -> float:
+        """Return the mean squared distance over the features of *one*."""
+        assert self._scales is not None
+        total = 0.0
+        for name, value in one.items():
+            scale = self._scales.get(name, 0.0)
+            theirs = other.get(name)
+            if scale > 0.0 and isinstance(value, float) and isinstance(theirs, float):
+                apart = (value - theirs) / scale
+                total += min(1e6, apart * apart)
+            elif value != theirs:
+                total += 1.0
+        return total / len(one)
+
+    def _measured(self) -> dict[str, float]:
+        """Return name -> mean absolute deviation of the numbers among the open requests."""
+        found: dict[str, list[float]] = {}
+        for features in self._open:
+            for name, value in features.items():
+                if isinstance(value, float):
+                    found.setdefault(name, []).append(value)
+        scales = {}
+        for name, values in found.items():
+            middle = math.fsum(values) / len(values)
+            scales[name] = math.fsum(abs(value - middle) for value in values) / len(values)
+        return scales

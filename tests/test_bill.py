@@ -1,0 +1,107 @@
+"""From the reply to the bill: what a label cost stands in the log, and the figures are its sums."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from streamal.core.bill import bill
+from streamal.core.budget import BudgetRules
+from streamal.core.money import Prices
+from streamal.core.records import Abstention, Example, Expiry, Request
+from streamal.core.transaction import Rules
+from streamal.core.wire import decode_request, decode_training
+from tests.making import World, event_record, make_fold, make_rules, reply_record
+
+BUDGET = BudgetRules(
+    share=Fraction(1),
+    audit_share=Fraction(1),
+    burst=10,
+    per_hour=50,
+    per_day=60,
+    money=(None, 12_000_000, None),
+    prices=Prices(per_label=500_000, per_hour=36_000_000, seconds_max=50),
+)
+"""0.50 a label and 36 an hour of work, at most 50 s: 1.00 is reserved."""
+
+
+def rules_of(budget: BudgetRules, partitions: int = 1) -> Rules:
+    allowances = tuple(budget.allowance(partition, partitions) for partition in range(partitions))
+    return replace(make_rules(partitions=partitions), allowances=allowances, prices=budget.prices)
+
+
+def test_the_log_says_what_a_label_cost() -> None:
+    """The request what is reserved; example, abstention and expiry the same and what it came to."""
+    world = World(rules_of(BUDGET), make_fold(kinds={"x": "number"}))
+    world.run([event_record(n) for n in range(4)], 0.0)
+    requests = [decode_request(output.value or b"") for output in world.written["requests"]]
+    assert [request.reserved for request in requests if isinstance(request, Request)] == [1_000_000] * 4
+    replies = [
+        reply_record(0, "0-0", "a", seconds=12.5),
+        reply_record(1, "0-1", None, seconds=1),
+        reply_record(2, "0-2", "b"),
+        reply_record(3, "0-0", "a", seconds=50),
+        reply_record(4, "0-0", "b", seconds=50),
+    ]
+    world.run(replies, 1.0)
+    world.run([], 200.0)
+    world.run([reply_record(5, "0-3", "a", seconds=50)], 300.0)
+    closed = [decode_training(output.value) for output in world.written["training"]]
+    assert [
+        (type(each), each.reserved, each.cost) for each in closed if isinstance(each, Example | Abstention | Expiry)
+    ] == [
+        (Example, 1_000_000, 625_000),
+        (Abstention, 1_000_000, 510_000),
+        (Example, 1_000_000, 1_000_000),
+        (Expiry, 1_000_000, 0),
+    ], "and what came twice, otherwise or late is not paid"
+
+
+def test_a_price_of_nothing_leaves_no_trace() -> None:
+    """Where labels cost nothing, no record says a word of money."""
+    world = World(make_rules(share="1", audit_share="1"), make_fold(kinds={"x": "number"}))
+    world.run([event_record(0)], 0.0)
+    world.run([reply_record(0, "0-0", "a", seconds=12.5)], 1.0)
+    for topic in ("requests", "training"):
+        assert not any(
+            word in (output.value or b"") for output in world.written[topic] for word in (b"reserved", b"cost")
+        )
+
+
+def test_the_figures_of_the_bill() -> None:
+    """Spend is settled and reserved; what is left of each cap is a figure, of one that there is not none."""
+    world = World(rules_of(BUDGET), make_fold(kinds={"x": "number"}))
+    empty = bill(world.rules, world.fold, {}, 0.0)
+    assert (empty["spend"], empty["budget_left_cost_day"]) == (0.0, None)
+    assert bill(world.rules, world.fold, world.committed, 0.0)["budget_left_cost_day"] == 12.0
+    world.run([event_record(n) for n in range(4)], 0.0)
+    world.run([reply_record(0, "0-0", "a", seconds=12.5)], 1.0)
+    found = bill(world.rules, world.fold, world.committed, 2.0)
+    assert found == {
+        "spend": 3.625,
+        "spend_settled": 0.625,
+        "spend_reserved": 3.0,
+        "budget_left_cost_hour": None,
+        "budget_left_cost_day": 12.0 - 3.625,
+        "budget_left_cost_month": None,
+        "budget_left_requests_hour": 46,
+        "budget_left_requests_day": 56,
+    }
+    later = bill(world.rules, world.fold, world.committed, 3_600.0)
+    assert (later["budget_left_requests_hour"], later["budget_left_requests_day"]) == (50, 56)
+    tomorrow = bill(world.rules, world.fold, world.committed, 86_400.0)
+    assert (tomorrow["budget_left_cost_day"], tomorrow["spend"]) == (12.0, 3.625)
+
+
+def test_a_worker_shows_the_bill_of_its_own_partitions() -> None:
+    """So the workers' figures add up to the whole."""
+    world = World(rules_of(BUDGET, 3), make_fold(kinds={"x": "number"}))
+    world.run([event_record(n, partition=n % 3) for n in range(9)], 0.0)
+    world.run([reply_record(0, "1-1", "a", seconds=0)], 1.0)
+    whole = bill(world.rules, world.fold, world.committed, 2.0)
+    parts = [bill(world.rules, world.fold, {place: state}, 2.0) for place, state in world.committed.items()]
+    for name, value in whole.items():
+        assert (value or 0.0) == pytest.approx(sum(part[name] or 0.0 for part in parts))
+    assert whole["spend"] == 8.5

@@ -1,0 +1,500 @@
+"""Money: reserved when a label is asked, settled when its request is closed, within every cap at every moment (I2).
+
+The attack below is on the whole of it: scores, prices, delays, abstentions, expiries, clocks, lost steps, workers that
+know less than others, and partitions that share one cap.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamal.assembly import budget_rules
+from streamal.config import load_config
+from streamal.core.budget import BudgetRules, Sampler, divided
+from streamal.core.ledger import Ledger
+from streamal.core.money import Prices, Settlements, micros, windows
+from streamal.core.records import Abstention, Closing, Example, Expiry, Lane, Request
+from streamal.core.state import PartitionState, decode_state, encode_state
+from streamal.core.strategies import STRATEGIES, SamplingRules, Strategy, build_strategy
+from streamal.core.strategies.base import State
+from tests.making import make_request
+
+UTC = dt.UTC
+HOUR, DAY = 3_600.0, 86_400.0
+FOREVER = 1e18
+
+
+class Always:
+    """The greediest strategy there is."""
+
+    def initial(self) -> State:
+        return ()
+
+    def propensity(self, uncertainty: float, state: State) -> float:
+        return 1.0
+
+    def update(self, uncertainty: float, asked: bool, state: State) -> State:
+        return state
+
+
+@dataclass
+class Bank:
+    """What truly happened: every request that was committed and every closing, which the program has to live up to."""
+
+    budget: BudgetRules
+    partitions: int
+    strategy: Strategy
+    states: dict[int, str] = field(default_factory=lambda: defaultdict(str))
+    accepted: Counter[int] = field(default_factory=Counter)
+    requests: dict[str, Request] = field(default_factory=dict)
+    training: list[Closing] = field(default_factory=list)
+
+    @property
+    def open(self) -> list[Request]:
+        closed = {record.request for record in self.training}
+        return [request for name, request in self.requests.items() if name not in closed]
+
+    def step(self, partition: int, scores: list[float], clock: float, lag: int, committed: bool) -> list[Lane | None]:
+        """Let a worker that has folded all but the last *lag* closings take a step; lost if not *committed*."""
+        state = decode_state(self.states[partition], PartitionState) or PartitionState()
+        version = max(state.version, len(self.training) - lag)
+        settlements, closed = Settlements(), Counter[tuple[str, Lane]]()
+        for record in self.training[:version]:
+            settlements.fold(record)
+            closed[record.request.partition("-")[0], record.lane] += 1
+        now = max(clock, state.now)
+        ledger = state.ledger or Ledger(0, 0, 0, 0)
+        sampler = Sampler(
+            self.budget.allowance(partition, self.partitions),
+            self.strategy,
+            7,
+            partition,
+            state.ledger,
+            state.strategy,
+            now,
+            ledger.audit - closed[str(partition), Lane.AUDIT],
+            ledger.strategy - closed[str(partition), Lane.STRATEGY],
+            settlements.refunds(partition),
+        )
+        first = self.accepted[partition]
+        decisions = [
+            sampler.decide(f"{partition}-{first + i}", u, {"rare": u, "a": 1 - u}) for i, u in enumerate(scores)
+        ]
+        if committed:
+            self.states[partition] = encode_state(PartitionState(version, now, sampler.ledger, sampler.state))
+            self.accepted[partition] += len(scores)
+            for i, decision in enumerate(decisions):
+                if decision.lane is not None:
+                    request = make_request(first + i, partition=partition, lane=decision.lane, asked_at=now)
+                    request = _at_price(request, self.budget.prices.reserved)
+                    self.requests[request.request] = request
+        return [decision.lane for decision in decisions]
+
+    def close(self, request: Request, how: str, seconds: float | None, now: float) -> None:
+        prices = self.budget.prices
+        same: dict[str, Any] = {
+            "request": request.request,
+            "propensity": 0.5,
+            "lane": request.lane,
+            "asked_at": request.asked_at,
+            "at": now,
+            "reserved": request.reserved,
+        }
+        if how == "expiry":
+            self.training.append(Expiry(**same, cost=prices.expired(request)))
+        elif how == "abstention":
+            self.training.append(Abstention(**same, cost=prices.answered(request, None, seconds)))
+        else:
+            cost = prices.answered(request, "a", seconds)
+            self.training.append(Example(**same, label="a", features={}, predicted=None, seconds=seconds, cost=cost))
+
+    def check(self) -> None:
+        """Each cap holds in every window there was, in each partition and over all of them."""
+        costs = {record.request: record.cost for record in self.training}
+        spent: Counter[tuple[int, str, Any]] = Counter()
+        asked: Counter[tuple[int, str, Any]] = Counter()
+        own: Counter[tuple[int, str, Any]] = Counter()
+        for name, request in self.requests.items():
+            partition = int(name.split("-")[0])
+            assert 0 <= costs.get(name, 0) <= request.reserved
+            for window in calendar(request.asked_at):
+                cost = costs.get(name, request.reserved)
+                spent[partition, *window] += cost
+                own[partition, *window] += cost * (request.lane is Lane.STRATEGY)
+                asked[partition, *window] += 1
+        caps = dict(zip(("hour", "day", "month"), self.budget.money, strict=True))
+        counts = {"hour": self.budget.per_hour, "day": self.budget.per_day, "month": None}
+        for found, most in ((spent, caps), (asked, counts)):
+            total: Counter[tuple[str, Any]] = Counter()
+            for (partition, kind, window), amount in found.items():
+                cap = most[kind]
+                total[kind, window] += amount
+                if cap is not None:
+                    assert amount <= divided(cap, partition, self.partitions), (partition, kind, window)
+                    assert total[kind, window] <= cap
+        for partition, events in self.accepted.items():
+            requests = sum(name.startswith(f"{partition}-") for name in self.requests)
+            burst = divided(self.budget.burst, partition, self.partitions)
+            assert requests <= self.budget.share * events + burst
+        assert len(self.open) <= self.budget.open_max
+        for (partition, kind, _), amount in own.items():
+            part = self.budget.allowance(partition, self.partitions).money[("hour", "day", "month").index(kind)]
+            assert part is None or amount <= part.strategy, "the strategy has spent what was kept for the audit lane"
+
+
+def _at_price(request: Request, reserved: int) -> Request:
+    return Request(**{name: getattr(request, name) for name in request.__struct_fields__} | {"reserved": reserved})
+
+
+def calendar(at: float) -> Iterator[tuple[str, Any]]:
+    """Yield the hour, day and month of *at* by the standard library's calendar."""
+    when = dt.datetime.fromtimestamp(at, UTC)
+    yield "hour", (when.date(), when.hour)
+    yield "day", when.date()
+    yield "month", (when.year, when.month)
+
+
+@st.composite
+def budgets(draw: st.DrawFn) -> BudgetRules:
+    """Return a budget whose caps are a few labels each, so that any of them may be the one that binds."""
+    prices = Prices(
+        per_label=draw(st.sampled_from([0, 1, 80_000])),
+        per_hour=draw(st.sampled_from([0, 7, 36_000_000])),
+        seconds_max=draw(st.sampled_from([1, 60, 300])),
+        refund_expired=draw(st.booleans()),
+        refund_abstained=draw(st.booleans()),
+    )
+    few = st.none() | st.none() | st.integers(3, 20)
+    labels = draw(st.tuples(few, few, few))
+    spare = draw(st.sampled_from([0, 1, prices.reserved // 2]))
+    return BudgetRules(
+        share=draw(st.sampled_from([Fraction(1), Fraction(1), Fraction(1, 2), Fraction(1, 7)])),
+        audit_share=draw(st.sampled_from([Fraction(0), Fraction(3, 10), Fraction(1)])),
+        burst=draw(st.sampled_from([3, 20, 1_000])),
+        per_hour=draw(few),
+        open_max=draw(st.sampled_from([6, 10_000, 10_000, 10_000])),
+        per_day=draw(few),
+        money=tuple(None if n is None else n * prices.reserved + spare for n in labels),
+        prices=prices,
+        quotas=draw(st.sampled_from([(), (("rare", Fraction(1, 5)),), (("a", Fraction(1, 3)), ("b", Fraction(1, 2)))])),
+    )
+
+
+moves = st.sampled_from([0.0, 1.0, -1.0, 1_800.0, HOUR, -HOUR, DAY, -DAY, 31 * DAY, -400 * DAY])
+steps = st.tuples(
+    st.just("step"), st.integers(0, 2), st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.0]), max_size=30), moves,
+    st.integers(0, 9), st.sampled_from([True, True, True, False]),
+)  # fmt: skip
+closes = st.tuples(
+    st.just("close"), st.integers(0, 99), st.sampled_from(["example", "example", "abstention", "expiry"]),
+    st.none() | st.sampled_from([0.0, 0.1, 59.9, 1e9]), st.just(0), st.just(True),
+)  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    budgets(),
+    st.integers(1, 3),
+    st.sampled_from(["always", "always", *STRATEGIES]),
+    st.lists(steps | closes, min_size=5, max_size=25),
+)
+def test_no_attack_breaks_a_cap(budget: BudgetRules, partitions: int, name: str, story: list[Any]) -> None:
+    """Every cap on requests and money, in every prefix, window and partition, whatever happens in whatever order."""
+    known = SamplingRules(name, rate=float(budget.rate), share=float(budget.share))
+    bank = Bank(budget, partitions, Always() if name == "always" else build_strategy(known))
+    clock = 1.7e9
+    for do, number, what, how, lag, committed in story:
+        if do == "step":
+            clock += how
+            bank.step(number % partitions, what, clock, lag, committed)
+        elif bank.open:
+            bank.close(bank.open[number % len(bank.open)], what, how, clock)
+        bank.check()
+
+
+# Settlement.
+
+WAGE = BudgetRules(
+    share=Fraction(1),
+    audit_share=Fraction(0),
+    burst=1_000,
+    money=(None, micros(Decimal(6)), None),
+    prices=Prices(per_hour=micros(Decimal(36)), seconds_max=100),
+)
+"""36 an hour, at most 100 s, so 1.00 is reserved for each label; 6.00 a day."""
+
+
+def test_what_a_reply_did_not_need_buys_more_labels() -> None:
+    """Six are asked at the maximum; after replies of ten seconds (0.10 each) five more can be paid, and no sixth."""
+    bank = Bank(WAGE, 1, Always())
+    assert bank.step(0, [1.0] * 20, 0.0, 0, True).count(Lane.STRATEGY) == 6
+    assert bank.step(0, [1.0] * 20, 1.0, 0, True).count(Lane.STRATEGY) == 0
+    for request in bank.open:
+        bank.close(request, "example", 10.0, 2.0)
+    assert bank.step(0, [1.0] * 20, 3.0, 0, True).count(Lane.STRATEGY) == 5
+    bank.check()
+
+
+@pytest.mark.parametrize("lag", range(7))
+def test_a_fold_that_lags_asks_less(lag: int) -> None:
+    """Of six refunds of 0.90, those that were not folded yet are taken for spent."""
+    bank = Bank(WAGE, 1, Always())
+    bank.step(0, [1.0] * 6, 0.0, 0, True)
+    for request in bank.open:
+        bank.close(request, "example", 10.0, 2.0)
+    assert bank.step(0, [1.0] * 20, 3.0, lag, True).count(Lane.STRATEGY) == (6 - lag) * 9 // 10
+
+
+def test_a_label_belongs_to_the_day_on_which_it_was_asked() -> None:
+    """A reply of the next day gives nothing back to the next day, whose cap was not touched."""
+    bank = Bank(WAGE, 1, Always())
+    bank.step(0, [1.0] * 20, DAY - 1.0, 0, True)
+    for request in bank.open:
+        bank.close(request, "example", 10.0, DAY + 1.0)
+    assert bank.step(0, [1.0] * 20, DAY + 2.0, 0, True).count(Lane.STRATEGY) == 6
+    assert bank.step(0, [1.0] * 20, DAY + 3.0, 0, True).count(Lane.STRATEGY) == 0
+    bank.check()
+
+
+@pytest.mark.parametrize(
+    ("label", "seconds", "cost"),
+    [
+        ("a", 10.0, 0.15),
+        ("a", 0.0, 0.05),
+        ("a", 100.0, 1.05),
+        ("a", 5_000.0, 1.05),
+        ("a", None, 1.05),
+        (None, 10.0, 0.15),
+    ],
+)
+def test_an_answer_costs_its_work_and_at_most_the_maximum(
+    label: str | None, seconds: float | None, cost: float
+) -> None:
+    """Seconds are paid up to the maximum; an answer that does not tell them costs it, and so does an abstention."""
+    known = Prices(per_label=50_000, per_hour=36_000_000, seconds_max=100)
+    request = _at_price(make_request(0), known.reserved)
+    assert known.answered(request, label, seconds) == round(cost * 1_000_000)
+
+
+def test_a_third_of_a_micro_unit_is_rounded_up() -> None:
+    """Exact fractions, never less than the true price: a second at 1.00 an hour is 0.000278."""
+    known = Prices(per_hour=1_000_000, seconds_max=10)
+    assert known.answered(_at_price(make_request(0), known.reserved), "a", 1.0) == 278
+    assert known.reserved == 2_778
+
+
+def test_a_raise_of_prices_changes_no_bill() -> None:
+    """Asked at 0.05, answered after the price went up: it costs the 0.05 that were reserved for it."""
+    request = _at_price(make_request(0), 50_000)
+    assert Prices(per_label=90_000).answered(request, "a", None) == 50_000
+    assert Prices(per_label=20_000).answered(request, "a", None) == 20_000
+
+
+def test_t6_nothing_is_refunded_silently() -> None:
+    """T6: an expiry gives back money if it is configured so, and never a token, a count or a place in an hour."""
+    for refunded in (True, False):
+        budget = replace(WAGE, burst=12, share=Fraction(1, 100), per_day=12)
+        budget = replace(budget, prices=replace(budget.prices, refund_expired=refunded), money=(None, 3_000_000, None))
+        bank = Bank(budget, 1, Always())
+        asked = 0
+        for _ in range(10):
+            asked += bank.step(0, [1.0] * 5, 0.0, 0, True).count(Lane.STRATEGY)
+            for request in bank.open:
+                bank.close(request, "expiry", None, 1.0)
+        assert asked == (11 if refunded else 3), "11 tokens and never one more; or three labels' money, all of it gone"
+        state = decode_state(bank.states[0], PartitionState)
+        assert state is not None
+        assert state.ledger is not None
+        assert state.ledger.strategy == state.ledger.day_strategy == asked
+        bank.check()
+
+
+def test_t6_an_abstention_is_paid_unless_configured_otherwise() -> None:
+    """T6: who cannot tell has worked; what is not charged is not charged because somebody wrote so."""
+    request = _at_price(make_request(0), 80_000)
+    assert Prices(per_label=80_000).answered(request, None, None) == 80_000
+    assert Prices(per_label=80_000, refund_abstained=True).answered(request, None, None) == 0
+    assert Prices(per_label=80_000).expired(request) == 0
+    assert Prices(per_label=80_000, refund_expired=False).expired(request) == 80_000
+
+
+# Windows.
+
+
+@given(st.integers(-(10**6), 10**7))
+def test_windows_are_those_of_the_calendar(hour: int) -> None:
+    """Two hours are in the same window exactly if the standard library says so, and windows never go back."""
+    epoch = dt.datetime(1970, 1, 1, tzinfo=UTC)
+    one, two = (epoch + dt.timedelta(hours=each) for each in (hour, hour + 1))
+    now, then = windows(hour), windows(hour + 1)
+    assert (now[1] == then[1], now[2] == then[2]) == (one.date() == two.date(), one.month == two.month)
+    assert now <= then
+    assert then[2] - now[2] == (one.month != two.month)
+
+
+def test_a_new_month_opens_the_lanes_again() -> None:
+    """A cap of a month is used up on its first day, and there again on the first day of the next."""
+    budget = replace(WAGE, money=(None, None, 6_000_000))
+    bank = Bank(budget, 1, Always())
+    march = dt.datetime(2026, 3, 1, tzinfo=UTC).timestamp()
+    asked = [bank.step(0, [1.0] * 20, march + day * DAY, 0, True).count(Lane.STRATEGY) for day in range(32)]
+    assert asked == [6, *[0] * 30, 6]
+
+
+def test_every_cap_keeps_room_for_the_audit() -> None:
+    """Whichever cap is reached first, the strategy has taken its part and the audit lane goes on asking."""
+    base = BudgetRules(Fraction("0.5"), Fraction("0.2"), 1_000, prices=Prices(per_label=1_000_000))
+    for budget in (
+        replace(base, per_day=10),
+        replace(base, money=(10_000_000, None, None)),
+        replace(base, money=(None, 10_000_000, None)),
+        replace(base, money=(None, None, 10_000_000)),
+        replace(base, open_max=10),
+    ):
+        lanes = Counter(Bank(budget, 1, Always()).step(0, [1.0] * 200, 0.0, 0, True))
+        assert (lanes[Lane.AUDIT], lanes[Lane.STRATEGY]) == (2, 8), budget
+    poor = replace(base, money=(None, 3_999_999, None))
+    lanes = Counter(Bank(poor, 1, Always()).step(0, [1.0] * 200, 0.0, 0, True))
+    assert (lanes[Lane.AUDIT], lanes[Lane.STRATEGY]) == (1, 2), "at least one label's money is the audit's"
+
+
+@given(budgets(), st.integers(1, 8))
+def test_the_parts_of_the_money_sum_to_the_cap(budget: BudgetRules, partitions: int) -> None:
+    """To the last micro-unit, and no partition is without."""
+    for i, cap in enumerate(budget.money):
+        parts = [budget.allowance(partition, partitions).money[i] for partition in range(partitions)]
+        assert (cap is None and parts == [None] * partitions) or sum(part.total for part in parts if part) == cap
+
+
+# What is in the commit metadata.
+
+
+def test_the_ledger_stays_small() -> None:
+    """250 bytes at most, after 10^12 events, with every cap and four quotas and money up to a billion a month."""
+    share = Fraction("0.123456789")
+    budget = BudgetRules(
+        share=share,
+        audit_share=Fraction("0.3"),
+        burst=1_000,
+        per_hour=10**6,
+        per_day=10**7,
+        money=(10**13, 10**14, 10**15),
+        prices=Prices(per_label=80_000),
+        quotas=tuple((name, Fraction("0.05")) for name in "abcd"),
+    )
+    allowance = budget.allowance(0, 1)
+    full = Ledger(
+        accepted=10**12,
+        tokens=allowance.capacity,
+        audit=3 * 10**10,
+        strategy=7 * 10**10,
+        hour=10**6,
+        hour_audit=3 * 10**5,
+        hour_strategy=7 * 10**5,
+        day_audit=3 * 10**6,
+        day_strategy=7 * 10**6,
+        reserved=(3 * 10**12, 7 * 10**12, 3 * 10**13, 7 * 10**13, 3 * 10**14, 7 * 10**14),
+        kept=tuple(quota.capacity for quota in allowance.quotas),
+    )
+    text = encode_state(PartitionState(2**53, 1e9 / 7, full, ()))
+    assert len(text) - len(encode_state(PartitionState(2**53, 1e9 / 7, None, ()))) + len("null") <= 250
+    state = decode_state(text, PartitionState)
+    assert state is not None
+    assert state.ledger == full
+
+
+def test_the_metadata_of_the_version_before_are_read() -> None:
+    """A ledger without days, money and quotas goes on where it was."""
+    state = decode_state("[3,7.0,[100,5,3,4,0,1,2],null]", PartitionState)
+    assert state is not None
+    assert state.ledger == Ledger(100, 5, 3, 4, 0, 1, 2)
+
+
+# Quotas.
+
+
+def rare(budget: BudgetRules, probability: float, every: int, events: int) -> tuple[int, int]:
+    """Return how many of the rare events, and of all events, are asked by a strategy that never asks."""
+    never = build_strategy(SamplingRules("random", rate=0.0))
+    sampler = Sampler(budget.allowance(0, 1), never, 7, 0, None, None, 0.0, 0, 0)
+    asked = [0, 0]
+    for i in range(events):
+        p = probability if i % every == 0 else 0.0
+        lane = sampler.decide(f"0-{i}", 0.0, {"rare": p, "other": 1.0 - p}).lane
+        asked[0] += lane is not None and i % every == 0
+        asked[1] += lane is not None
+    return asked[0], asked[1]
+
+
+def test_a_quota_is_spent_on_its_class() -> None:
+    """Where nobody else asks, a rare class is asked about as often as its quota allows, and no other is."""
+    budget = BudgetRules(Fraction("0.1"), Fraction(0), 20, quotas=(("rare", Fraction("0.2")),))
+    found, asked = rare(budget, 1.0, 10, 10_000)
+    assert asked == found
+    assert 200 <= found <= 200 + 20
+    found, asked = rare(budget, 1.0, 1_000, 10_000)
+    assert found == asked == 10, "a class this rare is asked about every time"
+
+
+def test_a_quota_does_not_cost_the_others_anything() -> None:
+    """A greedy strategy gets all that a class leaves over, and the whole is no more than it was."""
+    budget = BudgetRules(Fraction("0.1"), Fraction(0), 20, quotas=(("rare", Fraction("0.5")),))
+    sampler = Sampler(budget.allowance(0, 1), Always(), 7, 0, None, None, 0.0, 0, 0)
+    lanes = [sampler.decide(f"0-{i}", 1.0, {"other": 1.0}).lane for i in range(10_000)]
+    assert 1_000 <= sum(lane is not None for lane in lanes) <= 1_020
+    assert sampler.decide("0-10000", 0.0, {"rare": 1.0}).lane is Lane.STRATEGY, "what is kept is kept all the same"
+
+
+def test_the_propensity_counts_the_quotas_in() -> None:
+    """Over many seeds, each event is asked as often as its prediction says, by whichever of the three it was."""
+    budget = BudgetRules(Fraction("0.5"), Fraction("0.3"), 100, quotas=(("a", Fraction("0.3")), ("b", Fraction("0.3"))))
+    strategy = build_strategy(SamplingRules("random", rate=0.2))
+    likely = [{"a": 0.3, "b": 0.1 * (i % 4), "c": 0.4} for i in range(20)]
+    requested, expected, variance = [0.0] * 20, [0.0] * 20, [0.0] * 20
+    for seed in range(1_500):
+        sampler = Sampler(budget.allowance(0, 1), strategy, seed, 0, None, None, 0.0, 0, 0)
+        for i, probabilities in enumerate(likely):
+            decision = sampler.decide(f"0-{i}", 0.5, probabilities)
+            requested[i] += decision.lane is not None
+            expected[i] += decision.propensity
+            variance[i] += decision.propensity * (1.0 - decision.propensity)
+    for asked, p, v in zip(requested, expected, variance, strict=True):
+        assert abs(asked - p) < 4.5 * v**0.5
+    assert expected[1] > 1_500 * (1 - 6 / 7 * 0.8), "more than the two lanes alone"
+
+
+def test_other_quotas_lose_no_tokens() -> None:
+    """Whoever changes the quotas finds what was saved in the common purse."""
+    one = BudgetRules(Fraction("0.1"), Fraction(0), 20, quotas=(("rare", Fraction("0.2")),))
+    before = Sampler(one.allowance(0, 1), Always(), 7, 0, None, None, 0.0, 0, 0)
+    before.decide("0-0", 0.0, {"rare": 1.0})
+    assert before.ledger.kept[0] > 0
+    none = replace(one, quotas=())
+    after = Sampler(none.allowance(0, 1), Always(), 7, 0, before.ledger, (), 0.0, 0, 0)
+    assert (after.ledger.tokens, after.ledger.kept) == (before.ledger.tokens + before.ledger.kept[0], ())
+
+
+# From the configuration.
+
+
+def test_a_budget_as_it_is_written_is_a_budget_to_the_micro_unit() -> None:
+    """25.00 a day at 0.08 a label, to be divided; what cannot be paid from a part is refused at the start."""
+    written = ["budget.cost_per_label=0.08", "budget.cost_per_day=25.0", "budget.cost_per_month=500"]
+    budget = budget_rules(load_config(overrides=written))
+    assert budget.money == (None, 25_000_000, 500_000_000)
+    assert budget.prices.reserved == 80_000
+    assert [budget.allowance(p, 3).money[1] for p in range(3)] == [
+        (8_333_334, 5_833_333),
+        (8_333_333, 5_833_333),
+        (8_333_333, 5_833_333),
+    ]
