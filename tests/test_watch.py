@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from streamal.cli import parts
 from streamal.config import load_config
-from streamal.core.budget import BudgetRules, Ledger
+from streamal.core.budget import BudgetRules
+from streamal.core.ledger import Ledger
 from streamal.core.records import Committed, Place
 from streamal.core.state import PartitionState, encode_state
 from streamal.core.watch import watch
