@@ -141,12 +141,10 @@ class World:
         self.fill(events)
         broker_before = sum(map(cpu_s, self.cluster.pids))
         shares: Queue[Share] = multiprocessing.Queue()
-        barrier = multiprocessing.Barrier(workers)
+        ready = multiprocessing.Value("i", 0)
         target: Callable[..., None] = _pipe if what == "pipe" else _streamal
         processes = [
-            multiprocessing.Process(
-                target=target, args=(self.overrides, events, self.partitions // workers, barrier, shares)
-            )
+            multiprocessing.Process(target=target, args=(self.overrides, events, workers, ready, shares))
             for _ in range(workers)
         ]
         for process in processes:
@@ -168,7 +166,7 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _streamal(overrides: list[str], events: int, partitions: int, barrier: Any, shares: Any) -> None:
+def _streamal(overrides: list[str], events: int, workers: int, ready: Any, shares: Any) -> None:
     """Run the daemon's loop over this worker's share of the events."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     config = load_config(None, overrides)
@@ -188,23 +186,31 @@ def _streamal(overrides: list[str], events: int, partitions: int, barrier: Any, 
         transport.poll({}, 0.1)
         return sum(place.topic == config.topics.events for place in transport.assignment()[1])
 
-    shares.put(_worked_off(daemon.tick, owned, events, partitions, barrier))
+    part = config.transport.partitions // workers
+    _join(lambda: owned() in {part, part + 1}, workers, ready)
+    shares.put(_worked_off(daemon.tick, events))
     transport.close()
 
 
-def _pipe(overrides: list[str], events: int, partitions: int, barrier: Any, shares: Any) -> None:
+def _pipe(overrides: list[str], events: int, workers: int, _ready: Any, shares: Any) -> None:
+    assert workers == 1, "the pipe is measured alone"
     pipe = kafka_pipe.PIPES[load_config(None, overrides).transport.client](load_config(None, overrides))
-    shares.put(_worked_off(pipe.tick, lambda: partitions, events, partitions, barrier))
+    shares.put(_worked_off(pipe.tick, events))
     pipe.close()
 
 
-def _worked_off(tick: Callable[[], int], owned: Callable[[], int], events: int, partitions: int, barrier: Any) -> Share:
-    """Wait until everybody has its partitions, then tick until nothing comes any more; the first batch is not timed."""
-    while owned() < partitions:
+def _join(settled: Callable[[], bool], workers: int, ready: Any) -> None:
+    """Take part in the group until everybody has its share: who only waited would hold up the others."""
+    while not settled():
         pass
-    barrier.wait()
-    while owned() < partitions:  # who came last may have moved the others
-        pass
+    with ready.get_lock():
+        ready.value += 1
+    while ready.value < workers or not settled():
+        settled()
+
+
+def _worked_off(tick: Callable[[], int], events: int) -> Share:
+    """Tick until nothing comes any more; the first batch is not timed."""
     first = 0
     while not first:
         first = tick()
