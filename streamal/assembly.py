@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 from streamal.config import Config
 from streamal.core.budget import BudgetRules
+from streamal.core.control import Control
 from streamal.core.fold import Fold, FoldRules
 from streamal.core.model import LabelRules, Model
 from streamal.core.pending import Pending
@@ -126,13 +127,23 @@ def new_fold(config: Config) -> Fold:
     """Return what a worker knows before anything was folded."""
     features = config.features
     schema = Schema(features.declared, features.unknown == "refuse", features.open) if features.declared else None
+    control = None
+    if config.quality.control:
+        control = Control(new_model(config), new_model(config), config.quality.window)
     return Fold(
         rules=FoldRules(features.infer_from, features.unknown == "refuse", features.open),
         model=new_model(config),
         schema=schema,
         pending=Pending(config.limits.closed_requests),
-        quality=Quality(config.quality.window),
+        quality=_quality(config),
+        control=control,
     )
+
+
+def _quality(config: Config) -> Quality:
+    block = budget_rules(config).block
+    sequence = config.quality.interval == "confidence_sequence"
+    return Quality(config.quality.window, 1.0 / block if sequence else None)
 
 
 def settings(config: Config, partitions: int) -> Settings:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from streamal.core.budget import BudgetRules, Sampler
-from streamal.core.quality import Estimate, Quality, Sums
+from streamal.core.estimates import Estimate, Sums
+from streamal.core.quality import Quality
 from streamal.core.records import Abstention, Example, Expiry, Lane
 from streamal.core.strategies import SamplingRules, build_strategy
 
@@ -41,7 +42,7 @@ def folded(window: int, labels: Sequence[tuple[float, bool]]) -> Quality:
 @given(weighted)
 def test_the_estimate_is_hajeks(labels: list[tuple[float, bool]]) -> None:
     """Σ c/p / Σ 1/p, and a Wilson interval of the smaller of two effective sizes, recomputed the slow way."""
-    estimate = folded(100, labels).recent().estimate()
+    estimate = folded(100, labels).recent().proportion()
     assert estimate is not None
     w = np.array([1.0 / p for p, _ in labels])
     c = np.array([float(correct) for _, correct in labels])
@@ -58,7 +59,7 @@ def test_the_estimate_is_hajeks(labels: list[tuple[float, bool]]) -> None:
 @given(weighted)
 def test_the_interval_holds_the_value(labels: list[tuple[float, bool]]) -> None:
     """0 <= low <= value <= high <= 1, and never of width 0: so few labels never make sure."""
-    estimate = folded(100, labels).recent().estimate()
+    estimate = folded(100, labels).recent().proportion()
     assert estimate is not None
     assert 0.0 <= estimate.low <= estimate.value + 1e-12
     assert estimate.value - 1e-12 <= estimate.high <= 1.0
@@ -70,22 +71,22 @@ def test_equal_propensities_give_the_plain_share() -> None:
     sums = folded(100, [(0.1, i < 8) for i in range(10)]).total
     assert sums.naive() == 0.8
     interval = stats.binomtest(8, 10).proportion_ci(method="wilson")
-    assert sums.estimate() == pytest.approx((0.8, interval.low, interval.high))
+    assert sums.proportion() == pytest.approx((0.8, interval.low, interval.high))
 
 
 def test_nothing_is_known_without_labels() -> None:
     """No label, no figure; a label of propensity 0 (nobody was to ask it) carries no weight and is left out."""
-    assert Sums().estimate() is None
+    assert Sums().proportion() is None
     assert Sums().naive() is None
     quality = folded(10, [(0.0, True)])
-    assert quality.recent().estimate() is None
+    assert quality.recent().proportion() is None
     assert quality.unanswered() == 0.0
     assert Quality(10).unanswered() is None
 
 
 def test_one_label_says_next_to_nothing() -> None:
     """The interval of a single label is nearly everything, whatever its weight."""
-    estimate = folded(10, [(0.001, True)]).recent().estimate()
+    estimate = folded(10, [(0.001, True)]).recent().proportion()
     assert estimate is not None
     assert estimate == pytest.approx(Estimate(1.0, 0.207, 1.0), abs=0.001)
 
@@ -110,7 +111,7 @@ class Synthetic:
                 quality.fold(make_example(i, decision.propensity, bool(right[i])))
         self.truth = float(np.mean(right))
         sums = quality.recent()
-        estimate, naive = sums.estimate(), sums.naive()
+        estimate, naive = sums.proportion(), sums.naive()
         assert estimate is not None
         assert naive is not None
         self.estimate, self.naive = estimate, naive
@@ -160,7 +161,7 @@ def test_the_window_follows_a_change() -> None:
     random = np.random.default_rng(3)
     labels = [(0.5, bool(random.random() < (0.95 if i < 900 else 0.4))) for i in range(1_200)]
     quality = folded(200, labels)
-    recent, total = quality.recent().estimate(), quality.total.estimate()
+    recent, total = quality.recent().proportion(), quality.total.proportion()
     assert recent is not None
     assert total is not None
     assert recent.low <= 0.4 <= recent.high
@@ -173,7 +174,7 @@ def test_the_window_is_in_the_order_of_the_events(order: list[int]) -> None:
     quality = Quality(5)
     for offset in order:
         quality.fold(make_example(offset, 0.5, correct=offset >= 7))
-    assert [entry[1] for entry in quality._window] == [f"0-{offset}" for offset in range(7, 12)]
+    assert [entry.request for entry in quality._window] == [f"0-{offset}" for offset in range(7, 12)]
     assert (quality.recent().naive(), quality.total.count) == (1.0, 12)
 
 

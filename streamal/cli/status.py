@@ -15,6 +15,8 @@ from streamal.ports import scan
 
 __all__ = ["command"]
 
+_CLASSES_MAX = 20
+"""The commonest classes are shown."""
 _NO_MODEL = {"model": {"pipeline": ({"use": "dummy.PriorClassifier"},), "factory": None}}
 
 
@@ -33,8 +35,9 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
             fold.training(record.offset, record.value)
         committed = log.committed(loaded.transport.group)
         states = decode_states(committed, topics.events)
-        shown = dict(figures(fold, states, time.time(), loaded.budget.cost_per_label))
+        shown: dict[str, object] = dict(figures(fold, states, time.time(), loaded.budget.cost_per_label))
         del shown["model_failures"]  # only training tells
+        shown["recalls"] = {name: recall.value for name, recall in list(fold.quality.recalls().items())[:_CLASSES_MAX]}
         for name, topic in (("lag_events", topics.events), ("lag_labels", topics.labels)):
             consumed = sum(done.offset for place, done in committed.items() if place.topic == topic)
             shown[name] = sum(log.end(topic, p) for p in range(log.partitions(topic))) - consumed

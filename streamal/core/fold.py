@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streamal.core.control import Control
 from streamal.core.model import Model
 from streamal.core.pending import Pending
 from streamal.core.quality import Quality
@@ -43,6 +44,7 @@ class Fold:
         now: the latest time that any record was written at: time never goes back behind it.
         samples: features of the first requests, until there is a schema.
         early: examples that came before the schema; learned as soon as there is one.
+        control: the gain over random, if it is to be measured.
     """
 
     rules: FoldRules
@@ -56,6 +58,7 @@ class Fold:
     positions: dict[int, int] = field(default_factory=dict)
     samples: list[dict[str, Scalar]] = field(default_factory=list)
     early: list[Example | NaturalExample] = field(default_factory=list)
+    control: Control | None = None
 
     def predict(self, event: Event) -> dict[str, float]:
         """Return class probabilities; before there is a schema they are the class prior."""
@@ -117,6 +120,8 @@ class Fold:
             # tested, then learned: a bought one carries the prediction that its event was given, this one does not
             said = self.model.predict(features)
             self.quality.natural(bool(said) and max(said, key=said.__getitem__) == example.label)
+        elif self.control is not None:
+            self.control.fold(example, features)
         self.model.learn(features, example.label)
 
     def _set_schema(self, record: SchemaSet) -> None:

@@ -16,6 +16,7 @@ from streamal.core.records import (
     Request,
     coordinates,
 )
+from streamal.core.seen import Seen
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.core.transaction import Rules, Step, refuse
 from streamal.core.uncertainty import MEASURES
@@ -33,7 +34,7 @@ def infer(
     assert state.version <= fold.version.offset, "the daemon folds up to the noted version before it steps"
     now = max(now, state.now)
     sampler = _sampler(rules, fold, partition, state, now)
-    uncertainty_of = MEASURES[rules.measure]
+    uncertainty_of, seen = MEASURES[rules.measure], state.seen
     for record in records:
         event = decode_event(partition, record.offset, record.value, rules.wire, fold.schema)
         if isinstance(event, Refusal):
@@ -44,6 +45,7 @@ def infer(
         key = coordinates(partition, record.offset)
         uncertainty = uncertainty_of(probabilities) if probabilities else 1.0
         decision = sampler.decide(key, uncertainty)
+        seen = seen.after(probabilities, decision.propensity)
         prediction = Prediction(
             event=key,
             label=max(probabilities, key=probabilities.__getitem__) if probabilities else None,
@@ -60,12 +62,12 @@ def infer(
         if not probabilities or len(set(probabilities.values())) == 1:
             tally["uniform_predictions", ""] += 1
         if decision.lane is not None:
-            request = _request(rules, event, prediction, decision.lane, now)
+            request = _request(rules, event, prediction, decision.lane, now, seen)
             result.outputs.append(Output(rules.topics.requests, partition, key.encode(), encode(request)))
             tally["requests", decision.lane] += 1
         elif decision.propensity <= 0.0:
             tally["events_without_propensity", ""] += 1
-    after = PartitionState(fold.version.offset, now, sampler.ledger, sampler.state)
+    after = PartitionState(fold.version.offset, now, sampler.ledger, sampler.state, seen)
     return Committed(records[-1].offset + 1, encode_state(after))
 
 
@@ -84,7 +86,7 @@ def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, no
     )
 
 
-def _request(rules: Rules, event: Event, prediction: Prediction, lane: Lane, now: float) -> Request:
+def _request(rules: Rules, event: Event, prediction: Prediction, lane: Lane, now: float, seen: Seen) -> Request:
     return Request(
         request=prediction.event,
         features=event.features,
@@ -99,4 +101,5 @@ def _request(rules: Rules, event: Event, prediction: Prediction, lane: Lane, now
         expires_at=now + rules.ttl_s,
         id=event.id,
         time=event.time,
+        seen=seen,
     )

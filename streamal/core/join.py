@@ -187,6 +187,9 @@ def _closed(request: Request, reply: Reply, now: float) -> Example | Abstention:
         predicted=request.label,
         id=request.id,
         time=request.time,
+        seen=request.seen,
+        confidence=max(request.probabilities.values(), default=0.0),
+        probability=request.probabilities.get(reply.label, 0.0),
         **common,  # type: ignore[arg-type]
     )
 

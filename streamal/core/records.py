@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from streamal.core.seen import Seen
+
 __all__ = [
     "Abstention",
     "Closing",
@@ -146,6 +148,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_at: float
     id: EventId = None
     time: float | str | None = None
+    seen: Seen | None = None
 
 
 class Reply(NamedTuple):
@@ -190,6 +193,11 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind",
     seconds: float | None = None
     id: EventId = None
     time: float | str | None = None
+    seen: Seen | None = None
+    confidence: float | None = None
+    """The top probability of the prediction; of a log older than 0.2 it is unknown."""
+    probability: float | None = None
+    """The probability that the prediction gave to the label."""
 
 
 class Abstention(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="abstention"):

@@ -12,6 +12,7 @@ import msgspec
 
 from streamal.core.budget import Ledger
 from streamal.core.records import Committed, Place
+from streamal.core.seen import Seen
 from streamal.core.strategies import State
 from streamal.errors import LogDisagrees
 
@@ -22,12 +23,13 @@ METADATA_BYTES_MAX = 1_000
 
 
 class PartitionState(msgspec.Struct, frozen=True, array_like=True):
-    """Of a partition of ``events``: model version and time of its last prediction, budget, strategy."""
+    """Of a partition of ``events``: model version and time of its last prediction, budget, strategy, counts."""
 
     version: int = 0
     now: float = 0.0
     ledger: Ledger | None = None
     strategy: State | None = None
+    seen: Seen = Seen()
 
 
 class TrainerState(msgspec.Struct, frozen=True, array_like=True):
