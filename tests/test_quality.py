@@ -101,7 +101,7 @@ class Synthetic:
         random = np.random.default_rng(seed)
         budget = BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20)
         rules = SamplingRules(strategy, rate=float(budget.rate), share=float(budget.share))
-        sampler = Sampler(budget.allowance(0, 1), build_strategy(rules), seed, 0, None, None, 0.0, 0, 0)
+        sampler = Sampler(budget.allowance(0, 1), build_strategy(rules), seed, None, None, 0.0, 0, 0)
         uncertainty = random.beta(0.8, 3.0, EVENTS) * 0.5
         right = random.random(EVENTS) > 0.04 + 0.9 * uncertainty
         quality = Quality(EVENTS)

@@ -1,10 +1,13 @@
 """How much may be asked: exact, hard, per partition; two lanes.
 
-Every accepted event earns ``B`` (the share) of a label. The **audit lane** asks for exactly one event in each
-block of ``L = ceil(1/(B·a))`` events, at a hashed slot: every event has audit propensity ε = 1/L, whatever else
-happens, so that quality can be measured without bias. The **strategy lane** owns the rest, ``B - ε`` per event, in
-a token bucket that holds at most the burst; when it is empty the lane is closed and its propensity 0. Counting is
-in integers (tokens of 1/denominator), never an average that forgets, hence for every prefix of a partition
+Every accepted event earns ``B`` (the share) of a label, in one token bucket. The **audit lane** tosses a coin of
+probability ε = 1/L, ``L = ceil(1/(B·a))``, for every event, so that quality can be measured without bias. The coins
+are independent: a slot in each block would be more even, but whatever follows the slot could not be audited, and a
+model that has just learned the slot's label is better there than elsewhere (up to 6 points of bias on a stream whose
+neighbours are alike). The **strategy lane** owns the rest, ``B - ε`` per event. It leaves a reserve, so that the audit
+lane practically never meets an empty bucket, and as the bucket empties it closes by degrees: it is open with a known
+probability, since a lane that is shut leaves hard events with nothing but ε, and these few labels with weights of L.
+Counting is in integers (tokens of 1/denominator), never an average that forgets, hence for every prefix of a partition
 
     requests <= B·events + burst.
 
@@ -24,6 +27,8 @@ from streamal.core.records import Lane
 from streamal.core.strategies import State, Strategy
 
 __all__ = ["Allowance", "BudgetRules", "Decision", "Ledger", "Sampler", "divided"]
+
+_RESERVE_MAX = 20
 
 
 def divided(cap: int, partition: int, partitions: int) -> int:
@@ -55,7 +60,7 @@ class BudgetRules:
 
     @property
     def block(self) -> int:
-        """L, the length of an audit block in accepted events; 0 without an audit lane.
+        """L: one accepted event in so many is audited, on average; 0 without an audit lane.
 
         >>> BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20).block
         34
@@ -68,6 +73,17 @@ class BudgetRules:
         """B - ε, what the strategy lane earns per accepted event."""
         return self.share - (Fraction(1, self.block) if self.block else 0)
 
+    @property
+    def reserve(self) -> int:
+        """The requests that the strategy lane leaves in the bucket for the audit lane.
+
+        With so many the audit lane, which takes ε of the B that come in, empties the bucket about once in 100 times.
+
+        >>> BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20).reserve
+        3
+        """
+        return min(_RESERVE_MAX, math.ceil(2 * self.share / self.rate)) if self.block and self.rate else 0
+
     def allowance(self, partition: int, partitions: int) -> Allowance:
         """Return what one of *partitions* partitions may ask: absolute figures are divided, shares are not."""
         burst = divided(self.burst, partition, partitions)
@@ -75,13 +91,15 @@ class BudgetRules:
         open_audit = max(1, math.floor(self.audit_share * open_max)) if self.block else 0
         per_hour = math.inf if self.per_hour is None else divided(self.per_hour, partition, partitions)
         hour_audit = 0 if self.per_hour is None else math.ceil(self.audit_share * int(per_hour))
-        rate = self.rate
+        price = self.share.denominator
+        capacity = max(burst, 2 * self.reserve + 1)
         return Allowance(
             block=self.block,
-            gain=rate.numerator,
-            price=rate.denominator,
-            start=(burst - 1) * rate.denominator,
-            capacity=max(1, burst - 1) * rate.denominator,
+            gain=self.share.numerator,
+            price=price,
+            start=burst * price,
+            capacity=capacity * price,
+            reserve=(self.reserve if self.rate else capacity) * price,
             open_max=open_max,
             open_strategy_max=open_max - open_audit,
             per_hour=per_hour,
@@ -92,9 +110,10 @@ class BudgetRules:
 class Allowance(NamedTuple):
     """One partition's part of the budget, in whole numbers: a request costs *price* tokens, an event earns *gain*.
 
-    *start* tokens are there at the beginning, *capacity* is the most that can be saved. *block* is the length of
-    an audit block (0: no audit lane). The others bound the open requests, and those of a clock hour, of both
-    lanes and of the strategy lane alone; what lies between the two is kept for the audit lane.
+    *start* tokens are there at the beginning, *capacity* is the most that can be saved, *reserve* is left for the
+    audit lane, which asks for one event in *block* (0: no audit lane). The others bound
+    the open requests, and those of a clock hour, of both lanes and of the strategy lane alone; what lies between the
+    two is kept for the audit lane.
     """
 
     block: int
@@ -102,6 +121,7 @@ class Allowance(NamedTuple):
     price: int
     start: int
     capacity: int
+    reserve: int
     open_max: int
     open_strategy_max: int
     per_hour: float
@@ -139,7 +159,6 @@ class Sampler:
         allowance: Allowance,
         strategy: Strategy,
         seed: int,
-        partition: int,
         ledger: Ledger | None,
         state: State | None,
         now: float,
@@ -147,9 +166,10 @@ class Sampler:
         open_strategy: int,
     ) -> None:
         """Continue from *ledger* and *state* (None: a new partition) at time *now* with so many open requests."""
-        self._allowance, self._strategy, self._partition = allowance, strategy, partition
+        self._allowance, self._strategy = allowance, strategy
         self._epsilon = 1.0 / allowance.block if allowance.block else 0.0
         self._audit_coin, self._strategy_coin = Coin(seed, "audit"), Coin(seed, "strategy")
+        self._open_coin = Coin(seed, "open")
         self._open_audit, self._open_strategy = open_audit, open_strategy
         ledger = ledger or Ledger(0, allowance.start, 0, 0)
         self._accepted, self._tokens, self._audit, self._strategic = ledger[:4]
@@ -158,7 +178,6 @@ class Sampler:
         self._hour_audit = ledger.hour_audit if same_hour else 0
         self._hour_strategy = ledger.hour_strategy if same_hour else 0
         self._state = strategy.initial() if state is None else state
-        self._slot = self._slot_of_block()
 
     @property
     def ledger(self) -> Ledger:
@@ -180,17 +199,20 @@ class Sampler:
 
     def decide(self, key: str, uncertainty: float) -> Decision:
         """Count one accepted event with coordinates *key* and say whether its label is worth asking for."""
-        epsilon, audited = self._audit_lane()
         self._tokens = min(self._allowance.capacity, self._tokens + self._allowance.gain)
         self._accepted += 1
+        epsilon = self._epsilon if self._room() else 0.0
+        openness = self._openness()
         s = 0.0
         chosen = False
-        if self._strategy_open():
+        if openness > 0.0:
             s = self._strategy.propensity(uncertainty, self._state)
-            chosen = s >= 1.0 or (s > 0.0 and self._strategy_coin.uniform(key) < s)
-            self._state = self._strategy.update(uncertainty, chosen, self._state)
-        propensity = 1.0 - (1.0 - epsilon) * (1.0 - s)
-        if audited:
+            if openness >= 1.0 or self._open_coin.uniform(key) < openness:
+                chosen = s >= 1.0 or (s > 0.0 and self._strategy_coin.uniform(key) < s)
+                self._state = self._strategy.update(uncertainty, chosen, self._state)
+        propensity = 1.0 - (1.0 - epsilon) * (1.0 - openness * s)
+        if epsilon and self._audit_coin.uniform(key) < epsilon:
+            self._tokens -= self._allowance.price
             self._audit += 1
             self._hour_audit += 1
             self._open_audit += 1
@@ -203,34 +225,23 @@ class Sampler:
             return Decision(propensity, Lane.STRATEGY)
         return Decision(propensity, None)
 
-    def _audit_lane(self) -> tuple[float, bool]:
-        """Return (ε or 0 when the lane is closed, whether this event is the block's slot)."""
-        if not self._allowance.block:
-            return 0.0, False
-        position = self._accepted % self._allowance.block
-        if position == 0:
-            self._slot = self._slot_of_block()
-        if not self._room():
-            return 0.0, False
-        return self._epsilon, position == self._slot
-
     def _room(self) -> bool:
         return (
-            self._hour_audit + self._hour_strategy < self._allowance.per_hour
+            self._tokens >= self._allowance.price
+            and self._hour_audit + self._hour_strategy < self._allowance.per_hour
             and self._open_audit + self._open_strategy < self._allowance.open_max
         )
 
-    def _strategy_open(self) -> bool:
+    def _openness(self) -> float:
+        """Return the probability with which the strategy lane is open: all of it while half of the bucket is full."""
+        left = self._tokens - self._allowance.reserve
+        if left <= 0 or not self._strategy_room():
+            return 0.0
+        return min(1.0, 2.0 * left / (self._allowance.capacity - self._allowance.reserve))
+
+    def _strategy_room(self) -> bool:
         return (
-            self._tokens >= self._allowance.price
-            and self._open_strategy < self._allowance.open_strategy_max
+            self._open_strategy < self._allowance.open_strategy_max
             and self._hour_strategy < self._allowance.per_hour_strategy
             and self._room()
         )
-
-    def _slot_of_block(self) -> int:
-        """The slot of the present block, from the block's number alone: uniform over its events."""
-        if not self._allowance.block:
-            return -1
-        block = self._accepted // self._allowance.block
-        return int(self._audit_coin.uniform(f"{self._partition}.{block}") * self._allowance.block)

@@ -77,7 +77,6 @@ def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, no
         rules.allowances[partition],
         rules.strategy,
         rules.seed,
-        partition,
         ledger,
         state.strategy,
         now,
