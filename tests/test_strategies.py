@@ -92,7 +92,7 @@ def test_rules_choose_the_parameters() -> None:
     assert build_strategy(SamplingRules("fixed", 0.1, theta=0.7)) == Fixed(0.7)
     assert build_strategy(SamplingRules("variable", 0.1, theta=0.7)).initial() == (0.7,)
     split = build_strategy(SamplingRules("split", 0.07, v=0.3, share=0.1))
-    assert split == Split(1.0, Mover.matched(0.01, 0.07), 0.3, 0.07)
+    assert split == Split(1.0, Mover.matched(0.01, 0.1), 0.3, 0.07)
     randomised = build_strategy(SamplingRules("randomised_variable", 0.07, delta=0.6))
     assert randomised == RandomisedVariable(1.0, Mover.matched(0.01, 0.1), 0.6)
 

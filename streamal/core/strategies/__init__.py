@@ -27,7 +27,7 @@ class SamplingRules:
         floor: the least confidence possible: 1/C under least confidence, else 0.
         theta: fixed threshold, or the variable one at the start; None takes the paper's.
         step: s, by which a variable threshold moves.
-        matched: move it so that it rests where *rate* of the events are asked; see `Mover`.
+        matched: move it so that it rests where *share* of the events are asked; see `Mover`.
         share: B, the whole budget.
         delta: standard deviation of the randomised threshold's factor.
         v: share of the random lane in `split`.
@@ -70,4 +70,4 @@ def _theta(rules: SamplingRules) -> float:
 
 
 def _mover(rules: SamplingRules) -> Mover:
-    return Mover.matched(rules.step, rules.rate) if rules.matched else Mover.symmetric(rules.step)
+    return Mover.matched(rules.step, rules.share) if rules.matched else Mover.symmetric(rules.step)
