@@ -25,6 +25,7 @@ from streamal.core.records import Example, Lane, Scalar
 __all__ = ["Control"]
 
 _Z = 1.959963984540054
+_COIN = Coin(0, "control")
 
 
 class Control:
@@ -33,7 +34,6 @@ class Control:
     def __init__(self, random: Model, chosen: Model, window: int) -> None:
         """Take two untrained models of one make; compare them over the last *window* audit labels."""
         self.random, self.chosen = random, chosen
-        self._coin = Coin(0, "control")
         self._candidate: tuple[Mapping[str, Scalar], str] | None = None
         self._candidates = 0
         self._gains: deque[int] = deque(maxlen=window)
@@ -41,7 +41,7 @@ class Control:
     def fold(self, example: Example, features: Mapping[str, Scalar]) -> None:
         """Take in one bought label with its selected *features*."""
         self._candidates += 1
-        if self._candidate is None or self._coin.uniform(example.request) * self._candidates < 1.0:
+        if self._candidate is None or _COIN.uniform(example.request) * self._candidates < 1.0:
             self._candidate = features, example.label
         if example.lane is not Lane.AUDIT:
             return
