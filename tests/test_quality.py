@@ -358,7 +358,9 @@ class Watched:
             ):
                 assert estimate is not None
                 self.left[name] |= not estimate.low <= truth[i] <= estimate.high
-        self.width = estimate.high - estimate.low
+        last = sequence.accuracy(events, float(total[-1]))
+        assert last is not None
+        self.width = last.high - last.low
 
 
 def test_a_confidence_sequence_is_never_left() -> None:
