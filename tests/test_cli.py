@@ -85,7 +85,7 @@ def test_a_wrong_configuration_is_one_line(cli: Cli, directory: Path, wrong: str
     assert [path.name for path in directory.iterdir()] == ["config.toml"]
 
 
-@pytest.mark.parametrize("command", ["run", "check", "export", "verify", "status"])
+@pytest.mark.parametrize("command", ["run", "check", "export", "verify", "status", "report"])
 def test_a_missing_configuration_is_one_line(cli: Cli, directory: Path, command: str) -> None:
     """A file that is not there is never skipped in silence."""
     ended = cli(command, "-c", "gone.toml")
@@ -95,7 +95,7 @@ def test_a_missing_configuration_is_one_line(cli: Cli, directory: Path, command:
     assert list(directory.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["export", "verify", "status"])
+@pytest.mark.parametrize("command", ["export", "verify", "status", "report"])
 def test_a_missing_database_is_one_line(cli: Cli, directory: Path, command: str) -> None:
     """Reading commands make no database; they say who does."""
     (directory / "config.toml").write_text("")

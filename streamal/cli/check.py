@@ -54,7 +54,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
             "strategy": f"{loaded.sampling.strategy}, by {deciding.measure}",
             **_importance(loaded),
             "budget": f"{loaded.budget.share} of the events, {loaded.budget.burst} on top",
-            "audit lane": f"1 of {block} events"
+            "audit lane": f"each event with a probability of 1/{block}"
             if block
             else "off: quality cannot be measured, and some strategies may stop asking",
             "predict_microseconds": predict_us,

@@ -18,6 +18,8 @@ from streamal.ports import scan
 
 __all__ = ["command"]
 
+_CLASSES_MAX = 20
+"""The commonest classes are shown."""
 _NO_MODEL = {"pipeline": ({"use": "dummy.PriorClassifier"},), "factory": None, "warm_start": None}
 
 
@@ -52,6 +54,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
         shown["asking"] = (
             f"mute in partitions {', '.join(map(str, watched.mute))}" if watched.mute else "as the budget has it"
         )
+        shown["recalls"] = {name: recall.value for name, recall in list(fold.quality.recalls().items())[:_CLASSES_MAX]}
         for name, topic in (("lag_events", topics.events), ("lag_labels", topics.labels)):
             consumed = sum(done.offset for place, done in committed.items() if place.topic == topic)
             shown[name] = sum(log.end(topic, p) for p in range(log.partitions(topic))) - consumed

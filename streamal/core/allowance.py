@@ -11,6 +11,8 @@ from streamal.core.money import FREE, Prices
 
 __all__ = ["Allowance", "BudgetRules", "Cap", "Quota", "divided"]
 
+_RESERVE_MAX = 20
+
 
 def divided(cap: int, partition: int, partitions: int) -> int:
     """Return this partition's part of an absolute cap; the parts of all partitions sum to the cap.
@@ -48,7 +50,7 @@ class BudgetRules:
 
     @property
     def block(self) -> int:
-        """L, the length of an audit block in accepted events; 0 without an audit lane.
+        """L: one accepted event in so many is audited, on average; 0 without an audit lane.
 
         >>> BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20).block
         34
@@ -61,19 +63,39 @@ class BudgetRules:
         """B - ε, what the strategy lane earns per accepted event."""
         return self.share - (Fraction(1, self.block) if self.block else 0)
 
+    @property
+    def own_rate(self) -> Fraction:
+        """What the strategy lane earns per accepted event for itself, without what the quotas keep."""
+        return self.rate * (1 - sum(part for _, part in self.quotas))
+
+    @property
+    def reserve(self) -> int:
+        """The requests that the strategy lane leaves in the bucket for the audit lane.
+
+        With so many the audit lane, which takes ε of what comes in, empties the bucket about once in 100 times.
+
+        >>> BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20).reserve
+        3
+        """
+        if not self.block or not self.rate:
+            return 0
+        return min(_RESERVE_MAX, math.ceil(2 * (Fraction(1, self.block) + self.own_rate) / self.own_rate))
+
     def allowance(self, partition: int, partitions: int) -> Allowance:
         """Return what one of *partitions* partitions may ask: absolute figures are divided, shares are not."""
         burst = divided(self.burst, partition, partitions)
         gains = [self.rate * part for _, part in self.quotas]
-        gain = self.rate - sum(gains)
+        gain = self.share - sum(gains)
         price = math.lcm(gain.denominator, *(own.denominator for own in gains))
-        saved = [max(1, math.floor(part * (burst - 1))) for _, part in self.quotas]
+        saved = [max(1, math.floor(part * burst)) for _, part in self.quotas]
+        capacity = max(burst - sum(saved), 2 * self.reserve + 1)
         return Allowance(
             block=self.block,
             gain=int(gain * price),
             price=price,
-            start=(burst - 1) * price,
-            capacity=max(1, burst - 1 - sum(saved)) * price,
+            start=burst * price,
+            capacity=capacity * price,
+            reserve=(self.reserve if self.rate else capacity) * price,
             open=self._cap(self.open_max, partition, partitions, whole=False) or Cap(0, 0),
             requests=tuple(self._cap(cap, partition, partitions) for cap in (self.per_hour, self.per_day)),
             money=tuple(self._cap(cap, partition, partitions, self.prices.reserved) for cap in self.money),
@@ -112,10 +134,10 @@ class Quota(NamedTuple):
 class Allowance(NamedTuple):
     """One partition's part of the budget, in whole numbers: a request costs *price* tokens, an event earns *gain*.
 
-    *start* tokens are there at the beginning, *capacity* is the most that can be saved; *quotas* save besides.
-    *block* is the length of an audit block (0: no audit lane). The others are caps on the open requests, on the
-    requests of a clock hour and a calendar day, and on the micro-units of an hour, a day and a month, of which a
-    request takes *reserved* until it is closed.
+    *start* tokens are there at the beginning, *capacity* is the most that can be saved, *reserve* is left for the
+    audit lane, which asks for one event in *block* (0: no audit lane); *quotas* save besides. The others are caps on
+    the open requests, on the requests of a clock hour and a calendar day, and on the micro-units of an hour, a day and
+    a month, of which a request takes *reserved* until it is closed.
     """
 
     block: int
@@ -123,6 +145,7 @@ class Allowance(NamedTuple):
     price: int
     start: int
     capacity: int
+    reserve: int
     open: Cap
     requests: tuple[Cap | None, ...]
     money: tuple[Cap | None, ...]
