@@ -199,7 +199,7 @@ def test_check_reports_and_changes_nothing(cli: Cli, directory: Path) -> None:
     """A sound configuration gives a summary, for programs too, and not one file."""
     (directory / "config.toml").write_text('[labels]\nclasses = ["a", "b"]\n[features]\ndeclared = { x = "number" }')
     told = json.loads(cli("check", "--json").out)
-    assert told["audit lane"] == "1 of 34 events"
+    assert told["audit lane"] == "each event with a probability of 1/34"
     assert told["features"] == {"x": "number"}
     assert "does not exist yet" in cli("check").err
     assert [path.name for path in directory.iterdir()] == ["config.toml"]

@@ -14,6 +14,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,9 +25,10 @@ from streamal.core.budget import BudgetRules, Sampler, divided
 from streamal.core.ledger import Ledger
 from streamal.core.money import Prices, Settlements, micros, windows
 from streamal.core.records import Abstention, Closing, Example, Expiry, Lane, Request
+from streamal.core.seen import Seen
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.core.strategies import STRATEGIES, SamplingRules, Strategy, build_strategy
-from streamal.core.strategies.base import State
+from streamal.core.strategies.base import STATE_BYTES_MAX, State
 from tests.making import make_request
 
 UTC = dt.UTC
@@ -380,8 +382,8 @@ def test_the_parts_of_the_money_sum_to_the_cap(budget: BudgetRules, partitions: 
 # What is in the commit metadata.
 
 
-def test_the_ledger_stays_small() -> None:
-    """250 bytes at most, after 10^12 events, with every cap and four quotas and money up to a billion a month."""
+def full_ledger() -> Ledger:
+    """Return the ledger after 10^12 events, with every cap and four quotas and money up to a billion a month."""
     share = Fraction("0.123456789")
     budget = BudgetRules(
         share=share,
@@ -394,7 +396,7 @@ def test_the_ledger_stays_small() -> None:
         quotas=tuple((name, Fraction("0.05")) for name in "abcd"),
     )
     allowance = budget.allowance(0, 1)
-    full = Ledger(
+    return Ledger(
         accepted=10**12,
         tokens=allowance.capacity,
         audit=3 * 10**10,
@@ -407,11 +409,26 @@ def test_the_ledger_stays_small() -> None:
         reserved=(3 * 10**12, 7 * 10**12, 3 * 10**13, 7 * 10**13, 3 * 10**14, 7 * 10**14),
         kept=tuple(quota.capacity for quota in allowance.quotas),
     )
+
+
+def test_the_ledger_stays_small() -> None:
+    """250 bytes at most, whatever is counted."""
+    full = full_ledger()
     text = encode_state(PartitionState(2**53, 1e9 / 7, full, ()))
     assert len(text) - len(encode_state(PartitionState(2**53, 1e9 / 7, None, ()))) + len("null") <= 250
     state = decode_state(text, PartitionState)
     assert state is not None
     assert state.ledger == full
+
+
+def test_the_largest_state_fits() -> None:
+    """F16: a full ledger, a strategy's state of all it may take, and the counts of 10^12 events, all at once."""
+    strategy = ("x" * (STATE_BYTES_MAX - 4),)
+    assert len(msgspec.json.encode(strategy)) == STATE_BYTES_MAX
+    seen = Seen(events=10**12, confidence=10**18, unreachable=10**12)
+    assert len(msgspec.json.encode(seen)) <= 60
+    largest = PartitionState(2**53, 1e9 / 7, full_ledger(), strategy, unasked=10**12, asked_at=2**31, seen=seen)
+    assert decode_state(encode_state(largest), PartitionState) == largest
 
 
 def test_the_metadata_of_the_version_before_are_read() -> None:
