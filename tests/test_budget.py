@@ -281,14 +281,14 @@ def test_propensity_is_that_of_both_lanes() -> None:
     assert state.ledger.tokens == both.allowance.capacity + 7 * both.allowance.gain - 8 * price
 
 
-@pytest.mark.parametrize("burst", [1_000, 6, 1])
+@pytest.mark.parametrize(("burst", "per_hour"), [(1_000, None), (6, None), (1, None), (1_000, 5)])
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_the_propensity_is_how_often_an_event_is_asked(name: str, burst: int) -> None:
+def test_the_propensity_is_how_often_an_event_is_asked(name: str, burst: int, per_hour: int | None) -> None:
     """Over many seeds of the same stream, as often as its prediction says (within 4.5 σ for every event).
 
-    With a small burst the bucket empties, differently for each seed: the lanes are open by degrees, or shut.
+    With a small burst, or a cap, the lanes are open by degrees, or shut: for each seed at other events.
     """
-    budget = BudgetRules(Fraction("0.2"), Fraction("0.3"), burst)
+    budget = BudgetRules(Fraction("0.2"), Fraction("0.3"), burst, per_hour)
     allowance, strategy = budget.allowance(0, 1), strategy_of(name, budget)
     us = np.random.default_rng(5).beta(1.0, 3.0, 40).tolist()
     requested, expected, variance = np.zeros(40), np.zeros(40), np.zeros(40)
