@@ -92,6 +92,7 @@ budgets = st.builds(BudgetRules, shares, audit_shares, st.integers(1, 30))
 @given(budgets, names, scores, st.integers(1, 30))
 @example(BudgetRules(Fraction(1), Fraction(1, 2), 1), "always", [1.0] * 100, 1)
 @example(BudgetRules(Fraction(1, 10), Fraction(1), 20), "always", [1.0] * 100, 7)
+@example(BudgetRules(Fraction(1, 10), Fraction(1), 1), "always", [1.0] * 100, 30)
 @example(BudgetRules(Fraction(1, 2), Fraction(0), 1), "always", [1.0] * 100, 7)
 def test_the_bound_holds_in_every_prefix(budget: BudgetRules, name: str, us: list[float], repeat: int) -> None:
     """At most share·events + burst requests, exactly, for any scores, share, audit share, burst and strategy."""
