@@ -206,11 +206,12 @@ def test_check_reports_and_changes_nothing(cli: Cli, directory: Path) -> None:
 
 
 def test_status_counts_what_waits(cli: Cli, directory: Path) -> None:
-    """Without a daemon everything that was sent is lag, and there is no figure of quality."""
+    """Without a daemon everything that was sent is lag, and there is no figure of quality, nor of an untrained model."""
     make_database(cli, directory)
     told = json.loads(cli("status", "--json").out)
     assert (told["lag_events"], told["open_requests"], told["dead_letters"]) == (2, 0, 0)
     assert told["quality_accuracy"] is None
+    assert not {"gain_over_random", "quality_accuracy_natural", "model_sick"} & told.keys()
     assert "lag events" in cli("status").out
 
 
