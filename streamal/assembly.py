@@ -82,7 +82,7 @@ def new_strategy(config: Config) -> Strategy:
         SamplingRules(
             strategy=sampling.strategy,
             # an event that both lanes choose is the audit lane's
-            rate=float(budget.own_rate / (1 - Fraction(1, budget.block) if budget.block > 1 else 1)),
+            rate=float(budget.own_rate / (1 - Fraction(1, budget.audit_every) if budget.audit_every > 1 else 1)),
             floor=1.0 / max(2, classes) if measure == "least_confidence" else 0.0,
             theta=sampling.theta,
             step=sampling.step,
@@ -249,7 +249,7 @@ def _quality(config: Config) -> Quality:
 
 def _floor(config: Config) -> float | None:
     """Return the least propensity, if a confidence sequence is to rest on it."""
-    return 1.0 / budget_rules(config).block if config.quality.interval == "confidence_sequence" else None
+    return 1.0 / budget_rules(config).audit_every if config.quality.interval == "confidence_sequence" else None
 
 
 def settings(config: Config, partitions: int) -> Settings:

@@ -123,7 +123,7 @@ def test_t3_small_budgets_are_not_overspent(name: str, share: str) -> None:
     us = np.random.default_rng(1).beta(1.0, 3.0, 20_000).tolist()
     spent = asked(Partition(budget, strategy_of(name, budget)).step(us))
     assert spent <= 20_000 * Fraction(share) + 5
-    assert spent >= 20_000 // (3 * budget.block)  # and the audit lane was not muted by anything
+    assert spent >= 20_000 // (3 * budget.audit_every)  # and the audit lane was not muted by anything
     bucket = budget.allowance(0, 1).capacity // budget.allowance(0, 1).price
     assert name != "always" or spent >= 20_000 * Fraction(share) + 5 - bucket, "all of it, however small the share"
 
@@ -156,7 +156,7 @@ def test_a_constant_utility_is_not_overspent(name: str, u: float) -> None:
     """T2: BIQF spends 100 % on a constant utility; here the bound holds, and the audit lane asks all the same."""
     budget = BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20)
     spent = asked(Partition(budget, strategy_of(name, budget)).step([u] * 5_000))
-    assert 5_000 // (2 * budget.block) <= spent <= 520
+    assert 5_000 // (2 * budget.audit_every) <= spent <= 520
 
 
 @pytest.mark.parametrize("burst", [1, 2, 20])
@@ -174,12 +174,12 @@ def test_no_more_than_the_burst_is_saved(burst: int) -> None:
 
 @given(budgets)
 def test_the_audit_takes_at_most_its_part(budget: BudgetRules) -> None:
-    """1/L <= B·a < 1/(L-1): the block is as short as it may be, and nothing is taken from the strategy lane."""
+    """1/L <= B·a < 1/(L-1): as often as it may be, and nothing is taken from the strategy lane."""
     audit = budget.share * budget.audit_share
     assert 0 <= budget.rate <= budget.share
-    if budget.block:
-        assert Fraction(1, budget.block) <= audit
-        assert budget.block == 1 or audit < Fraction(1, budget.block - 1)
+    if budget.audit_every:
+        assert Fraction(1, budget.audit_every) <= audit
+        assert budget.audit_every == 1 or audit < Fraction(1, budget.audit_every - 1)
     else:
         assert audit == 0
 
@@ -209,10 +209,10 @@ def test_a_share_of_one_asks_everything() -> None:
 def test_every_event_is_audited_with_the_same_odds(share: str, strategy: Strategy) -> None:
     """Whatever the other lane does: one in ⌈1/(B·a)⌉ (binomial test at 0.1 %), and hardly ever is the bucket empty."""
     budget = BudgetRules(Fraction(share), Fraction("0.3"), burst=20)
-    decisions = Partition(budget, strategy).step([0.5] * (budget.block * 500))
+    decisions = Partition(budget, strategy).step([0.5] * (budget.audit_every * 500))
     audits = sum(decision.lane is Lane.AUDIT for decision in decisions)
-    assert stats.binomtest(audits, len(decisions), 1 / budget.block).pvalue > 0.001
-    closed = sum(decision.propensity < 0.999_999 / budget.block for decision in decisions)
+    assert stats.binomtest(audits, len(decisions), 1 / budget.audit_every).pvalue > 0.001
+    closed = sum(decision.propensity < 0.999_999 / budget.audit_every for decision in decisions)
     assert closed < 0.02 * len(decisions)
 
 
@@ -221,8 +221,10 @@ def test_an_audit_says_nothing_about_the_next() -> None:
     budget = BudgetRules(Fraction("0.1"), Fraction("0.5"), burst=20)
     decisions = Partition(budget, Never()).step([0.5] * 80_000)
     audits = [i for i, decision in enumerate(decisions) if decision.lane is Lane.AUDIT]
-    lags = Counter(b - a for i, a in enumerate(audits) for b in audits[i + 1 : i + 40] if b - a <= 2 * budget.block)
-    assert stats.chisquare([lags[lag] for lag in range(1, 2 * budget.block + 1)]).pvalue > 0.001
+    lags = Counter(
+        b - a for i, a in enumerate(audits) for b in audits[i + 1 : i + 40] if b - a <= 2 * budget.audit_every
+    )
+    assert stats.chisquare([lags[lag] for lag in range(1, 2 * budget.audit_every + 1)]).pvalue > 0.001
 
 
 def test_a_model_that_learns_at_once_does_not_bias_the_audit() -> None:

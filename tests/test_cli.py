@@ -206,7 +206,7 @@ def test_check_reports_and_changes_nothing(cli: Cli, directory: Path) -> None:
 
 
 def test_status_counts_what_waits(cli: Cli, directory: Path) -> None:
-    """Without a daemon everything that was sent is lag, and there is no figure of quality, nor of an untrained model."""
+    """Without a daemon everything that was sent is lag, and there are no figures of quality or of a model."""
     make_database(cli, directory)
     told = json.loads(cli("status", "--json").out)
     assert (told["lag_events"], told["open_requests"], told["dead_letters"]) == (2, 0, 0)

@@ -49,10 +49,10 @@ class BudgetRules:
     quotas: tuple[tuple[str, Fraction], ...] = ()
 
     @property
-    def block(self) -> int:
+    def audit_every(self) -> int:
         """L: one accepted event in so many is audited, on average; 0 without an audit lane.
 
-        >>> BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20).block
+        >>> BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20).audit_every
         34
         """
         audit = self.share * self.audit_share
@@ -61,7 +61,7 @@ class BudgetRules:
     @property
     def rate(self) -> Fraction:
         """B - ε, what the strategy lane earns per accepted event."""
-        return self.share - (Fraction(1, self.block) if self.block else 0)
+        return self.share - (Fraction(1, self.audit_every) if self.audit_every else 0)
 
     @property
     def own_rate(self) -> Fraction:
@@ -77,9 +77,9 @@ class BudgetRules:
         >>> BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20).reserve
         3
         """
-        if not self.block or not self.rate:
+        if not self.audit_every or not self.rate:
             return 0
-        return min(_RESERVE_MAX, math.ceil(2 * (Fraction(1, self.block) + self.own_rate) / self.own_rate))
+        return min(_RESERVE_MAX, math.ceil(2 * (Fraction(1, self.audit_every) + self.own_rate) / self.own_rate))
 
     def allowance(self, partition: int, partitions: int) -> Allowance:
         """Return what one of *partitions* partitions may ask: absolute figures are divided, shares are not."""
@@ -90,7 +90,7 @@ class BudgetRules:
         saved = [max(1, math.floor(part * burst)) for _, part in self.quotas]
         capacity = max(burst - sum(saved), 2 * self.reserve + 1)
         return Allowance(
-            block=self.block,
+            audit_every=self.audit_every,
             gain=int(gain * price),
             price=price,
             start=burst * price,
@@ -112,7 +112,7 @@ class BudgetRules:
             return None
         part = divided(cap, partition, partitions)
         kept = self.audit_share * part
-        audit = max(one, math.ceil(kept) if whole else math.floor(kept)) if self.block else 0
+        audit = max(one, math.ceil(kept) if whole else math.floor(kept)) if self.audit_every else 0
         return Cap(part, part - min(part, audit))
 
 
@@ -135,12 +135,12 @@ class Allowance(NamedTuple):
     """One partition's part of the budget, in whole numbers: a request costs *price* tokens, an event earns *gain*.
 
     *start* tokens are there at the beginning, *capacity* is the most that can be saved, *reserve* is left for the
-    audit lane, which asks for one event in *block* (0: no audit lane); *quotas* save besides. The others are caps on
+    audit lane, which asks for one event in *audit_every* (0: no audit lane); *quotas* save besides. The others are caps on
     the open requests, on the requests of a clock hour and a calendar day, and on the micro-units of an hour, a day and
     a month, of which a request takes *reserved* until it is closed.
     """
 
-    block: int
+    audit_every: int
     gain: int
     price: int
     start: int
@@ -159,5 +159,5 @@ class Allowance(NamedTuple):
         """
         most = self.open.total
         total = min(most, max(2, open_max))
-        kept = max(1, total * (most - self.open.strategy) // max(1, most)) if self.block else 0
+        kept = max(1, total * (most - self.open.strategy) // max(1, most)) if self.audit_every else 0
         return self._replace(open=Cap(total, total - kept))

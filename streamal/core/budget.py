@@ -63,7 +63,7 @@ class Sampler:
         *refunds* are what is known of those that were closed: the less is known, the less may be asked.
         """
         self._allowance, self._strategy = allowance, strategy
-        self._epsilon = 1.0 / allowance.block if allowance.block else 0.0
+        self._epsilon = 1.0 / allowance.audit_every if allowance.audit_every else 0.0
         self._audit_coin, self._strategy_coin = Coin(seed, "audit"), Coin(seed, "strategy")
         self._open_coin = Coin(seed, "open")
         self._before = (ledger or Ledger(0, allowance.start, 0, 0)).at(int(now // 3600))

@@ -72,7 +72,7 @@ def watch(rules: Rules, committed: Mapping[Place, Committed]) -> Watch:
 
 
 def _normal(allowance: Allowance) -> int:
-    return math.ceil(_MEANS * (allowance.block or Fraction(allowance.price, _gain(allowance))))
+    return math.ceil(_MEANS * (allowance.audit_every or Fraction(allowance.price, _gain(allowance))))
 
 
 def _gain(allowance: Allowance) -> int:

@@ -120,8 +120,8 @@ def _budget(world: World, facts: Facts, partition: int) -> None:
     saved = Fraction(burst)
     for accepted, prediction in enumerate(rows, 1):
         saved = min(Fraction(capacity), saved + budget.share)
-        if budget.block and not bounded and saved >= 1:
-            require(prediction.propensity >= 0.999_999 / budget.block, "I2", f"{prediction.event}: out of reach")
+        if budget.audit_every and not bounded and saved >= 1:
+            require(prediction.propensity >= 0.999_999 / budget.audit_every, "I2", f"{prediction.event}: out of reach")
         saved -= prediction.asked is not None
         asked += prediction.asked is not None
         require(asked <= budget.share * accepted + burst, "I2", f"over budget at {prediction.event}")
