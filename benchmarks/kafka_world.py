@@ -200,10 +200,10 @@ def _pipe(overrides: list[str], events: int, partitions: int, barrier: Any, shar
 
 def _worked_off(tick: Callable[[], int], owned: Callable[[], int], events: int, partitions: int, barrier: Any) -> Share:
     """Wait until everybody has its partitions, then tick until nothing comes any more; the first batch is not timed."""
-    while owned() != partitions:
+    while owned() < partitions:
         pass
     barrier.wait()
-    while owned() != partitions:  # who came last may have moved the others
+    while owned() < partitions:  # who came last may have moved the others
         pass
     first = 0
     while not first:

@@ -135,9 +135,9 @@ class Allowance(NamedTuple):
     """One partition's part of the budget, in whole numbers: a request costs *price* tokens, an event earns *gain*.
 
     *start* tokens are there at the beginning, *capacity* is the most that can be saved, *reserve* is left for the
-    audit lane, which asks for one event in *audit_every* (0: no audit lane); *quotas* save besides. The others are caps on
-    the open requests, on the requests of a clock hour and a calendar day, and on the micro-units of an hour, a day and
-    a month, of which a request takes *reserved* until it is closed.
+    audit lane, which asks for one event in *audit_every* (0: no audit lane); *quotas* save besides. The others are caps
+    on the open requests, on the requests of a clock hour and a calendar day, and on the micro-units of an hour, a day
+    and a month, of which a request takes *reserved* until it is closed.
     """
 
     audit_every: int
