@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from streamal.config import Config
 from streamal.core.budget import BudgetRules
 from streamal.core.canary import Canary
 from streamal.core.contract import synthetic_examples
+from streamal.core.control import Control
 from streamal.core.fold import Fold, FoldRules
 from streamal.core.model import LabelRules, Model
 from streamal.core.money import micros
@@ -76,11 +78,11 @@ def new_strategy(config: Config) -> Strategy:
     """
     budget, sampling, measure = budget_rules(config), config.sampling, _measure(config)
     classes = len(config.labels.classes)
-    own = budget.rate * (1 - sum(part for _, part in budget.quotas))
     return build_strategy(
         SamplingRules(
             strategy=sampling.strategy,
-            rate=float(own / (1 - Fraction(1, budget.block))) if budget.block > 1 else float(own),
+            # an event that both lanes choose is the audit lane's
+            rate=float(budget.own_rate / (1 - Fraction(1, budget.audit_every) if budget.audit_every > 1 else 1)),
             floor=1.0 / max(2, classes) if measure == "least_confidence" else 0.0,
             theta=sampling.theta,
             step=sampling.step,
@@ -218,7 +220,7 @@ def new_fold(config: Config) -> Fold:
         model=model,
         schema=schema,
         pending=Pending(config.limits.closed_requests),
-        quality=Quality(config.quality.window),
+        quality=_quality(config),
         canary=Canary(rehearsal(config)),
         start=start_digest(config),
     )
@@ -230,6 +232,8 @@ def new_fold(config: Config) -> Fold:
                     f"among the classes ({', '.join(list(fold.model.classes)[:10])})"
                 )
             fold.teach(lesson, f"warm start example {number}")
+    if config.quality.control:
+        fold.control = Control(copy.deepcopy(fold.model), copy.deepcopy(fold.model), config.quality.window)
     return fold
 
 
@@ -237,6 +241,15 @@ def rehearsal(config: Config) -> Rehearsal:
     """Return what repeats recent lessons."""
     chosen = config.model.rehearsal
     return Rehearsal(chosen.window, chosen.repeats, config.model.seed)
+
+
+def _quality(config: Config) -> Quality:
+    return Quality(config.quality.window, _floor(config))
+
+
+def _floor(config: Config) -> float | None:
+    """Return the least propensity, if a confidence sequence is to rest on it."""
+    return 1.0 / budget_rules(config).audit_every if config.quality.interval == "confidence_sequence" else None
 
 
 def settings(config: Config, partitions: int) -> Settings:
@@ -265,6 +278,7 @@ def fingerprint(config: Config) -> str:
         # what a factory of the user's builds may change without the configuration
         "model": _pickled(new_model(config)) if config.model.factory else "",
         "start": start_digest(config),
+        "floor": _floor(config),
         # what else decides how the log is folded: importance weights, and whose propensities are rewarded
         "sampling": [
             config.sampling.strategy,

@@ -269,6 +269,8 @@ class QualityConfig(_Section):
     """How quality is measured."""
 
     window: Positive = 1_000
+    interval: Literal["wilson", "confidence_sequence"] = "wilson"
+    control: bool = False
 
 
 class SnapshotsConfig(_Section):
@@ -337,6 +339,8 @@ class Config(_Section):
             raise ValueError(
                 f"labels.classes has {len(self.labels.classes)}, limits.classes allows {self.limits.classes}"
             )
+        if self.quality.interval == "confidence_sequence" and not self.budget.audit_share:
+            raise ValueError("quality.interval = 'confidence_sequence' rests on the audit lane: set budget.audit_share")
         partitions = self.transport.partitions
         divided: list[tuple[str, Decimal | int | None, Decimal | int]] = [
             ("budget.burst", self.budget.burst, partitions),

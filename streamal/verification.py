@@ -217,7 +217,10 @@ def _tells(training: Example | Abstention, prediction: Prediction | None) -> boo
     """Whether *training* carries on what its event's prediction said: quality is measured by it."""
     if prediction is None or (training.propensity, training.lane) != (prediction.propensity, prediction.asked):
         return False
-    return not isinstance(training, Example) or training.predicted == prediction.label
+    if not isinstance(training, Example) or training.confidence is None:
+        return not isinstance(training, Example) or training.predicted == prediction.label
+    said = max(prediction.probabilities.values(), default=0.0), prediction.probabilities.get(training.label, 0.0)
+    return training.predicted == prediction.label and (training.confidence, training.probability) == said
 
 
 def _rederived(

@@ -119,7 +119,12 @@ def test_a_learning_rate_that_explodes_leaves_predictions_that_are_probabilities
 def test_trap_0_4_through_the_daemon() -> None:
     """One event kills the model: named in the log and the metrics, left out by all workers, and `verify` agrees."""
     exploding = {"use": "linear_model.LogisticRegression", "optimizer": {"use": "optim.SGD", "lr": 1e220}}
-    config = make_config(model={"pipeline": [exploding]}, limits={"magnitude": 1e100}, budget={"share": 1})
+    config = make_config(
+        model={"pipeline": [exploding]},
+        limits={"magnitude": 1e100},
+        budget={"share": 1},
+        sampling={"strategy": "random"},  # asks for all of them
+    )
     world, snapshots = World(config), ListSnapshots()
     daemon = world.daemon(snapshots, snapshot_every_s=3.0)
     play(daemon, world.player(easy_stream(50), AnnotatorsRules()), world.clock, 1, lambda _: None)

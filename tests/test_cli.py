@@ -85,7 +85,7 @@ def test_a_wrong_configuration_is_one_line(cli: Cli, directory: Path, wrong: str
     assert [path.name for path in directory.iterdir()] == ["config.toml"]
 
 
-@pytest.mark.parametrize("command", ["run", "check", "export", "verify", "status"])
+@pytest.mark.parametrize("command", ["run", "check", "export", "verify", "status", "report"])
 def test_a_missing_configuration_is_one_line(cli: Cli, directory: Path, command: str) -> None:
     """A file that is not there is never skipped in silence."""
     ended = cli(command, "-c", "gone.toml")
@@ -95,7 +95,7 @@ def test_a_missing_configuration_is_one_line(cli: Cli, directory: Path, command:
     assert list(directory.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["export", "verify", "status"])
+@pytest.mark.parametrize("command", ["export", "verify", "status", "report"])
 def test_a_missing_database_is_one_line(cli: Cli, directory: Path, command: str) -> None:
     """Reading commands make no database; they say who does."""
     (directory / "config.toml").write_text("")
@@ -199,18 +199,19 @@ def test_check_reports_and_changes_nothing(cli: Cli, directory: Path) -> None:
     """A sound configuration gives a summary, for programs too, and not one file."""
     (directory / "config.toml").write_text('[labels]\nclasses = ["a", "b"]\n[features]\ndeclared = { x = "number" }')
     told = json.loads(cli("check", "--json").out)
-    assert told["audit lane"] == "1 of 34 events"
+    assert told["audit lane"] == "each event with a probability of 1/34"
     assert told["features"] == {"x": "number"}
     assert "does not exist yet" in cli("check").err
     assert [path.name for path in directory.iterdir()] == ["config.toml"]
 
 
 def test_status_counts_what_waits(cli: Cli, directory: Path) -> None:
-    """Without a daemon everything that was sent is lag, and there is no figure of quality."""
+    """Without a daemon everything that was sent is lag, and there are no figures of quality or of a model."""
     make_database(cli, directory)
     told = json.loads(cli("status", "--json").out)
     assert (told["lag_events"], told["open_requests"], told["dead_letters"]) == (2, 0, 0)
     assert told["quality_accuracy"] is None
+    assert not {"gain_over_random", "quality_accuracy_natural", "model_sick"} & told.keys()
     assert "lag events" in cli("status").out
 
 

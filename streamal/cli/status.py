@@ -18,6 +18,13 @@ from streamal.ports import scan
 
 __all__ = ["command"]
 
+_CLASSES_MAX = 20
+"""The commonest classes are shown."""
+_TRAINED = (
+    "model_failures", "model_sick", "model_quarantined", "quality_accuracy_natural",
+    "gain_over_random", "gain_over_random_low", "gain_over_random_high",
+)  # fmt: skip
+"""What only the trained model tells."""
 _NO_MODEL = {"pipeline": ({"use": "dummy.PriorClassifier"},), "factory": None, "warm_start": None}
 
 
@@ -28,7 +35,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     try:
         # counting needs no model: whatever it is, it is not trained again here
         fold = new_fold(loaded.model_copy(update={"model": loaded.model.model_copy(update=_NO_MODEL)}))
-        fold.start = None  # nor begun
+        fold.start, fold.control = None, None  # nor begun, nor compared
         topics = topic_names(loaded)
         for partition in range(log.partitions(topics.requests)):
             for record in scan(log, topics.requests, partition):
@@ -39,8 +46,8 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
         states = decode_states(committed, topics.events)
         now, decided = time.time(), rules(loaded, loaded.transport.partitions)
         shown: dict[str, object] = dict(figures(fold, states, now))
-        for name in ("model_failures", "model_sick", "model_quarantined"):
-            del shown[name]  # only training tells
+        for name in _TRAINED:
+            del shown[name]
         shown["model_quarantined"] = max(
             (state.quarantined for state in states if isinstance(state, TrainerState)), default=0
         )
@@ -52,6 +59,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
         shown["asking"] = (
             f"mute in partitions {', '.join(map(str, watched.mute))}" if watched.mute else "as the budget has it"
         )
+        shown["recalls"] = {name: recall.value for name, recall in list(fold.quality.recalls().items())[:_CLASSES_MAX]}
         for name, topic in (("lag_events", topics.events), ("lag_labels", topics.labels)):
             consumed = sum(done.offset for place, done in committed.items() if place.topic == topic)
             shown[name] = sum(log.end(topic, p) for p in range(log.partitions(topic))) - consumed

@@ -11,6 +11,8 @@ from streamal.core.money import FREE, Prices
 
 __all__ = ["Allowance", "BudgetRules", "Cap", "Quota", "divided"]
 
+_RESERVE_MAX = 20
+
 
 def divided(cap: int, partition: int, partitions: int) -> int:
     """Return this partition's part of an absolute cap; the parts of all partitions sum to the cap.
@@ -47,10 +49,10 @@ class BudgetRules:
     quotas: tuple[tuple[str, Fraction], ...] = ()
 
     @property
-    def block(self) -> int:
-        """L, the length of an audit block in accepted events; 0 without an audit lane.
+    def audit_every(self) -> int:
+        """L: one accepted event in so many is audited, on average; 0 without an audit lane.
 
-        >>> BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20).block
+        >>> BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20).audit_every
         34
         """
         audit = self.share * self.audit_share
@@ -59,21 +61,41 @@ class BudgetRules:
     @property
     def rate(self) -> Fraction:
         """B - ε, what the strategy lane earns per accepted event."""
-        return self.share - (Fraction(1, self.block) if self.block else 0)
+        return self.share - (Fraction(1, self.audit_every) if self.audit_every else 0)
+
+    @property
+    def own_rate(self) -> Fraction:
+        """What the strategy lane earns per accepted event for itself, without what the quotas keep."""
+        return self.rate * (1 - sum(part for _, part in self.quotas))
+
+    @property
+    def reserve(self) -> int:
+        """The requests that the strategy lane leaves in the bucket for the audit lane.
+
+        With so many the audit lane, which takes ε of what comes in, empties the bucket about once in 100 times.
+
+        >>> BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20).reserve
+        3
+        """
+        if not self.audit_every or not self.rate:
+            return 0
+        return min(_RESERVE_MAX, math.ceil(2 * (Fraction(1, self.audit_every) + self.own_rate) / self.own_rate))
 
     def allowance(self, partition: int, partitions: int) -> Allowance:
         """Return what one of *partitions* partitions may ask: absolute figures are divided, shares are not."""
         burst = divided(self.burst, partition, partitions)
         gains = [self.rate * part for _, part in self.quotas]
-        gain = self.rate - sum(gains)
+        gain = self.share - sum(gains)
         price = math.lcm(gain.denominator, *(own.denominator for own in gains))
-        saved = [max(1, math.floor(part * (burst - 1))) for _, part in self.quotas]
+        saved = [max(1, math.floor(part * burst)) for _, part in self.quotas]
+        capacity = max(burst - sum(saved), 2 * self.reserve + 1)
         return Allowance(
-            block=self.block,
+            audit_every=self.audit_every,
             gain=int(gain * price),
             price=price,
-            start=(burst - 1) * price,
-            capacity=max(1, burst - 1 - sum(saved)) * price,
+            start=burst * price,
+            capacity=capacity * price,
+            reserve=(self.reserve if self.rate else capacity) * price,
             open=self._cap(self.open_max, partition, partitions, whole=False) or Cap(0, 0),
             requests=tuple(self._cap(cap, partition, partitions) for cap in (self.per_hour, self.per_day)),
             money=tuple(self._cap(cap, partition, partitions, self.prices.reserved) for cap in self.money),
@@ -90,7 +112,7 @@ class BudgetRules:
             return None
         part = divided(cap, partition, partitions)
         kept = self.audit_share * part
-        audit = max(one, math.ceil(kept) if whole else math.floor(kept)) if self.block else 0
+        audit = max(one, math.ceil(kept) if whole else math.floor(kept)) if self.audit_every else 0
         return Cap(part, part - min(part, audit))
 
 
@@ -112,17 +134,18 @@ class Quota(NamedTuple):
 class Allowance(NamedTuple):
     """One partition's part of the budget, in whole numbers: a request costs *price* tokens, an event earns *gain*.
 
-    *start* tokens are there at the beginning, *capacity* is the most that can be saved; *quotas* save besides.
-    *block* is the length of an audit block (0: no audit lane). The others are caps on the open requests, on the
-    requests of a clock hour and a calendar day, and on the micro-units of an hour, a day and a month, of which a
-    request takes *reserved* until it is closed.
+    *start* tokens are there at the beginning, *capacity* is the most that can be saved, *reserve* is left for the
+    audit lane, which asks for one event in *audit_every* (0: no audit lane); *quotas* save besides. The others are caps
+    on the open requests, on the requests of a clock hour and a calendar day, and on the micro-units of an hour, a day
+    and a month, of which a request takes *reserved* until it is closed.
     """
 
-    block: int
+    audit_every: int
     gain: int
     price: int
     start: int
     capacity: int
+    reserve: int
     open: Cap
     requests: tuple[Cap | None, ...]
     money: tuple[Cap | None, ...]
@@ -136,5 +159,5 @@ class Allowance(NamedTuple):
         """
         most = self.open.total
         total = min(most, max(2, open_max))
-        kept = max(1, total * (most - self.open.strategy) // max(1, most)) if self.block else 0
+        kept = max(1, total * (most - self.open.strategy) // max(1, most)) if self.audit_every else 0
         return self._replace(open=Cap(total, total - kept))

@@ -1,18 +1,22 @@
 """How much may be asked: exact, hard, per partition; two lanes.
 
-Every accepted event earns ``B`` (the share) of a label. The **audit lane** asks for exactly one event in each
-block of ``L = ceil(1/(B·a))`` events, at a hashed slot: every event has audit propensity ε = 1/L, whatever else
-happens, so that quality can be measured without bias. The **strategy lane** owns the rest, ``B - ε`` per event, in
-a token bucket that holds at most the burst; when it is empty the lane is closed and its propensity 0. Counting is
-in integers (tokens of 1/denominator), never an average that forgets, hence for every prefix of a partition
+Every accepted event earns ``B`` (the share) of a label, in one token bucket. The **audit lane** tosses a coin of
+probability ε = 1/L, ``L = ceil(1/(B·a))``, for every event, so that quality can be measured without bias. The coins
+are independent: a slot in each block would be more even, but whatever follows the slot could not be audited, and a
+model that has just learned the slot's label is better there than elsewhere (up to 6 points of bias on a stream whose
+neighbours are alike). The **strategy lane** owns the rest, ``B - ε`` per event. It leaves a reserve, so that the audit
+lane practically never meets an empty bucket, and as the bucket empties it closes by degrees: it is open with a known
+probability, since a lane that is shut leaves hard events with nothing but ε, and these few labels with weights of L.
+Counting is in integers (tokens of 1/denominator), never an average that forgets, hence for every prefix of a partition
 
     requests <= B·events + burst.
 
 Absolute caps (requests and money of a clock hour, calendar day or month, open requests) close the lanes too; all of
 them keep room for the audit lane. Where even that is used up the event's propensity is 0, which is counted and shown.
 
-A *quota* keeps a part of what the strategy lane earns for the events of one class: each is asked with the probability
-that it is of that class, for as long as the quota has tokens. What it cannot save flows back.
+A *quota* keeps a part of what the strategy lane earns for the events of one class, in a bucket of its own: each is
+asked with the probability that it is of that class, for as long as the quota has tokens. What it cannot save flows
+back.
 """
 
 from __future__ import annotations
@@ -47,7 +51,6 @@ class Sampler:
         allowance: Allowance,
         strategy: Strategy,
         seed: int,
-        partition: int,
         ledger: Ledger | None,
         state: State | None,
         now: float,
@@ -59,9 +62,10 @@ class Sampler:
 
         *refunds* are what is known of those that were closed: the less is known, the less may be asked.
         """
-        self._allowance, self._strategy, self._partition = allowance, strategy, partition
-        self._epsilon = 1.0 / allowance.block if allowance.block else 0.0
+        self._allowance, self._strategy = allowance, strategy
+        self._epsilon = 1.0 / allowance.audit_every if allowance.audit_every else 0.0
         self._audit_coin, self._strategy_coin = Coin(seed, "audit"), Coin(seed, "strategy")
+        self._open_coin = Coin(seed, "open")
         self._before = (ledger or Ledger(0, allowance.start, 0, 0)).at(int(now // 3600))
         self._accepted, self._tokens = self._before[:2]
         self._audited = self._strategic = 0
@@ -71,7 +75,6 @@ class Sampler:
             self._quota_coin = Coin(seed, "quota")
             self._kept = self._kept_before()
         self._state = strategy.initial() if state is None else state
-        self._slot = self._slot_of_block()
 
     @property
     def ledger(self) -> Ledger:
@@ -90,22 +93,20 @@ class Sampler:
 
         *probabilities* are those of the classes, for the quotas.
         """
-        epsilon, audited = self._audit_lane()
         self._earn()
         self._accepted += 1
-        s = q = 0.0
+        epsilon = self._epsilon if self._room > 0 and self._tokens >= self._allowance.price else 0.0
+        p = q = 0.0
         chosen, quota = False, -1
         if self._room > 0 and self._strategy_room > 0:
             if self._quotas:
                 q, quota = self._quota(key, probabilities)
-            if self._tokens >= self._allowance.price:
-                s = self._strategy.propensity(uncertainty, self._state)
-                chosen = s >= 1.0 or (s > 0.0 and self._strategy_coin.uniform(key) < s)
-                self._state = self._strategy.update(uncertainty, chosen, self._state)
-        propensity = 1.0 - (1.0 - epsilon) * (1.0 - s) * (1.0 - q)
-        if audited:
+            p, chosen = self._strategy_lane(key, uncertainty)
+        propensity = 1.0 - (1.0 - epsilon) * (1.0 - p) * (1.0 - q)
+        if epsilon and self._audit_coin.uniform(key) < epsilon:
             self._audited += 1
             self._room -= 1
+            self._pay(-1)
             return Decision(propensity, Lane.AUDIT)
         if chosen or quota >= 0:
             self._strategic += 1
@@ -115,16 +116,24 @@ class Sampler:
             return Decision(propensity, Lane.STRATEGY)
         return Decision(propensity, None)
 
-    def _audit_lane(self) -> tuple[float, bool]:
-        """Return (ε or 0 when the lane is closed, whether this event is the block's slot)."""
-        if not self._allowance.block:
+    def _strategy_lane(self, key: str, uncertainty: float) -> tuple[float, bool]:
+        """Return (the probability that the lane is open and the strategy asks, whether both are so)."""
+        openness = self._openness()
+        if openness <= 0.0:
             return 0.0, False
-        position = self._accepted % self._allowance.block
-        if position == 0:
-            self._slot = self._slot_of_block()
-        if self._room <= 0:
-            return 0.0, False
-        return self._epsilon, position == self._slot
+        s = self._strategy.propensity(uncertainty, self._state)
+        chosen = False
+        if openness >= 1.0 or self._open_coin.uniform(key) < openness:
+            chosen = s >= 1.0 or (s > 0.0 and self._strategy_coin.uniform(key) < s)
+            self._state = self._strategy.update(uncertainty, chosen, self._state)
+        return openness * s, chosen
+
+    def _openness(self) -> float:
+        """Return the probability with which the strategy lane is open: 1 for as long as half of the bucket is full."""
+        left = self._tokens - self._allowance.reserve
+        if left <= 0 or self._tokens < self._allowance.price:
+            return 0.0
+        return min(1.0, 2.0 * left / (self._allowance.capacity - self._allowance.reserve))
 
     def _earn(self) -> None:
         """Save what one accepted event earns; what a quota cannot save any more is everybody's."""
@@ -173,13 +182,6 @@ class Sampler:
         shares = [min(quota.capacity, self._tokens * quota.gain // max(1, earned)) for quota in quotas]
         self._tokens -= sum(shares)
         return shares
-
-    def _slot_of_block(self) -> int:
-        """The slot of the present block, from the block's number alone: uniform over its events."""
-        if not self._allowance.block:
-            return -1
-        block = self._accepted // self._allowance.block
-        return int(self._audit_coin.uniform(f"{self._partition}.{block}") * self._allowance.block)
 
 
 def _room(

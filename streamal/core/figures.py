@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from streamal.core.estimates import Estimate
 from streamal.core.fold import Fold
-from streamal.core.quality import Sums
 from streamal.core.state import PartitionState, TrainerState
 
 __all__ = ["figures"]
@@ -19,6 +19,8 @@ def figures(fold: Fold, states: Iterable[PartitionState | TrainerState], now: fl
     states = list(states)
     ledgers = [state.ledger for state in states if isinstance(state, PartitionState) and state.ledger is not None]
     accepted = sum(ledger.accepted for ledger in ledgers)
+    seen = [state.seen for state in states if isinstance(state, PartitionState)]
+    events = sum(each.events for each in seen)
     requests = sum(ledger.audit + ledger.strategy for ledger in ledgers)
     oldest = min((request.asked_at for request in fold.pending.open.values()), default=None)
     found: dict[str, float | None] = {
@@ -32,16 +34,28 @@ def figures(fold: Fold, states: Iterable[PartitionState | TrainerState], now: fl
         "features": 0 if fold.schema is None else len(fold.schema.kinds),
         "budget_spent_ratio": requests / accepted if accepted else None,
         "unanswered_ratio": fold.quality.unanswered(),
+        "unreachable_ratio": sum(each.unreachable for each in seen) / events if events else None,
         "natural_examples": fold.quality.natural_count,
     }
     trainer = any(isinstance(state, TrainerState) for state in states)
-    recent = fold.quality.recent() if trainer else Sums()
-    value, low, high = recent.estimate() or (None, None, None)
+    return {**found, **_quality(fold, trainer)}
+
+
+def _quality(fold: Fold, trainer: bool) -> dict[str, float | None]:
+    """Return the figures of quality: the trainer's alone, so that no two workers show them."""
+    quality = fold.quality
+    recalls = quality.recalls().values() if trainer else ()
     return {
-        **found,
-        "quality_accuracy": value,
-        "quality_accuracy_low": low,
-        "quality_accuracy_high": high,
-        "quality_accuracy_naive": recent.naive(),
-        "quality_accuracy_natural": fold.quality.natural_accuracy() if trainer else None,
+        **_with_interval("quality_accuracy", quality.accuracy() if trainer else None),
+        "quality_accuracy_naive": quality.recent().naive() if trainer else None,
+        "quality_accuracy_natural": quality.natural_accuracy() if trainer else None,
+        **_with_interval("quality_balanced_accuracy", quality.balanced_accuracy() if trainer else None),
+        "quality_least_recall": min((recall.value for recall in recalls), default=None),
+        **_with_interval("quality_log_loss", quality.log_loss() if trainer else None),
+        **_with_interval("gain_over_random", fold.control.gain() if trainer and fold.control else None),
     }
+
+
+def _with_interval(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    value, low, high = estimate or (None, None, None)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from streamal.core.canary import Canary
+from streamal.core.control import Control
 from streamal.core.model import Model
 from streamal.core.money import Settlements
 from streamal.core.pace import Pace
@@ -65,6 +66,7 @@ class Fold:
         start: digest of what the model began with, "" for nothing, None if it does not matter here.
         canary: teaches the model, and takes it back from an example that breaks it.
         bandit: the weights of `auto`'s arms, by the audit lane's labels.
+        control: the gain over random, if it is to be measured.
     """
 
     rules: FoldRules
@@ -83,6 +85,7 @@ class Fold:
     bandit: Bandit = field(default_factory=Bandit)
     settlements: Settlements = field(default_factory=Settlements)
     pace: Pace = field(default_factory=Pace)
+    control: Control | None = None
 
     def predict(self, event: Event) -> dict[str, float]:
         """Return class probabilities; before there is a schema they are the class prior."""
@@ -164,6 +167,8 @@ class Fold:
             # tested, then learned: a bought one carries the prediction that its event was given, this one does not
             said = self.model.predict(features)
             self.quality.natural(bool(said) and max(said, key=said.__getitem__) == example.label)
+        elif self.control is not None:
+            self.control.fold(example, features)
         self.teach(Lesson(features, example.label, self._weight(example)), name)
 
     def _weight(self, example: Example | NaturalExample) -> float | None:

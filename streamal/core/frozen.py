@@ -11,7 +11,7 @@ from streamal.core.pickled import dumps, loads
 
 __all__ = ["freeze", "thaw"]
 
-_FORMAT = 3
+_FORMAT = 4
 
 
 def freeze(fold: Fold, fingerprint: str) -> bytes:

@@ -19,6 +19,7 @@ from streamal.core.records import (
     partition_of,
 )
 from streamal.core.scoring import Scorer
+from streamal.core.seen import Seen
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.core.strategies.base import Memory
 from streamal.core.transaction import Rules, Step, refuse
@@ -49,7 +50,7 @@ def infer(
     now = max(now, state.now)
     sampler = _sampler(rules, fold, partition, state, now)
     scorer, damper = Scorer(rules, fold, memory), _damper(rules, fold, partition, state)
-    unasked = state.unasked
+    unasked, seen = state.unasked, state.seen
     for record in records:
         event = scorer.read(record)
         if isinstance(event, Refusal):
@@ -62,6 +63,7 @@ def infer(
         if damper is not None:
             score = damper.damped(score, event.features)
         decision = sampler.decide(key, score, probabilities)
+        seen = seen.after(probabilities, decision.propensity)
         prediction = _prediction(rules, event, key, probabilities, fold.version.offset, decision)
         result.outputs.append(Output(rules.topics.predictions, partition, key.encode(), encode(prediction)))
         tally["events", "accepted"] += 1
@@ -70,7 +72,7 @@ def infer(
         unasked = unasked + 1 if decision.lane is None else 0
         if decision.lane is not None:
             arms = scorer.arms(score, strategy) if decision.lane is Lane.AUDIT else ()
-            request = _request(rules, event, prediction, decision.lane, now, arms)
+            request = _request(rules, event, prediction, decision.lane, now, arms, seen)
             result.outputs.append(Output(rules.topics.requests, partition, key.encode(), encode(request)))
             tally["requests", decision.lane] += 1
             if damper is not None:
@@ -80,15 +82,17 @@ def infer(
     past = scorer.finish()
     if past is not None:
         result.memories[place] = past
-    after = _after(state, fold.version.offset, now, sampler, unasked)
+    after = _after(state, fold.version.offset, now, sampler, unasked, seen)
     return Committed(records[-1].offset + 1, encode_state(after))
 
 
-def _after(before: PartitionState, version: int, now: float, sampler: Sampler, unasked: int) -> PartitionState:
+def _after(
+    before: PartitionState, version: int, now: float, sampler: Sampler, unasked: int, seen: Seen
+) -> PartitionState:
     """Return the partition's new state."""
     asked = sampler.ledger[2:4] != (before.ledger[2:4] if before.ledger else (0, 0))
     asked_at = int(now) if asked else before.asked_at
-    return PartitionState(version, now, sampler.ledger, sampler.state, unasked, asked_at)
+    return PartitionState(version, now, sampler.ledger, sampler.state, unasked, asked_at, seen)
 
 
 def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, now: float) -> Sampler:
@@ -104,7 +108,6 @@ def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, no
         allowance,
         rules.strategy,
         rules.seed,
-        partition,
         ledger,
         state.strategy,
         now,
@@ -148,7 +151,7 @@ def _prediction(
 
 
 def _request(
-    rules: Rules, event: Event, prediction: Prediction, lane: Lane, now: float, arms: tuple[float, ...]
+    rules: Rules, event: Event, prediction: Prediction, lane: Lane, now: float, arms: tuple[float, ...], seen: Seen
 ) -> Request:
     return Request(
         request=prediction.event,
@@ -166,4 +169,5 @@ def _request(
         time=event.time,
         arms=arms,
         reserved=rules.prices.reserved,
+        seen=seen,
     )

@@ -193,6 +193,9 @@ def _closed(rules: Rules, request: Request, reply: Reply, now: float) -> Example
         id=request.id,
         time=request.time,
         arms=request.arms,
+        seen=request.seen,
+        confidence=max(request.probabilities.values(), default=0.0),
+        probability=request.probabilities.get(reply.label, 0.0),
         **common,  # type: ignore[arg-type]
     )
 

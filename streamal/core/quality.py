@@ -1,9 +1,9 @@
-"""Honest accuracy from labels that were bought where the model is weak.
+"""Honest quality from labels that were bought where the model is weak: a fold of ``training``.
 
 The share of correct predictions *among the labels asked* is wrong by 10 to 20 points, since the hard events were
-asked. Each example carries the propensity p with which its event was to be asked; weighting by 1/p undoes the
-choice (Hájek's estimator, Σ c/p / Σ 1/p, c = 1 if the prediction made *before* the label came was right).
-It assumes that whether an annotator answers does not depend on whether the model was right.
+asked. How that is undone stands in `streamal.core.estimates`; here is what it is undone from: the last labels in order
+of their events, and what the partitions had counted when each was asked (`Seen`), whose differences tell how many
+events lie between two labels and how sure the model was of all of them, though only few were ever labelled.
 """
 
 from __future__ import annotations
@@ -13,70 +13,103 @@ import math
 from collections import Counter, deque
 from typing import NamedTuple
 
-from streamal.core.records import Closing, Example
+from streamal.core.estimates import Estimate, Sums, balanced
+from streamal.core.records import Closing, Example, partition_of
+from streamal.core.seen import Seen
+from streamal.core.sequences import Sequence
 
-__all__ = ["Estimate", "Quality", "Sums"]
+__all__ = ["Labelled", "Population", "Quality"]
 
-_Z = 1.959963984540054
-"""Two-sided 95 %."""
-
-
-class Estimate(NamedTuple):
-    """An accuracy with its 95 % interval, all in [0, 1]."""
-
-    value: float
-    low: float
-    high: float
+_PROBABILITY_MIN = 1e-6
+"""A log loss is at most 13.8 nats: one confident mistake of a large weight shall not be the whole figure."""
 
 
-class Sums:
-    """The sums that the estimate needs."""
+class Labelled(NamedTuple):
+    """One label, as far as quality needs it; in order of its event."""
 
-    __slots__ = ("count", "right", "w", "w2", "w2c", "wc")
+    asked_at: float
+    offset: int
+    request: str
+    weight: float
+    correct: bool
+    label: str
+    confidence: float
+    probability: float
+    seen: Seen | None
+
+    @classmethod
+    def of(cls, example: Example) -> Labelled:
+        """Return what *example*, of a propensity above 0, tells."""
+        return cls(
+            example.asked_at,
+            int(example.request.partition("-")[2]),
+            example.request,
+            1.0 / example.propensity,
+            example.label == example.predicted,
+            example.label,
+            example.confidence or 0.0,
+            example.probability or 0.0,
+            None if example.confidence is None else example.seen,
+        )
+
+    @property
+    def loss(self) -> float:
+        """The log loss of the prediction, in nats."""
+        return -math.log(max(_PROBABILITY_MIN, min(1.0, self.probability)))
+
+
+class Population:
+    """All events between the first and the last of some labels, in every partition."""
+
+    __slots__ = ("_first", "_last", "known")
 
     def __init__(self) -> None:
-        """Start with no example."""
-        self.count = self.right = 0
-        self.w = self.wc = self.w2 = self.w2c = 0.0
+        """Start at the beginning of every partition."""
+        self._first: dict[int, Seen] = {}
+        self._last: dict[int, Seen] = {}
+        self.known = True
+        """Whether every label said what its partition had counted; those of a log older than 0.2 do not."""
 
-    def add(self, weight: float, correct: bool) -> None:
-        """Add one example of this *weight* = 1/propensity."""
-        self.count += 1
-        self.w += weight
-        self.w2 += weight * weight
-        if correct:
-            self.right += 1
-            self.wc += weight
-            self.w2c += weight * weight
+    def add(self, labelled: Labelled) -> None:
+        """Reach up to this label."""
+        if labelled.seen is None:
+            self.known = False
+            return
+        partition = partition_of(labelled.request)
+        self._last[partition] = max(self._last.get(partition, Seen()), labelled.seen)
 
-    def naive(self) -> float | None:
-        """Return the share of correct predictions among the labels: what one should not look at."""
-        return self.right / self.count if self.count else None
+    def begin(self, labelled: Labelled) -> None:
+        """Begin after this label."""
+        if labelled.seen is not None:
+            partition = partition_of(labelled.request)
+            self._first[partition] = max(self._first.get(partition, Seen()), labelled.seen)
 
-    def estimate(self) -> Estimate | None:
-        """Return Hájek's estimate with a Wilson interval of the effective sample size, or None without examples.
+    def between(self) -> Seen:
+        """Return how many events there are, how sure the model was of all of them together, and so on."""
+        ends = [(self._first.get(partition, Seen()), last) for partition, last in self._last.items()]
+        pairs = [(first, last) for first, last in ends if last > first]
+        return Seen(*(sum(last[i] - first[i] for first, last in pairs) for i in range(3)))
 
-        Delta method: V = Σ w²(c - Â)² / (Σ w)². The effective size is that of a simple random sample with this
-        variance, Â(1-Â)/V, but never more than Kish's (Σ w)²/Σ w²: V is too small for as long as no mistake of a
-        large weight has been sampled, which is how intervals without that bound come to be overconfident.
-        """
-        if not self.count or self.w <= 0.0:
-            return None
-        a = min(1.0, max(0.0, self.wc / self.w))
-        kish = self.w * self.w / self.w2
-        variance = max(0.0, self.w2c * (1.0 - 2.0 * a) + self.w2 * a * a) / (self.w * self.w)
-        n = min(kish, a * (1.0 - a) / variance) if variance > 0.0 and 0.0 < a < 1.0 else kish
-        return _wilson(a, max(1.0, n))
+    def confidence(self) -> float | None:
+        """Return the mean confidence over all events, None where it is not known."""
+        events, confidence, _ = self.between()
+        return confidence / events / 1_000_000 if self.known and events else None
 
 
 class Quality:
-    """A fold of ``training``: the estimate over everything, and over the last labels in order of their events."""
+    """The estimates over everything, and over the last labels in order of their events."""
 
-    def __init__(self, window: int) -> None:
-        """Keep *window* examples for the figure that follows the present."""
+    def __init__(self, window: int, floor: float | None = None) -> None:
+        """Keep *window* examples for the figures that follow the present.
+
+        With a *floor*, the audit lane's propensity, there is a confidence sequence over everything too.
+        """
         self._window_max = window
-        self._window: list[tuple[float, str, float, bool]] = []
+        self._window: list[Labelled] = []
+        self._begin: dict[int, Labelled] = {}
         self.total = Sums()
+        self._everything = Population()
+        self._sequence = None if floor is None else Sequence(floor)
         self.closed: Counter[str] = Counter()
         """How many requests of each lane ended how: "audit example", "strategy expiry" …"""
         self._natural: deque[bool] = deque(maxlen=window)
@@ -87,18 +120,57 @@ class Quality:
         self.closed[f"{record.lane} {type(record).__name__.lower()}"] += 1
         if not isinstance(record, Example) or record.propensity <= 0.0:
             return
-        weight, correct = 1.0 / record.propensity, record.label == record.predicted
-        self.total.add(weight, correct)
-        bisect.insort(self._window, (record.asked_at, record.request, weight, correct))
+        labelled = Labelled.of(record)
+        self.total.add(labelled.weight, labelled.correct, labelled.confidence)
+        self._everything.add(labelled)
+        if self._sequence is not None and labelled.seen is not None:
+            self._sequence.add(labelled.weight, labelled.correct, labelled.confidence)
+        bisect.insort(self._window, labelled)
         if len(self._window) > self._window_max:
-            del self._window[0]
+            self._drop(self._window.pop(0))
+
+    def accuracy(self) -> Estimate | None:
+        """Return the accuracy over the window; over everything, ever valid, if there is a confidence sequence."""
+        if self._sequence is None:
+            return self.recent().proportion(self._population().confidence())
+        events, confidence, _ = self._everything.between()
+        return self._sequence.accuracy(events, confidence / 1_000_000)
+
+    def total_accuracy(self) -> Estimate | None:
+        """Return the accuracy over everything."""
+        return self.total.proportion(self._everything.confidence())
+
+    def log_loss(self) -> Estimate | None:
+        """Return the mean log loss over the window, in nats; None where the log does not tell probabilities."""
+        sums, population = Sums(), self._population()
+        for labelled in self._window:
+            sums.add(labelled.weight, labelled.loss, labelled.confidence)
+        return sums.mean(population.confidence()) if population.known else None
+
+    def recalls(self) -> dict[str, Estimate]:
+        """Return class -> share of its events that were predicted as such, over the window; commonest class first."""
+        by_class = self._by_class()
+        order = sorted(by_class, key=lambda label: (-by_class[label].w, label))
+        found = ((label, by_class[label].proportion()) for label in order)
+        return {label: estimate for label, estimate in found if estimate is not None}
+
+    def balanced_accuracy(self) -> Estimate | None:
+        """Return the mean of `recalls`."""
+        by_class = self._by_class()
+        return balanced(by_class[label] for label in sorted(by_class))
 
     def recent(self) -> Sums:
         """Return the sums over the window, added up afresh so that no rounding gathers over the years."""
         sums = Sums()
-        for _, _, weight, correct in self._window:
-            sums.add(weight, correct)
+        for labelled in self._window:
+            sums.add(labelled.weight, labelled.correct, labelled.confidence)
         return sums
+
+    def unreachable(self) -> float | None:
+        """Return the share of the window's events that had no chance of being asked: no estimate speaks of them."""
+        population = self._population()
+        between = population.between()
+        return between.unreachable / between.events if population.known and between.events else None
 
     def natural(self, correct: bool) -> None:
         """Take in a natural label: whether the model, as it was just before learning it, says the same."""
@@ -115,10 +187,22 @@ class Quality:
         examples = sum(count for how, count in self.closed.items() if how.endswith("example"))
         return 1.0 - examples / total if total else None
 
+    def _population(self) -> Population:
+        """Return the events of the window: from each partition's last label that has left it on."""
+        population = Population()
+        for labelled in self._window:
+            population.add(labelled)
+        for labelled in self._begin.values():
+            population.begin(labelled)
+        return population
 
-def _wilson(p: float, n: float) -> Estimate:
-    """Return the score interval for a proportion *p* of *n* (Wilson 1927); *n* need not be whole."""
-    z2 = _Z * _Z
-    middle = (p + z2 / (2.0 * n)) / (1.0 + z2 / n)
-    half = _Z / (1.0 + z2 / n) * math.sqrt(p * (1.0 - p) / n + z2 / (4.0 * n * n))
-    return Estimate(p, max(0.0, middle - half), min(1.0, middle + half))
+    def _drop(self, labelled: Labelled) -> None:
+        partition = partition_of(labelled.request)
+        if partition not in self._begin or labelled[:2] > self._begin[partition][:2]:
+            self._begin[partition] = labelled
+
+    def _by_class(self) -> dict[str, Sums]:
+        by_class: dict[str, Sums] = {}
+        for labelled in self._window:
+            by_class.setdefault(labelled.label, Sums()).add(labelled.weight, labelled.correct)
+        return by_class

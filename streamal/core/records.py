@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from streamal.core.seen import Seen
+
 __all__ = [
     "Abstention",
     "Closing",
@@ -151,6 +153,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     """Under `auto`, for the audit lane: with what propensity each strategy would have asked."""
     reserved: int = 0
     """The most that its label can cost, in millionths of the currency."""
+    seen: Seen | None = None
 
 
 class Reply(NamedTuple):
@@ -200,6 +203,11 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind",
     reserved: int = 0
     """What was reserved for it when it was asked, and what it cost in the end, in millionths of the currency."""
     cost: int = 0
+    seen: Seen | None = None
+    confidence: float | None = None
+    """The top probability of the prediction; of a log older than 0.2 it is unknown."""
+    probability: float | None = None
+    """The probability that the prediction gave to the label."""
 
 
 class Abstention(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="abstention"):

@@ -12,6 +12,7 @@ import msgspec
 
 from streamal.core.ledger import Ledger
 from streamal.core.records import Committed, Place
+from streamal.core.seen import Seen
 from streamal.core.strategies import State
 from streamal.errors import LogDisagrees
 
@@ -22,11 +23,12 @@ METADATA_BYTES_MAX = 1_000
 
 
 class PartitionState(msgspec.Struct, frozen=True, array_like=True):
-    """Of a partition of ``events``: model version and time of its last prediction, budget, strategy.
+    """Of a partition of ``events``: model version and time of its last prediction, budget, strategy, counts.
 
     Attributes:
         unasked: accepted events since the last request.
         asked_at: when that was, in whole seconds; 0 before the first.
+        seen: what requests carry, for the estimates.
     """
 
     version: int = 0
@@ -35,6 +37,7 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     strategy: State | None = None
     unasked: int = 0
     asked_at: int = 0
+    seen: Seen = Seen()
 
 
 class TrainerState(msgspec.Struct, frozen=True, array_like=True):

@@ -1,8 +1,9 @@
 """Never mute, never flood: what the partitions' committed states say about asking too little, or too much.
 
-Each block of events has one audit request, so that two of them are less than two blocks apart: if more events than
-that have passed without a request, something keeps the lanes shut (a full queue, a cap) or is broken. Without an audit
-lane twenty times the mean distance of the budget has to do. The other way round, the ledger is held to its promise.
+The audit lane asks for each event with a probability of ε, so that of all waits for a request only e^-20 are longer
+than 20/ε events: if more than that have passed without one, something keeps the lanes shut (a full queue, a cap) or is
+broken. Without an audit lane twenty times the mean distance of the budget has to do. The other way round, the ledger is
+held to its promise.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from streamal.core.transaction import Rules
 __all__ = ["Watch", "watch"]
 
 _MEANS = 20
-"""At a constant propensity e^-20 of all waits are longer than so many mean distances."""
+"""At a constant propensity e^-20, two in a thousand million, of all waits are longer than so many mean distances."""
 _WINDOWS_S = (3600.0, 86_400.0, 31 * 86_400.0)
 """A cap may rightly close the lanes for the rest of its hour, day or month."""
 
@@ -71,12 +72,11 @@ def watch(rules: Rules, committed: Mapping[Place, Committed]) -> Watch:
 
 
 def _normal(allowance: Allowance) -> int:
-    if allowance.block:
-        return 2 * allowance.block
-    return math.ceil(_MEANS * allowance.price / _gain(allowance))
+    return math.ceil(_MEANS * (allowance.audit_every or Fraction(allowance.price, _gain(allowance))))
 
 
 def _gain(allowance: Allowance) -> int:
+    """Return what an event earns, in tokens: for everybody, and for the quotas."""
     return allowance.gain + sum(quota.gain for quota in allowance.quotas)
 
 
@@ -88,5 +88,4 @@ def _window_s(allowance: Allowance) -> float:
 
 def _allowed(allowance: Allowance, accepted: int) -> int:
     """Return share * events + burst, rounded down."""
-    share = Fraction(_gain(allowance), allowance.price) + (Fraction(1, allowance.block) if allowance.block else 0)
-    return math.floor(share * accepted) + allowance.start // allowance.price + 1
+    return (_gain(allowance) * accepted + allowance.start) // allowance.price

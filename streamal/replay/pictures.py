@@ -7,9 +7,10 @@ from pathlib import Path
 
 import plotext
 
-__all__ = ["rolling", "save_curves", "terminal_curves"]
+__all__ = ["rolling", "save_curves", "save_points", "terminal_curves", "terminal_points"]
 
 Curves = Mapping[str, Sequence[float]]
+Lines = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 _STYLES = ("-", "--", ":", "-.")
 """Lines differ by style as well as by colour: readable in black and white."""
@@ -35,30 +36,50 @@ def terminal_curves(title: str, curves: Curves, skip: int, width: int = 100, hei
     curves = {name: curve for name, curve in curves.items() if len(curve) > skip}
     if not curves:  # plotext raises
         return ""
-    plotext.clear_figure()
-    plotext.theme("clear")
-    plotext.plotsize(width, height)
-    plotext.title(title)
-    for marker, (name, curve) in zip(("●", "·", "x", "+"), curves.items(), strict=False):
-        every = max(1, len(curve) // (2 * width))
-        points = range(skip, len(curve), every)
-        plotext.plot(list(points), [curve[i] for i in points], label=name, marker=marker)
-    plotext.xlabel("events")
-    text: str = plotext.build()
-    return text
+    lines = {}
+    for name, curve in curves.items():
+        points = range(skip, len(curve), max(1, len(curve) // (2 * width)))
+        lines[name] = list(points), [curve[i] for i in points]
+    return _terminal(title, "events", lines, width, height)
+
+
+def terminal_points(title: str, xlabel: str, x: Sequence[float], curves: Curves, width: int = 100) -> str:
+    """Return the curves over *x* as text."""
+    return _terminal(title, xlabel, {name: (x, curve) for name, curve in curves.items()}, width, height=20)
 
 
 def save_curves(path: Path, title: str, curves: Curves, skip: int) -> bool:
     """Draw the curves into *path* (``.svg`` or ``.png``); return False where matplotlib is not installed."""
+    return _save(path, title, "events", {name: (range(skip, len(c)), c[skip:]) for name, c in curves.items()})
+
+
+def save_points(path: Path, title: str, xlabel: str, x: Sequence[float], curves: Curves) -> bool:
+    """Draw the curves over *x* into *path*; return False where matplotlib is not installed."""
+    return _save(path, title, xlabel, {name: (x, curve) for name, curve in curves.items()})
+
+
+def _terminal(title: str, xlabel: str, lines: Lines, width: int, height: int) -> str:
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plotsize(width, height)
+    plotext.title(title)
+    for marker, (name, (x, y)) in zip(("●", "·", "x", "+"), lines.items(), strict=False):
+        plotext.plot(list(x), list(y), label=name, marker=marker)
+    plotext.xlabel(xlabel)
+    text: str = plotext.build()
+    return text
+
+
+def _save(path: Path, title: str, xlabel: str, lines: Lines) -> bool:
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError:
         return False
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
-    for style, (name, curve) in zip(_STYLES, curves.items(), strict=False):
-        axes.plot(range(skip, len(curve)), curve[skip:], style, label=name, linewidth=1.5)
-    axes.set(title=title, xlabel="events", ylabel="accuracy")
+    for style, (name, (x, y)) in zip(_STYLES, lines.items(), strict=False):
+        axes.plot(x, y, style, label=name, linewidth=1.5)
+    axes.set(title=title, xlabel=xlabel, ylabel="accuracy")
     axes.grid(visible=True, alpha=0.3)
     axes.legend(loc="lower right")
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -14,7 +14,7 @@ import msgspec
 
 from streamal.assembly import new_fold, settings, topic_names, topic_partitions, wire_rules
 from streamal.config import Config
-from streamal.core.quality import Estimate
+from streamal.core.estimates import Estimate
 from streamal.core.records import Lane, Output, Prediction, coordinates
 from streamal.core.transaction import TopicNames
 from streamal.core.wire import DeadLetter, WireRules
@@ -226,15 +226,15 @@ def outcome(daemon: Daemon, log: Log, player: Player, elapsed_s: float) -> Repla
     if not events:
         raise ConfigError(f"stream {stream.name}: no row is an acceptable event: {dict(refused)}")
     rows = [stream.rows[number] for number in numbers]
-    quality = daemon.fold.quality.total
+    quality = daemon.fold.quality
     return Replay(
         events=events,
         requests=requests,
-        labels=quality.count,
+        labels=quality.total.count,
         share=requests / events,
         accuracy=sum(correct) / events,
-        estimated_accuracy=quality.estimate(),
-        naive_accuracy=quality.naive(),
+        estimated_accuracy=quality.total_accuracy(),
+        naive_accuracy=quality.total.naive(),
         no_change_accuracy=no_change_accuracy(rows),
         majority_accuracy=max(Counter(row.label for row in rows).values()) / events,
         events_per_second=events / elapsed_s,

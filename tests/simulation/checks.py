@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -19,7 +20,6 @@ from streamal.core.records import (
     Closing,
     Example,
     Expiry,
-    Lane,
     NaturalExample,
     Place,
     Prediction,
@@ -108,24 +108,26 @@ def _each_event_once(world: World, facts: Facts, final: bool) -> None:
 
 
 def _budget(world: World, facts: Facts, partition: int) -> None:
-    """I2: the budget holds in every prefix; each full audit block has its one audit request; I5: stamps go on."""
+    """I2: the budget holds in every prefix; with anything in the bucket the odds are ε or more; I5: stamps go on."""
     budget, partitions = world.scenario.budget, world.scenario.partitions
     burst = budget.burst // partitions + (partition < budget.burst % partitions)
-    asked = version = 0
+    capacity = max(burst, 2 * budget.reserve + 1)
     rows = facts.predictions[partition]
+    capped = any(cap is not None for cap in (budget.per_hour, budget.per_day, *budget.money))
+    paced = world.scenario.settings.rules.pace_horizon_s is not None
+    bounded = capped or paced or budget.quotas or budget.open_max // partitions < len(rows)
+    asked = version = 0
+    saved = Fraction(burst)
     for accepted, prediction in enumerate(rows, 1):
+        saved = min(Fraction(capacity), saved + budget.share)
+        if budget.audit_every and not bounded and saved >= 1:
+            require(prediction.propensity >= 0.999_999 / budget.audit_every, "I2", f"{prediction.event}: out of reach")
+        saved -= prediction.asked is not None
         asked += prediction.asked is not None
         require(asked <= budget.share * accepted + burst, "I2", f"over budget at {prediction.event}")
         require(prediction.asked is None or prediction.propensity > 0, "I2", f"{prediction.event}: asked at odds of 0")
         require(prediction.version >= version, "I5", f"the stamp goes back at {prediction.event}")
         version = prediction.version
-    capped = any(cap is not None for cap in (budget.per_hour, budget.per_day, *budget.money))
-    paced = world.scenario.settings.rules.pace_horizon_s is not None
-    bounded = capped or paced or budget.open_max // partitions < len(rows)
-    if budget.block and not bounded:
-        for first in range(0, len(rows) - budget.block + 1, budget.block):
-            audits = sum(p.asked is Lane.AUDIT for p in rows[first : first + budget.block])
-            require(audits == 1, "I2", f"{audits} audits in a block, from {rows[first].event}")
 
 
 def _open_queue(world: World, facts: Facts, partition: int) -> None:

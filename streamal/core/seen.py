@@ -1,0 +1,29 @@
+"""What a partition has counted: differences between two labels' counts tell of all the events between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+__all__ = ["Seen"]
+
+
+class Seen(NamedTuple):
+    """The counts up to an event, that one included; kept with the partition's state, carried by requests and examples.
+
+    *confidence* is the sum of the predictions' top probabilities in millionths: whole, so that no rounding gathers
+    over the years. *unreachable* counts the events that had no chance of being asked.
+    """
+
+    events: int = 0
+    confidence: int = 0
+    unreachable: int = 0
+
+    def after(self, probabilities: Mapping[str, float], propensity: float) -> Seen:
+        """Return the counts with one more event.
+
+        >>> Seen().after({"ham": 0.75, "spam": 0.25}, propensity=0.1)
+        Seen(events=1, confidence=750000, unreachable=0)
+        """
+        confidence = round(1_000_000 * max(probabilities.values(), default=0.0))
+        return Seen(self.events + 1, self.confidence + confidence, self.unreachable + (propensity <= 0.0))
