@@ -65,7 +65,7 @@ def scaling(events: Events = 20_000, repetitions: Repetitions = 3, bootstrap: Bo
     with cluster(bootstrap) as found:
         for client in CLIENTS:
             for name, pipeline in MODELS.items():
-                count = events if name == "linear" else events // 5
+                count = events if name == "linear" else events // 4
                 runs: dict[int, list[Run]] = {1: [], 2: []}
                 for _ in range(repetitions):
                     for workers, kept in runs.items():

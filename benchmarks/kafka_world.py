@@ -29,7 +29,7 @@ from streamal.daemon import Daemon
 CLIENTS = ("kafka-python", "confluent")
 MODELS = {
     "linear": '[{ use = "preprocessing.StandardScaler" }, { use = "linear_model.LogisticRegression" }]',
-    "10 trees": '[{ use = "forest.ARFClassifier", n_models = 10 }]',
+    "100 trees": '[{ use = "forest.ARFClassifier", n_models = 100 }]',
 }
 """As they stand in a config.toml."""
 FEATURES = tuple(f"x{number}" for number in range(8))
