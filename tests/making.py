@@ -33,6 +33,7 @@ from streamal.core.records import (
     coordinates,
 )
 from streamal.core.schema import Schema
+from streamal.core.seen import Seen
 from streamal.core.step import step
 from streamal.core.strategies import SamplingRules, build_strategy
 from streamal.core.transaction import Rules, Step, TopicNames
@@ -179,12 +180,17 @@ event_ids = st.none() | short_text | st.integers(-(2**63), 2**63 - 1)
 event_times = st.none() | finite | short_text
 scalars: st.SearchStrategy[Scalar] = finite | short_text | st.booleans()
 feature_maps = st.dictionaries(short_text, scalars, max_size=5)
+_amounts = st.integers(0, 2**62)
+_seen = st.none() | st.builds(Seen, _amounts, _amounts, _amounts)
+_arms = st.lists(finite, max_size=3).map(tuple)
 _closing = {
     "request": short_text,
     "propensity": finite,
     "lane": st.sampled_from(Lane),
     "asked_at": finite,
     "at": finite,
+    "reserved": _amounts,
+    "cost": _amounts,
 }
 _answering = {"annotator": st.none() | short_text, "reply": st.none() | short_text, "seconds": st.none() | finite}
 
@@ -203,6 +209,9 @@ requests = st.builds(
     expires_at=finite,
     id=event_ids,
     time=event_times,
+    arms=_arms,
+    reserved=_amounts,
+    seen=_seen,
 )
 trainings = st.one_of(
     st.builds(
@@ -212,6 +221,10 @@ trainings = st.one_of(
         predicted=st.none() | short_text,
         id=event_ids,
         time=event_times,
+        arms=_arms,
+        seen=_seen,
+        confidence=st.none() | finite,
+        probability=st.none() | finite,
         **_closing,
         **_answering,
     ),

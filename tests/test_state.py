@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from streamal.core.ledger import Ledger
 from streamal.core.records import Committed, Place
+from streamal.core.seen import Seen
 from streamal.core.state import (
     METADATA_BYTES_MAX,
     PartitionState,
@@ -20,11 +21,32 @@ from streamal.errors import LogDisagrees
 from tests.making import LABELS, finite
 
 counts = st.integers(0, 2**62)
-ledgers = st.builds(Ledger, counts, st.integers(0, 2**200), counts, counts, counts, counts, counts)
-partition_states = st.builds(
-    PartitionState, counts, finite, st.none() | ledgers, st.none() | st.lists(finite, max_size=3).map(tuple)
+# every field by name: Hypothesis makes up what has a type and is left out, in sizes that no budget has
+ledgers = st.builds(
+    Ledger,
+    accepted=counts,
+    tokens=st.integers(0, 2**200),
+    audit=counts,
+    strategy=counts,
+    hour=counts,
+    hour_audit=counts,
+    hour_strategy=counts,
+    day_audit=counts,
+    day_strategy=counts,
+    reserved=st.just(()) | st.tuples(*[counts] * 6),
+    kept=st.lists(counts, max_size=4).map(tuple),
 )
-trainer_states = st.builds(TrainerState, counts, counts)
+partition_states = st.builds(
+    PartitionState,
+    version=counts,
+    now=finite,
+    ledger=st.none() | ledgers,
+    strategy=st.none() | st.lists(finite, max_size=3).map(tuple),
+    unasked=counts,
+    asked_at=counts,
+    seen=st.builds(Seen, counts, counts, counts),
+)
+trainer_states = st.builds(TrainerState, counts, counts, counts)
 
 
 @given(partition_states | trainer_states)
