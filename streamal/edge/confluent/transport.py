@@ -43,6 +43,7 @@ _AHEAD = 4  # so many times its topic's quota is fetched of a partition before i
 _CHUNK = 1_000  # messages taken from the client at once
 _FATAL = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)  # noqa: SLF001
 _SLICE_S = 0.1  # for one wait: news of the group come between two of them
+_CLOSE_S = 5.0  # to leave the group; then its session ends by itself
 _WATCH_S = 15.0  # for a whole transaction; a healthy broker needs some milliseconds
 
 
@@ -156,8 +157,8 @@ class ConfluentTransport(ConfluentLog):
     def close(self) -> None:
         """Leave the group, unless as an *instance* that will be back; closing twice is allowed."""
         if self._consumer is not None:
-            with suppress(KafkaException, RuntimeError):
-                self._consumer.close()
+            with suppress(KafkaException, RuntimeError, TimeoutError):
+                watched(self._consumer.close, _CLOSE_S)  # R12
             self._consumer = None
         self._producer = None
         super().close()
