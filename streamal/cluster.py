@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 from streamal.core.records import Committed, Place, Record
-from streamal.errors import ConfigError, Fatal, LogDisagrees
+from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, Uncommitted
 
 __all__ = [
     "HEARTBEAT_MS",
@@ -17,10 +18,11 @@ __all__ = [
     "STABLE_S",
     "TRANSACTION_S",
     "VISIBLE_S",
-    "added",
+    "Fence",
     "deleted",
     "expired",
     "missing",
+    "require_known",
     "require_small",
     "served",
     "watched",
@@ -84,12 +86,14 @@ def deleted(place: Place, begin: int, offset: int) -> LogDisagrees:
     return LogDisagrees(f"{place.topic}-{place.partition} starts at {begin}; {offset} was deleted: raise its retention")
 
 
-def added(topic: str, have: int, before: int) -> ConfigError:
-    """Return the error for partitions that were added while we ran (F15): the budget is divided among *before*."""
-    return ConfigError(
-        f"topic {topic!r} has {have} partitions, not {before}: some were added. Add as many to the requests and "
-        "predictions, set transport.partitions, and start all workers again"
-    )
+def require_known(place: Place, before: Mapping[str, int], count: Callable[[str], int]) -> None:
+    """Raise a ConfigError for a partition that was added while we ran (F15): the budget is divided among *before*."""
+    topic = place.topic
+    if place.partition >= before[topic]:
+        raise ConfigError(
+            f"topic {topic!r} has {count(topic)} partitions, not {before[topic]}: some were added. Add as many to the "
+            "requests and predictions, set transport.partitions, and start all workers again"
+        )
 
 
 def expired(group: str, place: Place, witness: str) -> LogDisagrees:
@@ -99,6 +103,33 @@ def expired(group: str, place: Place, witness: str) -> LogDisagrees:
         "predictions for it: the offsets have expired (offsets.retention.minutes) or belong to another group. "
         "Set them by hand to where that group was, or begin afresh with new topics"
     )
+
+
+class Fence:
+    """Remembers that a worker was fenced: from then on it does nothing any more."""
+
+    def __init__(self, instance: str | None) -> None:
+        """Guard the worker with this *instance*.
+
+        Without one nobody else has its transactional id: then the coordinator itself has fenced it, because its
+        transaction took too long, and a new producer may go on where the committed offsets say.
+        """
+        self._instance = instance
+        self._fenced: str | None = None
+
+    @contextmanager
+    def around(self, mapped: AbstractContextManager[None]) -> Iterator[None]:
+        """Do what the block does, its errors *mapped* to ours, unless the worker is fenced."""
+        if self._fenced is not None:
+            raise Fenced(self._fenced)
+        try:
+            with mapped:
+                yield
+        except Fenced as error:
+            if self._instance is None:
+                raise Uncommitted(f"{error} (our transaction has timed out; going on)") from error
+            self._fenced = str(error)
+            raise
 
 
 def watched(action: Callable[[], _T], timeout_s: float) -> _T:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import (
@@ -25,8 +25,9 @@ from streamal.cluster import (
     STABLE_S,
     TRANSACTION_S,
     VISIBLE_S,
-    added,
+    Fence,
     expired,
+    require_known,
     require_small,
     served,
     watched,
@@ -35,7 +36,7 @@ from streamal.core.records import Committed, Output, Place, Record
 from streamal.edge.confluent.connection import REQUEST_S, Connection, mapped, retried
 from streamal.edge.confluent.log import ConfluentLog, sound
 from streamal.edge.confluent.transaction import Aborted, transact
-from streamal.errors import ConfigError, Fenced, Uncommitted
+from streamal.errors import ConfigError, Uncommitted
 
 __all__ = ["ConfluentTransport"]
 
@@ -78,7 +79,7 @@ class ConfluentTransport(ConfluentLog):
     ) -> None:
         super().__init__(connection)
         self._group, self._events, self._labels, self._witness = group, events_topic, labels_topic, witness
-        self._instance, self._transactional_id = instance, f"{group}-{instance or name}"
+        self._fence, self._transactional_id = Fence(instance), f"{group}-{instance or name}"
         self._generation = self._turn = 0
         self._seat: Any = None
         self._committed: Mapping[Place, Committed] = {}
@@ -90,7 +91,6 @@ class ConfluentTransport(ConfluentLog):
         self._next: dict[Place, int] = {}
         self._fresh: dict[Place, int] = {}
         self._swept: set[Place] = set()
-        self._fenced: str | None = None
         self._producer: Producer | None = None
         self._consumer: Consumer | None = None
         try:
@@ -99,9 +99,9 @@ class ConfluentTransport(ConfluentLog):
                 self._require(topic, 0)
             if self._there[labels_topic] != 1:
                 raise ConfigError(f"topic {labels_topic!r} must have 1 partition: its owner is the trainer")
-            with self._guarded("join the cluster"):
+            with self._fence.around(mapped("join the cluster")):
                 self._producer = self._new_producer()
-                self._consumer = connection.consumer(self._membership(session_timeout_s))
+                self._consumer = connection.consumer(_membership(group, instance, session_timeout_s))
         except BaseException:
             self.close()
             raise
@@ -117,7 +117,7 @@ class ConfluentTransport(ConfluentLog):
             Uncommitted: a predecessor's transaction is unfinished, or the cluster in trouble; nothing was consumed.
         """
         self._fresh.clear()
-        with self._guarded("poll"):
+        with self._fence.around(mapped("poll")):
             self._idle()
             self._take(self._member(), quota, time.monotonic() + timeout_s)
         self._turn += 1
@@ -133,7 +133,7 @@ class ConfluentTransport(ConfluentLog):
         require_small(offsets)
         for topic, partition in {(output.topic, output.partition) for output in outputs}:
             self._require(topic, partition)
-        with self._guarded("commit"):
+        with self._fence.around(mapped("commit")):
             if self._producer is None:
                 raise Uncommitted("the outcome of the last transaction is unknown: rewind first")
             if offsets and (self._seat is None or not offsets.keys() <= self._committed.keys()):
@@ -147,7 +147,7 @@ class ConfluentTransport(ConfluentLog):
     def rewind(self) -> None:
         """Go back to the committed offsets, with a new producer where the last transaction's outcome is unknown."""
         self._fresh.clear()
-        with self._guarded("rewind"):
+        with self._fence.around(mapped("rewind")):
             if self._producer is None:
                 self._producer = self._new_producer()
             member = self._member()
@@ -162,22 +162,6 @@ class ConfluentTransport(ConfluentLog):
             self._consumer = None
         self._producer = None
         super().close()
-
-    def _membership(self, session_timeout_s: float) -> Mapping[str, Any]:
-        """Return the consumer's settings."""
-        static = {} if self._instance is None else {"group.instance.id": self._instance}
-        return {
-            "group.id": self._group,
-            "group.protocol": "classic",
-            "partition.assignment.strategy": "cooperative-sticky",
-            "session.timeout.ms": int(session_timeout_s * 1e3),
-            "heartbeat.interval.ms": HEARTBEAT_MS,
-            "max.poll.interval.ms": max(POLL_GAP_MS, int(session_timeout_s * 1e3)),
-            "fetch.wait.max.ms": 100,
-            "max.partition.fetch.bytes": 262_144,  # a larger record comes all the same; what is halted is fetched again
-            "queued.min.messages": _CHUNK,
-            **static,
-        }
 
     def _member(self) -> Consumer:
         """Return the group's consumer, which subscribes at the first call."""
@@ -276,8 +260,7 @@ class ConfluentTransport(ConfluentLog):
         seat, member = consumer.consumer_group_metadata(), consumer.memberid()
         asked = [TopicPartition(*place) for place in sorted(self._owned)]
         for place in self._owned:
-            if place.partition >= self._there[place.topic]:  # F15
-                raise added(place.topic, self.partitions(place.topic), self._there[place.topic])
+            require_known(place, self._there, self.partitions)
         committed: dict[Place, Committed] = {}
         for one in retried(lambda: sound(consumer.committed(asked, timeout=STABLE_S))) if asked else ():
             place = Place(one.topic, one.partition)
@@ -344,23 +327,22 @@ class ConfluentTransport(ConfluentLog):
         producer.init_transactions(REQUEST_S)
         return producer
 
-    @contextmanager
-    def _guarded(self, doing: str) -> Iterator[None]:
-        """Map errors; remember that we were fenced.
 
-        Without an *instance* nobody else has our transactional id: then the coordinator itself has fenced us, because
-        our transaction took too long, and a new producer may go on where the committed offsets say.
-        """
-        if self._fenced is not None:
-            raise Fenced(self._fenced)
-        try:
-            with mapped(doing):
-                yield
-        except Fenced as error:
-            if self._instance is None:
-                raise Uncommitted(f"{error} (our transaction has timed out; going on)") from error
-            self._fenced = str(error)
-            raise
+def _membership(group: str, instance: str | None, session_timeout_s: float) -> Mapping[str, Any]:
+    """Return the consumer's settings."""
+    static = {} if instance is None else {"group.instance.id": instance}
+    return {
+        "group.id": group,
+        "group.protocol": "classic",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": int(session_timeout_s * 1e3),
+        "heartbeat.interval.ms": HEARTBEAT_MS,
+        "max.poll.interval.ms": max(POLL_GAP_MS, int(session_timeout_s * 1e3)),
+        "fetch.wait.max.ms": 100,
+        "max.partition.fetch.bytes": 262_144,  # a larger record comes all the same; what is halted is fetched again
+        "queued.min.messages": _CHUNK,
+        **static,
+    }
 
 
 def _require_alive(messages: Sequence[Message]) -> None:

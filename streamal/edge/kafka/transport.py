@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from kafka import ConsumerGroupMetadata, KafkaProducer, OffsetAndMetadata, TopicPartition, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
@@ -17,8 +17,9 @@ from streamal.cluster import (
     STABLE_S,
     TRANSACTION_S,
     VISIBLE_S,
-    added,
+    Fence,
     expired,
+    require_known,
     require_small,
     served,
     watched,
@@ -26,7 +27,7 @@ from streamal.cluster import (
 from streamal.core.records import Committed, Output, Place, Record
 from streamal.edge.kafka.connection import Connection, abandon, mapped, offset_of, state_of, unstick
 from streamal.edge.kafka.log import KafkaLog
-from streamal.errors import ConfigError, Fenced, Uncommitted
+from streamal.errors import ConfigError, Uncommitted
 
 __all__ = ["KafkaTransport"]
 
@@ -66,14 +67,13 @@ class KafkaTransport(KafkaLog):
     ) -> None:
         super().__init__(connection)
         self._group, self._events, self._labels, self._witness = group, events_topic, labels_topic, witness
-        self._instance, self._transactional_id = instance, f"{group}-{instance or name}"
+        self._fence, self._transactional_id = Fence(instance), f"{group}-{instance or name}"
         self._generation = self._turn = 0
         self._seat: ConsumerGroupMetadata | None = None
         self._committed: Mapping[Place, Committed] = {}
         self._ahead: dict[Place, deque[Record]] = {}
         self._fresh: dict[TopicPartition, int] = {}
         self._swept: set[TopicPartition] = set()
-        self._fenced: str | None = None
         self._producer: KafkaProducer | None = None
         try:
             self._there = {topic: self.partitions(topic) for topic in (events_topic, labels_topic)}
@@ -81,7 +81,7 @@ class KafkaTransport(KafkaLog):
                 self._require(topic, 0)
             if self._there[labels_topic] != 1:
                 raise ConfigError(f"topic {labels_topic!r} must have 1 partition: its owner is the trainer")
-            with self._guarded("join the cluster"):
+            with self._fence.around(mapped("join the cluster")):
                 self._producer = self._new_producer()
                 self._consumer = connection.consumer(
                     group_id=group,
@@ -107,7 +107,7 @@ class KafkaTransport(KafkaLog):
             Uncommitted: a predecessor's transaction is unfinished, or the cluster in trouble; nothing was consumed.
         """
         self._fresh.clear()
-        with self._guarded("poll"):
+        with self._fence.around(mapped("poll")):
             if not self._consumer.subscription():
                 inputs = (self._events, self._labels)
                 self._consumer.subscribe(inputs)
@@ -127,7 +127,7 @@ class KafkaTransport(KafkaLog):
         require_small(offsets)
         for topic, partition in {(output.topic, output.partition) for output in outputs}:
             self._require(topic, partition)
-        with self._guarded("commit"):
+        with self._fence.around(mapped("commit")):
             if self._producer is None:
                 raise Uncommitted("the outcome of the last transaction is unknown: rewind first")
             if offsets and (self._seat is None or not offsets.keys() <= self._committed.keys()):
@@ -141,7 +141,7 @@ class KafkaTransport(KafkaLog):
     def rewind(self) -> None:
         """Go back to the committed offsets, with a new producer where the last transaction's outcome is unknown."""
         self._fresh.clear()
-        with self._guarded("rewind"):
+        with self._fence.around(mapped("rewind")):
             if self._producer is None:
                 self._producer = self._new_producer()
             self._pick_up()
@@ -205,18 +205,13 @@ class KafkaTransport(KafkaLog):
         self._ahead.clear()
         committed: dict[Place, Committed] = {}
         for place in sorted(self._consumer.assignment()):
-            self._require_known(place)
+            require_known(Place(*place), self._there, self.partitions)
             state = self._consumer.committed(place, metadata=True, timeout_ms=_STABLE_MS)
             committed[Place(*place)] = self._first(place) if state is None else state_of(state)
             self._consumer.seek(place, committed[Place(*place)].offset)
         self._committed = committed
         self._ahead = {place: deque() for place in committed}
         self._seat = seat if seat.state is MemberState.STABLE else None
-
-    def _require_known(self, place: TopicPartition) -> None:
-        """Raise a ConfigError for a partition that was added while we ran (F15)."""
-        if place.partition >= self._there[place.topic]:
-            raise added(place.topic, self.partitions(place.topic), self._there[place.topic])
 
     def _first(self, place: TopicPartition) -> Committed:
         """Return where a group starts that has never committed here: at the first record that is left."""
@@ -277,24 +272,6 @@ class KafkaTransport(KafkaLog):
             abandon(producer)
             raise
         return producer
-
-    @contextmanager
-    def _guarded(self, doing: str) -> Iterator[None]:
-        """Map errors; remember that we were fenced.
-
-        Without an *instance* nobody else has our transactional id: then the coordinator itself has fenced us, because
-        our transaction took too long, and a new producer may go on where the committed offsets say.
-        """
-        if self._fenced is not None:
-            raise Fenced(self._fenced)
-        try:
-            with mapped(doing):
-                yield
-        except Fenced as error:
-            if self._instance is None:
-                raise Uncommitted(f"{error} (our transaction has timed out; going on)") from error
-            self._fenced = str(error)
-            raise
 
 
 def _transaction(
