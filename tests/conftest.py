@@ -113,7 +113,7 @@ def world(kafka: kafka_broker.Cluster) -> Iterator[KafkaWorld]:
 @pytest.fixture(scope="module")
 def fragile() -> Iterator[kafka_broker.Cluster]:
     """A Kafka to torment."""
-    with kafka_broker.fragile() as cluster:
+    with kafka_broker.fragile(apart=True) as cluster:
         yield cluster
 
 

@@ -11,7 +11,8 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from tests import kafka_broker
-from tests.kafka_broker import Cluster, Extra
+from tests.kafka_broker import Cluster
+from tests.kafka_settings import Extra
 
 USER, PASSWORD = "ada", "correct-horse-battery"
 GUEST, GUEST_PASSWORD = "guest", "staple-of-guests"  # may log in, and nothing else

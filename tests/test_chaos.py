@@ -101,7 +101,7 @@ def test_workers_that_are_killed_frozen_and_replaced_keep_every_promise(tmp_path
     21 times kill -9 in rotation; a worker that is frozen until it is fenced, one that is replaced meanwhile, one that
     joins and leaves; the broker killed and started again.
     """
-    with kafka_broker.fragile() as cluster, ExitStack() as stack:
+    with kafka_broker.fragile(apart=True) as cluster, ExitStack() as stack:
         path = configured(cluster, tmp_path)
         outside = stack.enter_context(outside_of(path, seed=1, per_second=100.0))
         workers = stack.enter_context(workers_of(path, "One", "Two", "three"))

@@ -24,6 +24,7 @@ from streamal.errors import ConfigError, Fenced, Uncommitted
 from tests import kafka_broker
 from tests.conftest import Cli, environment
 from tests.kafka_broker import Cluster
+from tests.kafka_settings import Extra
 from tests.kafka_world import Client, Worker, World, copy_all, echo, on_both, take
 
 pytestmark = pytest.mark.kafka
@@ -252,7 +253,7 @@ def predicted(config: Config) -> int:
 
 def test_a_broker_that_takes_no_metadata_is_told(streamal: Cli, tmp_path: Path) -> None:
     """Its offset.metadata.max.bytes is too small for a partition's state: exit 1, and that setting is named (F16)."""
-    with kafka_broker.fragile(1, kafka_broker.Extra({"offset.metadata.max.bytes": "20"})) as cluster:
+    with kafka_broker.fragile(1, Extra({"offset.metadata.max.bytes": "20"})) as cluster:
         config = configured(tmp_path, cluster.bootstrap)
         parts.make_topics(config)
         log = parts.open_log(config)
