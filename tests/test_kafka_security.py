@@ -54,7 +54,7 @@ def configured(directory: Path, bootstrap: str, security: str) -> Path:
     roles = ("events", "labels", "predictions", "requests", "training", "dead_letters")
     path = directory / "config.toml"
     path.write_text(
-        f'[transport]\nkind = "kafka"\nbootstrap_servers = "{bootstrap}"\ngroup = "{name}"\nconnect_timeout_s = 15\n'
+        f'[transport]\nkind = "kafka"\nbootstrap_servers = "{bootstrap}"\ngroup = "{name}"\nconnect_timeout_s = 45\n'
         f"security = {{ {security} }}\n[server]\nenabled = false\n[topics]\n"
         + "\n".join(f'{role} = "{name}.{role}"' for role in roles)
     )
