@@ -257,5 +257,8 @@ def test_a_fold_can_be_cut_anywhere(name: str, first: int, second: int, seed: in
         whole.learn(features, label)
         cut.learn(features, label)
     probes = [features for features, _ in examples_for(whole, 10, seed + 1)]
-    assert [whole.predict(probe) for probe in probes] == [cut.predict(probe) for probe in probes]
+    # River's distance is summed over a *set* of names, in whatever order that has: the last digit may differ
+    tolerance = 1e-12 if name == "neighbours" else 0.0
+    for probe in probes:
+        assert whole.predict(probe) == pytest.approx(cut.predict(probe), rel=tolerance, abs=tolerance)
     assert whole.learned == cut.learned

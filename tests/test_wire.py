@@ -325,6 +325,23 @@ def test_the_schema_has_the_last_word() -> None:
     assert isinstance(decode_event(0, 0, b'{"features":{"y":"three"}}', RULES, schema), Event)
 
 
+@pytest.mark.parametrize("rules", ALL_RULES)
+def test_the_short_way_of_plain_numbers_decides_as_the_long_one(rules: WireRules) -> None:
+    """Under a schema of numbers an event comes out as without one, and is then held against the schema."""
+    schemas = [
+        Schema({"x": "number", "y": "number"}),
+        Schema({"x": "number"}, refuse_unknown=True),
+        Schema({"z" * 9: "number"}),
+    ]
+    for value in (field.replace(b"%s", token) for field in EVENT_FIELDS for token in (*TOKENS, b"1", b"-99.5", b"101")):
+        found = decode_event(0, 7, value, rules, None)
+        for schema in schemas:
+            wrong = schema.mismatch(found.features) if isinstance(found, Event) else None
+            assert decode_event(0, 7, value, rules, schema) == (wrong or found)
+    long = b'{"features":{"%s":1}}' % (b"z" * 9)
+    assert isinstance(decode_event(0, 7, long, rules, schemas[2]), type(decode_event(0, 7, long, rules, None)))
+
+
 # Replies.
 
 REFUSED_REPLIES = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamal.core.budget import Decision, Sampler, divided
+from streamal.core.budget import Sampler, divided
 from streamal.core.damping import Damper
 from streamal.core.fold import Fold
 from streamal.core.records import (
@@ -19,7 +19,7 @@ from streamal.core.records import (
     partition_of,
 )
 from streamal.core.scoring import Scorer
-from streamal.core.seen import Seen
+from streamal.core.seen import MILLION, Seen
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.core.strategies.base import Memory
 from streamal.core.transaction import Rules, Step, refuse
@@ -44,55 +44,108 @@ def infer(
 
     *memory* is what a strategy that looks back knows of the events before; it stays as it is.
     """
-    partition, tally = place.partition, result.tally
     state = decode_state(before.metadata, PartitionState) or PartitionState()
     assert state.version <= fold.version.offset, "the daemon folds up to the noted version before it steps"
     now = max(now, state.now)
-    sampler = _sampler(rules, fold, partition, state, now)
-    scorer, damper = Scorer(rules, fold, memory), _damper(rules, fold, partition, state)
-    unasked, seen = state.unasked, state.seen
+    turn = _Turn(rules, fold, place.partition, state, now, result, memory)
     for record in records:
-        event = scorer.read(record)
+        event = turn.scorer.read(record)
         if isinstance(event, Refusal):
             refuse(rules, record, event, now, result)
-            tally["events", "refused"] += 1
-            continue
-        probabilities = fold.predict(event)
-        key = coordinates(partition, record.offset)
-        score, strategy = scorer.score(event, probabilities), sampler.state
-        if damper is not None:
-            score = damper.damped(score, event.features)
-        decision = sampler.decide(key, score, probabilities)
-        seen = seen.after(probabilities, decision.propensity)
-        prediction = _prediction(rules, event, key, probabilities, fold.version.offset, decision)
-        result.outputs.append(Output(rules.topics.predictions, partition, key.encode(), encode(prediction)))
-        tally["events", "accepted"] += 1
-        if not probabilities or len(set(probabilities.values())) == 1:
-            tally["uniform_predictions", ""] += 1
-        unasked = unasked + 1 if decision.lane is None else 0
-        if decision.lane is not None:
-            arms = scorer.arms(score, strategy) if decision.lane is Lane.AUDIT else ()
-            request = _request(rules, event, prediction, decision.lane, now, arms, seen)
-            result.outputs.append(Output(rules.topics.requests, partition, key.encode(), encode(request)))
-            tally["requests", decision.lane] += 1
-            if damper is not None:
-                damper.opened(event.features)
-        elif decision.propensity <= 0.0:
-            tally["events_without_propensity", ""] += 1
-    past = scorer.finish()
+            result.tally["events", "refused"] += 1
+        else:
+            turn.answer(event)
+    past = turn.scorer.finish()
     if past is not None:
         result.memories[place] = past
-    after = _after(state, fold.version.offset, now, sampler, unasked, seen)
-    return Committed(records[-1].offset + 1, encode_state(after))
+    return Committed(records[-1].offset + 1, encode_state(turn.state()))
 
 
-def _after(
-    before: PartitionState, version: int, now: float, sampler: Sampler, unasked: int, seen: Seen
-) -> PartitionState:
-    """Return the partition's new state."""
-    asked = sampler.ledger[2:4] != (before.ledger[2:4] if before.ledger else (0, 0))
-    asked_at = int(now) if asked else before.asked_at
-    return PartitionState(version, now, sampler.ledger, sampler.state, unasked, asked_at, seen)
+class _Turn:
+    """One partition's events of one step: what they have in common is looked up, and counted, once."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        fold: Fold,
+        partition: int,
+        state: PartitionState,
+        now: float,
+        result: Step,
+        memory: Memory | None,
+    ) -> None:
+        self.scorer = Scorer(rules, fold, memory)
+        self._rules, self._fold, self._partition, self._now = rules, fold, partition, now
+        self._before, self._unasked, self._result = state, state.unasked, result
+        self._sampler = _sampler(rules, fold, partition, state, now)
+        self._damper = _damper(rules, fold, partition, state)
+        self._measure, self._topic = MEASURES[rules.measure], rules.topics.predictions
+        self._version = fold.version.offset
+        self._events, self._confidence, self._unreachable = state.seen
+        self._uniform = 0
+
+    def answer(self, event: Event) -> None:
+        """Predict, score, decide; write the prediction, and the request if there is one."""
+        probabilities = self._fold.predict(event)
+        label, top, uncertainty = None, 0.0, 1.0
+        if probabilities:
+            label = max(probabilities, key=probabilities.__getitem__)
+            top, uncertainty = probabilities[label], self._measure(probabilities)
+        if not probabilities or min(probabilities.values()) == top:
+            self._uniform += 1
+        score = self.scorer.score(event, probabilities, uncertainty)
+        if self._damper is not None:
+            score = self._damper.damped(score, event.features)
+        key, strategy = coordinates(self._partition, event.offset), self._sampler.state
+        propensity, lane = self._sampler.decide(key, score, probabilities)
+        self._events += 1
+        self._confidence += round(MILLION * top)
+        prediction = Prediction(
+            event=key,
+            label=label,
+            probabilities=probabilities,
+            version=self._version,
+            propensity=propensity,
+            uncertainty=uncertainty,
+            asked=lane,
+            id=event.id,
+            time=event.time,
+        )
+        self._result.outputs.append(Output(self._topic, self._partition, key.encode(), encode(prediction)))
+        if lane is not None:
+            self._unasked = 0
+            arms = self.scorer.arms(score, strategy) if lane is Lane.AUDIT else ()
+            self._ask(event, prediction, lane, arms)
+        else:
+            self._unasked += 1
+            self._unreachable += propensity <= 0.0
+
+    def state(self) -> PartitionState:
+        """Note what was counted, and return the partition's new state."""
+        before, ledger, tally = self._before, self._sampler.ledger, self._result.tally
+        for counter, kind, count in (
+            ("events", "accepted", self._events - before.seen.events),
+            ("uniform_predictions", "", self._uniform),
+            ("events_without_propensity", "", self._unreachable - before.seen.unreachable),
+        ):
+            if count:
+                tally[counter, kind] += count
+        asked = ledger[2:4] != (before.ledger[2:4] if before.ledger else (0, 0))
+        asked_at = int(self._now) if asked else before.asked_at
+        return PartitionState(
+            self._version, self._now, ledger, self._sampler.state, self._unasked, asked_at, self._seen()
+        )
+
+    def _seen(self) -> Seen:
+        return Seen(self._events, self._confidence, self._unreachable)
+
+    def _ask(self, event: Event, prediction: Prediction, lane: Lane, arms: tuple[float, ...]) -> None:
+        request = _request(self._rules, event, prediction, lane, self._now, arms, self._seen())
+        topic, key = self._rules.topics.requests, prediction.event.encode()
+        self._result.outputs.append(Output(topic, self._partition, key, encode(request)))
+        self._result.tally["requests", lane] += 1
+        if self._damper is not None:
+            self._damper.opened(event.features)
 
 
 def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, now: float) -> Sampler:
@@ -131,23 +184,6 @@ def _damper(rules: Rules, fold: Fold, partition: int, state: PartitionState) -> 
     if len(own) < sum(fold.pending.count(partition, lane, count) for lane, count in asked.items()):
         raise Behind(f"{rules.topics.requests} {partition}: the newest requests cannot be read yet")
     return Damper(rules.damping, (request.features for request in own))
-
-
-def _prediction(
-    rules: Rules, event: Event, key: str, probabilities: dict[str, float], version: int, decision: Decision
-) -> Prediction:
-    """Return the model's own word; a strategy may have seen it smoothed, or not at all."""
-    return Prediction(
-        event=key,
-        label=max(probabilities, key=probabilities.__getitem__) if probabilities else None,
-        probabilities=probabilities,
-        version=version,
-        propensity=decision.propensity,
-        uncertainty=MEASURES[rules.measure](probabilities) if probabilities else 1.0,
-        asked=decision.lane,
-        id=event.id,
-        time=event.time,
-    )
 
 
 def _request(

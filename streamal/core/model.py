@@ -99,6 +99,10 @@ class Model:
             probabilities = self.raw(features)
         except Exception:
             return self._uniform()
+        if self.binary:  # −0.5 µs
+            no, yes = probabilities.values()
+            if no >= 0.0 and yes >= 0.0 and 0.999 < no + yes < 1.001:
+                return probabilities
         total = sum(probabilities.values())
         # a NaN or an infinity anywhere fails this comparison too
         if not 0.999 < total < 1.001 or min(probabilities.values()) < 0.0:
@@ -112,7 +116,8 @@ class Model:
         """
         raw = self._estimator.predict_proba_one(features)
         if self.binary:
-            return dict(zip(self._classes, (float(raw.get(False, 0.0)), float(raw.get(True, 0.0))), strict=True))
+            no, yes = self._classes
+            return {no: float(raw.get(False, 0.0)), yes: float(raw.get(True, 0.0))}
         return {label: float(raw.get(label, 0.0)) for label in self._classes}
 
     def learn(self, features: Mapping[str, Scalar], label: str, weight: float | None = None) -> None:

@@ -10,7 +10,7 @@ from streamal.core.records import Event, Record, Refusal
 from streamal.core.strategies import State, View
 from streamal.core.strategies.base import Memory
 from streamal.core.transaction import Rules
-from streamal.core.uncertainty import MEASURES, smoothed
+from streamal.core.uncertainty import MEASURES, SMOOTHED, smoothed
 from streamal.core.wire import decode_event
 
 __all__ = ["Scorer", "remember"]
@@ -24,6 +24,7 @@ class Scorer:
         self._rules, self._fold, self._wants = rules, fold, rules.wants
         self._measure = MEASURES[rules.measure]
         self._examples = sum(fold.model.learned.values())
+        self._shrink = SMOOTHED.get(rules.measure) if rules.wants.score is None else None
         self._weights = fold.bandit.weights() if rules.wants.arms else ()
         self.memory = _memory(rules) if memory is None else memory.copy()
         """What the strategy knows after the last event that `read` gave out was done with."""
@@ -51,8 +52,10 @@ class Scorer:
             self._untaken = None
         return self.memory
 
-    def score(self, event: Event, probabilities: Mapping[str, float]) -> Any:
-        """Return the strategy's own score of *event*, by default its uncertainty."""
+    def score(self, event: Event, probabilities: Mapping[str, float], uncertainty: float) -> Any:
+        """Return the strategy's own score of *event*, by default its *uncertainty*, smoothed."""
+        if self._shrink is not None and probabilities:
+            return self._shrink(uncertainty, self._examples, len(probabilities))
         seen = smoothed(probabilities, self._examples)
         uncertainty = self._measure(seen) if seen else 1.0
         wants = self._wants

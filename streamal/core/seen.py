@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["Seen"]
+__all__ = ["MILLION", "Seen"]
+
+MILLION = 1_000_000
 
 
 class Seen(NamedTuple):
@@ -18,12 +19,3 @@ class Seen(NamedTuple):
     events: int = 0
     confidence: int = 0
     unreachable: int = 0
-
-    def after(self, probabilities: Mapping[str, float], propensity: float) -> Seen:
-        """Return the counts with one more event.
-
-        >>> Seen().after({"ham": 0.75, "spam": 0.25}, propensity=0.1)
-        Seen(events=1, confidence=750000, unreachable=0)
-        """
-        confidence = round(1_000_000 * max(probabilities.values(), default=0.0))
-        return Seen(self.events + 1, self.confidence + confidence, self.unreachable + (propensity <= 0.0))

@@ -80,8 +80,7 @@ class ConfluentLog:
         place = self._require(topic, partition)
         if records_max <= 0:
             return []
-        after, before = self._gaps.get(place, (0, 0))
-        begin = before if after <= offset < before else offset
+        begin = self._beyond_gap(place, offset)
         with mapped(f"read {topic}-{partition} from {offset}"):
             going_on = self._read_on is not None and self._read_on[:2] == (place, begin)
             end = self._read_on[2] if self._read_on and going_on else self._end(place)
@@ -151,6 +150,11 @@ class ConfluentLog:
         if partition >= self._counts.get(topic, 0) and partition >= self.partitions(topic):
             raise missing(topic, partition, self._connection.bootstrap_servers)
         return Place(topic, partition)
+
+    def _beyond_gap(self, place: Place, offset: int) -> int:
+        """Return where the next record after *offset* can be."""
+        after, before = self._gaps.get(place, (0, 0))
+        return before if after <= offset < before else offset
 
     def _end(self, place: Place) -> int:
         """Return the last stable offset, asked for now."""

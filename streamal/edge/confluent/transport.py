@@ -26,6 +26,7 @@ from streamal.cluster import (
     TRANSACTION_S,
     VISIBLE_S,
     Fence,
+    Own,
     expired,
     require_known,
     require_small,
@@ -91,6 +92,7 @@ class ConfluentTransport(ConfluentLog):
         self._next: dict[Place, int] = {}
         self._fresh: dict[Place, int] = {}
         self._swept: set[Place] = set()
+        self._own = Own()
         self._producer: Producer | None = None
         self._consumer: Consumer | None = None
         try:
@@ -106,6 +108,19 @@ class ConfluentTransport(ConfluentLog):
             self.close()
             raise
 
+    def read(self, topic: str, partition: int, offset: int, records_max: int) -> list[Record]:
+        """Return up to *records_max* committed records from *offset* on, our own last ones without asking for them."""
+        place = self._require(topic, partition)
+        if self._own.over(place, offset):
+            return []
+        end = self._fresh.get(place)
+        own = None if end is None else self._own.read(place, self._beyond_gap(place, offset), end, records_max)
+        if own is None or end is None:
+            return super().read(topic, partition, offset, records_max)
+        del self._fresh[place]
+        self._gaps[place] = own[-1].offset + 1, end
+        return own
+
     def assignment(self) -> tuple[int, Mapping[Place, Committed]]:
         """Return (generation, owned partitions with their committed state); the mapping given out never changes."""
         return self._generation, self._committed
@@ -117,6 +132,7 @@ class ConfluentTransport(ConfluentLog):
             Uncommitted: a predecessor's transaction is unfinished, or the cluster in trouble; nothing was consumed.
         """
         self._fresh.clear()
+        self._own.forget()
         with self._fence.around(mapped("poll")):
             self._idle()
             self._take(self._member(), quota, time.monotonic() + timeout_s)
@@ -138,10 +154,12 @@ class ConfluentTransport(ConfluentLog):
                 raise Uncommitted("the outcome of the last transaction is unknown: rewind first")
             if offsets and (self._seat is None or not offsets.keys() <= self._committed.keys()):
                 raise Uncommitted(f"we own {sorted(self._committed)}, not all of {sorted(offsets)}: rewind first")
+            self._own.forget()
             if outputs or offsets:
                 written = self._transacted(self._producer, outputs, offsets)
+                self._own.committed(outputs, written, self._swept)
                 with suppress(KafkaException):  # it is committed, whether that can be seen yet or not
-                    self._await_visible(written, offsets)
+                    self._await_visible(written)
         self._committed = {**self._committed, **offsets}
 
     def rewind(self) -> None:
@@ -305,19 +323,19 @@ class ConfluentTransport(ConfluentLog):
             self._fresh = self._offsets(sorted(self._swept), OFFSET_END)
         return self._fresh.pop(place)
 
-    def _await_visible(self, written: Mapping[Place, int], offsets: Mapping[Place, Committed]) -> None:
+    def _await_visible(self, written: Mapping[Place, int]) -> None:
         """Wait for the markers: the coordinator answers when the outcome is certain, and lets them be written then.
 
-        Without it the next fold would not find what this commit has noted, and count that as trouble.
+        Without it the next fold would not find what this commit has noted, and count that as trouble. The ends are
+        those of all that a step reads back, which asks for them next.
         """
         deadline = time.monotonic() + VISIBLE_S
         while written and time.monotonic() < deadline:
-            ends = self._offsets(written, OFFSET_END)
+            ends = self._offsets(sorted(self._swept.union(written)), OFFSET_END)
             if all(ends[place] > offset for place, offset in written.items()):
+                self._fresh = {place: ends[place] for place in self._swept}
                 break
             time.sleep(0.001)
-        for place in list(offsets)[:1]:  # one marker covers them all; a group's offsets are read when they are stable
-            self._member().committed([TopicPartition(*place)], timeout=STABLE_S)
 
     def _new_producer(self) -> Producer:
         """Return a producer that has aborted, and fenced, whatever its predecessors left open."""

@@ -63,8 +63,7 @@ class KafkaLog:
         place = self._require(topic, partition)
         if records_max <= 0:
             return []
-        after, before = self._gaps.get(place, (0, 0))
-        begin = before if after <= offset < before else offset
+        begin = self._beyond_gap(place, offset)
         with mapped(f"read {topic}-{partition} from {offset}"):
             if self._read_on is not None and self._read_on[:2] == (place, begin) and begin < self._read_on[2]:
                 end = self._read_on[2]
@@ -118,6 +117,11 @@ class KafkaLog:
         if partition >= self._counts.get(topic, 0) and partition >= self.partitions(topic):
             raise missing(topic, partition, self._connection.bootstrap_servers)
         return TopicPartition(topic, partition)
+
+    def _beyond_gap(self, place: TopicPartition, offset: int) -> int:
+        """Return where the next record after *offset* can be."""
+        after, before = self._gaps.get(place, (0, 0))
+        return before if after <= offset < before else offset
 
     def _end(self, place: TopicPartition) -> int:
         """Return the last stable offset, asked for now."""

@@ -18,6 +18,7 @@ from streamal.cluster import (
     TRANSACTION_S,
     VISIBLE_S,
     Fence,
+    Own,
     expired,
     require_known,
     require_small,
@@ -74,6 +75,7 @@ class KafkaTransport(KafkaLog):
         self._ahead: dict[Place, deque[Record]] = {}
         self._fresh: dict[TopicPartition, int] = {}
         self._swept: set[TopicPartition] = set()
+        self._own = Own()
         self._producer: KafkaProducer | None = None
         try:
             self._there = {topic: self.partitions(topic) for topic in (events_topic, labels_topic)}
@@ -96,6 +98,19 @@ class KafkaTransport(KafkaLog):
             self.close()
             raise
 
+    def read(self, topic: str, partition: int, offset: int, records_max: int) -> list[Record]:
+        """Return up to *records_max* committed records from *offset* on, our own last ones without asking for them."""
+        place = self._require(topic, partition)
+        if self._own.over(place, offset):
+            return []
+        end = self._fresh.get(place)
+        own = None if end is None else self._own.read(place, self._beyond_gap(place, offset), end, records_max)
+        if own is None or end is None:
+            return super().read(topic, partition, offset, records_max)
+        del self._fresh[place]
+        self._gaps[place] = own[-1].offset + 1, end
+        return own
+
     def assignment(self) -> tuple[int, Mapping[Place, Committed]]:
         """Return (generation, owned partitions with their committed state); the mapping given out never changes."""
         return self._generation, self._committed
@@ -107,6 +122,7 @@ class KafkaTransport(KafkaLog):
             Uncommitted: a predecessor's transaction is unfinished, or the cluster in trouble; nothing was consumed.
         """
         self._fresh.clear()
+        self._own.forget()
         with self._fence.around(mapped("poll")):
             if not self._consumer.subscription():
                 inputs = (self._events, self._labels)
@@ -132,10 +148,12 @@ class KafkaTransport(KafkaLog):
                 raise Uncommitted("the outcome of the last transaction is unknown: rewind first")
             if offsets and (self._seat is None or not offsets.keys() <= self._committed.keys()):
                 raise Uncommitted(f"we own {sorted(self._committed)}, not all of {sorted(offsets)}: rewind first")
+            self._own.forget()
             if outputs or offsets:
                 written = self._transacted(self._producer, outputs, offsets)
+                self._own.committed(outputs, written, self._swept)
                 with suppress(errors.KafkaError, OSError):  # it is committed, whether that can be seen yet or not
-                    self._await_visible(written, offsets)
+                    self._await_visible(written)
         self._committed = {**self._committed, **offsets}
 
     def rewind(self) -> None:
@@ -247,19 +265,19 @@ class KafkaTransport(KafkaLog):
             self._fresh = self._ends(sorted(self._swept))
         return self._fresh.pop(place)
 
-    def _await_visible(self, written: Mapping[TopicPartition, int], offsets: Mapping[Place, Committed]) -> None:
+    def _await_visible(self, written: Mapping[TopicPartition, int]) -> None:
         """Wait for the markers: the coordinator answers when the outcome is certain, and lets them be written then.
 
-        Without it the next fold would not find what this commit has noted, and count that as trouble.
+        Without it the next fold would not find what this commit has noted, and count that as trouble. The ends are
+        those of all that a step reads back, which asks for them next.
         """
         deadline = time.monotonic() + VISIBLE_S
         while written and time.monotonic() < deadline:
-            ends = self._ends(list(written))
+            ends = self._ends(sorted(self._swept.union(written)))
             if all(ends[place] > offset for place, offset in written.items()):
+                self._fresh = {place: ends[place] for place in self._swept}
                 break
             time.sleep(0.001)
-        for place in list(offsets)[:1]:  # one marker covers them all; a group's offsets are read when they are stable
-            self._consumer.committed(TopicPartition(*place), timeout_ms=_STABLE_MS)
 
     def _new_producer(self) -> KafkaProducer:
         """Return a producer that has aborted, and fenced, whatever its predecessors left open."""
