@@ -113,7 +113,7 @@ class OpenQueue:
             self.changes += 1
 
     def answered(self, request: str, offset: int) -> None:
-        """Fold a reply at *offset* of ``labels``: *request* is not offered any more, though the daemon has it still open."""
+        """Fold a reply at *offset* of ``labels``: *request* is offered no more, though the daemon has it still open."""
         if request in self._closed or request in self._answered:
             return
         self._answered[request] = offset
