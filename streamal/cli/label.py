@@ -38,9 +38,12 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     for module in ("starlette", "uvicorn", "jinja2", "markdown_it"):
         if find_spec(module) is None:
             raise ConfigError(f"{module} is not installed; run `pip install 'streamal[label]'`")
-    from streamal.labeling.serving import serve  # noqa: PLC0415  (an extra)
+    from streamal.labeling.serving import PageServer  # noqa: PLC0415  (an extra)
 
-    serve(loaded, lambda: parts.open_log(loaded), lambda: _daemon(loaded), typer.echo)
+    def announce(url: str) -> None:
+        typer.echo(f"label page: {url}")
+
+    PageServer(loaded, lambda: parts.open_log(loaded), lambda: _daemon(loaded), announce).run()
 
 
 def _daemon(config: Config) -> Mapping[str, Any] | None:

@@ -47,6 +47,7 @@ class Api:
         self._gate, self._desk, self._daemon = gate, desk, daemon
         self._answering = Answering(config, desk)
         self._streams: set[asyncio.Event] = set()
+        self._ending = False
         self._status: dict[str, Any] | None = None
         self._status_at, self._status_lock = 0.0, asyncio.Lock()
 
@@ -57,6 +58,11 @@ class Api:
         self._desk.changed = lambda: loop.call_soon_threadsafe(self._wake)
         yield
         self._desk.changed = lambda: None
+
+    def end(self) -> None:
+        """End the streams of news: the server is about to stop, and would wait for them."""
+        self._ending = True
+        self._wake()
 
     async def next(self, request: Request) -> Response:
         """Lease the next request."""
@@ -131,7 +137,7 @@ class Api:
         event = asyncio.Event()
         self._streams.add(event)
         try:
-            while True:
+            while not self._ending:
                 yield
                 try:
                     await asyncio.wait_for(event.wait(), quiet_s)

@@ -14,7 +14,7 @@ from streamal.labeling.desk import Desk
 from streamal.labeling.web import application
 from streamal.ports import Log
 
-__all__ = ["serve"]
+__all__ = ["PageServer"]
 
 _CONNECTIONS_MAX = 500
 
@@ -22,60 +22,74 @@ _CONNECTIONS_MAX = 500
 class _Server(uvicorn.Server):
     """Tells where it listens, once it does."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], object]) -> None:
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], object], end: Callable[[], object]) -> None:
         super().__init__(config)
-        self._announce = announce
+        self._announce, self._end = announce, end
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._announce()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._end()
+        await super().shutdown(sockets)
 
-def serve(
-    config: Config,
-    open_log: Callable[[], Log],
-    daemon: Callable[[], Mapping[str, Any] | None],
-    announce: Callable[[str], object],
-) -> None:
-    """Serve the pages until SIGINT or SIGTERM.
 
-    Raises:
-        ConfigError: the address cannot be had, or there are no topics.
-        Fatal: the topics are gone for good.
-    """
-    page = config.label_page
-    listener = _listen(page.host, page.port)
-    with listener:
-        desk = Desk(config, open_log)
-        app = application(config, desk, daemon)
-        host = f"[{page.host}]" if ":" in page.host else page.host
-        url = f"http://{host}:{listener.getsockname()[1]}/"
-        server = _Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                limit_concurrency=_CONNECTIONS_MAX,
-                timeout_keep_alive=5,
-                timeout_graceful_shutdown=1,
-                proxy_headers=False,
-                ws="none",
-            ),
-            lambda: announce(f"label page: {url}"),
+class PageServer:
+    """Serves the pages of one configuration. `run` returns after a signal, or after `stop` from another thread."""
+
+    def __init__(
+        self,
+        config: Config,
+        open_log: Callable[[], Log],
+        daemon: Callable[[], Mapping[str, Any] | None],
+        announce: Callable[[str], object],
+    ) -> None:
+        """Take the parts; *announce* is told the address, once there is somebody to answer.
+
+        Raises:
+            ConfigError: the guidelines cannot be read.
+        """
+        self._page = config.label_page
+        self._desk = Desk(config, open_log)
+        self._desk.failed = self.stop
+        app = application(config, self._desk, daemon)
+        settings = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            limit_concurrency=_CONNECTIONS_MAX,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=1,
+            proxy_headers=False,
+            ws="none",
         )
+        self._server = _Server(settings, lambda: announce(self.url), app.state.end)
+        self.url = ""
+        """Where the page is, once `run` listens."""
 
-        def failed() -> None:
-            server.should_exit = True
+    def run(self) -> None:
+        """Serve until SIGINT, SIGTERM or `stop`.
 
-        desk.failed = failed
-        desk.start()
-        try:
-            server.run([listener])
-        finally:
-            desk.stop()
-        if desk.error is not None:
-            raise Fatal(f"the label page has ended: {desk.error}") from desk.error
+        Raises:
+            ConfigError: the address cannot be had, or there are no topics.
+            Fatal: the topics are gone for good.
+        """
+        host = f"[{self._page.host}]" if ":" in self._page.host else self._page.host
+        with _listen(self._page.host, self._page.port) as listener:
+            self.url = f"http://{host}:{listener.getsockname()[1]}/"
+            self._desk.start()
+            try:
+                self._server.run([listener])
+            finally:
+                self._desk.stop()
+        if self._desk.error is not None:
+            raise Fatal(f"the label page has ended: {self._desk.error}") from self._desk.error
+
+    def stop(self) -> None:
+        """Ask `run` to end; safe from any thread."""
+        self._server.should_exit = True
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -63,12 +63,14 @@ def application(config: Config, desk: Desk, daemon: Callable[[], Mapping[str, An
         Route("/api/openapi.json", api.openapi),
         Mount("/static", StaticFiles(directory=_HERE / "static")),
     ]
-    return Starlette(
+    app = Starlette(
         routes=routes,
         middleware=[Middleware(Headers, image_hosts=page.image_hosts, loopback_only=gate.access.open)],
         exception_handlers={Denied: _denied, StreamalError: _in_trouble},
         lifespan=api.lifespan,
     )
+    app.state.end = api.end
+    return app
 
 
 async def _denied(request: Request, error: Exception) -> Response:

@@ -11,7 +11,7 @@
   let ahead = null;        // the next one, fetched while the present one is read
   let pending = null;      // the last answer, which can still be undone: {answer, question, timer}
   let outbox = load();     // answers on their way; they outlive a reload and a server that is away
-  let sending = false, asking = false, classes = [], classesShown = "", pace = [];
+  let sending = false, asking = false, again = false, classes = [], classesShown = "", pace = [];
 
   function load() {
     try { return JSON.parse(localStorage.getItem(store)) || []; } catch { return []; }
@@ -53,15 +53,24 @@
     around(told);
     return told.item;
   }
+  // One at a time asks for questions; whoever comes meanwhile makes it go round once more.
   async function advance() {
-    if (asking) return;
+    if (asking) { again = true; return; }
     asking = true;
     try {
-      const item = ahead || await fetchNext(busy());
-      ahead = null;
-      show(item && !busy().includes(item.request) ? { item, workedMs: 0 } : null);
-      if (current) ahead = await fetchNext([...busy(), current.item.request]);
-      if (ahead && current && ahead.request === current.item.request) ahead = null;
+      do {
+        again = false;
+        if (!current) {
+          const item = ahead || await fetchNext(busy());
+          ahead = null;
+          show(item && !busy().includes(item.request) ? { item, workedMs: 0 } : null);
+        }
+        if (current && !ahead) {
+          const item = await fetchNext([...busy(), current.item.request]);
+          const taken = [...busy(), ...(current ? [current.item.request] : [])];
+          ahead = item && !taken.includes(item.request) ? item : null;
+        }
+      } while (again);
     } catch (error) { trouble(`Not connected: ${error.message}`); setTimeout(advance, 2000); } finally { asking = false; }
   }
   function show(question) {
@@ -238,6 +247,7 @@
       }
       if (ahead && current) ahead = await fetchNext([...busy(), current.item.request]);
     } catch { /* the stream of news tells */ } finally { asking = false; }
+    if (again) advance();
   }
 
   document.addEventListener("keydown", key);
