@@ -20,7 +20,7 @@ from streamal.config import LOOPBACK
 from streamal.labeling.access import Access, Person, Throttle
 from streamal.labeling.answering import Denied
 
-__all__ = ["COOKIE", "Caller", "Gate", "Headers", "address", "body"]
+__all__ = ["COOKIE", "Caller", "Gate", "Headers", "address", "body", "same_origin"]
 
 COOKIE = "streamal_session"
 BODY_BYTES_MAX = 65_536
