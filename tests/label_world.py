@@ -184,11 +184,16 @@ class LabelProcess(LabelPage):
         return line.partition(": ")[2].strip()
 
 
-def started(*arguments: str, **more: str) -> subprocess.Popen[str]:
+def environment() -> dict[str, str]:
+    """Return ours without any STREAMAL_ variable, with this very package."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("STREAMAL_")}
+    return {**kept, "PYTHONPATH": str(ROOT)}
+
+
+def started(*arguments: str, **more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "streamal", *arguments],
-        env={**kept, "PYTHONPATH": str(ROOT), **more},
+        env={**environment(), **more},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -42,7 +42,7 @@
     byId("tiles").replaceChildren(
       tile("accuracy", percent(f.quality_accuracy), interval),
       tile("naive, biased", percent(f.quality_accuracy_naive), "among the labels asked: do not use"),
-      tile("asked", percent(f.budget_spent_ratio, 2), `of ${percent(told.budget.share, 0)} allowed; ${whole(asked)} of ${whole(told.events)} events`),
+      tile("asked", percent(f.budget_spent_ratio, 2), `of ${percent(told.budget.share, 0)} and the burst; ${whole(asked)} of ${whole(told.events)} events`),
       tile("spent", `${(f.spend ?? 0).toFixed(2)} ${told.budget.currency}`, `${(f.spend_reserved ?? 0).toFixed(2)} of it reserved`),
       tile("queue", `${whole(queue.waiting)} waiting`, `${whole(queue.leased)} in hand, oldest ${span(f.oldest_open_request_seconds)}`),
       tile("label delay", span(told.delays.median), `9 of 10 within ${span(told.delays.p90)}`),
