@@ -113,10 +113,10 @@ class Client:
         return json.loads(told)
 
 
-def latency(path: Path, answers: int, rate: float) -> list[float]:
-    """Return the seconds from each answer to the first prediction that knows it."""
+def latency(path: Path, answers: int, rate: float) -> tuple[list[float], list[float]]:
+    """Return the seconds from each answer to the first prediction that knows it, and those of its POST alone."""
     config = load_config(path)
-    outside, times = Outside(config, rate), []
+    outside, times, posts = Outside(config, rate), [], []
     daemon, page = started("run", "-c", str(path)), LabelProcess(path, (), {})
     try:
         client = Client(page)
@@ -126,6 +126,7 @@ def latency(path: Path, answers: int, rate: float) -> list[float]:
                 began = time.monotonic()
                 request = item["request"]
                 client.call("/api/labels", {"request": request, "label": ("no", "yes")[number % 2]})
+                posts.append(time.monotonic() - began)
                 version = until(lambda: outside.trained.get(request))  # noqa: B023  (called at once)
                 arrived = until(
                     lambda: next((at for known, at in outside.predicted if known >= version), None)  # noqa: B023
@@ -135,7 +136,7 @@ def latency(path: Path, answers: int, rate: float) -> list[float]:
     finally:
         ended(page.process)
         ended(daemon)
-    return times
+    return times, posts
 
 
 def crowded(directory: Path, count: int) -> dict[str, float]:
@@ -208,13 +209,14 @@ def written(directory: Path, transport: str, prefix: str) -> Path:
     return path
 
 
-def report(name: str, times: list[float]) -> None:
+def report(name: str, times: list[float], posts: list[float]) -> None:
     """Print the quantiles."""
     cuts = statistics.quantiles(times, n=100)
-    load = os.getloadavg()[0]
+    load, page = os.getloadavg()[0], statistics.quantiles(posts, n=100)
     print(
         f"{name}: {len(times)} answers, median {1e3 * cuts[49]:.0f} ms, p95 {1e3 * cuts[94]:.0f} ms, "
-        f"longest {1e3 * max(times):.0f} ms (load {load:.1f})",
+        f"longest {1e3 * max(times):.0f} ms; of this the page's POST: median {1e3 * page[49]:.0f} ms, "
+        f"p95 {1e3 * page[94]:.0f} ms (load {load:.1f})",
         flush=True,
     )
 
@@ -236,7 +238,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as temporary:
             prefix = f"page.{os.getpid()}.{len(name)}"
             path = written(Path(temporary), transport.format(directory=temporary), prefix)
-            report(name, latency(path, given.answers, given.rate))
+            report(name, *latency(path, given.answers, given.rate))
     for count in given.open:
         with tempfile.TemporaryDirectory() as temporary:
             print(json.dumps({name: round(value, 3) for name, value in crowded(Path(temporary), count).items()}))

@@ -92,7 +92,7 @@ def _photograph(page: LabelProcess) -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     with browser() as chromium:
         for scheme in ("light", "dark"):
-            context = chromium.new_context(color_scheme=scheme, viewport={"width": 1000, "height": 760})  # type: ignore[arg-type]
+            context = chromium.new_context(color_scheme=scheme, viewport={"width": 1000, "height": 760})
             shown = context.new_page()
             shown.goto(f"{page.url}login")
             shown.fill("#token", "ann")

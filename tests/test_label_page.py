@@ -11,9 +11,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from streamal.cli import parts
+from streamal.cli.label import daemon_of
+from streamal.cli.run import admin_server, meter
 from streamal.config import LabelPageConfig, load_config
-from streamal.errors import ConfigError
+from streamal.core.records import Record
+from streamal.edge.memory import Broker
+from streamal.errors import ConfigError, Fatal, StreamalError, Uncommitted
 from streamal.labeling.access import SESSION_S, Access, Throttle
+from streamal.labeling.desk import Desk
 from streamal.labeling.showing import Template, guidelines, shown
 from tests.conftest import Cli
 from tests.label_world import LabelPage, LabelWorld, until
@@ -21,6 +27,21 @@ from tests.making import make_request
 
 ANN, BOB, ROOT = "a" * 20, "b" * 20, "r" * 20
 TOKENS = {"ann": ANN, "bob": BOB, "root": ROOT}
+
+
+class Trouble(Broker):
+    """A log that fails on demand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: StreamalError | None = None
+        for topic in load_config(None).topics.model_dump().values():
+            self.create(topic, 1)
+
+    def read(self, topic: str, partition: int, offset: int, records_max: int) -> list[Record]:
+        if self.error is not None:
+            raise self.error
+        return super().read(topic, partition, offset, records_max)
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -242,17 +263,59 @@ def test_news_come_by_themselves(page: LabelPage, world: LabelWorld) -> None:
     assert told[1]["waiting"] == told[0]["waiting"] + 1
 
 
-def test_from_an_answer_on_the_page_to_the_log_of_the_model(tmp_path: Path) -> None:
-    """With a daemon beside it the reply becomes an example, and the page counts it for its annotator."""
+def test_from_an_answer_on_the_page_to_the_log_of_the_model(tmp_path: Path, cli: Cli) -> None:
+    """With a daemon beside it the reply becomes an example, and the page counts it as `streamal status` does."""
     world = LabelWorld(tmp_path)
     (request, *_) = world.ask([{"x": 1.0}, {"x": 2.0}])
     with world.daemon(), world.page() as page:
         assert page.call("/api/labels", {"request": request, "label": "ham", "annotator": "ann"}).status == 200
-        until(lambda: bool(page.call("/api/status").json["annotators"]))
+        until(lambda: "quality_accuracy" in page.call("/api/status").json["figures"])
         shown = page.call("/api/status").json
         assert shown["annotators"][0]["name"] == "ann"
         assert shown["annotators"][0]["agreement"] == 1.0
         assert shown["figures"]["open_requests"] == 1
+        told = json.loads(cli("status", "-c", world.path, "--json").out)
+        for name in ("model_version", "model_examples", "quality_accuracy", "spend", "requests_over_budget"):
+            assert shown["figures"][name] == told[name], name
+
+
+def test_the_page_reads_what_the_daemon_says_of_itself(tmp_path: Path) -> None:
+    """From ``/status`` of its admin port; whoever else answers there, or nobody, is no daemon."""
+    config = load_config(LabelWorld(tmp_path).path)
+    measured = meter(config)
+    measured.count("events", "accepted", 3.0)
+    measured.count("events", "refused", 1.0)
+    announced: list[str] = []
+    server = admin_server(config, measured, lambda: None, parts.WallClock(), announced.append)
+    try:
+        port = urlsplit(announced[0]).port
+        known = config.model_copy(update={"server": config.server.model_copy(update={"port": port})})
+        told = daemon_of(known)
+    finally:
+        server.stop()
+    assert told is not None
+    assert told["ready"] is False
+    assert told["figures"]["streamal_events_total"] == 4.0
+    assert told["figures"]["streamal_budget_share_limit_ratio"] == 0.1
+    assert daemon_of(known) is None
+
+
+def test_trouble_is_shown_and_outlived_but_the_end_is_the_end() -> None:
+    """A passing error of the transport is a text on the page; a fatal one ends the desk, and whoever asks is told."""
+    broker = Trouble()
+    desk = Desk(load_config(None), lambda: broker)
+    ended: list[bool] = []
+    desk.failed = lambda: ended.append(True)
+    desk.start()
+    broker.error = Uncommitted("the broker is away")
+    until(lambda: desk.trouble == "the broker is away")
+    assert desk.call(lambda: 7).result(5) == 7
+    broker.error = None
+    until(lambda: not desk.trouble)
+    broker.error = Fatal("the file is gone")
+    until(lambda: bool(ended))
+    until(lambda: isinstance(desk.call(lambda: 7).exception(5), StreamalError))
+    desk.stop()
 
 
 def test_guidelines_are_markdown_and_nothing_else(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from streamal.cli.options import ConfigPath, Overrides
 from streamal.config import Config, load_config
 from streamal.errors import ConfigError
 
-__all__ = ["command"]
+__all__ = ["command", "daemon_of"]
 
 _ANSWER_BYTES_MAX = 262_144
 
@@ -43,10 +43,10 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     def announce(url: str) -> None:
         typer.echo(f"label page: {url}")
 
-    PageServer(loaded, lambda: parts.open_log(loaded), lambda: _daemon(loaded), announce).run()
+    PageServer(loaded, lambda: parts.open_log(loaded), lambda: daemon_of(loaded), announce).run()
 
 
-def _daemon(config: Config) -> Mapping[str, Any] | None:
+def daemon_of(config: Config) -> Mapping[str, Any] | None:
     """Return what the daemon's admin port tells of itself; None if there is none, or it does not answer in a second."""
     server = config.server
     if not server.enabled or not server.port:

@@ -65,10 +65,10 @@
       if (left !== undefined) budget.push({ name: name.replace("requests_", "asked this ").replace("cost_", "money this "), part: 1 - left / cap, limit: 1, text: `${+(cap - left).toFixed(2)} of ${cap}` });
     }
     byId("budget").replaceChildren(chart.bars(budget, `Budget: ${budget.map((row) => `${row.name} ${row.text}`).join(", ")}`));
-    const names = [...told.delays.edges.map((edge) => `≤${span(edge).replace(".0", "").replace(" ", "")}`), "more"];
+    const names = [...told.delays.edges.map((edge) => `≤${edge < 60 ? `${edge}s` : edge < 3600 ? `${edge / 60}m` : edge < 86400 ? `${edge / 3600}h` : `${edge / 86400}d`}`), "more"];
     byId("delays").replaceChildren(chart.columns(names, told.delays.counts, `Delays of the last labels: median ${span(told.delays.median)}`));
     byId("recalls").replaceChildren(chart.bars(
-      Object.entries(told.recalls).map(([name, [value, low, high]]) => ({ name, part: value, text: `${percent(value, 0)} (${percent(low, 0)}–${percent(high, 0)})` })),
+      Object.entries(told.recalls).map(([name, [value, low, high]]) => ({ name, part: value, text: `${percent(value, 0)} (${(100 * low).toFixed(0)}–${(100 * high).toFixed(0)})` })),
       "Recall by class"));
     rows(byId("annotators"), told.annotators.map((a) => [a.name, whole(a.answered), whole(a.abstained), percent(a.agreement, 0), a.seconds === null ? "–" : a.seconds.toFixed(1)]));
     rows(byId("refusals"), told.refusals.map((r) => [when(r.at), r.topic, r.place, r.reason, r.detail]));
