@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from streamal.cli.label import daemon_of
 from streamal.cli.run import admin_server, meter
 from streamal.config import LabelPageConfig, load_config
 from streamal.core.records import Record
+from streamal.core.wire import encode
 from streamal.edge.memory import Broker
 from streamal.errors import ConfigError, Fatal, StreamalError, Uncommitted
 from streamal.labeling.access import SESSION_S, Access, Throttle
@@ -315,6 +317,21 @@ def test_trouble_is_shown_and_outlived_but_the_end_is_the_end() -> None:
     broker.error = Fatal("the file is gone")
     until(lambda: bool(ended))
     until(lambda: isinstance(desk.call(lambda: 7).exception(5), StreamalError))
+    desk.stop()
+
+
+def test_however_busy_the_desk_reads_on() -> None:
+    """Callers who never leave it idle still see what was asked meanwhile."""
+    broker = Trouble()
+    desk = Desk(load_config(None), lambda: broker)
+    desk.start()
+    waiting = [desk.call(lambda: None) for _ in range(200)]
+    request = make_request(1, ttl_s=1e12)
+    broker.append("streamal.requests", 0, b"0-1", encode(request))
+    deadline = time.monotonic() + 10.0
+    while desk.call(lambda: len(desk.queue)).result(5) == 0:
+        assert time.monotonic() < deadline
+        waiting = [*waiting[-200:], *(desk.call(lambda: time.sleep(0.001)) for _ in range(2))]
     desk.stop()
 
 

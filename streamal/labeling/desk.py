@@ -131,12 +131,15 @@ class Desk:
             raise Fatal(self.trouble)
 
     def _serve(self) -> None:
+        due = time.monotonic()
         while True:
-            try:
-                # a long training log is read in slices, with work in between
-                work = self._work.get(timeout=_TICK_S if self.feed.caught_up or self.trouble else 0.0)
-            except queue.Empty:
+            if time.monotonic() >= due:  # however much work there is: without reading there would be none left
                 self._read()
+                # a long training log is read in slices, with work in between
+                due = time.monotonic() + (_TICK_S if self.feed.caught_up or self.trouble else 0.0)
+            try:
+                work = self._work.get(timeout=max(0.001, due - time.monotonic()))
+            except queue.Empty:
                 continue
             if work is None:
                 return
