@@ -95,8 +95,11 @@ class PageServer:
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        return socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
+        # asyncio leaves it unset for sockets of protocol 0, and every answer's body would wait 40 ms for an ACK
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except (OSError, UnicodeError) as error:
         raise ConfigError(
             f"label_page.port = {port}: cannot listen on {host}: {error}; choose another port (0: any free one)"
         ) from error
+    return listener
