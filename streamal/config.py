@@ -30,11 +30,14 @@ from streamal.core.uncertainty import MEASURES
 from streamal.core.wire import TEXT_BYTES_MAX
 from streamal.errors import ConfigError
 
-__all__ = ["Config", "LogConfig", "load_config"]
+__all__ = ["LOOPBACK", "Config", "LabelPageConfig", "LogConfig", "TemplateConfig", "load_config"]
 
 ENV_PREFIX = "STREAMAL_"
 _ENV_FOREIGN = ("STREAMAL_TEST_", "STREAMAL_REQUIRE_")
 """Variables of ours that are no configuration keys."""
+
+TOKEN_CHARACTERS_MIN = 16
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 Share = Annotated[Decimal, Field(gt=0, le=1, decimal_places=9)]
 Part = Annotated[Decimal, Field(ge=0, le=1, decimal_places=9)]
@@ -294,6 +297,55 @@ class ServerConfig(_Section):
     enabled: bool = True
 
 
+class TemplateConfig(_Section):
+    """How an event is shown to people; features that are not named stand in a table."""
+
+    text: tuple[str, ...] = ()
+    image: tuple[str, ...] = ()
+    link: tuple[str, ...] = ()
+    hide: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _once(self) -> TemplateConfig:
+        names = [*self.text, *self.image, *self.link, *self.hide]
+        if len(set(names)) != len(names):
+            raise ValueError("a feature is shown in one way: name it once")
+        return self
+
+
+class LabelPageConfig(_Section):
+    """`streamal label`: where people answer."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8800, ge=0, le=65_535)
+    template: TemplateConfig = TemplateConfig()
+    image_hosts: tuple[Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:\d+)?$")], ...] = ()
+    show_prediction: bool = False
+    guidelines: Path | None = None
+    lease_s: float = Field(default=120.0, ge=5, le=86_400)
+    undo_s: float = Field(default=3.0, ge=0, le=60)
+    tokens: dict[Annotated[str, Field(min_length=1, max_length=64)], SecretStr] = {}
+    admins: tuple[str, ...] = ()
+    secure_cookies: bool = False
+
+    @model_validator(mode="after")
+    def _guarded(self) -> LabelPageConfig:
+        weak = [name for name, token in self.tokens.items() if len(token.get_secret_value()) < TOKEN_CHARACTERS_MIN]
+        if weak:
+            raise ValueError(f"the token of {weak[0]!r} is shorter than {TOKEN_CHARACTERS_MIN} characters")
+        values = [token.get_secret_value() for token in self.tokens.values()]
+        if len(set(values)) != len(values):
+            raise ValueError("two people have the same token: give each one of their own")
+        if strange := set(self.admins) - set(self.tokens):
+            raise ValueError(f"admins names {min(strange)!r}, who has no token")
+        if not self.tokens and self.host not in LOOPBACK:
+            raise ValueError(
+                f"host {self.host!r} is reached from other machines, and there is no login: set "
+                f'{ENV_PREFIX}LABEL_PAGE__TOKENS=\'{{"ann": "…"}}\', or host to 127.0.0.1'
+            )
+        return self
+
+
 class LogConfig(_Section):
     """What is written to standard error."""
 
@@ -330,6 +382,7 @@ class Config(_Section):
     quality: QualityConfig = QualityConfig()
     snapshots: SnapshotsConfig = SnapshotsConfig()
     server: ServerConfig = ServerConfig()
+    label_page: LabelPageConfig = LabelPageConfig()
     log: LogConfig = LogConfig()
     limits: LimitsConfig = LimitsConfig()
 
@@ -464,6 +517,12 @@ def _require_no_secret(tree: Mapping[str, Any], where: str) -> None:
                 f"{where}: transport.security.{secret} is taken from the environment only, from "
                 f"{ENV_PREFIX}TRANSPORT__SECURITY__{secret.upper()}"
             )
+    page = tree.get("label_page", {})
+    if isinstance(page, dict) and "tokens" in page:
+        raise ConfigError(
+            f"{where}: label_page.tokens is taken from the environment only, as JSON from "
+            f"{ENV_PREFIX}LABEL_PAGE__TOKENS"
+        )
 
 
 def _toml_value(text: str) -> Any:
@@ -485,6 +544,7 @@ def _one_line(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         return f"{key}: there is no such key; see config.toml for those there are"
-    given = "" if isinstance(first["input"], dict | BaseModel) else f" (given: {first['input']!r})"
+    secret = isinstance(first["input"], dict | BaseModel) or "tokens" in first["loc"]
+    given = "" if secret else f" (given: {first['input']!r})"
     more = f"; and {error.error_count() - 1} more" if error.error_count() > 1 else ""
     return f"{key}: {message}{given}{more}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -110,7 +111,7 @@ def admin_server(
     clock: Clock,
     announce: Callable[[str], object],
 ) -> AdminServer:
-    """Return the started server of ``/metrics``, ``/livez`` and ``/readyz``.
+    """Return the started server of ``/metrics``, ``/status``, ``/livez`` and ``/readyz``.
 
     *running* gives the daemon, once there is one; *announce* is told the server's address.
     """
@@ -124,7 +125,13 @@ def admin_server(
         daemon = running()
         return Page(200, "text/plain", b"ok\n") if daemon and daemon.ready else Page(503, "text/plain", b"starting\n")
 
+    def status() -> Page:
+        daemon = running()
+        told = {"ready": bool(daemon and daemon.ready), "figures": measured.figures()}
+        return Page(200, "application/json", json.dumps(told).encode())
+
     pages = {
+        "/status": status,
         "/metrics": lambda: Page(200, measured.content_type, measured.render()),
         "/livez": live,
         "/readyz": ready,

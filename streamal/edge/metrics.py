@@ -220,6 +220,15 @@ class PrometheusMeter:
         assert name in self._histograms, f"histogram {name!r} is not in METRICS"
         self._histograms[name].observe(value)
 
+    def figures(self) -> dict[str, float]:
+        """Return exported name -> value of the gauges that have one, and of the counters over all kinds."""
+        found: dict[str, float] = {}
+        for metric in self._registry.collect():
+            if metric.type in ("gauge", "counter"):
+                for sample in metric.samples:
+                    found[sample.name] = found.get(sample.name, 0.0) + sample.value
+        return found
+
     def render(self) -> bytes:
         """Return the scrape in Prometheus' text format, to be sent as `content_type`."""
         return generate_latest(self._registry)

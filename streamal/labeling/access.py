@@ -1,0 +1,105 @@
+"""Who may do what: tokens with a role, sessions that need no store, and patience with those who guess.
+
+A session is a cookie that says who it is for and until when, signed with that person's own token: it outlives a
+restart of the page and ends when the token is changed. Beside it goes a second signature, which the page's own
+script sends along (CSRF). Without any tokens there is no login; then the page listens on loopback only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from typing import NamedTuple
+
+__all__ = ["SESSION_S", "Access", "Person", "Throttle"]
+
+SESSION_S = 12 * 3_600
+"""How long a login lasts: a working day."""
+_ADDRESSES_MAX = 1_000
+
+
+class Person(NamedTuple):
+    """Somebody who may come in; *admin* also sees the status page and may answer for others."""
+
+    name: str
+    admin: bool
+
+
+class Access:
+    """Knows the tokens. Nothing here is secret once it is printed: no method returns a token."""
+
+    def __init__(self, tokens: Mapping[str, str], admins: tuple[str, ...]) -> None:
+        """Take name -> token; with none, whoever reaches the page is an admin."""
+        self._tokens, self._admins = dict(tokens), frozenset(admins)
+        self._own = secrets.token_hex(16)
+
+    @property
+    def open(self) -> bool:
+        """Whether there is no login."""
+        return not self._tokens
+
+    def bearer(self, token: str) -> Person | None:
+        """Return whose *token* this is; all are compared, so that time tells nothing."""
+        digest, found = _digest(token), None
+        for name, known in self._tokens.items():
+            if hmac.compare_digest(digest, _digest(known)):
+                found = name
+        return None if found is None else self._person(found)
+
+    def session(self, name: str, now: float) -> str:
+        """Return the cookie of a session of *name* that begins *now*, in seconds since the epoch."""
+        body = f"{int(now) + SESSION_S}.{name.encode().hex()}"
+        return f"{body}.{self._signed(name, 'session', body)}"
+
+    def person(self, cookie: str, now: float) -> Person | None:
+        """Return whose session *cookie* is, None if it is over or none."""
+        body, _, signature = cookie.rpartition(".")
+        until, _, hexadecimal = body.partition(".")
+        try:
+            name, over = bytes.fromhex(hexadecimal).decode(), int(until) < now
+        except ValueError:
+            return None
+        if not self.open and name not in self._tokens:
+            return None
+        good = hmac.compare_digest(signature.encode(), self._signed(name, "session", body).encode())
+        return self._person(name) if good and not over else None
+
+    def csrf(self, cookie: str, name: str) -> str:
+        """Return what the page of this session has to send with whatever changes something."""
+        return self._signed(name, "csrf", cookie)
+
+    def _person(self, name: str) -> Person:
+        return Person(name, self.open or name in self._admins)
+
+    def _signed(self, name: str, purpose: str, text: str) -> str:
+        key = self._own if self.open else self._tokens[name]
+        return hmac.new(key.encode(), f"{purpose}|{text}".encode(), hashlib.sha256).hexdigest()
+
+
+class Throttle:
+    """At most *failures_max* wrong tokens of an address in *window_s* seconds; then it has to wait."""
+
+    def __init__(self, failures_max: int = 5, window_s: float = 60.0) -> None:
+        """Begin with nobody suspected."""
+        self._failures_max, self._window_s = failures_max, window_s
+        self._failures: dict[str, list[float]] = {}
+
+    def wait_s(self, address: str, now: float) -> float:
+        """Return how long *address* has to wait, 0.0 if not at all."""
+        times = [at for at in self._failures.get(address, ()) if at > now - self._window_s]
+        if len(times) < self._failures_max:
+            return 0.0
+        return times[0] + self._window_s - now
+
+    def failed(self, address: str, now: float) -> None:
+        """Note a wrong token."""
+        times = [at for at in self._failures.pop(address, ()) if at > now - self._window_s]
+        self._failures[address] = [*times[-self._failures_max :], now]
+        if len(self._failures) > _ADDRESSES_MAX:
+            del self._failures[next(iter(self._failures))]
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

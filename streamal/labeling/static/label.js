@@ -1,0 +1,283 @@
+// The label page. Whatever comes from an event is put into text nodes, never into HTML.
+"use strict";
+(() => {
+  const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
+  const byId = (id) => document.getElementById(id);
+  const csrf = meta("csrf"), undoMs = 1000 * Number(meta("undo-s")), store = `streamal-unsent:${meta("person")}`;
+  const LETTERS = [..."1234567890abcdefhijklmnopqrtvwyz"]; // all but G, S, U, X, which do something else
+  const KEEP_MS = 30000;
+
+  let current = null;      // the question on the screen: {item, shownAt, workedMs}
+  let ahead = null;        // the next one, fetched while the present one is read
+  let pending = null;      // the last answer, which can still be undone: {answer, question, timer}
+  let outbox = load();     // answers on their way; they outlive a reload and a server that is away
+  let sending = false, asking = false, again = false, classes = [], classesShown = "", pace = [];
+
+  function load() {
+    try { return JSON.parse(localStorage.getItem(store)) || []; } catch { return []; }
+  }
+  function save() {
+    try {
+      localStorage.setItem(store, JSON.stringify(pending ? [...outbox, pending.answer] : outbox));
+    } catch { /* private mode: answers then live as long as the page */ }
+  }
+  async function post(path, body, keepalive = false) {
+    const answer = await fetch(path, {
+      method: "POST", body: JSON.stringify(body), keepalive,
+      headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf },
+    });
+    const told = await answer.json().catch(() => ({}));
+    if (answer.status === 401) { location.assign("/login"); }
+    if (answer.status === 403) { reloadOnce(); }
+    return { status: answer.status, told };
+  }
+  function reloadOnce() { // the page's server was started again: a new session needs a new page
+    const last = Number(sessionStorage.getItem("streamal-reloaded") || 0);
+    if (Date.now() - last > 10000) { sessionStorage.setItem("streamal-reloaded", String(Date.now())); location.reload(); }
+  }
+  const say = (text) => { byId("said").textContent = text; };
+  function trouble(text) {
+    byId("trouble").hidden = !text;
+    if (byId("trouble").textContent !== text) byId("trouble").textContent = text;
+  }
+  const identity = () => [...crypto.getRandomValues(new Uint8Array(12))].map((b) => b.toString(16).padStart(2, "0")).join("");
+
+  // questions
+
+  const busy = () => [
+    ...outbox.map((answer) => answer.request), ...(pending ? [pending.answer.request] : []),
+  ];
+  async function fetchNext(without) {
+    const { status, told } = await post("/api/next", { without: without.slice(-10) });
+    if (status !== 200) throw new Error(told.error || `the server answered ${status}`);
+    around(told);
+    return told.item;
+  }
+  // One at a time asks for questions; whoever comes meanwhile makes it go round once more.
+  async function advance() {
+    if (asking) { again = true; return; }
+    asking = true;
+    try {
+      do {
+        again = false;
+        if (!current) {
+          const item = ahead || await fetchNext(busy());
+          ahead = null;
+          show(item && !busy().includes(item.request) ? { item, workedMs: 0 } : null);
+        }
+        if (current && !ahead) {
+          const item = await fetchNext([...busy(), current.item.request]);
+          const taken = [...busy(), ...(current ? [current.item.request] : [])];
+          ahead = item && !taken.includes(item.request) ? item : null;
+        }
+      } while (again);
+    } catch (error) { trouble(`Not connected: ${error.message}`); setTimeout(advance, 2000); } finally { asking = false; }
+  }
+  function show(question) {
+    current = question;
+    byId("question").hidden = byId("answers").hidden = !question;
+    byId("nothing").hidden = Boolean(question);
+    if (!question) return;
+    question.shownAt = performance.now();
+    const { item } = question;
+    const facts = [`event ${item.request}`];
+    if (item.id !== null) facts.push(`id ${item.id}`);
+    if (item.time !== null) facts.push(`time ${item.time}`);
+    if (item.guess) facts.push(`the model says ${item.guess}`);
+    byId("facts").textContent = facts.join(" · ");
+    byId("parts").replaceChildren(...item.parts.map(part));
+    byId("features").hidden = !item.table.length;
+    byId("features").tBodies[0].replaceChildren(...item.table.map(row));
+  }
+  function part({ name, kind, text }) {
+    const box = document.createElement("div"), title = document.createElement("h3");
+    box.className = "part";
+    title.textContent = name;
+    let body;
+    if (kind === "image") {
+      body = document.createElement("img");
+      body.alt = name;
+      body.referrerPolicy = "no-referrer";
+      body.src = text;
+    } else {
+      body = document.createElement("p");
+      body.tabIndex = text.length > 1500 ? 0 : -1; // one that scrolls is reached by keyboard
+      if (kind === "link") {
+        const link = document.createElement("a");
+        link.href = text;
+        link.rel = "noopener noreferrer";
+        link.target = "_blank";
+        link.textContent = text;
+        body.append(link);
+      } else body.textContent = text;
+    }
+    box.append(title, body);
+    return box;
+  }
+  function row([name, value]) {
+    const line = document.createElement("tr"), head = document.createElement("th"), cell = document.createElement("td");
+    head.scope = "row";
+    head.textContent = name;
+    cell.textContent = value;
+    line.append(head, cell);
+    return line;
+  }
+
+  // answers
+
+  function decide(what, name) {
+    if (!current) return;
+    const answer = { request: current.item.request, ...what, seconds: Math.round(worked() / 100) / 10, reply: identity() };
+    pace = [...pace.slice(-49), answer.seconds];
+    if (pending) post_off();
+    pending = { answer, question: current, timer: 0 };
+    if (undoMs) {
+      pending.timer = setTimeout(post_off, undoMs);
+      say(`${name}. Undo with U.`);
+    } else say(`${name}.`);
+    byId("undo").disabled = !undoMs;
+    save();
+    if (!undoMs) post_off();
+    show(null);
+    advance();
+  }
+  function post_off() { // the pending answer goes on its way
+    if (!pending) return;
+    clearTimeout(pending.timer);
+    outbox.push(pending.answer);
+    pending = null;
+    byId("undo").disabled = true;
+    save();
+    send();
+  }
+  async function send() {
+    if (sending) return;
+    sending = true;
+    let wait = 500;
+    while (outbox.length) {
+      const answer = outbox[0];
+      try {
+        const { status, told } = await post("/api/labels", answer);
+        if (status === 503 || status === 401 || status === 403 || status === 429) throw new Error(told.error);
+        outbox.shift();
+        save();
+        wait = 500;
+        trouble("");
+        if (status !== 200) say(`Not taken: ${told.error || status}`);
+        else if (told.agrees !== null && told.guess !== null) say(told.agrees ? `The model said so, too: ${told.guess}.` : `The model said ${told.guess}.`);
+      } catch (error) {
+        trouble(`Not connected; ${outbox.length} of your answers wait here and will be sent. ${error.message}`);
+        await new Promise((resolve) => setTimeout(resolve, wait));
+        wait = Math.min(2 * wait, 15000);
+      }
+    }
+    sending = false;
+  }
+  function undo() {
+    if (!pending) { say("The last answer is on its way already."); return; }
+    clearTimeout(pending.timer);
+    if (current) ahead = current.item;
+    const back = pending.question;
+    pending = null;
+    byId("undo").disabled = true;
+    save();
+    show(back);
+    say("Undone: answer again.");
+  }
+  async function skip() {
+    if (!current) return;
+    const { request } = current.item;
+    show(null);
+    say("Put aside.");
+    try { await post("/api/skip", { request }); } catch { /* its lease ends by itself */ }
+    advance();
+  }
+  const worked = () => current.workedMs + (document.hidden ? 0 : performance.now() - current.shownAt);
+
+  // what stands around the question
+
+  function around(told) {
+    trouble(told.trouble);
+    classes = told.classes;
+    const mine = told.mine, budget = told.budget;
+    byId("waiting").textContent = told.waiting.toLocaleString("en");
+    byId("answered").textContent = (mine.answered + mine.abstained).toLocaleString("en");
+    const middle = [...pace].sort((a, b) => a - b)[Math.floor(pace.length / 2)] ?? mine.seconds;
+    byId("pace").textContent = middle === null || middle === undefined ? "–" : `${middle.toFixed(1)} s each`;
+    byId("agreement").textContent = mine.agreement === null ? "–" : `${(100 * mine.agreement).toFixed(0)} %`;
+    byId("budget").textContent = budget.spent === null ? "–" : `${(100 * budget.spent).toFixed(1)} of ${(100 * budget.share).toFixed(0)} %`;
+    byId("new-class").hidden = !told.new_classes;
+    const key = JSON.stringify(classes);
+    if (key !== classesShown) { classesShown = key; byId("classes").replaceChildren(...classes.map(classButton)); }
+  }
+  function classButton(name, index) {
+    const button = document.createElement("button");
+    button.textContent = name;
+    if (index < LETTERS.length) {
+      const key = document.createElement("kbd");
+      key.textContent = LETTERS[index].toUpperCase();
+      button.append(key);
+      button.setAttribute("aria-keyshortcuts", LETTERS[index]);
+    }
+    button.addEventListener("click", () => decide({ label: name }, name));
+    return button;
+  }
+  function key(event) {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.repeat) return;
+    if (event.target.closest("input, textarea, select")) return;
+    const pressed = event.key.toLowerCase();
+    const index = LETTERS.indexOf(pressed);
+    if (pressed === "s") skip();
+    else if (pressed === "x") decide({ abstain: true }, "Cannot tell");
+    else if (pressed === "u") undo();
+    else if (pressed === "g") { const pane = byId("guidelines"); if (pane) pane.open = !pane.open; }
+    else if (index >= 0 && index < classes.length) decide({ label: classes[index] }, classes[index]);
+    else return;
+    event.preventDefault();
+  }
+  async function keep() { // somebody who thinks for long keeps the question, and notices when it is closed
+    if (!current || document.hidden || asking) return;
+    asking = true;
+    try {
+      const { request } = current.item;
+      const item = await fetchNext([...busy(), ...(ahead ? [ahead.request] : [])]);
+      if (current && current.item.request === request && (!item || item.request !== request)) {
+        say("The question was closed meanwhile.");
+        show(item ? { item, workedMs: 0 } : null);
+      }
+      if (ahead && current) ahead = await fetchNext([...busy(), current.item.request]);
+    } catch { /* the stream of news tells */ } finally { asking = false; }
+    if (again) advance();
+  }
+
+  document.addEventListener("keydown", key);
+  byId("skip").addEventListener("click", skip);
+  byId("unsure").addEventListener("click", () => decide({ abstain: true }, "Cannot tell"));
+  byId("undo").addEventListener("click", undo);
+  byId("new-class").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const name = byId("another").value.trim();
+    if (!name) return;
+    byId("another").value = "";
+    byId("another").blur();
+    decide({ label: name }, name);
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (!current) return;
+    if (document.hidden) current.workedMs += performance.now() - current.shownAt;
+    else current.shownAt = performance.now();
+  });
+  addEventListener("pagehide", () => {
+    if (pending) post("/api/labels", pending.answer, true).catch(() => {}); // it is stored, too, and sent again if need be
+  });
+  const news = new EventSource("/api/live");
+  news.onmessage = (event) => {
+    const told = JSON.parse(event.data);
+    around(told);
+    if (!current && told.waiting) advance();
+  };
+  news.onerror = () => { trouble("Not connected; trying again."); };
+  setInterval(keep, KEEP_MS);
+  if (outbox.length) send();
+  advance();
+})();
