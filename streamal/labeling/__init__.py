@@ -1,0 +1,1 @@
+"""People: the open queue, the label page, bridges to other tools."""
