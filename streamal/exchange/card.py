@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 from streamal.core.money import MICRO
@@ -114,12 +115,13 @@ def _propensities(survey: Survey) -> str:
     bounds = [0.0, *_DECADES]
     rows = [
         (f"{low:g} to {high:g}", f"{survey.propensities[high]:,}")
-        for low, high in zip(bounds, bounds[1:], strict=False)
+        for low, high in pairwise(bounds)
         if survey.propensities[high]
     ]
     effective = survey.weight**2 / survey.weights
+    table = _table(("propensity", "labels"), rows)
     return (
-        f"{_table(('propensity', 'labels'), rows)}\n\nThe least is {survey.propensity_min:.6g}. Weighted, the labels stand "
+        f"{table}\n\nThe least is {survey.propensity_min:.6g}. Weighted, the labels stand "
         f"for about {survey.weight:,.0f} events, and are worth as much as {effective:,.0f} drawn at random (Kish)."
     )
 
@@ -127,12 +129,11 @@ def _propensities(survey: Survey) -> str:
 def _counts(what: str, counts: Counter[str], unit: str = "rows") -> str:
     if not counts:
         return ""
-    rows = [(f"`{_cell(name)}`", f"{count:,}") for name, count in counts.most_common(_SHOWN_MAX)]
-    others = len(counts) - _SHOWN_MAX
-    if others > 0:
-        rows.append(
-            (f"{others:,} others", f"{sum(counts.values()) - sum(dict(counts.most_common(_SHOWN_MAX)).values()):,}")
-        )
+    shown = counts.most_common(_SHOWN_MAX)
+    rows = [(f"`{_cell(name)}`", f"{count:,}") for name, count in shown]
+    if len(counts) > _SHOWN_MAX:
+        left = counts.total() - sum(count for _, count in shown)
+        rows.append((f"{len(counts) - _SHOWN_MAX:,} others", f"{left:,}"))
     return _table((what, unit), rows)
 
 

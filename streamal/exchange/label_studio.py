@@ -55,8 +55,9 @@ def label_config(classes: Sequence[str], texts: Sequence[str] = ()) -> str:
         view, "Choices", name=CHOICES, toName=SHOWN, choice="single", required="true", showInline="true"
     )
     for number, label in enumerate(classes):
-        hotkey = {"hotkey": _HOTKEYS[number]} if number < len(_HOTKEYS) else {}
-        SubElement(choices, "Choice", value=label, **hotkey)
+        made = SubElement(choices, "Choice", value=label)
+        if number < len(_HOTKEYS):
+            made.set("hotkey", _HOTKEYS[number])
     indent(view)  # a line for each child, as Label Studio's editor shows it
     return tostring(view, encoding="unicode")
 
@@ -96,8 +97,8 @@ def closed_task(record: Closing | NaturalExample, texts: Sequence[str]) -> dict[
         "annotations": [],
     }
     if not isinstance(record, Expiry):
-        skipped = isinstance(record, Abstention)
-        annotation = {"result": [] if skipped else [_choice(record.label)], "was_cancelled": skipped}
+        result = [] if isinstance(record, Abstention) else [_choice(record.label)]
+        annotation = {"result": result, "was_cancelled": not result}
         seconds = getattr(record, "seconds", None)
         task["annotations"] = [annotation if seconds is None else {**annotation, "lead_time": seconds}]
     return task
