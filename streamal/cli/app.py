@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from streamal import __version__
-from streamal.cli import check, demo, export, importing, replay, report, run, simulate, status, topics, verify
+from streamal.cli import bridge, check, demo, export, importing, replay, report, run, simulate, status, topics, verify
 from streamal.errors import StreamalError
 
 __all__ = ["app"]
@@ -66,3 +66,4 @@ for _module in (demo, run, check, replay, simulate, export, verify, status, repo
     app.command(name=_module.__name__.rpartition(".")[2])(_module.command)
 app.command(name="import")(importing.command)
 app.add_typer(topics.app, name="topics")
+app.add_typer(bridge.app, name="bridge")

@@ -13,9 +13,19 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from streamal.core.records import Abstention, Closing, EventId, Expiry, NaturalExample, Request, Scalar
 
-__all__ = ["CHOICES", "MODEL_VERSION", "Annotation", "closed_task", "label_config", "read_annotation", "request_task"]
+__all__ = [
+    "CHOICES",
+    "MODEL_VERSION",
+    "SHOWN",
+    "Annotation",
+    "closed_task",
+    "label_config",
+    "read_annotation",
+    "request_task",
+]
 
-CHOICES, SHOWN = "label", "features"
+CHOICES = "label"
+SHOWN = "features"
 """The names of the control and of the object it is about, in a labelling interface of our making."""
 MODEL_VERSION = "streamal"
 _DAY_S = 86_400.0
@@ -62,12 +72,14 @@ def label_config(classes: Sequence[str], texts: Sequence[str] = ()) -> str:
     return tostring(view, encoding="unicode")
 
 
-def request_task(request: Request, texts: Sequence[str], priority: float) -> dict[str, Any]:
-    """Return the task that asks *request*, with the model's guess as its prediction.
+def request_task(
+    request: Request, texts: Sequence[str], priority: float, control: str = CHOICES, shown: str = SHOWN
+) -> dict[str, Any]:
+    """Return the task that asks *request*, with the model's guess as its prediction on *control* about *shown*.
 
     The prediction's score is 1 - *priority* (0 to 1): Label Studio's "uncertainty sampling" serves the lowest first.
     """
-    result = [] if request.label is None else [_choice(request.label)]
+    result = [] if request.label is None else [_choice(request.label, control, shown)]
     return {
         "data": _data(request.request, request.features, texts, request.id, request.time),
         "meta": {
@@ -145,8 +157,8 @@ def _data(
     return data | {name: value for name, value in (("id", identity), ("time", time)) if value is not None}
 
 
-def _choice(label: str) -> dict[str, Any]:
-    return {"from_name": CHOICES, "to_name": SHOWN, "type": "choices", "value": {"choices": [label]}}
+def _choice(label: str, control: str = CHOICES, shown: str = SHOWN) -> dict[str, Any]:
+    return {"from_name": control, "to_name": shown, "type": "choices", "value": {"choices": [label]}}
 
 
 def _list(value: Any) -> list[Mapping[str, Any]]:
