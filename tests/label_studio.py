@@ -48,7 +48,8 @@ class FakeLabelStudio:
             if token not in (f"Token {LEGACY}", f"Bearer access-{self.access}"):
                 return 401, {"detail": "Invalid token."}
             parts = path.strip("/").split("/")[1:]
-            return getattr(self, f"_{method.lower()}_{parts[0]}")(parts[1:], query, body)
+            found: tuple[int, Any] = getattr(self, f"_{method.lower()}_{parts[0]}")(parts[1:], query, body)
+            return found
 
     def _get_projects(self, parts: list[str], query: dict[str, str], body: Any) -> tuple[int, Any]:
         if not parts:

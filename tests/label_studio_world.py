@@ -50,7 +50,12 @@ class Annotators:
 
     def tasks(self) -> list[dict[str, Any]]:
         query = {"filters": {"conjunction": "and", "items": []}, "ordering": ["tasks:id"]}
-        params = {"project": self._project, "fields": "all", "page_size": 1_000, "query": json.dumps(query)}
+        params: dict[str, str | int] = {
+            "project": self._project,
+            "fields": "all",
+            "page_size": 1_000,
+            "query": json.dumps(query),
+        }
         answer = self._client.get("/api/tasks/", params=params)
         return list(answer.raise_for_status().json()["tasks"])
 
@@ -113,7 +118,7 @@ def result_of(label: str) -> list[dict[str, Any]]:
 
 
 class Office:
-    """A database in *directory* with at least *requests* open requests, the daemon that joins, and the bridge's process."""
+    """A database in *directory* with *requests* open requests or more, a daemon that joins, the bridge's process."""
 
     def __init__(self, directory: Path, url: str, requests: int, token: str = LEGACY) -> None:
         self.directory, self._url, self._token = directory, url, token
@@ -128,7 +133,7 @@ class Office:
         self.seat = SqliteTransport(path, "streamal", "w", topics.events, topics.labels, synchronous="OFF")
         self.daemon: Daemon = self.world.daemon(transport=self.seat)
         self.log = SqliteLog(path)
-        for number in range(requests + requests // 10 + 3):  # the lanes' coins leave out a few
+        for number in range(requests + requests // 3 + 9):  # the lanes' coins leave out a few
             value = json.dumps({"features": {"x1": number / requests, "x2": 0.5}}).encode()
             self.log.append(topics.events, 0, None, value)
         self.daemon.start()
@@ -142,12 +147,13 @@ class Office:
         self.world.drain(self.daemon)
 
     def start_bridge(self) -> None:
-        self.bridge = subprocess.Popen(
-            [sys.executable, "-m", "streamal", "bridge", "label-studio", f"--set=bridge.url={self._url}"],
-            cwd=self.directory,
-            env=environment(STREAMAL_BRIDGE__TOKEN=self._token),
-            stderr=(self.directory / "bridge.log").open("ab"),
-        )
+        with (self.directory / "bridge.log").open("ab") as log:
+            self.bridge = subprocess.Popen(
+                [sys.executable, "-m", "streamal", "bridge", "label-studio", f"--set=bridge.url={self._url}"],
+                cwd=self.directory,
+                env=environment(STREAMAL_BRIDGE__TOKEN=self._token),
+                stderr=log,
+            )
 
     def kill_bridge(self) -> None:
         """Kill -9."""

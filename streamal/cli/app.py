@@ -9,7 +9,22 @@ import typer
 from typer.core import TyperGroup
 
 from streamal import __version__
-from streamal.cli import bridge, check, demo, export, importing, replay, report, run, simulate, status, topics, verify
+from streamal.cli import (
+    answer,
+    bridge,
+    check,
+    demo,
+    export,
+    importing,
+    replay,
+    report,
+    run,
+    simulate,
+    status,
+    top,
+    topics,
+    verify,
+)
 from streamal.errors import StreamalError
 
 __all__ = ["app"]
@@ -62,7 +77,7 @@ def _main(
     del version
 
 
-for _module in (demo, run, check, replay, simulate, export, verify, status, report):
+for _module in (demo, run, check, replay, simulate, export, verify, status, report, top, answer):
     app.command(name=_module.__name__.rpartition(".")[2])(_module.command)
 app.command(name="import")(importing.command)
 app.add_typer(topics.app, name="topics")
