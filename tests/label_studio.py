@@ -2,7 +2,7 @@
 
 What was recorded, and is kept here: ids that SQLite gives out again; ``ordering`` ignored but for ``query``; an empty
 page beyond the end is a 404 only for page numbers; every change of an annotation moves the task's ``updated_at``;
-``parsed_label_config``; 401 with a JSON body; refresh tokens (``/api/token/refresh/``) and legacy ones.
+``include`` that leaves fields out of the annotations too; ``parsed_label_config``; 401 with a JSON body; refresh tokens (``/api/token/refresh/``) and legacy ones.
 """
 
 from __future__ import annotations
@@ -96,7 +96,10 @@ class FakeLabelStudio:
             elif item["filter"] == "filter:tasks:updated_at":
                 since = item["value"]
         found = [t for number, t in sorted(self.tasks.items()) if number > after and t["updated_at"] > since]
-        return 200, {"tasks": found[: int(query["page_size"])], "total": len(found)}
+        found = found[: int(query["page_size"])]
+        if "include" in query:
+            found = [_including(task, query["include"].split(",")) for task in found]
+        return 200, {"tasks": found}
 
     def _delete_tasks(self, parts: list[str], query: dict[str, str], body: Any) -> tuple[int, Any]:
         return (204, None) if self.tasks.pop(int(parts[0]), None) else (404, {"detail": "No Task matches"})
@@ -133,8 +136,15 @@ class FakeLabelStudio:
         return datetime.fromtimestamp(self._moment / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def _including(task: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """Return *task* with those fields alone, its annotations likewise."""
+    kept = {name: value for name, value in task.items() if name in names}
+    return {**kept, "annotations": [{n: v for n, v in each.items() if n in names} for each in task["annotations"]]}
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet: two would wait for each other
     server: _Server
 
     def _handle(self) -> None:

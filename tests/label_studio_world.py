@@ -57,6 +57,8 @@ class Annotators:
             "query": json.dumps(query),
         }
         answer = self._client.get("/api/tasks/", params=params)
+        if answer.status_code == httpx.codes.NOT_FOUND:  # the bridge has not made the project yet
+            return []
         return list(answer.raise_for_status().json()["tasks"])
 
     def choice(self, request: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import select
 import sys
 import termios
@@ -32,6 +33,7 @@ from streamal.ports import Log
 
 __all__ = ["command"]
 
+_ESCAPE = b"\x1b"
 _UNDO_S = 5.0
 _LOOK_S = 0.5
 _VALUE_MAX = 2_000
@@ -140,7 +142,15 @@ def _keys() -> Iterator[Callable[[float], str | None]]:
     tty.setcbreak(descriptor)
 
     def read(wait_s: float) -> str | None:
-        return sys.stdin.read(1) if select.select([sys.stdin], [], [], wait_s)[0] else ""
+        # not by sys.stdin: what it has read ahead, select does not see
+        if not select.select([descriptor], [], [], wait_s)[0]:
+            return ""
+        key = os.read(descriptor, 1)
+        if key == _ESCAPE:  # an arrow: the digits in its sequence are no answers
+            while select.select([descriptor], [], [], 0.0)[0]:
+                os.read(descriptor, 1)
+            return ""
+        return key.decode(errors="ignore") if key else None
 
     try:
         yield read

@@ -23,7 +23,8 @@ _TRIES = 3
 """Of a call that may be repeated; the caller keeps trying after that, at its own pace."""
 _PAUSE_S = 0.2
 _RETRY_AFTER_MAX_S = 60.0
-_FIELDS = "id,data,meta,annotations,updated_at"
+_FIELDS = "id,data,meta,annotations,updated_at,result,was_cancelled,lead_time,completed_by"
+"""Of a task, and of what is in it: ``include`` leaves fields out of the annotations too."""
 _TASKS = "tasks:"
 
 
