@@ -2,7 +2,8 @@
 
 What was recorded, and is kept here: ids that SQLite gives out again; ``ordering`` ignored but for ``query``; an empty
 page beyond the end is a 404 only for page numbers; every change of an annotation moves the task's ``updated_at``;
-``include`` that leaves fields out of the annotations too; ``parsed_label_config``; 401 with a JSON body; refresh tokens (``/api/token/refresh/``) and legacy ones.
+``include`` that leaves fields out of the annotations too; ``parsed_label_config``; 401 with a JSON body; refresh tokens
+(``/api/token/refresh/``) and legacy ones.
 """
 
 from __future__ import annotations

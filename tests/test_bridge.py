@@ -77,7 +77,7 @@ class Desk:
     """Topics in memory, a bridge that can be lost, and a trainer in small: the first answer closes a request."""
 
     def __init__(self, url: str, token: str = LEGACY, tasks_max: int = 100) -> None:
-        self.server, self.broker, self.now = LabelStudio(url, token, 5.0), ForgetfulBroker(), 100.0
+        self.server, self.broker, self.now = LabelStudio(url, token, 60.0), ForgetfulBroker(), 100.0
         for topic in TOPICS:
             self.broker.create(topic, 1)
         self.rules = BridgeRules(1, TOPICS.labels, tasks_max, 25, 1_000.0)

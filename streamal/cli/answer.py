@@ -146,9 +146,8 @@ def _keys() -> Iterator[Callable[[float], str | None]]:
         if not select.select([descriptor], [], [], wait_s)[0]:
             return ""
         key = os.read(descriptor, 1)
-        if key == _ESCAPE:  # an arrow: the digits in its sequence are no answers
-            while select.select([descriptor], [], [], 0.0)[0]:
-                os.read(descriptor, 1)
+        if key == _ESCAPE:
+            _swallow(descriptor)
             return ""
         return key.decode(errors="ignore") if key else None
 
@@ -156,6 +155,16 @@ def _keys() -> Iterator[Callable[[float], str | None]]:
         yield read
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def _swallow(descriptor: int) -> None:
+    """Read the rest of an escape sequence, up to its final letter: the digits in that of an arrow are no answers."""
+    begun = False
+    while select.select([descriptor], [], [], 0.0)[0]:
+        byte = os.read(descriptor, 1)
+        if begun and b"@" <= byte <= b"~":
+            return
+        begun = True
 
 
 def _from_lines(lines: Iterable[str]) -> Callable[[float], str | None]:
