@@ -291,7 +291,7 @@ class BridgeConfig(_Section):
 
     url: str = Field(default="http://localhost:8080", pattern=r"^https?://[^\s/]+(/\S*)?$")
     token: SecretStr | None = None
-    project: str = Field(default="streamal", min_length=1, max_length=50)
+    project: str = Field(default="streamal", pattern=r"^(\d+|.{3,50})$")
     label_config: Path | None = None
     show_prediction: bool = False
     poll_s: float = Field(default=2.0, gt=0, le=3_600)

@@ -164,6 +164,16 @@ def test_a_task_tells_what_is_asked_and_why(desk: Given) -> None:
     assert fake.projects[1]["sampling"] == "Uncertainty sampling"
 
 
+def test_a_text_stands_apart_and_a_truth_value_is_text() -> None:
+    """Label Studio's table shows a truth value as a blank (seen in a browser)."""
+    request = msgspec.structs.replace(make_request(1), features={"x": 1.5, "new": True, "mail": "hello"})
+    assert request_task(request, ("mail",), 1.0)["data"] == {
+        "request": "0-1",
+        "features": {"x": 1.5, "new": "true"},
+        "text_mail": "hello",
+    }
+
+
 def test_what_is_closed_elsewhere_is_withdrawn(desk: Given) -> None:
     """An expired request's task is deleted, an answered one stays, and so does a task that somebody made by hand."""
     made, fake, people = desk

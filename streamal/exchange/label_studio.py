@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from streamal.core.records import Abstention, Closing, EventId, Expiry, NaturalExample, Request, Scalar
+from streamal.core.replies import label_text
 
 __all__ = [
     "CHOICES",
@@ -151,7 +152,12 @@ def _data(
     about: str | None, features: Mapping[str, Scalar], texts: Sequence[str], identity: EventId, time: float | str | None
 ) -> dict[str, Any]:
     """Return what the annotator sees; a text that an event lacks is empty, for Label Studio wants every field."""
-    shown = {name: value for name, value in features.items() if name not in texts}
+    # its table leaves the cell of a truth value blank
+    shown = {
+        name: label_text(value) if isinstance(value, bool) else value
+        for name, value in features.items()
+        if name not in texts
+    }
     data: dict[str, Any] = {"request": about, SHOWN: shown}
     data |= {f"text_{name}": features.get(name, "") for name in texts}
     return data | {name: value for name, value in (("id", identity), ("time", time)) if value is not None}
