@@ -190,6 +190,26 @@ def test_what_is_closed_elsewhere_is_withdrawn(desk: Given) -> None:
     assert [reply["request"] for reply in made.replies()] == ["0-2"]
 
 
+def test_an_answer_just_before_the_withdrawal_is_not_lost(desk: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bridge looks once more before it deletes a task; what was submitted meanwhile is told by the next cycle."""
+    made, fake, people = desk
+    made.ask(1)
+    made.cycle()
+    made.expire("0-1")
+    look = made.server.tasks
+
+    def late(project: int, after: int, since: str | None, count: int) -> Sequence[Any]:
+        if count == 1:  # the last look
+            people.answer(fake.tasks[1])
+        return look(project, after, since, count)
+
+    monkeypatch.setattr(made.server, "tasks", late)
+    made.cycle()
+    monkeypatch.undo()
+    made.cycle()
+    assert [reply["request"] for reply in made.replies()] == ["0-1"]
+
+
 def test_no_more_than_tasks_max_wait(studio: tuple[FakeLabelStudio, str]) -> None:
     """The most valuable come first; the next when one is answered."""
     made, people = Desk(studio[1], tasks_max=3), Annotators(studio[1])
