@@ -289,6 +289,26 @@ class SnapshotsConfig(_Section):
     every_s: Seconds = 60.0
 
 
+class BridgeConfig(_Section):
+    """Another labelling tool: Label Studio."""
+
+    url: str = Field(default="http://localhost:8080", pattern=r"^https?://[^\s/]+(/\S*)?$")
+    token: SecretStr | None = None
+    project: str = Field(default="streamal", pattern=r"^(\d+|.{3,50})$")
+    label_config: Path | None = None
+    show_prediction: bool = False
+    poll_s: float = Field(default=2.0, gt=0, le=3_600)
+    reconcile_s: float = Field(default=600.0, gt=0, le=86_400)
+    tasks_max: int = Field(default=1_000, ge=1, le=100_000)
+    batch: int = Field(default=100, ge=1, le=1_000)
+    timeout_s: float = Field(default=30.0, gt=0, le=600)
+
+    @field_validator("project", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class ServerConfig(_Section):
     """``/metrics``, ``/livez``, ``/readyz``."""
 
@@ -383,6 +403,7 @@ class Config(_Section):
     snapshots: SnapshotsConfig = SnapshotsConfig()
     server: ServerConfig = ServerConfig()
     label_page: LabelPageConfig = LabelPageConfig()
+    bridge: BridgeConfig = BridgeConfig()
     log: LogConfig = LogConfig()
     limits: LimitsConfig = LimitsConfig()
 
@@ -523,6 +544,9 @@ def _require_no_secret(tree: Mapping[str, Any], where: str) -> None:
             f"{where}: label_page.tokens is taken from the environment only, as JSON from "
             f"{ENV_PREFIX}LABEL_PAGE__TOKENS"
         )
+    bridge = tree.get("bridge", {})
+    if isinstance(bridge, dict) and "token" in bridge:
+        raise ConfigError(f"{where}: bridge.token is taken from the environment only, from {ENV_PREFIX}BRIDGE__TOKEN")
 
 
 def _toml_value(text: str) -> Any:

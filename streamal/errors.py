@@ -7,6 +7,7 @@
     ├── Fatal                exit 1: stop and let the supervisor start afresh; nothing is lost
     │   ├── Fenced           a newer worker has taken our place
     │   └── LogDisagrees     what is stored contradicts itself (retention hole, foreign log)
+    ├── Unreachable          another service does not answer for now: try again later
     └── Uncommitted          the step's transaction did not (or may not) have happened: rewind, go on
         └── Behind           the log cannot be read yet as far as our predecessor had: wait, then go on
 
@@ -16,7 +17,16 @@ dead-lettered. A programmer's error is an ``assert``.
 
 from __future__ import annotations
 
-__all__ = ["Behind", "ConfigError", "Fatal", "Fenced", "LogDisagrees", "StreamalError", "Uncommitted"]
+__all__ = [
+    "Behind",
+    "ConfigError",
+    "Fatal",
+    "Fenced",
+    "LogDisagrees",
+    "StreamalError",
+    "Uncommitted",
+    "Unreachable",
+]
 
 
 class StreamalError(Exception):
@@ -43,6 +53,15 @@ class LogDisagrees(Fatal):
     """A stored record, offset or snapshot contradicts another; going on would break a promise."""
 
     exit_code = 2
+
+
+class Unreachable(StreamalError):
+    """Another service does not answer for now: try again, in *after_s* seconds at the earliest if it said so."""
+
+    def __init__(self, text: str, after_s: float = 0.0) -> None:
+        """Keep how long the service asked to be left alone."""
+        super().__init__(text)
+        self.after_s = after_s
 
 
 class Uncommitted(StreamalError):

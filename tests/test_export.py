@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
@@ -104,6 +108,7 @@ def test_a_reader_may_leave_early(training: list[dict[str, Any]], directory: Pat
         (("-o", "labels.xlsx"), "labels.xlsx"),
         (("-f", "parquet"), "--output"),
         (("-o", "gone/labels.csv"), "gone/labels.csv"),
+        (("-f", "label-studio", "-o", "."), "--output"),
         (("--set", "transport.path=gone.db"), "gone.db"),
     ],
 )
@@ -112,3 +117,157 @@ def test_a_mistake_is_one_line(cli: Cli, training: list[dict[str, Any]], argumen
     ended = cli("export", *arguments)
     assert ended.code == 2
     assert told in ended.line
+
+
+def test_the_data_card_counts_what_the_file_holds(cli: Cli, training: list[dict[str, Any]], directory: Path) -> None:
+    """Beside the file: its digest, period, strategy, propensities, annotators and classes, none of them made up."""
+    assert cli("export", "-o", "labels.jsonl").code == 0
+    card = (directory / "labels.jsonl.card.md").read_text()
+    assert hashlib.sha256((directory / "labels.jsonl").read_bytes()).hexdigest() in card
+    kinds = Counter(row["kind"] for row in training)
+    classes = Counter(row["label"] for row in training if row["kind"] == "example")
+    for name, count in {**kinds, **classes}.items():
+        assert f"| `{name}` | {count:,} |" in card
+    assert "randomised_variable" in card
+    least = min(row["propensity"] for row in training if row["kind"] == "example")
+    assert f"The least is {least:.6g}" in card
+    silent = 1 - kinds["example"] / kinds.total()
+    assert f"| without a label | {silent:.1%} of the closed requests" in card
+
+
+def test_label_studio_json_has_a_task_for_each_closed_request(
+    cli: Cli, training: list[dict[str, Any]], directory: Path
+) -> None:
+    """A label is an annotation, an abstention a skip, an expiry a task that nobody has annotated."""
+    assert cli("export", "-o", "tasks.json").code == 0
+    tasks = json.loads((directory / "tasks.json").read_text())
+    assert [task["data"]["request"] for task in tasks] == [row["request"] for row in training]
+    for task, row in zip(tasks, training, strict=True):
+        found = [(a["was_cancelled"], [r["value"]["choices"] for r in a["result"]]) for a in task["annotations"]]
+        assert (
+            found
+            == {
+                "example": [(False, [[row.get("label")]])],
+                "abstention": [(True, [])],
+                "expiry": [],
+            }[row["kind"]]
+        )
+
+
+@pytest.fixture
+def asked(directory: Path) -> World:
+    """A database in the directory with open requests 0-0 … and no replies."""
+    world = World(make_config(budget={"share": 1, "burst": 50, "audit_share": 0.5}))
+    create_topics(CONFIG)
+    names = world.topics
+    log = SqliteTransport("streamal.db", "streamal", "w", names.events, names.labels, synchronous="OFF")
+    daemon = world.daemon(transport=log)
+    for number in range(30):
+        log.append(names.events, 0, None, json.dumps({"features": {"x1": number / 30, "x2": 0.5}}).encode())
+    daemon.start()
+    world.drain(daemon)
+    log.close()
+    (directory / "config.toml").write_text('[labels]\nclasses = ["no", "yes"]\n')
+    return world
+
+
+def open_requests(world: World) -> list[str]:
+    log = SqliteLog("streamal.db")
+    found = [row["request"] for row in rows_of(log, world.topics.requests) if row is not None]
+    log.close()
+    return found
+
+
+def replies() -> list[dict[str, Any]]:
+    log = SqliteLog("streamal.db")
+    found = rows_of(log, "streamal.labels")
+    log.close()
+    return found
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["request", "label", "abstain", "annotator", "seconds"])
+            writer.writeheader()
+            writer.writerows(rows)
+    elif path.suffix == ".parquet":
+        columns = {name: [row.get(name) for row in rows] for name in ("request", "label", "abstain", "seconds")}
+        parquet.write_table(pa.table(columns), path)
+    else:
+        chosen = {"from_name": "label", "type": "choices"}
+        path.write_text(json.dumps([{
+            "data": {"request": row["request"]},
+            "annotations": [{
+                "id": number, "updated_at": "t", "was_cancelled": "label" not in row, "lead_time": row.get("seconds"),
+                "result": [{**chosen, "value": {"choices": [row["label"]]}}] if "label" in row else [],
+            }],
+        } for number, row in enumerate(rows)]))  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet", "a.json"])
+def test_an_import_answers_each_request_once(cli: Cli, asked: World, directory: Path, name: str) -> None:
+    """In every format; a dry run writes nothing, a second import nothing more."""
+    wanted = open_requests(asked)[:5]
+    rows: list[dict[str, Any]] = [{"request": request, "label": "yes", "seconds": 2.5} for request in wanted[:4]]
+    file = write(directory / name, [*rows, {"request": wanted[4], "abstain": True}])
+    dry = json.loads(cli("import", file, "--dry-run", "--json").out)
+    assert (dry["answers"], dry["written"], replies()) == (5, 0, [])
+    assert json.loads(cli("import", file, "--json").out)["written"] == 5
+    assert [(row["request"], row.get("label"), row.get("abstain")) for row in replies()] == [
+        *((request, "yes", None) for request in wanted[:4]),
+        (wanted[4], None, True),
+    ]
+    assert [row.get("seconds") for row in replies()][:4] == [2.5] * 4
+    again = json.loads(cli("import", file, "--json").out)
+    assert (again["there already"], again["written"], len(replies())) == (5, 0, 5)
+
+
+def test_an_export_is_imported_as_nothing_new(cli: Cli, training: list[dict[str, Any]], directory: Path) -> None:
+    """Whoever reads back what was exported, in whatever format, answers nothing twice; expiries are no answers."""
+    (directory / "config.toml").write_text('[labels]\nclasses = ["no", "yes"]\n')
+    before, kinds = len(replies()), Counter(row["kind"] for row in training)
+    for name in ("a.jsonl", "a.csv", "a.parquet", "a.json"):
+        assert cli("export", "-o", name).code == 0
+        ended = json.loads(cli("import", name, "--json").out)
+        assert ended["there already"] == kinds["example"] + kinds["abstention"]
+        assert ended["no answers"] == kinds["expiry"]
+        assert len(replies()) == before
+
+
+def test_a_wrong_row_is_named_and_nothing_is_written(cli: Cli, asked: World, directory: Path) -> None:
+    """Each refused row with its number and its reason; the good ones wait until all are."""
+    first, second = open_requests(asked)[:2]
+    lines = [
+        {"request": first, "label": "yes"},
+        {"request": "0-999", "label": "yes"},
+        {"request": second, "label": "maybe"},
+        {"request": second},
+        {"request": first, "label": "no"},
+        {"label": "yes"},
+        {"request": second, "label": "no", "seconds": -1},
+        ["no object"],
+    ]
+    (directory / "a.jsonl").write_text("\n".join([*map(json.dumps, lines), "{"]))
+    ended = cli("import", "a.jsonl")
+    assert ended.code == 1
+    told = [re.findall(r"row (\d+): (.*)", line)[0] for line in ended.err.splitlines()]
+    assert [number for number, _ in told] == ["2", "3", "4", "5", "6", "7", "8", "9"]
+    assert "0-999" in told[0][1]
+    assert "maybe" in told[1][1]
+    assert "row 1" in told[3][1]
+    assert replies() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.csv", "label\nyes\n"), ("a.json", "{}"), ("a.parquet", "x"), ("a.xlsx", ""), ("a.json", "[")]
+)
+def test_a_file_that_cannot_be_read_is_one_line(cli: Cli, asked: World, directory: Path, name: str, text: str) -> None:
+    """Exit code 2, and the file is named."""
+    (directory / name).write_text(text)
+    ended = cli("import", name)
+    assert ended.code == 2
+    assert name in ended.line

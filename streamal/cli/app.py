@@ -9,7 +9,23 @@ import typer
 from typer.core import TyperGroup
 
 from streamal import __version__
-from streamal.cli import check, demo, export, label, replay, report, run, simulate, status, topics, verify
+from streamal.cli import (
+    answer,
+    bridge,
+    check,
+    demo,
+    export,
+    importing,
+    label,
+    replay,
+    report,
+    run,
+    simulate,
+    status,
+    top,
+    topics,
+    verify,
+)
 from streamal.errors import StreamalError
 
 __all__ = ["app"]
@@ -62,6 +78,8 @@ def _main(
     del version
 
 
-for _module in (demo, run, check, replay, simulate, label, export, verify, status, report):
+for _module in (demo, run, check, replay, simulate, label, answer, export, verify, status, top, report):
     app.command(name=_module.__name__.rpartition(".")[2])(_module.command)
+app.command(name="import")(importing.command)
 app.add_typer(topics.app, name="topics")
+app.add_typer(bridge.app, name="bridge")

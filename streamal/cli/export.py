@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated
 
-import msgspec
 import typer
 
+from streamal import __version__
+from streamal.assembly import topic_names
 from streamal.cli import parts
 from streamal.cli.options import ConfigPath, Overrides
-from streamal.config import load_config
-from streamal.core.records import Refusal
-from streamal.core.wire import decode_training
+from streamal.config import Config, load_config
+from streamal.core.records import Training
 from streamal.errors import ConfigError
-from streamal.ports import Log, scan
+from streamal.exchange.card import Survey, card
+from streamal.exchange.rows import Columns, Row, flat, rows
+from streamal.exchange.writing import Format, format_of, write_parquet, write_text
+from streamal.ports import Log
 
 __all__ = ["command"]
-
-_LEARNED = ("example", "natural")
-
-
-class Format(StrEnum):
-    """How the export is written."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-    PARQUET = "parquet"
 
 
 def command(
@@ -43,25 +33,22 @@ def command(
 ) -> None:
     """Export the training log: every example with its label, propensity and annotator, and how others were closed.
 
-    In CSV and Parquet each feature is a column ``features.NAME``.
+    Beside a file stands its data card, FILE.card.md: the period, the strategy, the propensities, who answered, counts.
+    Label Studio's JSON (.json) can be imported there, and back here by `streamal import`.
 
     ```text
-    streamal export -o labels.parquet
-    streamal export --examples | jq -r .label | sort | uniq -c
+    streamal export --format csv > training.csv
+    streamal export --examples -o labels.parquet
+    streamal export -o tasks.json
     ```
     """
     loaded = load_config(config, overrides or ())
-    kind = kind or _format_of(output)
+    chosen = kind or (Format.JSONL if output is None else format_of(output, "--output"))
+    if chosen is Format.PARQUET and output is None:
+        raise ConfigError("--format parquet: give the file with --output")
     log = parts.open_log(loaded)
     try:
-        rows = _rows(log, loaded.topics.training, examples_only)
-        if kind is Format.PARQUET:
-            _parquet(rows, output)
-        elif output is None:
-            _text(rows, kind, sys.stdout)
-        else:
-            with output.open("w", encoding="utf-8", newline="") as file:
-                _text(rows, kind, file)
+        _export(log, loaded, chosen, output, examples_only)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -70,59 +57,46 @@ def command(
         log.close()
 
 
-def _format_of(output: Path | None) -> Format:
-    suffix = Format.JSONL if output is None else output.suffix.removeprefix(".")
-    if suffix not in set(Format):
-        raise ConfigError(f"--output {output}: end its name in .jsonl, .csv or .parquet, or give --format")
-    return Format(suffix)
+def _export(log: Log, config: Config, kind: Format, output: Path | None, examples_only: bool) -> None:
+    """Read the log twice: once for the columns and the card, once to write what was there the first time."""
+    topic, texts = topic_names(config).training, _texts(config)
+    end = log.end(topic, 0)
+    strange: list[str] = []
 
+    def read() -> Iterator[tuple[Row, Training]]:
+        strange.clear()
+        return rows(log, topic, examples_only, end, strange)
 
-def _rows(log: Log, topic: str, examples_only: bool) -> Iterator[dict[str, Any]]:
-    for record in scan(log, topic, 0):
-        training = decode_training(record.value)
-        if isinstance(training, Refusal):
-            typer.echo(f"streamal: training offset {record.offset} is not ours: {training.detail}", err=True)
-            continue
-        row: dict[str, Any] = {"offset": record.offset, **msgspec.to_builtins(training)}
-        if row["kind"] in _LEARNED or not examples_only:
-            yield row
-
-
-def _text(rows: Iterator[dict[str, Any]], kind: Format, file: TextIO) -> None:
-    if kind is Format.JSONL:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        return
-    table = [_flat(row) for row in rows]
-    columns = dict.fromkeys(column for row in table for column in row)
-    writer = csv.DictWriter(file, list(columns), restval="")
-    writer.writeheader()
-    writer.writerows(table)
-
-
-def _parquet(rows: Iterator[dict[str, Any]], output: Path | None) -> None:
+    columns, survey = Columns(), Survey()
+    if output is not None or kind is Format.CSV:
+        for row, record in read():
+            columns.add(flat(row))
+            survey.add(record)
     if output is None:
-        raise ConfigError("--format parquet: give the file with --output")
-    try:
-        import pyarrow as pa  # noqa: PLC0415
-        from pyarrow import parquet  # noqa: PLC0415
-    except ImportError as error:
-        raise ConfigError("--format parquet needs pyarrow: pip install 'streamal[parquet]'") from error
-    table = [_flat(row) for row in rows]
-    columns = dict.fromkeys(column for row in table for column in row)
-    # a column comes from every row, not from the first one: pyarrow would drop what that one lacks
-    arrays = {}
-    for column in columns:
-        values = [row.get(column) for row in table]
-        try:
-            arrays[column] = pa.array(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):  # an id, or a feature before its schema: now a number, now a text
-            arrays[column] = pa.array([None if value is None else str(value) for value in values])
-    parquet.write_table(pa.table(arrays), output)
+        write_text(read(), kind, columns, texts, sys.stdout)
+    elif kind is Format.PARQUET:
+        write_parquet(read(), columns, output)
+    else:
+        with output.open("w", encoding="utf-8", newline="") as file:
+            write_text(read(), kind, columns, texts, file)
+    for line in strange:
+        typer.echo(f"streamal: {line}", err=True)
+    if output is not None:
+        beside = output.with_name(f"{output.name}.card.md")
+        beside.write_text(card(survey, output, _how(config, kind, end), config.budget.currency), encoding="utf-8")
 
 
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """Return *row* with one column per feature; a schema record's features stay JSON."""
-    features = row.pop("features", None)
-    if row["kind"] not in _LEARNED:
-        return row if features is None else {**row, "schema": json.dumps(features)}
-    return {**row, **{f"features.{name}": value for name, value in features.items()}}
+def _how(config: Config, kind: Format, end: int) -> dict[str, str]:
+    """Return what the card tells of the configuration as it is now."""
+    sampling, budget, topic = config.sampling, config.budget, config.topics.training
+    return {
+        "format": str(kind),
+        "source": f"{parts.where(config)}, group {config.transport.group}, topic {topic} up to offset {end}",
+        "strategy": f"{sampling.strategy} on {sampling.uncertainty}, seed {sampling.seed} (as configured now)",
+        "budget": f"at most {budget.share:%} of the events, {budget.audit_share:%} of it at random (as configured now)",
+        "made by": f"streamal {__version__}",
+    }
+
+
+def _texts(config: Config) -> tuple[str, ...]:
+    return tuple(name for name, kind in config.features.declared.items() if kind == "text")

@@ -1,0 +1,178 @@
+"""``streamal answer``: label in the terminal."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import select
+import sys
+import termios
+import time
+import tty
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from streamal.assembly import topic_names, wire_rules
+from streamal.cli import parts
+from streamal.cli.options import ConfigPath, Overrides
+from streamal.config import Config, load_config
+from streamal.core.records import Request
+from streamal.errors import ConfigError, Uncommitted
+from streamal.labeling.feed import Feed
+from streamal.labeling.queue import OpenQueue, QueueRules
+from streamal.labeling.terminal import CANNOT_TELL, QUIT, SKIP, UNDO, Session
+from streamal.ports import Log
+
+__all__ = ["command"]
+
+_ESCAPE = b"\x1b"
+_UNDO_S = 5.0
+_LOOK_S = 0.5
+_VALUE_MAX = 2_000
+"""Characters of a value that are shown."""
+_FEATURES_MAX = 100
+"""Features that are shown."""
+
+
+def command(
+    annotator: Annotated[str, typer.Option("--annotator", "-a", help="Your name; by default your login's.")] = "",
+    show_guess: Annotated[bool, typer.Option("--show-guess", help="Show what the model thinks; it sways you.")] = False,
+    config: ConfigPath = Path("config.toml"),
+    overrides: Overrides = None,
+) -> None:
+    """Answer open requests in the terminal: one key for each class, the most valuable request first.
+
+    s puts a request aside, x says that it cannot be told, u takes the last answer back (for five seconds, or until the
+    next one), q ends. Keys may also come from a pipe, one a line. Works wherever the topics can be reached, on the
+    daemon's machine or another.
+
+    ```text
+    streamal answer --annotator ada
+    ssh server streamal answer
+    ```
+    """
+    loaded = load_config(config, overrides or ())
+    if not loaded.labels.classes:
+        raise ConfigError("labels.classes: declare them; each gets a key")
+    log = parts.open_log(loaded)
+    try:
+        session = _session(loaded, log, annotator or getpass.getuser())
+        with _keys() as read:
+            _answer(session, Console(), read, show_guess)
+    except KeyboardInterrupt:
+        session.finish()
+    finally:
+        log.close()
+    typer.echo(f"{session.answered} answers")
+
+
+def _session(config: Config, log: Log, annotator: str) -> Session:
+    limits = config.limits
+    queue = OpenQueue(QueueRules(open_max=2 * limits.open_requests, closed_max=limits.closed_requests))
+    feed = Feed(log, topic_names(config), config.transport.group, queue, wire_rules(config), history=0)
+    return Session(feed, annotator, config.labels.classes, _UNDO_S)
+
+
+def _answer(session: Session, console: Console, read: Callable[[float], str | None], show_guess: bool) -> None:
+    """Ask and answer until q, or the end of the input; what fails in passing is tried again."""
+    shown: str | None = ""
+    while True:
+        try:
+            request = session.question(time.time())
+            about = None if request is None else request.request
+            if about != shown:
+                console.print(_drawn(request, session.keys, show_guess) if request else "nothing waits for an answer …")
+                shown = about
+            key = read(_LOOK_S)
+            if key in (QUIT, None):
+                session.finish()
+                return
+            told = session.press(key, time.time()) if key else ""
+        except Uncommitted as error:
+            told = f"{error}; trying again"
+            time.sleep(_LOOK_S)
+        if told:
+            console.print(Text(_plain(told)))
+            shown = ""
+
+
+def _drawn(request: Request, keys: dict[str, str], show_guess: bool) -> Group:
+    """Return the question; nothing in it is markup, and no control character of an event reaches the terminal."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in list(request.features.items())[:_FEATURES_MAX]:
+        table.add_row(Text(_plain(name), style="dim"), Text(_plain(value)))
+    if len(request.features) > _FEATURES_MAX:
+        table.add_row("…", f"and {len(request.features) - _FEATURES_MAX} more features")
+    choices = "   ".join(f"[{key}] {_plain(label)}" for key, label in keys.items())
+    help_line = f"[{SKIP}] put aside   [{CANNOT_TELL}] cannot tell   [{UNDO}] undo   [{QUIT}] quit"
+    parts = [Panel(table, title=Text(_plain(request.request)), title_align="left")]
+    if show_guess and request.label is not None:
+        chance = request.probabilities.get(request.label, 0.0)
+        parts.append(Panel(Text(f"the model thinks: {_plain(request.label)} ({chance:.0%})")))
+    return Group(*parts, Text(choices, style="bold"), Text(help_line, style="dim"))
+
+
+def _plain(value: object) -> str:
+    """Return *value* without control characters: an event must not write to the annotator's terminal (F53).
+
+    >>> _plain("a\\x1b[2Jb")
+    'a�[2Jb'
+    """
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    kept = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text[:_VALUE_MAX])
+    return kept if len(text) <= _VALUE_MAX else f"{kept} … ({len(text):,} characters)"
+
+
+@contextmanager
+def _keys() -> Iterator[Callable[[float], str | None]]:
+    """Give a function that waits some seconds for a key: "" if none came, None at the end of the input."""
+    if not sys.stdin.isatty():
+        yield _from_lines(sys.stdin)
+        return
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    tty.setcbreak(descriptor)
+
+    def read(wait_s: float) -> str | None:
+        # not by sys.stdin: what it has read ahead, select does not see
+        if not select.select([descriptor], [], [], wait_s)[0]:
+            return ""
+        key = os.read(descriptor, 1)
+        if key == _ESCAPE:
+            _swallow(descriptor)
+            return ""
+        return key.decode(errors="ignore") if key else None
+
+    try:
+        yield read
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def _swallow(descriptor: int) -> None:
+    """Read the rest of an escape sequence, up to its final letter: the digits in that of an arrow are no answers."""
+    begun = False
+    while select.select([descriptor], [], [], 0.0)[0]:
+        byte = os.read(descriptor, 1)
+        if begun and b"@" <= byte <= b"~":
+            return
+        begun = True
+
+
+def _from_lines(lines: Iterable[str]) -> Callable[[float], str | None]:
+    """Return a function that takes a key from the next of *lines* and waits for nothing."""
+    left = iter(lines)
+
+    def read(wait_s: float) -> str | None:  # noqa: ARG001
+        line = next(left, None)
+        return None if line is None else line.strip()[:1]
+
+    return read

@@ -1,0 +1,115 @@
+"""``streamal top``: a running daemon at a glance, in the terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel as Box
+from rich.table import Table
+from rich.text import Text
+
+from streamal.cli.options import ConfigPath, Json, Overrides
+from streamal.config import Config, load_config
+from streamal.edge.scrape import scrape
+from streamal.errors import ConfigError, Unreachable
+from streamal.overview import Panel, Series, merged, panels, rate, sparkline
+
+__all__ = ["command"]
+
+_HISTORY = 60
+_WIDTH = 58
+
+
+def command(
+    url: Annotated[
+        list[str] | None, typer.Option("--url", help="Of /metrics; by default the config's. Repeatable: --workers.")
+    ] = None,
+    every: Annotated[float, typer.Option("--every", min=0.1, max=3_600, help="Seconds between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print it once and end, e.g. into a pipe.")] = False,
+    config: ConfigPath = Path("config.toml"),
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Watch a running daemon: throughput, spend against the budget, quality with its interval, queue, guards, refusals.
+
+    The figures are those of its admin port, live, until Ctrl-C. Without a daemon it says so and waits for one; what can
+    be told without one, `streamal status` tells from the topics.
+
+    ```text
+    streamal top
+    streamal top --once | less
+    streamal top --url http://a:9464/metrics --url http://a:9465/metrics
+    ```
+    """
+    urls = url or [_own_url(load_config(config, overrides or ()))]
+    if once or as_json or not sys.stdout.isatty():
+        now = merged([scrape(each, time.time()).values for each in urls])
+        shown = panels(now, None, 0.0)
+        if as_json:
+            typer.echo(json.dumps({panel.title: dict(panel.rows) for panel in shown}))
+            return
+        console = Console(file=sys.stdout)
+        with console.capture() as text:  # rich ends with 1 if the reader of our output has gone (| head)
+            console.print(_drawn(shown, urls, ""))
+        typer.echo(text.get(), nl=False)
+        return
+    _watch(urls, every)
+
+
+def _own_url(config: Config) -> str:
+    server = config.server
+    if not server.enabled or not server.port:
+        raise ConfigError("server.port: the daemon's port is not in the configuration; give --url")
+    host = "127.0.0.1" if server.host in ("0.0.0.0", "::") else server.host  # noqa: S104  (asked, not listened on)
+    return f"http://{host}:{server.port}/metrics"
+
+
+def _watch(urls: list[str], every_s: float) -> None:
+    """Draw anew every *every_s* seconds until Ctrl-C; figures of a daemon that has gone stay, and it is said."""
+    speeds: deque[float | None] = deque(maxlen=_HISTORY)
+    accuracies: deque[float | None] = deque(maxlen=_HISTORY)
+    before: tuple[float, Series] | None = None
+    shown: list[Panel] = []
+    with suppress(KeyboardInterrupt), Live(screen=True, auto_refresh=False) as live:
+        while True:
+            at, trouble = time.time(), ""
+            try:
+                now = merged([scrape(url, at).values for url in urls])
+            except Unreachable as error:
+                trouble, before = f"{error}; `streamal status` needs none. Looking again …", None
+                speeds.append(None)
+                accuracies.append(None)
+            else:
+                then, last = before or (at, None)
+                shown, before = panels(now, last, at - then), (at, now)
+                speeds.append(rate(now, last, "events_total", at - then))
+                accuracies.append(now.get(("quality_accuracy_ratio", "")))
+            lines = {"events per second": sparkline(list(speeds)), "accuracy": sparkline(list(accuracies))}
+            live.update(_drawn(shown, urls, trouble, lines), refresh=True)
+            time.sleep(every_s)
+
+
+def _drawn(shown: list[Panel], urls: list[str], trouble: str, lines: dict[str, str] | None = None) -> RenderableType:
+    parts: list[RenderableType] = [Text(f"streamal at {', '.join(urls)}   {time.strftime('%H:%M:%S')}", style="bold")]
+    if trouble:
+        parts.append(Text(trouble, style="bold red"))
+    boxes = []
+    for panel in shown:
+        table = Table.grid(padding=(0, 2))
+        for name, text in panel.rows.items():
+            table.add_row(Text(name, style="dim"), Text(text))
+        style = "red" if panel.alarm else "dim" if trouble else "none"
+        boxes.append(Box(table, title=panel.title, width=_WIDTH, border_style=style, title_align="left"))
+    parts.append(Columns(boxes))
+    parts += [Text(f"{name:<18} {line}") for name, line in (lines or {}).items() if line.strip()]
+    return Group(*parts)

@@ -1,0 +1,161 @@
+"""The data card: what a file of labels holds, how they were chosen, and what may be concluded from them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+from streamal.core.money import MICRO
+from streamal.core.records import Abstention, Example, Expiry, NaturalExample, Training
+
+__all__ = ["Survey", "card"]
+
+_SHOWN_MAX = 50
+"""Classes, annotators and features beyond it are counted together."""
+_DECADES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Upper bounds of the propensities' table."""
+_CHUNK = 1 << 20
+
+
+@dataclass(slots=True)
+class Survey:
+    """What is counted while the rows go by; its size depends on the number of names, not of rows."""
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    lanes: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    natural: Counter[str] = field(default_factory=Counter)
+    annotators: Counter[str] = field(default_factory=Counter)
+    propensities: Counter[float] = field(default_factory=Counter)
+    features: Counter[str] = field(default_factory=Counter)
+    since: float = math.inf
+    until: float = -math.inf
+    propensity_min: float = math.inf
+    weight: float = 0.0
+    weights: float = 0.0
+    seconds: float = 0.0
+    timed: int = 0
+    cost: int = 0
+
+    def add(self, record: Training) -> None:
+        """Count *record*."""
+        self.kinds[str(type(record).__struct_config__.tag)] += 1
+        self.since, self.until = min(self.since, record.at), max(self.until, record.at)
+        if isinstance(record, Example | NaturalExample):
+            (self.labels if isinstance(record, Example) else self.natural)[record.label] += 1
+            self.features.update(record.features)
+        if isinstance(record, Example | Abstention):
+            self.annotators[record.annotator or "(unnamed)"] += 1
+            if record.seconds is not None:
+                self.seconds, self.timed = self.seconds + record.seconds, self.timed + 1
+        if isinstance(record, Example | Abstention | Expiry):
+            self.since = min(self.since, record.asked_at)
+            self.lanes[str(record.lane)] += 1
+            self.cost += record.cost
+        if isinstance(record, Example) and record.propensity > 0.0:
+            self.propensities[next(bound for bound in _DECADES if record.propensity <= bound + 1e-12)] += 1
+            self.propensity_min = min(self.propensity_min, record.propensity)
+            self.weight += 1.0 / record.propensity
+            self.weights += 1.0 / record.propensity**2
+
+
+def card(survey: Survey, path: Path, how: Mapping[str, str], currency: str) -> str:
+    """Return the data card of the file *path* in Markdown; *how* are further facts, name -> value."""
+    rows = sum(survey.kinds.values())
+    facts = {
+        "file": f"`{path.name}`, {path.stat().st_size:,} bytes, SHA-256 `{_digest(path)}`",
+        "rows": f"{rows:,}",
+        "period": f"{_date(survey.since)} to {_date(survey.until)} (UTC)" if rows else "-",
+        **how,
+    }
+    answered, expired = survey.kinds["example"] + survey.kinds["abstention"], survey.kinds["expiry"]
+    if survey.cost:
+        facts["cost"] = f"{survey.cost / MICRO:,.2f} {currency}"
+    if survey.timed:
+        facts["work"] = (
+            f"{survey.seconds / survey.timed:,.1f} seconds per answer ({survey.timed:,} of {answered:,} timed)"
+        )
+    if answered + expired and expired + survey.kinds["abstention"]:
+        share = (expired + survey.kinds["abstention"]) / (answered + expired)
+        facts["without a label"] = f"{share:.1%} of the closed requests: what no figure from this file can see"
+    parts = [
+        f"# Labels of `{path.name}`",
+        _table(("", ""), [(name, _cell(value)) for name, value in facts.items()]),
+        "## What it holds",
+        _counts("record", survey.kinds),
+        _counts("class", survey.labels, "labels that were asked for"),
+        _counts("class", survey.natural, "natural labels"),
+        _counts("annotator", survey.annotators, "answers"),
+        _counts("feature", survey.features, "examples that have it"),
+        "## How it was chosen",
+        _HOW,
+        _counts("lane", survey.lanes, "closed requests"),
+        _propensities(survey),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+_HOW = """\
+The labels are **not** a random sample: they were asked for where the model was in doubt. Each row carries its
+`propensity`, the probability with which its event was to be asked when it came. Weigh a row by 1 / `propensity`
+to speak of all events; unweighted, any accuracy or class share is biased. Rows of the lane `audit` are a random
+sample by themselves. Natural labels came by themselves and have no propensity; keep them apart. Whether an annotator
+answered is assumed not to depend on whether the model was right."""
+
+
+def _propensities(survey: Survey) -> str:
+    if not survey.propensities:
+        return ""
+    bounds = [0.0, *_DECADES]
+    rows = [
+        (f"{low:g} to {high:g}", f"{survey.propensities[high]:,}")
+        for low, high in pairwise(bounds)
+        if survey.propensities[high]
+    ]
+    effective = survey.weight**2 / survey.weights
+    table = _table(("propensity", "labels"), rows)
+    return (
+        f"{table}\n\nThe least is {survey.propensity_min:.6g}. Weighted, the labels stand "
+        f"for about {survey.weight:,.0f} events, and are worth as much as {effective:,.0f} drawn at random (Kish)."
+    )
+
+
+def _counts(what: str, counts: Counter[str], unit: str = "rows") -> str:
+    if not counts:
+        return ""
+    shown = counts.most_common(_SHOWN_MAX)
+    rows = [(f"`{_cell(name)}`", f"{count:,}") for name, count in shown]
+    if len(counts) > _SHOWN_MAX:
+        left = counts.total() - sum(count for _, count in shown)
+        rows.append((f"{len(counts) - _SHOWN_MAX:,} others", f"{left:,}"))
+    return _table((what, unit), rows)
+
+
+def _table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
+    return "\n".join([f"| {head[0]} | {head[1]} |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _cell(text: str) -> str:
+    """Return *text* for a cell: names come from the stream, and may hold whatever ends one."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _date(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:g} s"
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(_CHUNK):
+            digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,171 @@
+"""Label Studio's JSON: requests and examples as tasks, annotations as answers. It decides nothing about when.
+
+A task carries our coordinates in ``data.request``: Label Studio's own ids change hands when a task is deleted (SQLite
+gives them out again). The fields are those of its import and export format
+(https://labelstud.io/guide/tasks#Basic-Label-Studio-JSON-format), as version 1.23 reads and writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from streamal.core.records import Abstention, Closing, EventId, Expiry, NaturalExample, Request, Scalar
+from streamal.core.replies import label_text
+
+__all__ = [
+    "CHOICES",
+    "MODEL_VERSION",
+    "SHOWN",
+    "Annotation",
+    "closed_task",
+    "label_config",
+    "read_annotation",
+    "request_task",
+]
+
+CHOICES = "label"
+SHOWN = "features"
+"""The names of the control and of the object it is about, in a labelling interface of our making."""
+MODEL_VERSION = "streamal"
+_DAY_S = 86_400.0
+"""A lead time beyond it is a tab that was left open over night."""
+_HOTKEYS = "1234567890qwertzuiopasdfghjkl"
+
+
+class Annotation(NamedTuple):
+    """What one annotation says.
+
+    Attributes:
+        reply: names this state of this annotation, once and for all: an edit gives another one.
+        label: None for a skip.
+        flaw: why it says nothing that can be learned, "" if it does.
+        seconds: of work (``lead_time``).
+    """
+
+    reply: str
+    label: str | None
+    annotator: str | None
+    seconds: float | None
+    flaw: str
+
+
+def label_config(classes: Sequence[str], texts: Sequence[str] = ()) -> str:
+    """Return a labelling interface: the *texts* among the features in full, all others as a table, one key a class.
+
+    >>> print(label_config(["ham", "spam"]).splitlines()[1])
+      <Table name="features" value="$features" />
+    """
+    view = Element("View")
+    for name in texts:
+        SubElement(view, "Header", value=name)
+        SubElement(view, "Text", name=f"text_{name}", value=f"$text_{name}")
+    SubElement(view, "Table", name=SHOWN, value=f"${SHOWN}")
+    choices = SubElement(
+        view, "Choices", name=CHOICES, toName=SHOWN, choice="single", required="true", showInline="true"
+    )
+    for number, label in enumerate(classes):
+        made = SubElement(choices, "Choice", value=label)
+        if number < len(_HOTKEYS):
+            made.set("hotkey", _HOTKEYS[number])
+    indent(view)  # a line for each child, as Label Studio's editor shows it
+    return tostring(view, encoding="unicode")
+
+
+def request_task(
+    request: Request, texts: Sequence[str], priority: float, control: str = CHOICES, shown: str = SHOWN
+) -> dict[str, Any]:
+    """Return the task that asks *request*, with the model's guess as its prediction on *control* about *shown*.
+
+    The prediction's score is 1 - *priority* (0 to 1): Label Studio's "uncertainty sampling" serves the lowest first.
+    """
+    result = [] if request.label is None else [_choice(request.label, control, shown)]
+    return {
+        "data": _data(request.request, request.features, texts, request.id, request.time),
+        "meta": {
+            "asked_at": request.asked_at,
+            "lane": str(request.lane),
+            "strategy": request.strategy,
+            "uncertainty": request.uncertainty,
+            "propensity": request.propensity,
+            "version": request.version,
+            "expires_at": request.expires_at,
+        },
+        "predictions": [{"model_version": MODEL_VERSION, "score": 1.0 - priority, "result": result}],
+    }
+
+
+def closed_task(record: Closing | NaturalExample, texts: Sequence[str]) -> dict[str, Any]:
+    """Return the task of a record of the training log, its answer as an annotation; an expiry has none."""
+    about = record.event if isinstance(record, NaturalExample) else record.request
+    features: Mapping[str, Scalar] = {} if isinstance(record, Abstention | Expiry) else record.features
+    task: dict[str, Any] = {
+        "data": _data(about, features, texts, getattr(record, "id", None), getattr(record, "time", None)),
+        "meta": {
+            name: value
+            for name in ("asked_at", "at", "lane", "propensity", "predicted", "annotator", "reply", "cost")
+            if (value := getattr(record, name, None)) is not None
+        },
+        "annotations": [],
+    }
+    if not isinstance(record, Expiry):
+        result = [] if isinstance(record, Abstention) else [_choice(record.label)]
+        annotation = {"result": result, "was_cancelled": not result}
+        seconds = getattr(record, "seconds", None)
+        task["annotations"] = [annotation if seconds is None else {**annotation, "lead_time": seconds}]
+    return task
+
+
+def read_annotation(annotation: Mapping[str, Any]) -> Annotation:
+    """Return what *annotation* says, as the API or an export gives it.
+
+    A label is the one choice of the control `CHOICES`, or of the only control there is.
+
+    >>> chosen = {"from_name": "label", "type": "choices", "value": {"choices": ["spam"]}}
+    >>> read_annotation({"id": 3, "updated_at": "2026-11-22T14:03:47.9Z", "result": [chosen], "lead_time": 2.5})
+    Annotation(reply='ls-3-2026-11-22T14:03:47.9Z', label='spam', annotator=None, seconds=2.5, flaw='')
+    """
+    label, flaw = None, ""
+    if not annotation.get("was_cancelled"):
+        results = [each for each in _list(annotation.get("result")) if each.get("type") == "choices"]
+        chosen = [each for each in results if each.get("from_name") == CHOICES] or results
+        choices = [choice for each in chosen for choice in (each.get("value") or {}).get("choices", ())]
+        if len(choices) == 1 and isinstance(choices[0], str):
+            label = choices[0]
+        else:
+            flaw = f"it has {len(choices)} choices instead of one"
+    seconds = annotation.get("lead_time")
+    by = annotation.get("completed_by")
+    person = by.get("email") or by.get("id") if isinstance(by, Mapping) else by
+    identity = annotation.get("id")
+    return Annotation(
+        reply="" if identity is None else f"ls-{identity}-{annotation.get('updated_at', '')}",
+        label=label,
+        annotator=None if person is None else f"label-studio:{person}",
+        seconds=float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < _DAY_S else None,
+        flaw=flaw,
+    )
+
+
+def _data(
+    about: str | None, features: Mapping[str, Scalar], texts: Sequence[str], identity: EventId, time: float | str | None
+) -> dict[str, Any]:
+    """Return what the annotator sees; a text that an event lacks is empty, for Label Studio wants every field."""
+    # its table leaves the cell of a truth value blank
+    shown = {
+        name: label_text(value) if isinstance(value, bool) else value
+        for name, value in features.items()
+        if name not in texts
+    }
+    data: dict[str, Any] = {"request": about, SHOWN: shown}
+    data |= {f"text_{name}": features.get(name, "") for name in texts}
+    return data | {name: value for name, value in (("id", identity), ("time", time)) if value is not None}
+
+
+def _choice(label: str, control: str = CHOICES, shown: str = SHOWN) -> dict[str, Any]:
+    return {"from_name": control, "to_name": shown, "type": "choices", "value": {"choices": [label]}}
+
+
+def _list(value: Any) -> list[Mapping[str, Any]]:
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []

@@ -1,0 +1,168 @@
+"""Answers out of a file: the formats of the export, each row with its number. It judges only what a row looks like."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from streamal.core.records import Refusal, Reply
+from streamal.core.replies import decode_reply
+from streamal.core.wire import WireRules
+from streamal.errors import ConfigError
+from streamal.exchange.label_studio import read_annotation
+from streamal.exchange.writing import Format
+
+__all__ = ["Answer", "Flaw", "read_answers"]
+
+_ANSWERS = {"example": False, "abstention": True}
+"""The kinds of rows of an export that are answers -> whether an abstention."""
+_FIELDS = ("request", "label", "abstain", "annotator", "reply", "seconds")
+
+
+class Answer(NamedTuple):
+    """An answer and where it stands; *value* is the reply as it goes on ``labels``."""
+
+    row: int
+    reply: Reply
+    value: bytes
+
+
+class Flaw(NamedTuple):
+    """Why a row is refused."""
+
+    row: int
+    reason: str
+
+
+def read_answers(path: Path, kind: Format, rules: WireRules) -> Iterator[Answer | Flaw | None]:
+    """Yield what each row of *path* is: an answer, refused, or None where it is not meant to be one (an expiry).
+
+    Rows are counted from 1: lines of JSON lines, rows after the header of a table, tasks of Label Studio.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not of this format.
+    """
+    readers: Mapping[Format, Callable[[Path], Iterator[tuple[int, Any]]]] = {
+        Format.JSONL: _jsonl,
+        Format.CSV: _csv,
+        Format.PARQUET: _parquet,
+        Format.LABEL_STUDIO: _tasks,
+    }
+    try:
+        for number, row in readers[kind](path):
+            yield row if isinstance(row, Flaw) else _answer(number, row, rules)
+    except (OSError, ValueError, csv.Error, RecursionError) as error:  # UnicodeError and pyarrow's are ValueErrors
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ConfigError(f"{path}: not readable as {kind}: {reason}") from error
+
+
+def _answer(number: int, row: Any, rules: WireRules) -> Answer | Flaw | None:
+    """Return the answer in *row*, after the very checks that the trainer will make."""
+    if not isinstance(row, dict):
+        return Flaw(number, "it is no JSON object")
+    kind = row.get("kind")
+    if kind is not None and kind not in _ANSWERS:
+        return None
+    given = {name: row[name] for name in _FIELDS if row.get(name) is not None}
+    if kind is not None:
+        given["abstain"] = _ANSWERS[kind]
+    if not given.get("abstain"):
+        given.pop("abstain", None)
+    if "reply" not in given:
+        given["reply"] = _name(given)
+    value = json.dumps(given, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    reply = decode_reply(value, rules, None)
+    if isinstance(reply, Refusal):
+        return Flaw(number, reply.detail)
+    if not isinstance(reply, Reply):
+        return Flaw(number, "field 'request' is missing")
+    return Answer(number, reply, value)
+
+
+def _name(given: Mapping[str, Any]) -> str:
+    """Return a name for an answer that has none: the same answer gets the same one at every import."""
+    said = json.dumps([given.get(name) for name in ("request", "label", "abstain", "annotator")])
+    return f"import-{hashlib.sha256(said.encode()).hexdigest()[:24]}"
+
+
+def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    row = Flaw(number, f"it is no JSON: {error}")
+                yield number, row
+
+
+def _csv(path: Path) -> Iterator[tuple[int, Any]]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write the mark
+        reader = csv.DictReader(file)
+        if reader.fieldnames is None or "request" not in reader.fieldnames:
+            raise ValueError("there is no column 'request'")
+        for number, row in enumerate(reader, 1):
+            yield number, _typed(number, row)
+
+
+def _typed(number: int, row: Mapping[str | None, Any]) -> Any:
+    """Return a row of texts with its numbers and truth values; what is blank is not there."""
+    if None in row:
+        return Flaw(number, "it has more fields than the header")
+    given: dict[Any, Any] = {name: value for name, value in row.items() if value not in (None, "")}
+    try:
+        if "seconds" in given:
+            given["seconds"] = float(given["seconds"])
+    except ValueError:
+        return Flaw(number, f"field 'seconds' is {given['seconds']!r}, no number")
+    if "abstain" in given:
+        truth = given["abstain"].lower()
+        if truth not in ("true", "false", "1", "0"):
+            return Flaw(number, f"field 'abstain' is {given['abstain']!r}, neither true nor false")
+        given["abstain"] = truth in ("true", "1")
+    return given
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
+    try:
+        from pyarrow import parquet  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError("Parquet needs pyarrow: pip install 'streamal[parquet]'") from error
+    with parquet.ParquetFile(path) as file:
+        names = [name for name in (*_FIELDS, "kind") if name in file.schema_arrow.names]
+        if "request" not in names:
+            raise ValueError("there is no column 'request'")
+        rows = (row for batch in file.iter_batches(columns=names) for row in batch.to_pylist())
+        yield from enumerate(rows, 1)
+
+
+def _tasks(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield one row for each annotation of each task; a task without any is not meant to be an answer."""
+    tasks = json.loads(path.read_bytes())
+    if not isinstance(tasks, list):
+        raise ValueError("Label Studio's JSON is a list of tasks")  # noqa: TRY004
+    for number, task in enumerate(tasks, 1):
+        if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
+            yield number, Flaw(number, "it is no task: there is no object 'data'")
+            continue
+        request, meta = task["data"].get("request"), task.get("meta") or {}
+        annotations = [each for each in task.get("annotations") or () if isinstance(each, dict)]
+        if request is None and annotations:
+            yield number, Flaw(number, "its data have no field 'request': it is none of our tasks")
+        for annotation in annotations if request is not None else ():
+            said = read_annotation(annotation)
+            if said.flaw:
+                yield number, Flaw(number, f"an annotation of request {request} is unclear: {said.flaw}")
+                continue
+            row = {"request": request, "label": said.label, "abstain": said.label is None, "seconds": said.seconds}
+            row["annotator"] = said.annotator or meta.get("annotator")
+            row["reply"] = said.reply or meta.get("reply")
+            yield number, row
+        if not annotations:
+            yield number, {"kind": "unanswered"}
