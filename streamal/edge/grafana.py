@@ -111,18 +111,20 @@ def build() -> str:
     """
     if find_spec("grafana_foundation_sdk") is None:
         raise ConfigError("grafana-foundation-sdk is not installed; run `pip install 'streamal[dashboards]'`")
-    from grafana_foundation_sdk.builders import dashboard  # noqa: PLC0415
     from grafana_foundation_sdk.cog.encoder import JSONEncoder  # noqa: PLC0415
-    from grafana_foundation_sdk.models.common import DataSourceRef  # noqa: PLC0415
 
     with warnings.catch_warnings():
         # the SDK prefers the resource of Grafana 13; files are provisioned in the older form, which every Grafana reads
         warnings.simplefilter("ignore", DeprecationWarning)
-        board = _board(dashboard, DataSourceRef(type_val="prometheus", uid=DATA_SOURCE))
+        board = _board()
     return json.dumps(board, cls=JSONEncoder, sort_keys=True, indent=2) + "\n"
 
 
-def _board(dashboard: Any, source: Any) -> Any:
+def _board() -> Any:
+    from grafana_foundation_sdk.builders import dashboard  # noqa: PLC0415
+    from grafana_foundation_sdk.models.common import DataSourceRef  # noqa: PLC0415
+
+    source = DataSourceRef(type_val="prometheus", uid=DATA_SOURCE)
     job = dashboard.QueryVariable("job").label("Job").datasource(source).query("label_values(streamal_build_info, job)")
     board = (
         dashboard.Dashboard("streamal").uid("streamal").tags(["streamal"]).refresh("10s").time("now-1h", "now")
