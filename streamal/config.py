@@ -330,6 +330,7 @@ class LogConfig(_Section):
 
     format: Literal["auto", "json", "console"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"
+    spans: bool = False
 
 
 class LimitsConfig(_Section):

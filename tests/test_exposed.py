@@ -25,6 +25,7 @@ from streamal.replay import read_stream
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replaying import replay
 from tests.conftest import Cli
+from tests.prometheus_tools import wait_until
 
 TOKEN = "0123456789abcdef"
 PAGES = {
@@ -121,12 +122,11 @@ def test_half_open_handshakes_are_bounded_too(files: Files) -> None:
             client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
             with suppress(ConnectionError):
                 client.sendall(b"\x16\x03\x01")
-        held = descriptors() - files_open - 400
         began = time.monotonic()
         assert asked(port, "/livez", client=files.client).endswith("ok\n")
         assert time.monotonic() - began < 1.0
         assert threading.active_count() == threads
-        assert held <= 64 + 1
+        wait_until(lambda: descriptors() - files_open - 400 <= 64, 2)
 
 
 @pytest.mark.slow
@@ -139,7 +139,8 @@ def test_attackers_of_the_admin_port_do_not_slow_the_loop(tmp_path: Path) -> Non
 
     def cpu_s() -> float:
         began = time.thread_time()
-        replay(stream, Config(), AnnotatorsRules(), 100, lambda _: None)
+        for _ in range(10):
+            replay(stream, Config(), AnnotatorsRules(), 100, lambda _: None)
         return time.thread_time() - began
 
     async def attack(port: int, ending: threading.Event) -> None:

@@ -21,6 +21,7 @@ from streamal.core.money import MICRO, WINDOWS
 from streamal.daemon import Daemon
 from streamal.edge.http import AdminServer, Headers, Page, tls_context
 from streamal.edge.metrics import PrometheusMeter
+from streamal.edge.otel import TracedMeter, new_provider
 from streamal.ports import Clock
 
 __all__ = ["admin_server", "command", "meter"]
@@ -73,6 +74,7 @@ def _work(config: Config, supervised: bool) -> None:
     clock, measured = parts.WallClock(), meter(config)
     log = structlog.get_logger(instance=parts.worker_name(config))
     daemon: Daemon | None = None
+    traced = TracedMeter(measured, new_provider()) if config.log.spans else None
     # before the seat is taken: who starts the same daemon twice learns it from the port, and the first goes on
     server = admin_server(config, measured, lambda: daemon, clock, lambda url: log.info("serving", url=url))
     try:
@@ -84,7 +86,7 @@ def _work(config: Config, supervised: bool) -> None:
                 transport,
                 parts.snapshots(config),
                 clock,
-                measured,
+                traced or measured,
                 log,
             )
             stop_on_signals(daemon.stop)
@@ -94,6 +96,8 @@ def _work(config: Config, supervised: bool) -> None:
             transport.close()
     finally:
         server.stop()
+        if traced is not None:
+            traced.close()
 
 
 def meter(config: Config) -> PrometheusMeter:

@@ -200,7 +200,7 @@ class _Site:
         try:
             answer = page(headers)
         except Exception:
-            _log.exception("the page %s failed", path)
+            _log.exception("the page %s failed", path)  # a path of ours: it was found among the pages
             answer = _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
         return _response(answer, with_body=method == "GET")
 
