@@ -1,6 +1,6 @@
-"""List the licences of the locked packages that are installed: ``licences.py requirements.lock``; exit 1 for a forbidden one.
+"""List the licences of the locked packages that are installed (``licences.py requirements.lock``).
 
-A licence that would bind whoever ships streamal (GPL, AGPL) is forbidden; one that a package does not declare is shown.
+A licence that would bind whoever ships streamal (GPL, AGPL) is forbidden: exit 1. One that is not declared is shown.
 """
 
 import re

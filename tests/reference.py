@@ -19,6 +19,17 @@ from streamal.core.records import Outcome, Reason
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs/reference"
+_CONFIG = """\
+`--set section.key=value` is stronger than the environment variable `STREAMAL_SECTION__KEY`, that than the file, that
+than the default. Unknown keys and variables are errors. The file with all keys is `config.toml` at the repository's root.
+"""
+_METRICS = """\
+At `/metrics` of each worker, in Prometheus' text format or, for whom asks for it, OpenMetrics with exemplars: the
+coordinates of an event beside a slow step, a request, a dead letter. The series are bounded whatever the input. A gauge
+without a value is left out.
+"""
+_FAILURE = "failure: the cluster was away too long, a newer worker has taken over, `verify` has found a broken promise"
+_WRONG = "usage or configuration: an option, a key, a topic, a file; or the log contradicts what was committed"
 _MADE = "<!-- Made from the code by `python -m tests.documents`: change it there. -->\n"
 
 REASONS: Mapping[str, str] = {
@@ -30,10 +41,10 @@ REASONS: Mapping[str, str] = {
     "too_deep": "Nested beyond what an event can be.",
     "bad_field": "A field of ours has the wrong type, or is missing.",
     "number_out_of_range": "NaN, infinite, or beyond `limits.magnitude`.",
-    "null_feature": "A feature is null, and `features.null` is \"refuse\".",
+    "null_feature": 'A feature is null, and `features.null` is "refuse".',
     "feature_type": "A feature has another type than the schema says, or is a list or an object.",
     "feature_name": "A name is longer than `limits.feature_name_bytes`, or empty.",
-    "feature_unknown": "A name is not in the schema, and `features.unknown` is \"refuse\".",
+    "feature_unknown": 'A name is not in the schema, and `features.unknown` is "refuse".',
     "features_too_many": "More than `limits.features`.",
     "features_empty": "No feature at all.",
     "label_unknown": "The label is not among `labels.classes`, and new ones are refused.",
@@ -80,8 +91,16 @@ def _options(command: Any) -> str:
     for parameter in command.params:
         if getattr(parameter, "hidden", False) or parameter.name == "help":
             continue
-        named = ", ".join(f"`{one}`" for one in parameter.opts) if parameter.param_type_name == "option" else f"`{parameter.name.upper()}`"
-        default = "" if parameter.default in (None, (), "", False) or callable(parameter.default) else f" Default: `{parameter.default}`."
+        named = (
+            ", ".join(f"`{one}`" for one in parameter.opts)
+            if parameter.param_type_name == "option"
+            else f"`{parameter.name.upper()}`"
+        )
+        default = (
+            ""
+            if parameter.default in (None, (), "", False) or callable(parameter.default)
+            else f" Default: `{parameter.default}`."
+        )
         rows.append(f"| {named} | {_cell(' '.join((getattr(parameter, 'help', '') or '').split()))}{default} |")
     return "\n".join(["| option | meaning |", "|---|---|", *rows]) if rows else "It has no options."
 
@@ -96,14 +115,17 @@ def records_page() -> str:
     parts = [
         _MADE,
         "# Records\n",
-        "Plain JSON, one object a record. A field with a default is left out where it has that value. What you send "
-        "(events, replies, natural labels) is in [First ten minutes](../first-ten-minutes.md).\n",
+        "Plain JSON, one object a record. A field with a default is left out where it has that value.",
+        "What you send (events, replies, natural labels) is in [First ten minutes](../first-ten-minutes.md).\n",
     ]
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name in wire:
             parts += [f"## {node.name}\n", f"On `{wire[node.name]}`. {ast.get_docstring(node) or ''}\n"]
             parts += ["| field | type | default | meaning |", "|---|---|---|---|", *_fields(node), ""]
-    parts += ["## Why an input is refused\n", "`reason` of a dead letter, and label of `streamal_dead_letters_total`.\n"]
+    parts += [
+        "## Why an input is refused\n",
+        "`reason` of a dead letter, and label of `streamal_dead_letters_total`.\n",
+    ]
     parts += ["| reason | meaning |", "|---|---|", *(f"| `{name}` | {REASONS[name]} |" for name in Reason), ""]
     parts += ["## What becomes of a reply\n", "Exactly one; label of `streamal_replies_total`.\n"]
     parts += ["| outcome | meaning |", "|---|---|", *(f"| `{name}` | {OUTCOMES[name]} |" for name in Outcome)]
@@ -128,15 +150,13 @@ def errors_page() -> str:
     parts = [
         _MADE,
         "# Errors and exit codes\n",
-        "An error of ours is one line on standard error: what happened, where, what to do. A traceback is a defect: "
-        "please report it.\n",
+        "An error of ours is one line on standard error: what happened, where, what to do.",
+        "A traceback is a defect: please report it.\n",
         "| exit code | meaning | what a supervisor does |",
         "|---|---|---|",
         "| 0 | ok | nothing |",
-        "| 1 | failure: the cluster was away for too long, a newer worker has taken the place, `verify` has found a "
-        "broken promise | start it again; nothing is lost |",
-        "| 2 | usage or configuration: an option, a key, a topic, a file; or the log contradicts what was committed | "
-        "nothing: no restart can mend it |\n",
+        f"| 1 | {_FAILURE} | start it again; nothing is lost |",
+        f"| 2 | {_WRONG} | nothing: no restart can mend it |\n",
         "```text",
         inspect.cleandoc(tree[1]),
         "```\n",
@@ -160,12 +180,8 @@ def _cell(text: str) -> str:
 def pages(config_table: str, metrics_table: str) -> Mapping[Path, str]:
     """Return path -> text of every page that is made from the code."""
     return {
-        PAGES / "config.md": f"{_MADE}\n# Configuration\n\n`--set section.key=value` is stronger than the environment variable "
-        "`STREAMAL_SECTION__KEY`, that than the file, that than the default. Unknown keys and variables are errors. The file "
-        "with all keys is `config.toml` at the root of the repository.\n\n" + config_table + "\n",
-        PAGES / "metrics.md": f"{_MADE}\n# Metrics\n\nAt `/metrics` of each worker, in Prometheus' text format or, for whom "
-        "asks for it, OpenMetrics with exemplars: the coordinates of an event beside a slow step, a request, a dead letter. "
-        "The series are bounded whatever the input. A gauge without a value is left out.\n\n" + metrics_table + "\n",
+        PAGES / "config.md": f"{_MADE}\n# Configuration\n\n{_CONFIG}\n{config_table}\n",
+        PAGES / "metrics.md": f"{_MADE}\n# Metrics\n\n{_METRICS}\n{metrics_table}\n",
         PAGES / "commands.md": cli_page(),
         PAGES / "records.md": records_page(),
         PAGES / "errors.md": errors_page(),

@@ -1,4 +1,4 @@
-"""Each alert fires when it should and is silent when all is well, tried by Prometheus' own tester; each has a runbook."""
+"""Each alert fires when it should and is silent when all is well, by Prometheus' own tester; each has a runbook."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ Series = dict[str, str]
 ACCEPTED, EVENTS = 'streamal_events_total{job="streamal",outcome="accepted"}', 'streamal_events_total{job="streamal"}'
 REQUESTS, LIMIT = 'streamal_requests_total{job="streamal",lane="strategy"}', "streamal_budget_share_limit_ratio"
 ANSWERED = 'streamal_replies_total{job="streamal",outcome="accepted"}'
+LETTERS = 'streamal_dead_letters_total{job="streamal",reason="not_json"}'
 ON = '{job="streamal"}'
 ONE, TWO = '{job="streamal",instance="1"}', '{job="streamal",instance="2"}'
 
@@ -93,8 +94,8 @@ CASES: dict[str, tuple[Series, Series]] = {
     ),
     "StreamalModelSick": ({f"streamal_model_sick{ON}": "1x300"}, {f"streamal_model_sick{ON}": "0x300"}),
     "StreamalDeadLetters": (
-        {'streamal_dead_letters_total{job="streamal",reason="not_json"}': "0+600x300", EVENTS: "0+6000x300", ANSWERED: "0x300"},
-        {'streamal_dead_letters_total{job="streamal",reason="not_json"}': "0+60x300", EVENTS: "0+6000x300", ANSWERED: "0x300"},
+        {LETTERS: "0+600x300", EVENTS: "0+6000x300", ANSWERED: "0x300"},
+        {LETTERS: "0+60x300", EVENTS: "0+6000x300", ANSWERED: "0x300"},
     ),
     "StreamalSnapshotFailing": (
         {'streamal_snapshots_total{job="streamal",outcome="failed"}': "0+1x300"},
@@ -114,7 +115,7 @@ CASES: dict[str, tuple[Series, Series]] = {
 
 
 def test_the_rules_and_the_scrape_are_sound() -> None:
-    """promtool has nothing to say against rules and configuration; every metric in a rule is one of ours."""
+    """Promtool has nothing to say against rules and configuration; every metric in a rule is one of ours."""
     assert promtool("check", "rules", "--lint-fatal", RULES)[0] == 0
     assert promtool("check", "config", "--syntax-only", RULES.parent / "prometheus.yml")[0] == 0
     ours = {
@@ -180,7 +181,7 @@ def test_each_alert_has_a_runbook(name: str) -> None:
 
 
 def test_alertmanager_takes_its_configuration() -> None:
-    """amtool has nothing to say against it."""
+    """Amtool has nothing to say against it."""
     import subprocess
 
     path = ROOT / "docker/alertmanager/alertmanager.yml"

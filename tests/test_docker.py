@@ -92,7 +92,9 @@ def test_what_the_issue_names_is_there() -> None:
 
 def test_images_are_pinned() -> None:
     """Every image names a whole version."""
-    images = [service["image"].replace("${STREAMAL_VERSION}", DOTENV["STREAMAL_VERSION"]) for service in SERVICES.values()]
+    images = [
+        service["image"].replace("${STREAMAL_VERSION}", DOTENV["STREAMAL_VERSION"]) for service in SERVICES.values()
+    ]
     images += re.findall(r"^FROM (\S+)", (DOCKER / "Dockerfile").read_text(), flags=re.MULTILINE)
     images += re.findall(r"image: (\S+)", (DOCKER / "kubernetes/workers.yaml").read_text())
     for image in images:
@@ -198,8 +200,8 @@ def test_the_steps_of_the_dockerfile_make_a_streamal_that_runs(tmp_path: Path) -
             command = rest.replace("/opt/", f"{tmp_path}/").replace("python -m venv", f"{sys.executable} -m venv")
             subprocess.run(command, shell=True, cwd=source, check=True)
     done = subprocess.run(
-        [tmp_path / "streamal/bin/streamal", "check", "--config", DOCKER / "config.toml", "--set", "transport.kind=sqlite",
-         "--set", "snapshots.directory=snapshots", "--set", "transport.path=streamal.db", "--json"],
+        [tmp_path / "streamal/bin/streamal", "check", "--config", DOCKER / "config.toml",
+         "--set", "transport.kind=sqlite", "--set", "snapshots.directory=snapshots", "--set", "transport.path=streamal.db", "--json"],
         cwd=tmp_path, env={**environment(STREAMAL_SERVER__TOKEN=DOTENV["STREAMAL_TOKEN"]), "PYTHONPATH": ""},
         check=True, capture_output=True, text=True,
     )  # fmt: skip

@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.openmetrics import parser
 
 from streamal.config import Config, load_config
 from streamal.edge.http import AdminServer, Page, tls_context
@@ -88,7 +89,12 @@ def test_metrics_need_the_token(files: Files, encrypted: bool) -> None:
     """Without it, or with another, 401 and nothing else, for any path but the probes; those are open."""
     tls, client = (tls_context(files.certificate, files.key), files.client) if encrypted else (None, None)
     with serving(TOKEN, tls) as port:
-        for header in ((), (f"Authorization: Bearer {TOKEN}x",), (f"Authorization: Basic {TOKEN}",), ("Authorization:",)):
+        for header in (
+            (),
+            (f"Authorization: Bearer {TOKEN}x",),
+            (f"Authorization: Basic {TOKEN}",),
+            ("Authorization:",),
+        ):
             for path in ("/metrics", "/nothing"):
                 answer = asked(port, path, *header, client=client)
                 assert answer.startswith("HTTP/1.1 401 ")
@@ -107,7 +113,7 @@ def test_tls_is_tls_or_nothing(files: Files) -> None:
             assert "200" not in asked(port, "/livez")
         old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
-        with pytest.warns(DeprecationWarning):
+        with pytest.warns(DeprecationWarning, match="TLSv1"):
             old.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises((ssl.SSLError, ConnectionError)):
             asked(port, "/livez", client=old)
@@ -160,7 +166,7 @@ def test_attackers_of_the_admin_port_do_not_slow_the_loop(tmp_path: Path) -> Non
         for _ in range(3):
             calm.append(cpu_s())
             ending = threading.Event()
-            attacker = threading.Thread(target=lambda ending=ending: asyncio.run(attack(port, ending)))  # type: ignore[misc]
+            attacker = threading.Thread(target=lambda ending=ending: asyncio.run(attack(port, ending)))
             attacker.start()
             time.sleep(1.0)
             attacked.append(cpu_s())
@@ -210,7 +216,8 @@ def test_openmetrics_for_whom_asks_for_it() -> None:
     meter.count("dead_letters", "not_json", 2, "1-5")
     kind, body = meter.negotiated("application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.4")
     assert kind.startswith("application/openmetrics-text")
-    samples = [sample for family in text_string_to_metric_families(body.decode()) for sample in family.samples]
+    parsed: Any = parser.text_string_to_metric_families
+    samples = [sample for family in parsed(body.decode()) for sample in family.samples]
     found = {(sample.name, sample.exemplar.labels["coordinates"]) for sample in samples if sample.exemplar}
     assert found == {("streamal_step_seconds_bucket", "3-77"), ("streamal_dead_letters_total", "1-5")}
     assert meter.negotiated("text/plain")[0].startswith("text/plain; version=0.0.4")

@@ -1,4 +1,4 @@
-"""Least privilege, on a real broker that enforces it: with a role's permissions it works, without any one it does not."""
+"""Least privilege, on a broker that enforces it: with a role's permissions it works, without any one it does not."""
 
 from __future__ import annotations
 
@@ -132,9 +132,7 @@ def work(guest: Guest, patience_s: float = 15.0) -> None:
             assert asked.key is not None
             reply = json.dumps({"request": asked.key.decode(), "label": "a"}).encode()
             log.append(topics.labels, 0, None, reply)
-            tick_until(
-                daemon, lambda: all(log.end(topic, 0) > end for topic, end in before.items()), patience_s
-            )
+            tick_until(daemon, lambda: all(log.end(topic, 0) > end for topic, end in before.items()), patience_s)
         finally:
             transport.close()
 
@@ -153,8 +151,10 @@ def test_a_worker_works_with_just_its_permissions(guest: Guest) -> None:
     """Predicts, asks, trains and dead-letters; a worker's permissions do not let it make topics."""
     guest.grant(list(acls(guest.config, "worker")))
     work(guest)
-    with pytest.raises(StreamalError, match="no permission|cannot"):
-        parts.make_topics(guest.config.model_copy(update={"topics": guest.config.topics.model_copy(update={"events": "more"})}))
+    with pytest.raises(StreamalError, match=r"no permission|cannot"):
+        parts.make_topics(
+            guest.config.model_copy(update={"topics": guest.config.topics.model_copy(update={"events": "more"})})
+        )
 
 
 def without(guest: Guest, role: str, number: int) -> None:

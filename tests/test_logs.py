@@ -43,7 +43,7 @@ def test_every_event_is_in_the_list_and_nothing_else() -> None:
 
 
 def test_what_a_library_says_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
-    """A warning of Python's own logging, with an exception, is one JSON object under one name; debug chatter is left out."""
+    """A line of Python's own logging, with an exception, is one JSON object under one name; chatter is left out."""
     before = logging.getLogger().handlers[:]
     try:
         set_up_logs(LogConfig(format="json", level="debug"))
@@ -72,7 +72,7 @@ def test_no_log_line_is_given_a_payload() -> None:
 
 
 def test_a_step_is_a_span_with_its_transaction_inside() -> None:
-    """Counts are attributes, the commit is a child within its times, a rolled back step is an error; meters still count."""
+    """Counts are attributes, the commit is a child within its times, a rolled back step an error; meters count on."""
     exporter, provider, inner = InMemorySpanExporter(), TracerProvider(), CountingMeter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     meter = TracedMeter(inner, provider)
@@ -100,7 +100,7 @@ def test_a_step_is_a_span_with_its_transaction_inside() -> None:
     assert inner.observed.keys() == {"commit_seconds", "step_seconds"}
 
 
-def test_the_provider_is_openTelemetrys_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_provider_is_opentelemetrys_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes its name and its address from the OTEL_* variables."""
     monkeypatch.setenv("OTEL_SERVICE_NAME", "spam")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")

@@ -1,4 +1,4 @@
-"""The documentation: made from the code where it can be, complete, its commands tried, its site built without the network."""
+"""The documentation: made from the code where it can be, complete, its commands tried, its site built offline."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 SHELL = re.compile(r"(?:<!-- ([\w -]+?)(?:: (\w+))? -->\n)?```(?:bash|sh|shell|console)\n(.*?)```", flags=re.DOTALL)
 NOT_OURS = {
-    "python3", "python", "pip", "uv", "git", "npm", "docker", "kubectl", "promtool", "curl", "label-studio", "sqlite3",
-    "cd", "echo", "printf", "cat", "zcat", "head", "tail", "grep", "sort", "cut", "jq", "mkdir", "cp", "export", "source",
-    "sleep", "kill", "wait",
-}  # fmt: skip
+    *("cd", "echo", "printf", "cat", "zcat", "head", "tail", "grep", "sort", "cut", "jq", "mkdir", "cp", "export"),
+    *("source", "sleep", "kill", "wait", "python3", "python", "pip", "uv", "git", "npm", "docker", "kubectl"),
+    *("promtool", "curl", "label-studio", "sqlite3"),
+}
 """Programs in blocks that are not run: there is no engine, cluster or collector for them here."""
 
 
@@ -59,18 +59,20 @@ def test_the_reference_is_made_from_the_code() -> None:
     """Making the pages anew changes nothing."""
     for path, text in pages(config_table(), metrics_table()).items():
         assert path.read_text() == text, f"{path}: run python -m tests.documents"
-    assert (REASONS.keys(), OUTCOMES.keys()) == (set(Reason), set(Outcome))
+    assert (set(REASONS), set(OUTCOMES)) == ({*map(str, Reason)}, {*map(str, Outcome)})
 
 
 def test_everything_is_in_the_documents() -> None:
     """Every configuration key, metric, command, option, exit code, error, reason, outcome, lane, role and strategy."""
     text = "\n".join(page.read_text() for page in PAGES)
-    keys = {f"{section}.{key}" for section, field in Config.model_fields.items() for key in type(field.default).model_fields}
+    keys = {
+        f"{section}.{key}" for section, field in Config.model_fields.items() for key in type(field.default).model_fields
+    }
     wanted = {f"`{key}`" for key in keys}
     wanted |= {f"`{metric.exported}{'{' + metric.label + '}' if metric.label else ''}`" for metric in METRICS}
     wanted |= {f"## streamal {name}\n" for name, _ in commands()}
-    wanted |= {f"`{option}`" for _, command in commands() for parameter in command.params
-               if not getattr(parameter, "hidden", False) for option in parameter.opts if option.startswith("--")}  # fmt: skip
+    parameters = [each for _, command in commands() for each in command.params if not getattr(each, "hidden", False)]
+    wanted |= {f"`{option}`" for each in parameters for option in each.opts if option.startswith("--")}
     wanted |= {f"## {name}\n" for name in errors.__all__}
     wanted |= {f"| {code} | " for code in (0, 1, 2)}
     wanted |= {f"| `{name}` | " for name in (*Reason, *Outcome, *ROLES)}
@@ -82,14 +84,15 @@ def test_everything_is_in_the_documents() -> None:
 
 
 def test_the_site_is_built_without_the_network(tmp_path: Path) -> None:
-    """mkdocs has no complaint (--strict): every page of the list that is there is in order, no link leads nowhere.
+    """Mkdocs has no complaint (--strict): every page of the list that is there is in order, no link leads nowhere.
 
     What it makes asks no other host for anything.
     """
     proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
-        cwd=ROOT, env={**os.environ, **proxies, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False,
+        cwd=ROOT, env={**os.environ, **proxies, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for page in (tmp_path / "site").rglob("*.html"):
@@ -139,7 +142,8 @@ def test_a_block_runs(page: Path, text: str, tmp_path: Path) -> None:
     assert bash is not None
     done = subprocess.run(
         [bash, "-eu", "-o", "pipefail", "-c", text],
-        cwd=place, env=environment(PATH=path, PYTHONPATH=str(ROOT)), capture_output=True, text=True, timeout=120, check=False,
+        cwd=place, env=environment(PATH=path, PYTHONPATH=str(ROOT)),
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr

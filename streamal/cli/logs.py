@@ -1,7 +1,7 @@
 """Structured logs on standard error: JSON for machines, columns for people. Never a payload, never a secret.
 
-Every line of ours has an event name that stays (docs/logs.md lists them all). What libraries say to Python's own logging
-comes as the event ``library``, from warnings on.
+Every line of ours has an event name that stays (docs/logs.md lists them all). What libraries say to Python's own
+logging comes as the event ``library``, from warnings on.
 """
 
 from __future__ import annotations
@@ -32,13 +32,19 @@ def set_up_logs(config: LogConfig) -> None:
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
-    formatting = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.format_exc_info]
+    formatting: list[Any] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+    ]
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*common, _library], processors=[*formatting, renderer] if json else [formatting[0], renderer]
+            foreign_pre_chain=[*common, _library],
+            processors=[*formatting, renderer] if json else [formatting[0], renderer],
         )
     )
-    logging.basicConfig(handlers=[handler], level=max(logging.WARNING, getattr(logging, config.level.upper())), force=True)
+    logging.basicConfig(
+        handlers=[handler], level=max(logging.WARNING, getattr(logging, config.level.upper())), force=True
+    )
 
 
 def _library(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -83,7 +83,11 @@ def acls(
     found = {name: permissions.acls(loaded, name) for name in dict.fromkeys(roles)}
     whom = {name: principal or f"User:streamal-{name}" for name in found}
     if as_json:
-        typer.echo(json.dumps({name: {"principal": whom[name], "acls": [acl._asdict() for acl in found[name]]} for name in found}))
+        typer.echo(
+            json.dumps(
+                {name: {"principal": whom[name], "acls": [acl._asdict() for acl in found[name]]} for name in found}
+            )
+        )
         return
     for name, each in found.items():
         typer.echo(f"# {name}: {permissions.ROLES[name]}")

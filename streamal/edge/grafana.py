@@ -43,7 +43,11 @@ class Panel(NamedTuple):
 
 
 def _interval(name: str, unit: str) -> dict[str, str]:
-    parts = {"": f"streamal_{name}_{unit}", "low": f"streamal_{name}_low_{unit}", "high": f"streamal_{name}_high_{unit}"}
+    parts = {
+        "": f"streamal_{name}_{unit}",
+        "low": f"streamal_{name}_low_{unit}",
+        "high": f"streamal_{name}_high_{unit}",
+    }
     return {legend or "estimate": f"max({metric}{{J}})" for legend, metric in parts.items()}
 
 

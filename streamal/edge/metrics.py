@@ -237,7 +237,7 @@ class PrometheusMeter:
     def negotiated(self, accept: str) -> tuple[str, bytes]:
         """Return content type and scrape: OpenMetrics, which has the exemplars, for whom *accept*s it."""
         if _OPENMETRICS in accept:
-            return openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(self._registry)
+            return openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]
         return self.content_type, self.render()
 
     def _counter(self, metric: Metric) -> dict[str, Counter]:
