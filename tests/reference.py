@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs/reference"
 _CONFIG = """\
 `--set section.key=value` is stronger than the environment variable `STREAMAL_SECTION__KEY`, that than the file, that
-than the default. Unknown keys and variables are errors. The file with all keys is `config.toml` at the repository's root.
+than the default. Unknown keys and variables are errors. The file with all keys is `config.toml` in the repository.
 """
 _METRICS = """\
 At `/metrics` of each worker, in Prometheus' text format or, for whom asks for it, OpenMetrics with exemplars: the

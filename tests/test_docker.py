@@ -201,7 +201,8 @@ def test_the_steps_of_the_dockerfile_make_a_streamal_that_runs(tmp_path: Path) -
             subprocess.run(command, shell=True, cwd=source, check=True)
     done = subprocess.run(
         [tmp_path / "streamal/bin/streamal", "check", "--config", DOCKER / "config.toml",
-         "--set", "transport.kind=sqlite", "--set", "snapshots.directory=snapshots", "--set", "transport.path=streamal.db", "--json"],
+         "--set", "transport.kind=sqlite", "--set", "snapshots.directory=snapshots",
+         "--set", "transport.path=streamal.db", "--json"],
         cwd=tmp_path, env={**environment(STREAMAL_SERVER__TOKEN=DOTENV["STREAMAL_TOKEN"]), "PYTHONPATH": ""},
         check=True, capture_output=True, text=True,
     )  # fmt: skip
