@@ -32,6 +32,11 @@ LETTERS = 'streamal_dead_letters_total{job="streamal",reason="not_json"}'
 ON = '{job="streamal"}'
 ONE, TWO = '{job="streamal",instance="1"}', '{job="streamal",instance="2"}'
 
+MORE_LABELS = {
+    "StreamalBudgetNearlySpent": {"window": "cost_day"},
+    "StreamalStaleModel": {"instance": "2"},
+    "StreamalSnapshotFailing": {"outcome": "failed"},
+}
 CASES: dict[str, tuple[Series, Series]] = {
     "StreamalDown": ({f"up{ON}": "0x300"}, {f"up{ON}": "1x300"}),
     "StreamalStuck": (
@@ -129,29 +134,17 @@ def test_the_rules_and_the_scrape_are_sound() -> None:
 
 @pytest.mark.parametrize("firing", [True, False], ids=["fires", "is silent"])
 def test_each_alert(tmp_path: Path, firing: bool) -> None:
-    """Fed with the series of a fault an alert fires, alone or not; fed with those of a good day it does not."""
+    """Fed with the series of a fault an alert fires, and it alone; fed with those of a good day none does."""
     assert CASES.keys() == ALERTS.keys()
-    tests = []
+    series, expectations = [], []
     for name, (bad, good) in CASES.items():
-        chosen = bad if firing else good
-        labels = {"severity": ALERTS[name]["labels"]["severity"], "job": "streamal"}
-        if name == "StreamalBudgetNearlySpent":
-            labels["window"] = "cost_day"
-        if name == "StreamalStaleModel":
-            labels["instance"] = "2"
-        if name == "StreamalSnapshotFailing":
-            labels["outcome"] = "failed"
+        job = f"streamal-{name}"  # all in one test, which is much quicker; each has a job of its own
+        for each, values in (bad if firing else good).items():
+            series.append({"series": each.replace('job="streamal"', f'job="{job}"'), "values": values})
+        labels = {"severity": ALERTS[name]["labels"]["severity"], "job": job, **MORE_LABELS.get(name, {})}
         expected = [{"exp_labels": labels, "exp_annotations": ALERTS[name]["annotations"]}]
-        tests.append(
-            {
-                "name": name,
-                "interval": "1m",
-                "input_series": [{"series": series, "values": values} for series, values in chosen.items()],
-                "alert_rule_test": [
-                    {"eval_time": "4h", "alertname": name, "exp_alerts": expected if firing else []}
-                ],
-            }
-        )  # fmt: skip
+        expectations.append({"eval_time": "4h", "alertname": name, "exp_alerts": expected if firing else []})
+    tests = [{"interval": "1m", "input_series": series, "alert_rule_test": expectations}]
     path = tmp_path / "tests.yml"
     whole = {"rule_files": [str(RULES)], "evaluation_interval": "5m", "tests": tests}
     path.write_text(json.dumps(whole))  # JSON is YAML
