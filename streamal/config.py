@@ -319,8 +319,8 @@ class ServerConfig(_Section):
             raise ValueError("tls_certfile and tls_keyfile go together")
         if self.enabled and self.exposed and self.token is None:
             raise ValueError(
-                f"host {self.host!r} is reached from other machines: set {ENV_PREFIX}SERVER__TOKEN "
-                "(16 characters or more), or host = '127.0.0.1'"
+                f"server.host = {self.host!r} is reached from other machines: set {ENV_PREFIX}SERVER__TOKEN "
+                "(16 characters or more), or server.host = '127.0.0.1'"
             )
         return self
 
