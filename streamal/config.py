@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,11 +31,18 @@ from streamal.core.uncertainty import MEASURES
 from streamal.core.wire import TEXT_BYTES_MAX
 from streamal.errors import ConfigError
 
-__all__ = ["LOOPBACK", "Config", "LabelPageConfig", "LogConfig", "TemplateConfig", "load_config"]
+__all__ = ["LOOPBACK", "Config", "LabelPageConfig", "LogConfig", "ServerConfig", "TemplateConfig", "load_config"]
 
 ENV_PREFIX = "STREAMAL_"
 _ENV_FOREIGN = ("STREAMAL_TEST_", "STREAMAL_REQUIRE_")
 """Variables of ours that are no configuration keys."""
+_SECRETS = (
+    ("transport", "security", "sasl_password"),
+    ("transport", "security", "ssl_key_password"),
+    ("server", "token"),
+    ("snapshots", "key"),
+)
+"""What must not lie about in a file, or in the list of processes."""
 
 TOKEN_CHARACTERS_MIN = 16
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -280,6 +288,7 @@ class SnapshotsConfig(_Section):
     """The cache that makes a restart quick."""
 
     directory: Path | None = Path("snapshots")
+    key: Annotated[SecretStr, Field(min_length=16)] | None = None
 
     @field_validator("directory", mode="before")
     @classmethod
@@ -315,6 +324,28 @@ class ServerConfig(_Section):
     host: str = "127.0.0.1"
     port: int = Field(default=9464, ge=0, le=65_535)
     enabled: bool = True
+    token: Annotated[SecretStr, Field(min_length=16)] | None = None
+    tls_certfile: Path | None = None
+    tls_keyfile: Path | None = None
+
+    @property
+    def exposed(self) -> bool:
+        """Whether other machines reach the port; a name is taken for one that they know."""
+        try:
+            return not ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host != "localhost"
+
+    @model_validator(mode="after")
+    def _guarded(self) -> ServerConfig:
+        if (self.tls_certfile is None) != (self.tls_keyfile is None):
+            raise ValueError("tls_certfile and tls_keyfile go together")
+        if self.enabled and self.exposed and self.token is None:
+            raise ValueError(
+                f"server.host = {self.host!r} is reached from other machines: set {ENV_PREFIX}SERVER__TOKEN "
+                "(16 characters or more), or server.host = '127.0.0.1'"
+            )
+        return self
 
 
 class TemplateConfig(_Section):
@@ -371,6 +402,7 @@ class LogConfig(_Section):
 
     format: Literal["auto", "json", "console"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"
+    spans: bool = False
 
 
 class LimitsConfig(_Section):
@@ -531,12 +563,14 @@ def _set(tree: dict[str, Any], override: str) -> None:
 
 def _require_no_secret(tree: Mapping[str, Any], where: str) -> None:
     """Refuse a password where it would lie about: in a file, or in the list of processes."""
-    security = tree.get("transport", {}).get("security", {}) if isinstance(tree.get("transport", {}), dict) else {}
-    for secret in ("sasl_password", "ssl_key_password"):
-        if isinstance(security, dict) and secret in security:
+    for keys in _SECRETS:
+        part: Any = tree
+        for key in keys:
+            part = part.get(key) if isinstance(part, Mapping) else None
+        if part is not None:
             raise ConfigError(
-                f"{where}: transport.security.{secret} is taken from the environment only, from "
-                f"{ENV_PREFIX}TRANSPORT__SECURITY__{secret.upper()}"
+                f"{where}: {'.'.join(keys)} is taken from the environment only, from "
+                f"{ENV_PREFIX}{'__'.join(keys).upper()}"
             )
     page = tree.get("label_page", {})
     if isinstance(page, dict) and "tokens" in page:

@@ -155,7 +155,9 @@ class Daemon:
         answered = self._answered(polled, now)
         result = step(self._rules, self.fold, self._committed, polled, now, answered, recalled, self._memories)
         if result.offsets:
+            committing = time.perf_counter()
             self._transport.commit(result.outputs, result.offsets)
+            self._meter.observe("commit_seconds", time.perf_counter() - committing)
             self._committed.update(result.offsets)
             self._memories.update(result.memories)
             self._count(result, time.perf_counter() - began)
@@ -203,11 +205,31 @@ class Daemon:
 
     def _count(self, result: Step, seconds: float) -> None:
         self._meter.count("steps", "committed", 1)
-        self._meter.observe("step_seconds", seconds)
+        latest = self._latest(result)
         for (name, kind), times in result.tally.items():
-            self._meter.count(name, kind, times)
+            self._meter.count(name, kind, times, latest.get(name, ""))
         for delay_s in result.label_delays_s:
             self._meter.observe("label_delay_seconds", delay_s)
+        self._meter.observe("step_seconds", seconds, latest.get("events", ""))
+
+    def _latest(self, result: Step) -> Mapping[str, str]:
+        """Return the coordinates of the last event, request and dead letter: where to look when their counts are odd.
+
+        Of a counter that a step has moved for several kinds, none: one record has one kind only.
+        """
+        topics, kinds = self._topics, [name for name, _ in result.tally]
+        found = {}
+        for name, topic in (
+            ("events", topics.predictions),
+            ("requests", topics.requests),
+            ("dead_letters", topics.dead_letters),
+        ):
+            if kinds.count(name) == 1:
+                made = (each for each in reversed(result.outputs) if each.topic == topic and each.value is not None)
+                output = next(made, None)
+                if output is not None and output.key is not None:
+                    found[name] = output.key.decode("ascii", "replace")
+        return found
 
     def _adopt(self) -> None:
         """Take over what this worker owns now; fold first as far as its predecessors had (design: take-over waits)."""
@@ -239,6 +261,7 @@ class Daemon:
         if self.fold.version.records > before:
             self._watcher.learned(self.fold)
             self._meter.count("folded", "", self.fold.version.records - before)
+            self._meter.gauge("last_fold_timestamp_seconds", self._tell_time())
         for noted in decode_states(self._committed, self._topics.events):
             if noted.version > self.fold.version.offset or getattr(noted, "records", 0) > self.fold.version.records:
                 raise Behind(

@@ -131,16 +131,16 @@ class Snapshots(Protocol):
 class Meter(Protocol):
     """Where counts and gauges go; called once per step, never per event."""
 
-    def count(self, name: str, kind: str, amount: float) -> None:
-        """Add *amount* to the counter *name* for *kind*, a value out of a closed set."""
+    def count(self, name: str, kind: str, amount: float, at: str = "") -> None:
+        """Add *amount* to the counter *name* for *kind*, a value out of a closed set; *at* is one of them."""
         ...
 
     def gauge(self, name: str, value: float) -> None:
         """Set the gauge *name*."""
         ...
 
-    def observe(self, name: str, value: float) -> None:
-        """Add an observation to the histogram *name*."""
+    def observe(self, name: str, value: float, at: str = "") -> None:
+        """Add an observation to the histogram *name*; *at* are the coordinates where it was met."""
         ...
 
 

@@ -11,7 +11,8 @@ from streamal.core.bill import bill
 from streamal.core.figures import figures
 from streamal.core.fold import Fold
 from streamal.core.records import Committed, Place
-from streamal.core.state import decode_states
+from streamal.core.shift import Shift
+from streamal.core.state import PartitionState, decode_state, decode_states
 from streamal.core.transaction import Rules
 from streamal.core.watch import watch
 from streamal.ports import Log, Meter
@@ -39,6 +40,7 @@ class Watcher:
         self._rules, self._meter, self._log = rules, meter, log
         self._failures = self._quarantined = 0
         self._sick = False
+        self._shift = Shift()
         self._mute: tuple[int, ...] = ()
 
     def resume(self, fold: Fold) -> None:
@@ -63,7 +65,19 @@ class Watcher:
         topics = self._rules.topics
         watched = watch(self._rules, committed)
         states = decode_states(committed, topics.events)
-        found = {**figures(fold, states, now), **bill(self._rules, fold, committed, now), **watched.figures()}
+        self._shift.update(
+            {
+                place.partition: state.seen
+                for place, (_, metadata) in committed.items()
+                if place.topic == topics.events and (state := decode_state(metadata, PartitionState)) is not None
+            }
+        )
+        found = {
+            **figures(fold, states, now),
+            **bill(self._rules, fold, committed, now),
+            **watched.figures(),
+            **self._shift.figures(),
+        }
         for name, value in found.items():
             self._meter.gauge(name, math.nan if value is None else value)
         for name, topic in (("lag_events", topics.events), ("lag_labels", topics.labels)):

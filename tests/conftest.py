@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from streamal.cli import app
 from tests import kafka_broker
+from tests.kafka_secured import Secured, secured
 from tests.kafka_world import World as KafkaWorld
 
 
@@ -100,6 +101,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
 def kafka() -> kafka_broker.Cluster:
     """A real one-node Kafka for all tests of this process; see `kafka_broker.shared`."""
     return kafka_broker.shared()
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """One cluster with TLS, SASL and permissions, for all tests of this process."""
+    with secured(tmp_path_factory.mktemp("secured")) as cluster:
+        yield cluster
 
 
 @pytest.fixture

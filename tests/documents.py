@@ -1,4 +1,4 @@
-"""The tables of the README, made from the code: ``python -m tests.documents`` writes them anew."""
+"""The tables of the README, made from the code: ``python -m tests.documents`` writes them, and docs/reference, anew."""
 
 from __future__ import annotations
 
@@ -54,5 +54,9 @@ def _cell(text: str) -> str:
 
 
 if __name__ == "__main__":
+    from tests.reference import pages
+
     README.write_text(written(README.read_text()))
-    sys.stdout.write(f"{README} is up to date\n")
+    for path, text in pages(config_table(), metrics_table()).items():
+        path.write_text(text)
+    sys.stdout.write(f"{README} and {ROOT / 'docs/reference'} are up to date\n")

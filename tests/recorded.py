@@ -69,13 +69,13 @@ class CountingMeter:
         self.gauges: dict[str, float] = {}
         self.observed: Counter[str] = Counter()
 
-    def count(self, name: str, kind: str, amount: float) -> None:
+    def count(self, name: str, kind: str, amount: float, at: str = "") -> None:
         self.counts[name, kind] += int(amount)
 
     def gauge(self, name: str, value: float) -> None:
         self.gauges[name] = value
 
-    def observe(self, name: str, value: float) -> None:
+    def observe(self, name: str, value: float, at: str = "") -> None:
         self.observed[name] += 1
 
 

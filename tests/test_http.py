@@ -12,17 +12,17 @@ from contextlib import ExitStack, closing, suppress
 
 import pytest
 
-from streamal.edge.http import AdminServer, Page
+from streamal.edge.http import AdminServer, Headers, Page
 from streamal.errors import ConfigError
 
 BIG = bytes(30_000_000)
 
 
-def ok(text: str, status: int = 200) -> Callable[[], Page]:
-    return lambda: Page(status, "text/plain; charset=utf-8", text.encode())
+def ok(text: str, status: int = 200) -> Callable[[Headers], Page]:
+    return lambda _: Page(status, "text/plain; charset=utf-8", text.encode())
 
 
-def broken() -> Page:
+def broken(_: Headers) -> Page:
     raise RuntimeError("password=hunter2")
 
 
@@ -31,7 +31,7 @@ PAGES = {
     "/livez": ok("alive\n"),
     "/readyz": ok("no partition assigned\n", 503),
     "/broken": broken,
-    "/big": lambda: Page(200, "application/octet-stream", BIG),
+    "/big": lambda _: Page(200, "application/octet-stream", BIG),
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from streamal.cli import parts
 from streamal.config import load_config
 from streamal.core.records import Committed, Output, Place
 from tests.conftest import Cli, Ended, environment
-from tests.kafka_secured import GUEST, GUEST_PASSWORD, KEY_PASSWORD, PASSWORD, USER, Secured, secured
+from tests.kafka_secured import GUEST, GUEST_PASSWORD, KEY_PASSWORD, PASSWORD, USER, Secured
 from tests.kafka_world import take
 
 pytestmark = pytest.mark.kafka
@@ -25,13 +24,6 @@ SSL_KEY_PASSWORD = "STREAMAL_TRANSPORT__SECURITY__SSL_KEY_PASSWORD"
 SECRETS = (PASSWORD, GUEST_PASSWORD, KEY_PASSWORD, "wrong-secret")
 NUMBERS = count()
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    """One cluster with TLS, SASL and permissions."""
-    with secured(tmp_path_factory.mktemp("secured")) as cluster:
-        yield cluster
 
 
 def login(mechanism: str, guarded: Secured, user: str = USER, ca: Path | None = None) -> str:

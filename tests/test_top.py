@@ -36,7 +36,7 @@ def make_meter() -> PrometheusMeter:
 def daemon() -> Iterator[tuple[PrometheusMeter, str]]:
     """A meter and the address at which it can be scraped."""
     meter = make_meter()
-    server = AdminServer("127.0.0.1", 0, {"/metrics": lambda: Page(200, meter.content_type, meter.render())})
+    server = AdminServer("127.0.0.1", 0, {"/metrics": lambda _: Page(200, meter.content_type, meter.render())})
     yield meter, f"http://127.0.0.1:{server.start()}/metrics"
     server.stop()
 
@@ -91,7 +91,7 @@ def test_without_a_daemon_it_says_so(cli: Cli, directory: Path) -> None:
     assert cli("top", "--once", "--set", "server.port=0").code == 2
     with pytest.raises(ConfigError):
         scrape("file:///etc/passwd", 0.0)
-    server = AdminServer("127.0.0.1", 0, {"/metrics": lambda: Page(200, "text/plain", b"x 1\n")})
+    server = AdminServer("127.0.0.1", 0, {"/metrics": lambda _: Page(200, "text/plain", b"x 1\n")})
     url = f"http://127.0.0.1:{server.start()}"
     try:
         for path, told in (("/metrics", "tells nothing"), ("/other", "404")):

@@ -13,6 +13,7 @@ from streamal.cli import (
     answer,
     bridge,
     check,
+    dashboards,
     demo,
     export,
     importing,
@@ -83,3 +84,4 @@ for _module in (demo, run, check, replay, simulate, label, answer, export, verif
 app.command(name="import")(importing.command)
 app.add_typer(topics.app, name="topics")
 app.add_typer(bridge.app, name="bridge")
+app.add_typer(dashboards.app, name="dashboards")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,7 @@ from streamal.cli import parts
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Overrides
 from streamal.config import Config, load_config
+from streamal.edge.scrape import ask
 from streamal.errors import ConfigError
 
 __all__ = ["command", "daemon_of"]
@@ -52,10 +52,11 @@ def daemon_of(config: Config) -> Mapping[str, Any] | None:
     if not server.enabled or not server.port:
         return None
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(server.host, server.host)  # noqa: S104
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    url = f"http{'s' * (server.tls_certfile is not None)}://{host}:{server.port}/status"
+    token = None if server.token is None else server.token.get_secret_value()
+    certificate = None if server.tls_certfile is None else str(server.tls_certfile)
     try:
-        with opener.open(f"http://{host}:{server.port}/status", timeout=1.0) as answer:
-            told = json.loads(answer.read(_ANSWER_BYTES_MAX))
+        told = json.loads(ask(url, _ANSWER_BYTES_MAX, 1.0, token, certificate))
     except (OSError, ValueError):
         return None
     return told if isinstance(told, dict) else None

@@ -1,9 +1,15 @@
-"""Structured logs on standard error: JSON for machines, columns for people. Never a payload, never a secret."""
+"""Structured logs on standard error: JSON for machines, columns for people. Never a payload, never a secret.
+
+Every line of ours has an event name that stays (docs/logs.md lists them all). What libraries say to Python's own
+logging comes as the event ``library``, from warnings on.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
+from typing import Any
 
 import structlog
 
@@ -15,13 +21,34 @@ __all__ = ["set_up_logs"]
 def set_up_logs(config: LogConfig) -> None:
     """Configure structlog; with format "auto" a terminal gets columns and anything else JSON."""
     json = config.format == "json" or (config.format == "auto" and not sys.stderr.isatty())
+    renderer: Any = (
+        structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    common: list[Any] = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
-        ],
+        processors=[*common, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, config.level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    handler = logging.StreamHandler(sys.stderr)
+    formatting: list[Any] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+    ]
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*common, _library],
+            processors=[*formatting, renderer] if json else [formatting[0], renderer],
+        )
+    )
+    logging.basicConfig(
+        handlers=[handler], level=max(logging.WARNING, getattr(logging, config.level.upper())), force=True
+    )
+
+
+def _library(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Give a foreign line a name that stays, and say whose it is."""
+    line["message"], line["event"] = line["event"], "library"
+    line["logger"] = line["_record"].name
+    return line

@@ -165,8 +165,9 @@ def require_topics(config: Config) -> None:
 
 def snapshots(config: Config) -> Snapshots | None:
     """Return the snapshot cache, or none where it is switched off."""
-    directory = config.snapshots.directory
-    return None if directory is None else DirectorySnapshots(directory)
+    directory, key = config.snapshots.directory, config.snapshots.key
+    signing = None if key is None else key.get_secret_value().encode()
+    return None if directory is None else DirectorySnapshots(directory, key=signing)
 
 
 def _connection(config: Config) -> kafka.Connection:

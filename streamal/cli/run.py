@@ -18,9 +18,11 @@ from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Overrides
 from streamal.cli.workers import end_with_the_head, seats, stop_on_signals, supervise
 from streamal.config import Config, load_config
+from streamal.core.money import MICRO, WINDOWS
 from streamal.daemon import Daemon
-from streamal.edge.http import AdminServer, Page
+from streamal.edge.http import AdminServer, Headers, Page, tls_context
 from streamal.edge.metrics import PrometheusMeter
+from streamal.edge.otel import TracedMeter, new_provider
 from streamal.ports import Clock
 
 __all__ = ["admin_server", "command", "meter"]
@@ -73,6 +75,7 @@ def _work(config: Config, supervised: bool) -> None:
     clock, measured = parts.WallClock(), meter(config)
     log = structlog.get_logger(instance=parts.worker_name(config))
     daemon: Daemon | None = None
+    traced = TracedMeter(measured, new_provider()) if config.log.spans else None
     # before the seat is taken: who starts the same daemon twice learns it from the port, and the first goes on
     server = admin_server(config, measured, lambda: daemon, clock, lambda url: log.info("serving", url=url))
     try:
@@ -84,7 +87,7 @@ def _work(config: Config, supervised: bool) -> None:
                 transport,
                 parts.snapshots(config),
                 clock,
-                measured,
+                traced or measured,
                 log,
             )
             stop_on_signals(daemon.stop)
@@ -94,6 +97,8 @@ def _work(config: Config, supervised: bool) -> None:
             transport.close()
     finally:
         server.stop()
+        if traced is not None:
+            traced.close()
 
 
 def meter(config: Config) -> PrometheusMeter:
@@ -101,6 +106,12 @@ def meter(config: Config) -> PrometheusMeter:
     measured = PrometheusMeter(config.budget.currency)
     measured.gauge("budget_share_limit", float(config.budget.share))
     measured.gauge("open_requests_limit", config.limits.open_requests)
+    measured.gauge("cost_per_label", config.budget.prices.reserved / MICRO)
+    caps = {f"cost_{window}": cap for window, cap in zip(WINDOWS, config.budget.cost_caps, strict=True)}
+    requests = {"requests_hour": config.budget.per_hour, "requests_day": config.budget.per_day}
+    for name, limit in {**caps, **requests}.items():
+        if limit is not None:
+            measured.gauge(f"budget_limit_{name}", float(limit))
     return measured
 
 
@@ -116,27 +127,30 @@ def admin_server(
     *running* gives the daemon, once there is one; *announce* is told the server's address.
     """
 
-    def live() -> Page:
+    def live(_: Headers) -> Page:
         daemon = running()
         alive = daemon is None or daemon.ticked_at == 0.0 or clock.now() - daemon.ticked_at < _STALE_S
         return Page(200, "text/plain", b"ok\n") if alive else Page(503, "text/plain", b"the loop is stuck\n")
 
-    def ready() -> Page:
+    def ready(_: Headers) -> Page:
         daemon = running()
         return Page(200, "text/plain", b"ok\n") if daemon and daemon.ready else Page(503, "text/plain", b"starting\n")
 
-    def status() -> Page:
+    def metrics(headers: Headers) -> Page:
+        return Page(200, *measured.negotiated(headers.get("accept", "")))
+
+    def status(_: Headers) -> Page:
         daemon = running()
         told = {"ready": bool(daemon and daemon.ready), "figures": measured.figures()}
         return Page(200, "application/json", json.dumps(told).encode())
 
-    pages = {
-        "/status": status,
-        "/metrics": lambda: Page(200, measured.content_type, measured.render()),
-        "/livez": live,
-        "/readyz": ready,
-    }
-    server = AdminServer(config.server.host, config.server.port, pages)
-    if config.server.enabled:
-        announce(f"http://{config.server.host}:{server.start()}/metrics")
+    pages = {"/metrics": metrics, "/status": status, "/livez": live, "/readyz": ready}
+    at = config.server
+    tls = tls_context(at.tls_certfile, at.tls_keyfile) if at.tls_certfile and at.tls_keyfile else None
+    token = None if at.token is None else at.token.get_secret_value()
+    server = AdminServer(at.host, at.port, pages, token=token, tls=tls)
+    if at.enabled:
+        if at.exposed and tls is None:
+            structlog.get_logger().warning("admin_port_without_tls", hint="the token travels in the clear")
+        announce(f"http{'s' * (tls is not None)}://{at.host}:{server.start()}/metrics")
     return server

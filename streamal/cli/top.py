@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamal.cli.options import ConfigPath, Json, Overrides
-from streamal.config import Config, load_config
+from streamal.config import ServerConfig, load_config
 from streamal.edge.scrape import scrape
 from streamal.errors import ConfigError, Unreachable
 from streamal.overview import Panel, Series, merged, panels, rate, sparkline
@@ -51,9 +52,16 @@ def command(
     streamal top --url http://a:9464/metrics --url http://a:9465/metrics
     ```
     """
-    urls = url or [_own_url(load_config(config, overrides or ()))]
+    server = load_config(config if config.exists() or not url else None, overrides or ()).server
+    urls = url or [_own_url(server)]
+
+    def look(at: float) -> Series:
+        token = None if server.token is None else server.token.get_secret_value()
+        certificate = None if server.tls_certfile is None else str(server.tls_certfile)
+        return merged([scrape(each, at, token=token, certificate=certificate).values for each in urls])
+
     if once or as_json or not sys.stdout.isatty():
-        now = merged([scrape(each, time.time()).values for each in urls])
+        now = look(time.time())
         shown = panels(now, None, 0.0)
         if as_json:
             typer.echo(json.dumps({panel.title: dict(panel.rows) for panel in shown}))
@@ -63,18 +71,17 @@ def command(
             console.print(_drawn(shown, urls, ""))
         typer.echo(text.get(), nl=False)
         return
-    _watch(urls, every)
+    _watch(urls, every, look)
 
 
-def _own_url(config: Config) -> str:
-    server = config.server
+def _own_url(server: ServerConfig) -> str:
     if not server.enabled or not server.port:
         raise ConfigError("server.port: the daemon's port is not in the configuration; give --url")
     host = "127.0.0.1" if server.host in ("0.0.0.0", "::") else server.host  # noqa: S104  (asked, not listened on)
-    return f"http://{host}:{server.port}/metrics"
+    return f"http{'s' * (server.tls_certfile is not None)}://{host}:{server.port}/metrics"
 
 
-def _watch(urls: list[str], every_s: float) -> None:
+def _watch(urls: list[str], every_s: float, look: Callable[[float], Series]) -> None:
     """Draw anew every *every_s* seconds until Ctrl-C; figures of a daemon that has gone stay, and it is said."""
     speeds: deque[float | None] = deque(maxlen=_HISTORY)
     accuracies: deque[float | None] = deque(maxlen=_HISTORY)
@@ -84,7 +91,7 @@ def _watch(urls: list[str], every_s: float) -> None:
         while True:
             at, trouble = time.time(), ""
             try:
-                now = merged([scrape(url, at).values for url in urls])
+                now = look(at)
             except Unreachable as error:
                 trouble, before = f"{error}; `streamal status` needs none. Looking again …", None
                 speeds.append(None)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from streamal import acls as permissions
 from streamal.assembly import topic_partitions
 from streamal.cli import parts
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import load_config
+from streamal.errors import ConfigError
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Make the topics.")
-
-
-@app.callback()
-def _main() -> None:
-    """Keep "create" a command of its own while it is the only one."""
+app = typer.Typer(no_args_is_help=True, help="Make the topics; list the permissions on them.")
 
 
 @app.command()
@@ -53,3 +51,45 @@ def create(
         },
         as_json,
     )
+
+
+@app.command()
+def acls(
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--role", help=f"One of {', '.join(permissions.ROLES)}; repeatable. By default the worker."),
+    ] = None,
+    principal: Annotated[
+        str | None,
+        typer.Option("--principal", help="Whom to grant it, as Kafka writes it; by default User:streamal-ROLE."),
+    ] = None,
+    config: ConfigPath = Path("config.toml"),
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Print the least permissions that a role works with, as commands of Kafka's own tool; changes nothing.
+
+    Whoever administers the cluster runs them. `admin` alone may make topics, so nobody else needs to.
+
+    ```text
+    streamal topics acls --role worker --principal User:streamal
+    streamal topics acls --role producer --role annotator --role reader --json
+    ```
+    """
+    loaded = load_config(config, overrides or ())
+    roles = role or ["worker"]
+    if strange := [name for name in roles if name not in permissions.ROLES]:
+        raise ConfigError(f"--role {strange[0]!r}: choose among {', '.join(permissions.ROLES)}")
+    found = {name: permissions.acls(loaded, name) for name in dict.fromkeys(roles)}
+    whom = {name: principal or f"User:streamal-{name}" for name in found}
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {name: {"principal": whom[name], "acls": [acl._asdict() for acl in found[name]]} for name in found}
+            )
+        )
+        return
+    for name, each in found.items():
+        typer.echo(f"# {name}: {permissions.ROLES[name]}")
+        for acl in each:
+            typer.echo(permissions.command(acl, whom[name], loaded.transport.bootstrap_servers))

@@ -3,29 +3,38 @@
 A server with a thread per connection is slowed by anyone who opens sockets and says nothing: 400 half-open requests
 were 400 threads (F48). Here one event loop holds at most *connections_max* connections, each for at most *timeout_s*
 to ask and as long again to take its answer; when one more comes, the oldest that has not asked yet is dropped.
-It never reads a file, and a page is a function that the caller gave.
+It never reads a file, and a page is a function that the caller gave. With a token, `/livez` and `/readyz` alone answer
+without it: they say one word. With TLS, a handshake counts as asking: it has the same deadline and the same places.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from http import HTTPStatus
+from pathlib import Path
 from threading import Thread
 from typing import NamedTuple, cast
 
 from streamal.errors import ConfigError
 
-__all__ = ["AdminServer", "Page"]
+__all__ = ["AdminServer", "Headers", "Page", "tls_context"]
 
 _HEAD_BYTES_MAX = 8_192
 _BACKLOG = 128
 """Connections that the kernel may queue; with fewer, a burst makes an honest client wait for a second SYN."""
 _TEXT = "text/plain; charset=utf-8"
+_OPEN = frozenset({"/livez", "/readyz", "/healthz"})
+"""A probe has no token, and learns nothing that a stranger may not know."""
+
+Headers = Mapping[str, str]
+"""What the client has sent, by lower-case name; the last of a name counts."""
 
 _Ready = Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]
 """The loop, once it runs, and what ends it."""
@@ -40,6 +49,24 @@ class Page(NamedTuple):
     body: bytes
 
 
+def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Return the server's side of TLS 1.2 or newer.
+
+    Raises:
+        ConfigError: a file is missing, is no PEM, or the key is another one's.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key, password="")  # or it would prompt
+    except OSError as error:  # an SSLError is one
+        raise ConfigError(
+            f"server.tls_certfile {certificate} and server.tls_keyfile {key} cannot be used: "
+            f"{error.strerror or error}; both are PEM, the key without a password"
+        ) from error
+    return context
+
+
 class AdminServer:
     """Serves *pages*, path -> function, on a thread of its own; ``/healthz`` is another name of ``/livez``.
 
@@ -51,14 +78,19 @@ class AdminServer:
         self,
         host: str,
         port: int,
-        pages: Mapping[str, Callable[[], Page]],
+        pages: Mapping[str, Callable[[Headers], Page]],
         timeout_s: float = 5.0,
         connections_max: int = 64,
+        token: str | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Take the settings; nothing is opened before `start`. Port 0 lets the system choose."""
+        """Take the settings; nothing is opened before `start`. Port 0 lets the system choose.
+
+        With a *token* whoever wants more than a probe sends it as ``Authorization: Bearer TOKEN``.
+        """
         self._host, self._port = host, port
         alias = {"/healthz": pages["/livez"]} if "/livez" in pages else {}
-        self._site = _Site({**alias, **pages}, timeout_s, connections_max)
+        self._site = _Site({**alias, **pages}, timeout_s, connections_max, token, tls)
         self._running: tuple[Thread, asyncio.AbstractEventLoop, asyncio.Event] | None = None
 
     def start(self) -> int:
@@ -117,6 +149,8 @@ async def _serve(listener: socket.socket, site: _Site, ready: _Ready) -> None:
     await stopping.wait()
     # A connection whose transport is made after server.close() is leaked by asyncio: accept no more, make those, close.
     loop.remove_reader(listener)
+    for connection in list(site.connections):
+        connection.drop()  # or a handshake would be waited for
     await asyncio.gather(*asyncio.all_tasks(loop) - {asyncio.current_task(loop)}, return_exceptions=True)
     server.close()
     for connection in list(site.connections):
@@ -127,8 +161,16 @@ async def _serve(listener: socket.socket, site: _Site, ready: _Ready) -> None:
 class _Site:
     """What the connections share."""
 
-    def __init__(self, pages: Mapping[str, Callable[[], Page]], timeout_s: float, connections_max: int) -> None:
-        self.timeout_s = timeout_s
+    def __init__(
+        self,
+        pages: Mapping[str, Callable[[Headers], Page]],
+        timeout_s: float,
+        connections_max: int,
+        token: str | None,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self.timeout_s, self.tls = timeout_s, tls
+        self._token = None if token is None else token.encode()
         self.connections: dict[_Connection, None] = {}
         """The open connections, oldest first."""
         self._pages, self._connections_max = pages, connections_max
@@ -142,21 +184,32 @@ class _Site:
 
     def answer(self, head: bytes) -> bytes:
         """Return the whole answer to a request's *head*."""
-        words = head.partition(b"\r\n")[0].decode("latin-1").split(" ")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        words = first.split(" ")
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
             return _response(_plain(HTTPStatus.BAD_REQUEST))
         method, target, _ = words
-        page = self._pages.get(target.partition("?")[0])
+        path, headers = target.partition("?")[0], _headers(lines)
+        if path not in _OPEN and not self._is_known(headers):
+            return _response(_plain(HTTPStatus.UNAUTHORIZED), "WWW-Authenticate: Bearer\r\n")
+        page = self._pages.get(path)
         if page is None:
             return _response(_plain(HTTPStatus.NOT_FOUND), with_body=method != "HEAD")
         if method not in ("GET", "HEAD"):
             return _response(_plain(HTTPStatus.METHOD_NOT_ALLOWED), "Allow: GET, HEAD\r\n")
         try:
-            answer = page()
+            answer = page(headers)
         except Exception:
-            _log.exception("the page %s failed", target.partition("?")[0])
+            _log.exception("the page %s failed", path)  # a path of ours: it was found among the pages
             answer = _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
         return _response(answer, with_body=method == "GET")
+
+    def _is_known(self, headers: Headers) -> bool:
+        """Whether no token is asked for, or the right one was sent; the time it takes tells nothing of it."""
+        scheme, _, sent = headers.get("authorization", "").partition(" ")
+        return self._token is None or (
+            scheme.lower() == "bearer" and hmac.compare_digest(sent.strip().encode("latin-1", "replace"), self._token)
+        )
 
 
 class _Connection(asyncio.Protocol):
@@ -165,17 +218,35 @@ class _Connection(asyncio.Protocol):
     def __init__(self, site: _Site, loop: asyncio.AbstractEventLoop) -> None:
         self.answered = False
         self._site, self._loop, self._head = site, loop, bytearray()
+        self._encrypted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._deadline = self._loop.call_later(self._site.timeout_s, self.drop)
         self._site.admit(self)
+        if self._site.tls is not None:
+            self._greeting = self._loop.create_task(self._greet(self._site.tls))
+
+    async def _greet(self, tls: ssl.SSLContext) -> None:
+        """Put TLS between us and the client; what it sends meanwhile waits in `_head`, as nothing is answered yet."""
+        self._transport.pause_reading()
+        with suppress(OSError):  # an SSLError is one: no handshake, no answer
+            patience = self._site.timeout_s
+            safe = await self._loop.start_tls(
+                self._transport, self, tls, server_side=True, ssl_handshake_timeout=patience, ssl_shutdown_timeout=1.0
+            )
+            if safe is not None:
+                self._transport = safe
+                self._encrypted = True
+                self.data_received(b"")
 
     def data_received(self, data: bytes) -> None:
         if self.answered:
             return
-        searched = max(0, len(self._head) - 3)
+        searched = 0 if not data else max(0, len(self._head) - 3)
         self._head += data[: _HEAD_BYTES_MAX + 4 - len(self._head)]
+        if self._site.tls is not None and not self._encrypted:
+            return
         end = self._head.find(b"\r\n\r\n", searched)
         if end >= 0:
             self._answer(self._site.answer(bytes(self._head[:end])))
@@ -189,7 +260,10 @@ class _Connection(asyncio.Protocol):
         self._deadline.cancel()
         self._deadline = self._loop.call_later(self._site.timeout_s, self.drop)
         self._transport.write(answer)
-        self._transport.write_eof()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()  # TLS has a farewell of its own
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._deadline.cancel()
@@ -199,6 +273,12 @@ class _Connection(asyncio.Protocol):
         """Close at once, answered or not."""
         self._site.connections.pop(self, None)
         self._transport.abort()
+
+
+def _headers(lines: list[str]) -> Headers:
+    """Return the headers of a request's *lines*, lower-case names first."""
+    pairs = (line.partition(":") for line in lines)
+    return {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
 def _plain(status: HTTPStatus) -> Page:

@@ -21,6 +21,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from streamal import __version__
 from streamal.core.money import WINDOWS
@@ -33,6 +34,7 @@ OTHER = "other"
 
 _STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """A step waits for a transaction: milliseconds on SQLite, up to the transaction timeout on Kafka."""
+_OPENMETRICS = "application/openmetrics-text"
 _HOUR, _DAY = 3_600.0, 86_400.0
 _DELAY_BUCKETS = (
     *(0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0),
@@ -103,14 +105,20 @@ METRICS: tuple[Metric, ...] = (
     Metric("events_since_request_limit", "gauge", "As many are normal under the budget."),
     Metric("requests_over_budget", "gauge", "Requests beyond the budget: 0, or a promise is broken."),
     Metric("features", "gauge", "Features in the schema, 0 before there is one."),
+    Metric("confidence_recent_ratio", "gauge", "Mean confidence over about the last 500 events: moves with drift."),
+    Metric("confidence_reference_ratio", "gauge", "Likewise over about the last 10,000: what is usual."),
     Metric("budget_share_limit", "gauge", "Share of events that may be asked.", unit="ratio"),
     Metric("budget_spent_ratio", "gauge", "Requests per accepted event so far, in the partitions owned."),
     Metric("spend", "gauge", "Money spent on labels or reserved for them, in the currency of streamal_currency_info."),
     Metric("spend_settled", "gauge", "Of this, for requests that are closed."),
     Metric("spend_reserved", "gauge", "Of this, the most that the open requests can still cost."),
     *(Metric(f"budget_left_cost_{window}", "gauge", f"Money left of the cap of this {window}.") for window in WINDOWS),
+    *(Metric(f"budget_limit_cost_{window}", "gauge", f"The cap on money of a {window}.") for window in WINDOWS),
+    Metric("budget_limit_requests_hour", "gauge", "The cap on requests of a clock hour."),
+    Metric("budget_limit_requests_day", "gauge", "The cap on requests of a calendar day."),
     Metric("budget_left_requests_hour", "gauge", "Requests left of the cap of this clock hour."),
     Metric("budget_left_requests_day", "gauge", "Requests left of the cap of this calendar day."),
+    Metric("cost_per_label", "gauge", "The most that one label can cost."),
     Metric("quality_accuracy", "gauge", "Honest accuracy over the last labels (trainer only).", unit="ratio"),
     Metric("quality_accuracy_low", "gauge", "Lower end of its 95 % interval.", unit="ratio"),
     Metric("quality_accuracy_high", "gauge", "Upper end of its 95 % interval.", unit="ratio"),
@@ -135,9 +143,11 @@ METRICS: tuple[Metric, ...] = (
     Metric("unreachable_ratio", "gauge", "Events that had no chance of being asked: what no estimate speaks of."),
     Metric("last_snapshot_timestamp_seconds", "gauge", "When the last snapshot was saved."),
     Metric("last_step_timestamp_seconds", "gauge", "When the last step ended."),
+    Metric("last_fold_timestamp_seconds", "gauge", "When this process last folded training: the model is that fresh."),
     Metric("lag_events", "gauge", "Events that wait, in the partitions owned."),
     Metric("lag_labels", "gauge", "Replies that wait, if this worker is the trainer."),
     Metric("step_seconds", "histogram", "Duration of a step, its commit included.", buckets=_STEP_BUCKETS),
+    Metric("commit_seconds", "histogram", "Duration of a transaction alone.", buckets=_STEP_BUCKETS),
     Metric("label_delay_seconds", "histogram", "From request to its label.", buckets=_DELAY_BUCKETS),
     Metric("build", "info", "What runs.", label="version"),
     Metric("currency", "info", "The currency of streamal_spend.", label="currency"),
@@ -148,13 +158,13 @@ METRICS: tuple[Metric, ...] = (
 class NullMeter:
     """A meter that forgets: for replays and tests."""
 
-    def count(self, name: str, kind: str, amount: float) -> None:
+    def count(self, name: str, kind: str, amount: float, at: str = "") -> None:
         """Forget it."""
 
     def gauge(self, name: str, value: float) -> None:
         """Forget it."""
 
-    def observe(self, name: str, value: float) -> None:
+    def observe(self, name: str, value: float, at: str = "") -> None:
         """Forget it."""
 
 
@@ -193,11 +203,11 @@ class PrometheusMeter:
                     info = Info(metric.exported.removesuffix("_info"), metric.help, registry=self._registry)
                     info.info({metric.label: infos[metric.name]})
 
-    def count(self, name: str, kind: str, amount: float) -> None:
-        """Add *amount* >= 0 to the counter *name* for *kind* ("" if it has no label)."""
+    def count(self, name: str, kind: str, amount: float, at: str = "") -> None:
+        """Add *amount* >= 0 to the counter *name* for *kind* ("" if it has no label); *at* names an exemplar."""
         assert name in self._counters, f"counter {name!r} is not in METRICS"
         children = self._counters[name]
-        children.get(kind, children[OTHER]).inc(amount)
+        children.get(kind, children[OTHER]).inc(amount, _exemplar(at))
 
     def gauge(self, name: str, value: float) -> None:
         """Set the gauge *name*. It is exported from its first value on; NaN takes it back (no figure, no series).
@@ -215,10 +225,10 @@ class PrometheusMeter:
             self._shown.add(name)
             self._registry.register(gauge)
 
-    def observe(self, name: str, value: float) -> None:
-        """Add an observation to the histogram *name*."""
+    def observe(self, name: str, value: float, at: str = "") -> None:
+        """Add an observation to the histogram *name*; *at* are the coordinates of an exemplar."""
         assert name in self._histograms, f"histogram {name!r} is not in METRICS"
-        self._histograms[name].observe(value)
+        self._histograms[name].observe(value, _exemplar(at))
 
     def figures(self) -> dict[str, float]:
         """Return exported name -> value of the gauges that have one, and of the counters over all kinds."""
@@ -233,9 +243,19 @@ class PrometheusMeter:
         """Return the scrape in Prometheus' text format, to be sent as `content_type`."""
         return generate_latest(self._registry)
 
+    def negotiated(self, accept: str) -> tuple[str, bytes]:
+        """Return content type and scrape: OpenMetrics, which has the exemplars, for whom *accept*s it."""
+        if _OPENMETRICS in accept:
+            return openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]
+        return self.content_type, self.render()
+
     def _counter(self, metric: Metric) -> dict[str, Counter]:
         """Return kind -> child, resolved once; a counter without a label has one child for every kind."""
         if not metric.label:
             return {OTHER: Counter(metric.exported, metric.help, registry=self._registry)}
         counter = Counter(metric.exported, metric.help, [metric.label], registry=self._registry)
         return {kind: counter.labels(kind) for kind in (*metric.kinds, OTHER)}
+
+
+def _exemplar(at: str) -> dict[str, str] | None:
+    return {"coordinates": at} if at else None

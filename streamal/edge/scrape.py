@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
+import urllib.request
 from http.client import HTTPException
 from typing import NamedTuple
 from urllib.error import HTTPError
-from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamal.errors import ConfigError, Unreachable
 
-__all__ = ["Scrape", "scrape"]
+__all__ = ["Scrape", "ask", "scrape"]
 
 _BYTES_MAX = 4_000_000
 """The daemon's own series are bounded, far below."""
@@ -24,8 +25,12 @@ class Scrape(NamedTuple):
     values: dict[tuple[str, str], float]
 
 
-def scrape(url: str, at: float, timeout_s: float = 2.0) -> Scrape:
+def scrape(
+    url: str, at: float, timeout_s: float = 2.0, token: str | None = None, certificate: str | None = None
+) -> Scrape:
     """Return the series at *url*, without ``streamal_``; of an info its label's value is the name's label.
+
+    *token* and *certificate* are those of `ask`.
 
     Raises:
         Unreachable: nobody answers, or it is no daemon of ours.
@@ -34,8 +39,7 @@ def scrape(url: str, at: float, timeout_s: float = 2.0) -> Scrape:
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"--url {url}: write it as http://HOST:PORT/metrics")
     try:
-        with urlopen(url, timeout=timeout_s) as answer:  # noqa: S310  (the scheme was looked at)
-            text = answer.read(_BYTES_MAX).decode()
+        text = ask(url, _BYTES_MAX, timeout_s, token, certificate).decode()
         families = list(text_string_to_metric_families(text))
     except HTTPError as error:
         error.close()
@@ -51,3 +55,30 @@ def scrape(url: str, at: float, timeout_s: float = 2.0) -> Scrape:
     if not values:
         raise Unreachable(f"{url} tells nothing of streamal: is it the daemon's /metrics?")
     return Scrape(at, values)
+
+
+def ask(url: str, bytes_max: int, timeout_s: float, token: str | None = None, certificate: str | None = None) -> bytes:
+    """Return up to *bytes_max* bytes of the page at *url*, an http(s) one; proxies are not asked.
+
+    Args:
+        url: of a page of the admin port.
+        bytes_max: of the answer, at most.
+        timeout_s: of each wait.
+        token: what ``server.token`` is.
+        certificate: the PEM file of ``server.tls_certfile``, which is believed whatever name it bears.
+
+    Raises:
+        HTTPError: the port refuses.
+        OSError: nobody answers.
+    """
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if certificate is not None:
+        trusted = ssl.create_default_context(cafile=certificate)
+        trusted.check_hostname = False
+        handlers.append(urllib.request.HTTPSHandler(context=trusted))
+    asked = urllib.request.Request(url)  # noqa: S310  (the caller has looked at the scheme)
+    if token is not None:
+        asked.add_header("Authorization", f"Bearer {token}")
+    with urllib.request.build_opener(*handlers).open(asked, timeout=timeout_s) as answer:
+        content: bytes = answer.read(bytes_max)
+    return content

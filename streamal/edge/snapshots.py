@@ -4,12 +4,15 @@ A file is a frame, ``magic | version | length | SHA-256 | payload``, since a bar
 silently in a quarter of the cases and then predicts differently (F39). It appears under its name only when all of it
 is on the disk (write to a temporary file, fsync, rename, fsync of the directory; F38). What the payload means, and
 whether it fits this log and this code, is decided by the reader.
+
+With a *key* the checksum is an HMAC: a file that somebody else has put there is left out unread, and unpickled never.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import hmac
 import os
 import re
 import secrets
@@ -24,6 +27,8 @@ __all__ = ["DirectorySnapshots", "Disk"]
 
 _MAGIC = b"streamal"
 _VERSION = 1
+_SIGNED = 2
+"""The version of a file whose digest is an HMAC."""
 _HEAD = struct.Struct(">8sIQ32s")
 """Magic, version, length of the payload, SHA-256 of the payload."""
 _NAME = re.compile(r"snapshot-(\d{12})\.bin")
@@ -59,9 +64,11 @@ class DirectorySnapshots:
         problems: what went wrong in the last call, a line each: for the log.
     """
 
-    def __init__(self, directory: Path, keep: int = 2, disk: Disk | None = None) -> None:
-        """Name the place; it is made, for this user alone, at the first `save`."""
+    def __init__(self, directory: Path, keep: int = 2, disk: Disk | None = None, key: bytes | None = None) -> None:
+        """Name the place; it is made, for this user alone, at the first `save`. *key* signs: then only ours count."""
         assert keep >= 1, "a snapshot that is not kept is none"
+        assert key is None or key, "an empty key signs nothing"
+        self._key, self._version = key, _VERSION if key is None else _SIGNED
         self._directory, self._keep, self._disk = directory, keep, disk or Disk()
         self._damaged: set[str] = set()
         self._swept = False
@@ -141,17 +148,27 @@ class DirectorySnapshots:
             magic, version, length, digest = _HEAD.unpack(self._read_exactly(fd, _HEAD.size))
             if magic != _MAGIC:
                 raise _DamagedError("no snapshot: wrong magic")
-            if version != _VERSION:
-                raise _DamagedError(f"written in format {version}, this is format {_VERSION}")
+            if version != self._version:
+                raise _DamagedError(
+                    {
+                        (_VERSION, _SIGNED): "not signed, and snapshots.key is set",
+                        (_SIGNED, _VERSION): "signed, and snapshots.key is not set",
+                    }.get((version, self._version), f"written in format {version}, this is format {self._version}")
+                )
             if length != status.st_size - _HEAD.size:
                 raise _DamagedError(f"announces {length} bytes and has {status.st_size - _HEAD.size}")
             payload = self._read_exactly(fd, length)
-            if hashlib.sha256(payload).digest() != digest:
-                raise _DamagedError("checksum does not match")
+            if not hmac.compare_digest(self._digest(payload), digest):
+                raise _DamagedError("checksum does not match" if self._key is None else "signature does not match")
             return payload
         finally:
             with suppress(OSError):
                 self._disk.close(fd)
+
+    def _digest(self, payload: bytes) -> bytes:
+        if self._key is None:
+            return hashlib.sha256(payload).digest()
+        return hmac.digest(self._key, payload, "sha256")
 
     def _read_exactly(self, fd: int, length: int) -> bytes:
         parts = bytearray()
@@ -165,7 +182,7 @@ class DirectorySnapshots:
     def _write(self, path: Path, data: bytes) -> None:
         fd = self._disk.open(path, _OPEN_WRITE, 0o600)
         try:
-            for part in (_HEAD.pack(_MAGIC, _VERSION, len(data), hashlib.sha256(data).digest()), data):
+            for part in (_HEAD.pack(_MAGIC, self._version, len(data), self._digest(data)), data):
                 rest = memoryview(part)
                 while rest:
                     rest = rest[self._disk.write(fd, rest[:_CHUNK]) :]

@@ -129,13 +129,13 @@ class MarkMeter:
     def __init__(self, marks: Counter[str]) -> None:
         self._marks = marks
 
-    def count(self, name: str, kind: str, amount: float) -> None:
+    def count(self, name: str, kind: str, amount: float, at: str = "") -> None:
         self._marks[f"{name} {kind}".strip()] += int(amount)
 
     def gauge(self, name: str, value: float) -> None:
         """Forget it."""
 
-    def observe(self, name: str, value: float) -> None:
+    def observe(self, name: str, value: float, at: str = "") -> None:
         """Forget it."""
 
 

@@ -1,0 +1,90 @@
+"""Who needs which permission on a cluster: the least that each role works with, as values.
+
+A test grants each role just these on a real broker, and shows that it fails without any one of them. Kafka implies
+DESCRIBE by READ, WRITE, DELETE and ALTER, so that is named only where it stands alone.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from streamal.config import Config
+
+__all__ = ["ROLES", "Acl", "acls", "command"]
+
+Operation = Literal["READ", "WRITE", "CREATE", "DESCRIBE", "DESCRIBE_CONFIGS"]
+
+ROLES: Mapping[str, str] = {
+    "worker": "streamal run: predicts, asks, trains; any of them may be the trainer",
+    "producer": "sends events; your program",
+    "annotator": "answers requests: streamal label, streamal bridge, or your program",
+    "reader": "streamal status, report, verify, export: reads everything, changes nothing",
+    "admin": "streamal topics create, streamal check",
+}
+"""Role → who that is."""
+
+
+class Acl(NamedTuple):
+    """One permission, to be granted to a role's principal, from any host.
+
+    Attributes:
+        prefixed: for every resource whose name begins with *name*, rather than for that one.
+    """
+
+    operation: Operation
+    resource: Literal["topic", "group", "transactional-id", "cluster"]
+    name: str
+    prefixed: bool = False
+
+
+def acls(config: Config, role: str) -> Sequence[Acl]:
+    """Return what *role*, a key of `ROLES`, needs; each entry is needed."""
+    topics, group = config.topics, config.transport.group
+    every = (
+        topics.events, topics.labels, topics.predictions, topics.requests, topics.training, topics.dead_letters
+    )  # fmt: skip
+    match role:
+        case "worker":
+            return [
+                *(Acl("READ", "topic", topic) for topic in (topics.events, topics.labels)),
+                *(Acl("READ", "topic", topic) for topic in (topics.requests, topics.training)),
+                *(Acl("WRITE", "topic", topic) for topic in every[2:]),
+                # at its start it compares the topics' settings with what the promises need
+                *(Acl("DESCRIBE_CONFIGS", "topic", topic) for topic in every),
+                Acl("READ", "group", group),
+                Acl("WRITE", "transactional-id", f"{group}-", prefixed=True),
+            ]
+        case "producer":
+            return [Acl("WRITE", "topic", topics.events)]
+        case "annotator":
+            # training tells which requests are answered; labels, which answers the trainer has not seen yet
+            return [
+                *(Acl("READ", "topic", topic) for topic in (topics.requests, topics.training, topics.labels)),
+                Acl("WRITE", "topic", topics.labels),
+            ]
+        case "reader":
+            return [*(Acl("READ", "topic", topic) for topic in every), Acl("DESCRIBE", "group", group)]
+        case "admin":
+            return [
+                *(Acl("CREATE", "topic", topic) for topic in every),
+                *(Acl("DESCRIBE", "topic", topic) for topic in every),
+                *(Acl("DESCRIBE_CONFIGS", "topic", topic) for topic in every),
+            ]
+        case _:
+            raise AssertionError(f"{role!r} is not among {list(ROLES)}")
+
+
+def command(acl: Acl, principal: str, bootstrap_servers: str) -> str:
+    """Return the command that grants *acl*, for a shell.
+
+    >>> print(command(Acl("WRITE", "transactional-id", "shop-", prefixed=True), "User:ann", "kafka:9092"))
+    kafka-acls.sh --bootstrap-server kafka:9092 --add --allow-principal User:ann --operation Write \
+--transactional-id shop- --resource-pattern-type prefixed
+    """
+    operation = acl.operation.title().replace("_C", "C")
+    words = ["--bootstrap-server", bootstrap_servers, "--add", "--allow-principal", principal, "--operation", operation]
+    words += ["--cluster"] if acl.resource == "cluster" else [f"--{acl.resource}", acl.name]
+    words += ["--resource-pattern-type", "prefixed"] if acl.prefixed else []
+    return f"kafka-acls.sh {shlex.join(words)}"

@@ -1,0 +1,43 @@
+"""``streamal dashboards``: Grafana's view of the metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamal.edge import grafana
+from streamal.errors import ConfigError
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Make the Grafana dashboard.")
+
+
+@app.callback()
+def _main() -> None:
+    """Keep "build" a command of its own while it is the only one."""
+
+
+@app.command()
+def build(
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it there; without it, print it.")] = None,
+) -> None:
+    """Build the dashboard from its code; needs the extra ``dashboards``.
+
+    The result is committed as docker/grafana/dashboards/streamal.json: import it, or provision it as docker/ does.
+
+    ```text
+    streamal dashboards build --out docker/grafana/dashboards/streamal.json
+    ```
+    """
+    made = grafana.build()
+    if out is None:
+        typer.echo(made, nl=False)
+        return
+    try:
+        out.write_text(made)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: {error.strerror}; name a file that can be written") from error
+    typer.echo(f"{out}: {len(grafana.PANELS)} panels")

@@ -1,0 +1,267 @@
+"""docker/ fits the code: every command, path, port, variable and topic in it is one that there is.
+
+There is no Docker engine here: images are not built and containers not started. The Dockerfile's own steps are run in
+fresh environments (`-m slow`), Prometheus' files by Prometheus (tests/test_alerts.py), the rest is compared.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import typer.main
+import yaml
+
+from streamal.cli import app
+from streamal.config import Config, load_config
+from tests.conftest import environment
+
+ROOT = Path(__file__).parents[1]
+DOCKER = ROOT / "docker"
+COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DOTENV = dict(
+    line.split("=", 1) for line in (DOCKER / ".env").read_text().splitlines() if line and not line.startswith("#")
+)
+COMMANDS: Any = typer.main.get_command(app)
+MANIFESTS = [
+    manifest
+    for path in sorted((DOCKER / "kubernetes").glob("*.yaml"))
+    for manifest in yaml.safe_load_all(path.read_text())
+]
+OURS = [name for name, service in SERVICES.items() if service["image"].startswith("streamal:")]
+
+
+def parsed(words: list[str]) -> str:
+    """Parse a command as the command line would, and return its name; what it does not know is an error."""
+    command = COMMANDS
+    name, *rest = words
+    while True:
+        command = command.commands[name]
+        if not hasattr(command, "commands"):
+            break
+        name, *rest = rest
+    with command.make_context(name, [str(word) for word in rest]):
+        return str(name)
+
+
+def known_variable(name: str) -> bool:
+    """Whether STREAMAL_SECTION__KEY is a key of the configuration."""
+    tree: Any = Config
+    for key in name.removeprefix("STREAMAL_").lower().split("__"):
+        field = tree.model_fields.get(key)
+        if field is None:
+            return False
+        tree = type(field.default)
+    return True
+
+
+def test_the_compose_file_is_one() -> None:
+    """It holds to the Compose Specification's schema, and a misspelt key would not."""
+    schema = json.loads((ROOT / "tests/schemas/compose-spec.json").read_text())
+    validator = jsonschema.Draft7Validator(schema)  # its "$schema" misspells the draft that it is written in
+    validator.validate(COMPOSE)
+    wrong = {**COMPOSE, "services": {"kafka": {**SERVICES["kafka"], "imagine": "x"}}}
+    with pytest.raises(jsonschema.ValidationError):
+        validator.validate(wrong)
+
+
+def test_what_the_issue_names_is_there() -> None:
+    """Kafka, topics, two workers, a label page, a simulator, Prometheus, Alertmanager and Grafana; in profiles."""
+    assert SERVICES.keys() == {
+        "kafka", "topics", "worker-1", "worker-2", "label", "simulator", "prometheus", "alertmanager", "grafana"
+    }  # fmt: skip
+    profiles = {profile for service in SERVICES.values() for profile in service.get("profiles", ())}
+    assert profiles == set(DOTENV["COMPOSE_PROFILES"].split(","))
+    for service in SERVICES.values():
+        for needed in service.get("depends_on", {}):
+            assert "profiles" not in SERVICES[needed]
+
+
+def test_images_are_pinned() -> None:
+    """Every image names a whole version."""
+    images = [
+        service["image"].replace("${STREAMAL_VERSION}", DOTENV["STREAMAL_VERSION"]) for service in SERVICES.values()
+    ]
+    images += re.findall(r"^FROM (\S+)", (DOCKER / "Dockerfile").read_text(), flags=re.MULTILINE)
+    images += re.findall(r"image: (\S+)", (DOCKER / "kubernetes/workers.yaml").read_text())
+    for image in images:
+        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+(-[\w-]+)?", image), image
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert {image.split(":")[1] for image in images if image.startswith("streamal:")} == {version}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_containers_run_what_there_is(name: str) -> None:
+    """The command parses, its variables are keys, every mounted file exists; not root, nothing writable but volumes."""
+    service = SERVICES[name]
+    parsed(service["command"])
+    for variable in service["environment"]:
+        assert known_variable(variable)
+    assert (service["user"], service["read_only"], service["cap_drop"]) == ("10001:10001", True, ["ALL"])
+    volumes = [volume.split(":") for volume in service["volumes"]]
+    assert "/etc/streamal/config.toml" in {volume[1] for volume in volumes}
+    assert all(volume[0] in COMPOSE["volumes"] or volume[2] == "ro" for volume in volumes)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_is_mounted_exists_and_what_is_published_stays_here(name: str) -> None:
+    """Paths on the left exist in docker/, volumes are declared, ports are on the loopback, variables are in .env."""
+    service = SERVICES[name]
+    for volume in service.get("volumes", ()):
+        source = volume.split(":")[0]
+        assert (DOCKER / source).exists() if source.startswith(".") else source in COMPOSE["volumes"], volume
+    for port in service.get("ports", ()):
+        assert port.startswith("127.0.0.1:")
+    for variable in re.findall(r"\$\{(\w+)\}", json.dumps(service)):
+        assert DOTENV[variable]
+
+
+def test_the_workers_configuration_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """docker/config.toml loads with the token of .env; Kafka, ports and topics are those of the other files."""
+    monkeypatch.setenv("STREAMAL_SERVER__TOKEN", DOTENV["STREAMAL_TOKEN"])
+    config = load_config(DOCKER / "config.toml")
+    kafka = SERVICES["kafka"]["environment"]
+    assert f"INTERNAL://{config.transport.bootstrap_servers}" in kafka["KAFKA_ADVERTISED_LISTENERS"]
+    assert config.transport.bootstrap_servers in SERVICES["kafka"]["healthcheck"]["test"]
+    assert (DOCKER / "secrets/streamal_token").read_text() == DOTENV["STREAMAL_TOKEN"]
+    assert "/run/secrets/streamal_token" in (DOCKER / "prometheus/prometheus.yml").read_text()
+    targets = yaml.safe_load((DOCKER / "prometheus/targets/workers.yml").read_text())[0]["targets"]
+    assert targets == [f"{name}:{config.server.port}" for name in SERVICES if name.startswith("worker")]
+    assert f"EXPOSE {config.server.port}" in (DOCKER / "Dockerfile").read_text()
+    assert f":{config.server.port}/livez" in (DOCKER / "Dockerfile").read_text()
+    written = [v.split(":")[1] for v in SERVICES["worker-1"]["volumes"] if v.startswith("worker-1")]
+    assert str(config.snapshots.directory).startswith(written[0])
+
+
+def dockerfile_steps() -> Iterator[tuple[str, str]]:
+    """Yield (instruction, rest) of each step, comments left out."""
+    for line in (DOCKER / "Dockerfile").read_text().splitlines():
+        if line and not line.startswith("#"):
+            instruction, _, rest = line.partition(" ")
+            yield instruction, rest
+
+
+def test_the_dockerfile_says_what_the_others_rely_on() -> None:
+    """A numeric user, an entry point that there is, a default command that parses, only files that exist."""
+    steps = list(dockerfile_steps())
+    assert ("USER", "10001:10001") in steps
+    assert ("ENTRYPOINT", '["streamal"]') in steps
+    parsed(next(json.loads(rest) for instruction, rest in steps if instruction == "CMD"))
+    ignored = (DOCKER / "Dockerfile.dockerignore").read_text()
+    for instruction, rest in steps:
+        if instruction == "COPY" and "--from" not in rest:
+            for source in rest.split()[:-1]:
+                assert (ROOT / source).exists()
+                assert f"!{source}\n" in ignored
+
+
+def test_the_lock_is_hashed_and_names_no_host() -> None:
+    """Every requirement of the project is locked to one version with hashes; no index is written into the files."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    locked = (DOCKER / "requirements.lock").read_text()
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["confluent"]]
+    for requirement in wanted:
+        name = re.split(r"[<>=\[ ]", requirement)[0]
+        assert re.search(rf"^{name}==\S+ .*\\\n    --hash=sha256:", locked, flags=re.MULTILINE | re.IGNORECASE), name
+    for path in DOCKER.glob("*.lock"):
+        assert not re.search(r"://|index-url", path.read_text())
+        pins = re.findall(r"^\w[\w.-]*==", path.read_text(), flags=re.MULTILINE)
+        assert len(pins) <= path.read_text().count("--hash=sha256:")
+
+
+@pytest.mark.slow
+def test_the_steps_of_the_dockerfile_make_a_streamal_that_runs(tmp_path: Path) -> None:
+    """The build stage's RUN and COPY steps, one after the other, in fresh environments; then the demo's `check`."""
+    steps = list(dockerfile_steps())
+    build = steps[: next(n for n, step in enumerate(steps) if n and step[0] == "FROM")]
+    source = tmp_path / "src"
+    source.mkdir()
+    for instruction, rest in build:
+        if instruction == "COPY":
+            *sources, target = rest.split()
+            subprocess.run(["cp", "-r", *[ROOT / one for one in sources], source / target], check=False)
+            (source / target).mkdir(parents=True, exist_ok=True)
+            subprocess.run(["cp", "-r", *[ROOT / one for one in sources], source / target], check=True)
+        elif instruction == "RUN":
+            command = rest.replace("/opt/", f"{tmp_path}/").replace("python -m venv", f"{sys.executable} -m venv")
+            subprocess.run(command, shell=True, cwd=source, check=True)
+    done = subprocess.run(
+        [tmp_path / "streamal/bin/streamal", "check", "--config", DOCKER / "config.toml",
+         "--set", "transport.kind=sqlite", "--set", "snapshots.directory=snapshots",
+         "--set", "transport.path=streamal.db", "--json"],
+        cwd=tmp_path, env={**environment(STREAMAL_SERVER__TOKEN=DOTENV["STREAMAL_TOKEN"]), "PYTHONPATH": ""},
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "LogisticRegression" in done.stdout
+    assert not (tmp_path / "streamal/bin/pip").exists()
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda manifest: f"{manifest['kind']}")
+def test_the_manifests_hold_to_kubernetes_schemas(manifest: dict[str, Any]) -> None:
+    """Strictly, for what Kubernetes itself knows; others are of operators and are compared below."""
+    schema = json.loads((ROOT / "tests/schemas/kubernetes-1.36.json").read_text())
+    theirs = {"ServiceMonitor", "ScaledObject", "TriggerAuthentication", "Kustomization"}
+    if manifest["kind"] not in theirs:
+        reference = {"$ref": f"#/$defs/{schema['kinds'][manifest['kind']]}", "$defs": schema["$defs"]}
+        validator = jsonschema.Draft202012Validator(reference)
+        validator.validate(manifest)
+        if manifest["kind"] == "Deployment":
+            manifest = json.loads(json.dumps(manifest))
+            manifest["spec"]["template"]["spec"]["containers"][0]["prots"] = []
+            with pytest.raises(jsonschema.ValidationError):
+                validator.validate(manifest)
+
+
+def the(kind: str) -> dict[str, Any]:
+    return next(manifest for manifest in MANIFESTS if manifest["kind"] == kind)
+
+
+def test_the_manifests_fit_each_other_and_the_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Config, secrets, ports, probes, topic, group and the number of partitions are the same everywhere."""
+    pod = the("Deployment")["spec"]["template"]["spec"]
+    container, secret = pod["containers"][0], the("Secret")["stringData"]
+    parsed(container["args"])
+    for variable in container["env"]:
+        assert known_variable(variable["name"])
+        reference = variable["valueFrom"]["secretKeyRef"]
+        assert reference["name"] == the("Secret")["metadata"]["name"]
+        monkeypatch.setenv(variable["name"], secret[reference["key"]])
+    (tmp_path / "config.toml").write_text(the("ConfigMap")["data"]["config.toml"])
+    config = load_config(tmp_path / "config.toml")
+    assert container["ports"] == [{"name": "admin", "containerPort": config.server.port}]
+    assert the("Service")["spec"]["ports"][0]["port"] == config.server.port
+    assert the("NetworkPolicy")["spec"]["ingress"][0]["ports"][0]["port"] == config.server.port
+    endpoint = the("ServiceMonitor")["spec"]["endpoints"][0]
+    assert (endpoint["port"], endpoint["path"]) == ("admin", "/metrics")
+    assert endpoint["authorization"]["credentials"]["key"] in secret
+    trigger = the("ScaledObject")["spec"]["triggers"][0]["metadata"]
+    assert trigger["topic"] == config.topics.events
+    assert trigger["consumerGroup"] == config.transport.group
+    assert trigger["bootstrapServers"] == config.transport.bootstrap_servers
+    assert the("ScaledObject")["spec"]["maxReplicaCount"] == config.transport.partitions
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert str(config.snapshots.directory.parent if config.snapshots.directory else "") in mounts
+    assert str(config.transport.security.ssl_cafile and config.transport.security.ssl_cafile.parent) in mounts
+    probes = {container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")}
+    assert probes == {"/livez", "/readyz"}
+    listed = set(the("Kustomization")["resources"])
+    assert listed == {path.name for path in (DOCKER / "kubernetes").glob("*.yaml")} - {"kustomization.yaml"}
+
+
+def test_the_commands_in_comments_parse() -> None:
+    """What the comments tell to run with streamal is a command."""
+    for path in DOCKER.rglob("*"):
+        if path.is_file() and path.suffix in {".yaml", ".yml", ".toml"}:
+            for command in re.findall(r"`streamal ([^`]+)`", path.read_text()):
+                words = shlex.split(command)
+                parsed(words)
