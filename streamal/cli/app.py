@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from streamal import __version__
-from streamal.cli import check, demo, export, replay, report, run, simulate, status, topics, verify
+from streamal.cli import check, compare, demo, export, replay, report, run, simulate, status, topics, tune, verify
 from streamal.errors import StreamalError
 
 __all__ = ["app"]
@@ -62,6 +62,6 @@ def _main(
     del version
 
 
-for _module in (demo, run, check, replay, simulate, export, verify, status, report):
+for _module in (demo, run, check, replay, compare, tune, simulate, export, verify, status, report):
     app.command(name=_module.__name__.rpartition(".")[2])(_module.command)
 app.add_typer(topics.app, name="topics")
