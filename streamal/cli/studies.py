@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated
+from typing import Annotated, Self
 
 import typer
 from rich.console import Console
@@ -55,7 +55,7 @@ class Steps:
         """Show *title* until something else is said."""
         self._bar = progress_bar(title, None)
 
-    def __enter__(self) -> Steps:
+    def __enter__(self) -> Self:
         self._progress = self._bar.__enter__()
         return self
 

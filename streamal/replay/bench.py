@@ -15,6 +15,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import msgspec
 
@@ -79,7 +80,7 @@ class Bench:
             cache.mkdir(parents=True, exist_ok=True)
             _prune(cache)
 
-    def __enter__(self) -> Bench:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

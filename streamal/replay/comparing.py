@@ -20,11 +20,13 @@ from streamal.config import Config
 from streamal.errors import ConfigError
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.bench import Bench, Cell
+from streamal.replay.families import families
 from streamal.replay.frames import frame
 from streamal.replay.reading import Stream
 from streamal.replay.replaying import no_change_accuracy
 from streamal.replay.runs import Metric, Run, balanced, metric_named
-from streamal.replay.space import Defaults, Shape, families, model_section
+from streamal.replay.shapes import Defaults, Shape
+from streamal.replay.space import model_section
 
 __all__ = ["ALL", "CONTROL", "Baselines", "Comparison", "Summary", "baselines", "changed", "compare", "summaries"]
 
@@ -105,6 +107,12 @@ class Comparison:
 
         path.write_text(comparison_page(self), encoding="utf-8")
 
+    def save_pictures(self, directory: Path) -> None:
+        """Draw the report's pictures into *directory*, as SVG and PNG."""
+        from streamal.replay import pages, panels  # noqa: PLC0415
+
+        panels.save_panels(directory, pages.comparison_study(self))
+
 
 def compare(
     stream: Stream,
@@ -128,7 +136,7 @@ def compare(
         config: what is not varied; its ``model`` is the model "configured".
         strategies: names of `sampling.strategy`; the control is always there.
         budgets: shares of the events.
-        models: "configured", or families of `streamal.replay.space.families`, each with its defaults.
+        models: "configured", or families of `streamal.replay.families.families`, each with its defaults.
         seeds: how many sets of coins: ``sampling.seed`` and the next ones.
         metric: "accuracy" or "balanced_accuracy".
         annotators: how they answer; by default at once and rightly.

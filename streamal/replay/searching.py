@@ -16,8 +16,10 @@ from streamal.errors import ConfigError
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.bench import Bench, Cell
 from streamal.replay.comparing import ASK_ALL, changed
+from streamal.replay.families import families
 from streamal.replay.runs import Metric
-from streamal.replay.space import BATCHES, Defaults, Draw, Shape, families, model_section, sampling_section
+from streamal.replay.shapes import Defaults, Draw, Shape
+from streamal.replay.space import BATCHES, model_section, sampling_section
 
 __all__ = ["Candidate", "Search", "Trial", "require_optuna"]
 

@@ -7,17 +7,17 @@ predicting the label before.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 from streamal.config import Config
 from streamal.errors import ConfigError
 from streamal.replay.annotators import AnnotatorsRules
+from streamal.replay.answering import TUNED, Answer, Goal, answer_of, sentence
 from streamal.replay.bench import Bench, Cell, part
 from streamal.replay.comparing import ALL, ASK_ALL, CONTROL, Baselines, Summary, baselines, changed, summaries
 from streamal.replay.frames import frame
@@ -25,57 +25,16 @@ from streamal.replay.reading import Stream
 from streamal.replay.replaying import stream_config
 from streamal.replay.runs import Metric, Run, metric_named
 from streamal.replay.searching import Candidate, Search, Trial
-from streamal.replay.space import Shape
+from streamal.replay.shapes import Shape
 from streamal.replay.writing import toml_of
 
-__all__ = ["TUNED", "Answer", "Goal", "Tuned", "tune"]
+__all__ = ["Tuned", "tune"]
 
-TUNED = "tuned"
 _BUDGETS = ("0.01", "0.02", "0.05", "0.1", "0.2")
 _ROWS_MIN = 200
 _FINALISTS = 3
 
 Progress = Callable[[str, int, int], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """What is wanted: the best for *budget*; or, if a target is given, the fewest labels that reach it.
-
-    Attributes:
-        budget: share of the events at which is searched.
-        target_value: the metric that is wanted.
-        target_share: … or this part of what the best model with all labels reaches.
-    """
-
-    budget: Decimal = Decimal("0.1")
-    target_value: float | None = None
-    target_share: float | None = None
-
-    def wanted(self, full: float) -> float:
-        """Return the metric that is wanted, where all labels give *full*; 98 % of it unless something else is said."""
-        if self.target_value is not None:
-            return self.target_value
-        return (0.98 if self.target_share is None else self.target_share) * full
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """How few labels reach the target, on the rest of the stream.
-
-    Attributes:
-        wanted: the target, in the metric.
-        full: what the best model with all labels reaches.
-        shares: for each seed the share of labels, read off its curve between the budgets; None where none reaches it.
-        recommended: the budget to be configured.
-        reached: whether the mean at that budget, less two standard errors, reaches the target.
-    """
-
-    wanted: float
-    full: float
-    shares: tuple[float | None, ...]
-    recommended: float
-    reached: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,22 +67,7 @@ class Tuned:
 
     def sentence(self) -> str:
         """Return how few labels are enough, in a sentence."""
-        answer, name = self.answer, self.metric.replace("_", " ")
-        what = f"{answer.wanted / answer.full:.1%} of the {name} that all labels give ({answer.full:.4f})"
-        shares = [share for share in answer.shares if share is not None]
-        where = f"On the {self.rest:,} events that tuning has not seen"
-        top = max(run.budget for run in self.runs if run.arm == TUNED)
-        if len(shares) < len(answer.shares):
-            best = max(row.value for row in self.summaries() if row.arm == TUNED)
-            return (
-                f"{where}, up to {top:.3g} of the labels did not reach {what} with all of {len(answer.shares)} seeds; "
-                f"the most was {best:.4f}, {best / answer.full:.1%} of it."
-            )
-        least = "at most " if min(shares) <= min(run.share for run in self.runs if run.arm == TUNED) else ""
-        return (
-            f"{where}, {least}{median(shares):.1%} of the labels ({min(shares):.1%} to {max(shares):.1%} over "
-            f"{len(shares)} seeds) gave {what}."
-        )
+        return sentence(self.answer, self.runs, self.metric, self.rest)
 
     def as_dict(self) -> dict[str, object]:
         """Return everything but curves and trials' settings as JSON-ready values; the same for the same seed."""
@@ -170,6 +114,12 @@ class Tuned:
 
         path.write_text(tuned_page(self), encoding="utf-8")
 
+    def save_pictures(self, directory: Path) -> None:
+        """Draw the report's pictures into *directory*, as SVG and PNG."""
+        from streamal.replay import pages, panels  # noqa: PLC0415
+
+        panels.save_panels(directory, pages.tuned_study(self))
+
 
 def tune(
     stream: Stream,
@@ -201,7 +151,7 @@ def tune(
         seed: of the search.
         metric: "accuracy" or "balanced_accuracy".
         annotators: how they answer; by default at once and rightly.
-        families: search only these models, see `streamal.replay.space.families`.
+        families: search only these models, see `streamal.replay.families.families`.
         cache: a directory of finished replays, so that an interrupted search goes on; None: nothing is kept.
         workers: processes; None is one for each core. From a script that is more than one, guard the script with
             ``if __name__ == "__main__"``.
@@ -226,7 +176,7 @@ def tune(
         best = _best(active, [*_top(tried), *_crossed(tried, best_full)], seeds)
         cells = _report_cells(active, base, best, best_full, _grid(goal, budgets), seeds)
         runs = bench.run(cells, _steps(progress, "replaying the rest", len(cells)))
-    answer = _answer(runs, goal, measure)
+    answer = answer_of(runs, goal, measure)
     share = {"budget": {"share": Decimal(str(answer.recommended))}}
     found = changed(base, _FRESH_MODEL, best.sections, share)
     rest = len(stream.rows) - first
@@ -294,42 +244,6 @@ def _report_cells(
             at_random = {"sampling": {"strategy": CONTROL, "damping": None}}
             cells += [cell(TUNED, best, spend), cell(CONTROL, best, spend, at_random)]
     return cells
-
-
-def _answer(runs: Sequence[Run], goal: Goal, metric: Metric) -> Answer:
-    """Return how few labels reach the goal, and the budget to be configured."""
-    full = next(run.value(metric) for run in runs if run.arm == ALL)
-    wanted = goal.wanted(full)
-    tuned = [run for run in runs if run.arm == TUNED]
-    curves: dict[int, list[tuple[float, float]]] = {}
-    for run in tuned:
-        curves.setdefault(run.seed, []).append((run.share, run.value(metric)))
-    shares = tuple(_crossing(curve, wanted) for curve in curves.values())
-    rows = summaries(tuned, metric)
-    enough = [row for row in rows if row.value - 2 * row.sd / math.sqrt(row.seeds) >= wanted]
-    asked_for = goal.target_value is not None or goal.target_share is not None
-    if not asked_for:
-        chosen = next(row for row in rows if math.isclose(row.budget, float(goal.budget)))
-    else:
-        chosen = enough[0] if enough else rows[-1]
-    return Answer(wanted, full, shares, chosen.budget, chosen in enough)
-
-
-def _crossing(curve: Sequence[tuple[float, float]], wanted: float) -> float | None:
-    """Return the share at which *curve* first reaches *wanted*, on a logarithmic scale between two budgets.
-
-    >>> _crossing([(0.01, 0.5), (0.1, 0.7)], 0.6)
-    0.0316227766016838
-    """
-    before: tuple[float, float] | None = None
-    for share, value in curve:
-        if value >= wanted:
-            if before is None or share <= before[0]:
-                return share
-            part_of = (wanted - before[1]) / (value - before[1])
-            return math.exp(math.log(before[0]) + part_of * (math.log(share) - math.log(before[0])))
-        before = (share, value)
-    return None
 
 
 def _told(trial: Trial) -> dict[str, object]:
