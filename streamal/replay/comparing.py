@@ -28,7 +28,18 @@ from streamal.replay.runs import Metric, Run, balanced, metric_named
 from streamal.replay.shapes import Defaults, Shape
 from streamal.replay.space import model_section
 
-__all__ = ["ALL", "CONTROL", "Baselines", "Comparison", "Summary", "baselines", "changed", "compare", "summaries"]
+__all__ = [
+    "ALL",
+    "ASK_ALL",
+    "CONTROL",
+    "Baselines",
+    "Comparison",
+    "Summary",
+    "baselines",
+    "changed",
+    "compare",
+    "summaries",
+]
 
 ALL = "all labels"
 CONTROL = "random"

@@ -65,6 +65,10 @@ class Study:
         full = next(run for run in self.runs if run.arm == ALL)
         return [*list(found.values())[: len(_COLOURS) - 1], full]
 
+    def curve(self, run: Run) -> list[Point]:
+        """Return the curve of *run* without its first events, where a share is noise."""
+        return [point for point in run.curve if point.events >= min(20, run.events // 10)]
+
     def point(self, point: Point) -> float:
         """Return the metric so far at a point of a curve."""
         return point.accuracy if self.metric == "accuracy" else point.balanced_accuracy
@@ -115,8 +119,9 @@ def save_panels(directory: Path, study: Study) -> None:
     """Draw every picture into *directory*, as SVG and as PNG."""
     directory.mkdir(parents=True, exist_ok=True)
     for panel in PANELS:
+        figure = drawn(panel, study)
         for suffix in ("svg", "png"):
-            _save(drawn(panel, study), directory / f"{panel.key}.{suffix}", suffix, panel.key)
+            _save(figure, directory / f"{panel.key}.{suffix}", suffix, panel.key)
 
 
 def _save(figure: Any, target: Any, suffix: str, key: str) -> None:
@@ -156,7 +161,8 @@ def _cost(study: Study, figure: Any) -> None:
         axes.errorbar(shares, values, yerr=spread, capsize=3, label=name, **_style(number))
     full = next(row for row in rows if row.arm == ALL)
     _level(axes, full.value, "all labels", "-")
-    _level(axes, study.baselines.no_change, "the label before", ":")
+    if study.baselines.no_change > min(row.value for row in rows) - 0.15:  # else it would flatten the rest
+        _level(axes, study.baselines.no_change, "the label before", ":")
     if study.wanted is not None:
         _level(axes, study.wanted, "wanted", "--")
     if study.recommended is not None:
@@ -166,16 +172,19 @@ def _cost(study: Study, figure: Any) -> None:
             f"recommended: {row.budget:.3g}", (100 * row.share, row.value), (8, -18), textcoords="offset points"
         )
     axes.set_xscale("log")
+    budgets = sorted({100 * row.budget for row in rows if not row.arm.startswith(ALL)})
+    axes.set_xticks(budgets, [f"{budget:.3g}" for budget in budgets], minor=False)
+    axes.set_xticks([], minor=True)
     _finish(axes, study, "labels, % of the events")
 
 
 def _curves(study: Study, figure: Any) -> None:
     by_labels, by_time = figure.subplots(1, 2, sharey=True)
     for number, run in enumerate(study.main()):
-        values = [study.point(point) for point in run.curve]
+        values = [study.point(point) for point in study.curve(run)]
         style = {**_style(number), "markevery": 0.2, "markersize": 4}
-        by_labels.plot([point.requests for point in run.curve], values, label=study.label(run), **style)
-        by_time.plot([point.events for point in run.curve], values, label=study.label(run), **style)
+        by_labels.plot([point.requests for point in study.curve(run)], values, label=study.label(run), **style)
+        by_time.plot([point.events for point in study.curve(run)], values, label=study.label(run), **style)
     by_labels.set_xscale("symlog", linthresh=10)
     _finish(by_labels, study, "labels asked so far", f"{study.name} so far")
     _finish(by_time, study, "events so far", f"{study.name} so far")
@@ -198,7 +207,9 @@ def _over_time(study: Study, figure: Any) -> None:
     axes, runs = figure.subplots(), study.main()
     for number, run in enumerate(runs):
         style = {**_style(number), "markevery": 0.2, "markersize": 4}
-        axes.plot([p.events for p in run.curve], [p.rolling for p in run.curve], label=study.label(run), **style)
+        axes.plot(
+            [p.events for p in study.curve(run)], [p.rolling for p in study.curve(run)], label=study.label(run), **style
+        )
     for i, event in enumerate(runs[-1].drifts):
         axes.axvline(event, color="black", linewidth=0.8, alpha=0.6, ymax=0.06, label="" if i else "drift (ADWIN)")
     _finish(axes, study, "events", "accuracy over a sliding window")
@@ -227,12 +238,10 @@ def _spent(study: Study, figure: Any) -> None:
 
 def _estimated(study: Study, figure: Any) -> None:
     axes = figure.subplots()
-    names = list(dict.fromkeys(study.label(run) for run in study.runs))
-    ends: list[float] = []
-    for number, name in enumerate(names):
-        runs = [run for run in study.runs if study.label(run) == name and run.estimated and not name.startswith(ALL)]
-        if not runs:
-            continue
+    asking = [run for run in study.runs if run.estimated and not run.arm.startswith(ALL)]
+    ends: list[float] = [0.0, 1.0] if not asking else []
+    for number, name in enumerate(dict.fromkeys(study.label(run) for run in asking)):
+        runs = [run for run in asking if study.label(run) == name]
         values = [run.estimated or (0.0, 0.0, 0.0) for run in runs]
         below = [max(0.0, value - low) for value, low, _ in values]
         above = [max(0.0, high - value) for value, _, high in values]
@@ -247,7 +256,7 @@ def _estimated(study: Study, figure: Any) -> None:
 def _cold_start(study: Study, figure: Any) -> None:
     axes = figure.subplots()
     for number, run in enumerate(study.main()):
-        early = [point for point in run.curve if point.events <= run.events // 10]
+        early = [point for point in study.curve(run) if point.events <= run.events // 10]
         style = {**_style(number), "markevery": 0.1, "markersize": 4}
         values = [study.point(point) for point in early]
         axes.plot([point.events for point in early], values, label=study.label(run), **style)

@@ -31,6 +31,7 @@ __all__ = [
     "Replay",
     "SilentLog",
     "StreamClock",
+    "no_change_accuracy",
     "outcome",
     "play",
     "read_predictions",

@@ -62,7 +62,7 @@ class Search:
         rows: of the first part: nothing behind it is ever looked at.
         all_labels: search for the best model that knows every label: no strategy, one event per step.
         delayed: labels come late.
-        budget_sections: set in every trial, over everything else.
+        families: the models to be searched; none: all that fit.
     """
 
     bench: Bench
@@ -77,13 +77,16 @@ class Search:
 
     def run(self, trials: int, seed: int, done: Callable[[int], object] = lambda _: None) -> list[Trial]:
         """Return *trials* trials in order; *done* is told how many have been finished since."""
-        optuna = require_optuna()
+        optuna, known = require_optuna(), families(self.shape)
+        for name in self.families:
+            if name not in known:
+                raise ConfigError(f"families: {name!r} does not fit this stream; there are {', '.join(known)}")
         study = optuna.create_study(
             direction="maximize",
             sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(5, trials // 3)),
             pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=_REDUCTION),
         )
-        for name in self.families or families(self.shape):
+        for name in self.families or known:
             drawn = Defaults(family=name)
             self.candidate(drawn)
             study.enqueue_trial(drawn.drawn)
