@@ -7,6 +7,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -182,6 +183,7 @@ _STREAMS: list[Stream] = []
 
 def _begin(stream: Stream) -> None:
     _STREAMS[:] = [stream]
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, and without a traceback
     gc.freeze()  # the collector need not walk through the recording again and again
 
 
