@@ -122,9 +122,10 @@ def opponents(stream: Stream, name: str, config: Config, budgets: Sequence[str],
     """Return a line for each opponent and budget."""
     lines = []
     with ProcessPoolExecutor(cores) as pool:
+        mapped = map if cores == 1 else pool.map
         for opponent in OPPONENTS:
             for budget in map(float, budgets) if opponent.budgeted else [1.0]:
-                runs = list(pool.map(partial(opponent.run, stream, config, budget), range(1, seeds + 1)))
+                runs = list(mapped(partial(opponent.run, stream, config, budget), range(1, seeds + 1)))
                 values = [run.accuracy for run in runs]
                 lines.append(
                     Line(

@@ -245,6 +245,7 @@ def test_the_frames_have_the_runs_and_the_trials(tuned: Tuned) -> None:
         (("--budget", "lots"), "--budget"),
         (("--limit", "100"), "rows"),
         (("--families", "nothing"), "families"),
+        (("--write", "/nowhere/config.toml"), "no directory"),
     ],
 )
 def test_wrong_arguments_are_one_line(cli: Cli, arguments: tuple[str, ...], word: str) -> None:

@@ -19,6 +19,7 @@ from streamal.cli.studies import (
     Steps,
     Workers,
     cache_of,
+    require_places,
     told,
 )
 from streamal.config import load_config
@@ -67,6 +68,7 @@ def command(
     streamal compare river:Phishing --label target --models configured,hoeffding_tree
     ```
     """
+    require_places(report, pictures, drawn=report is not None or pictures is not None)
     settings = load_config(config, overrides or ())
     recorded = read_stream(stream, label, time, label_time, columns(drop), limit)
     with Steps(f"comparing on {stream}") as steps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Self
@@ -14,12 +15,25 @@ from rich.console import Console
 from rich.table import Table
 
 from streamal.cli.options import progress_bar
+from streamal.errors import ConfigError
 from streamal.replay.bench import cache_directory
 from streamal.replay.comparing import ALL, Baselines, Summary
 from streamal.replay.pictures import terminal_lines
 from streamal.replay.runs import Metric
 
-__all__ = ["Budgets", "Cache", "MetricName", "Pictures", "Report", "Seeds", "Steps", "Workers", "cache_of", "told"]
+__all__ = [
+    "Budgets",
+    "Cache",
+    "MetricName",
+    "Pictures",
+    "Report",
+    "Seeds",
+    "Steps",
+    "Workers",
+    "cache_of",
+    "require_places",
+    "told",
+]
 
 Budgets = Annotated[str, typer.Option("--budgets", metavar="B,…", help="Shares of the events.")]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Sets of coins: `sampling.seed` and the next ones.")]
@@ -46,6 +60,15 @@ def cache_of(directory: str | None) -> Path | None:
     if directory is None:
         return cache_directory()
     return Path(directory) if directory else None
+
+
+def require_places(*files: Path | None, drawn: bool) -> None:
+    """Raise a ConfigError now, rather than after an hour, if a result could not be written; *drawn*: needs pictures."""
+    for file in files:
+        if file is not None and not file.parent.is_dir():
+            raise ConfigError(f"{file}: there is no directory {file.parent}")
+    if drawn and find_spec("matplotlib") is None:
+        raise ConfigError("reports and pictures need matplotlib: pip install 'streamal[plot]'")
 
 
 class Steps:

@@ -21,6 +21,7 @@ from streamal.cli.studies import (
     Steps,
     Workers,
     cache_of,
+    require_places,
     told,
 )
 from streamal.config import load_config
@@ -76,6 +77,7 @@ def command(
     ```
     """
     goal = _goal(budget, target_accuracy, target_share_of_full)
+    require_places(report, pictures, write, drawn=report is not None or pictures is not None)
     settings = load_config(config, overrides or ())
     recorded = read_stream(stream, label, time, label_time, columns(drop), limit)
     with Steps(f"tuning on {stream}") as steps:
