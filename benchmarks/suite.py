@@ -121,8 +121,8 @@ def read(directory: Path, name: str, how: dict[str, Any], limit: int | None) -> 
 def opponents(stream: Stream, name: str, config: Config, budgets: Sequence[str], seeds: int, cores: int) -> list[Line]:
     """Return a line for each opponent and budget."""
     lines = []
-    with ProcessPoolExecutor(cores) as pool:
-        mapped = map if cores == 1 else pool.map
+    with ProcessPoolExecutor(cores or 1) as pool:
+        mapped = pool.map if cores else map
         for opponent in OPPONENTS:
             for budget in map(float, budgets) if opponent.budgeted else [1.0]:
                 runs = list(mapped(partial(opponent.run, stream, config, budget), range(1, seeds + 1)))
@@ -181,7 +181,7 @@ def main(
     label_time: Annotated[str | None, typer.Option()] = None,
     drop: Annotated[str, typer.Option()] = "",
     limit: Annotated[int | None, typer.Option()] = None,
-    workers: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    workers: Annotated[int, typer.Option(min=0, help="0: this process.")] = os.cpu_count() or 1,
     as_markdown: Annotated[bool, typer.Option("--markdown")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
 ) -> None:

@@ -22,7 +22,7 @@ def test_the_suite_compares_at_the_spend_that_the_sampler_reaches(tmp_path: Path
         writer.writerows([row.features["x1"], row.features["x2"], row.label] for row in stream.rows)
     app = typer.Typer()
     app.command()(suite.main)
-    arguments = "--streams easy.csv --label y --budgets 0.1 --strategies variable --seeds 1 --workers 1"
+    arguments = "--streams easy.csv --label y --budgets 0.1 --strategies variable --seeds 1 --workers 0"
     done = CliRunner().invoke(app, [str(tmp_path), *arguments.split()])
     assert done.exit_code == 0, done.output
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

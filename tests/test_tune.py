@@ -29,7 +29,7 @@ from streamal.replay.writing import toml_of
 from tests.conftest import Cli
 from tests.recorded import easy_stream
 
-SMALL: dict[str, Any] = {"trials": 4, "seeds": 2, "budgets": ("0.05", "0.3"), "workers": 1}
+SMALL: dict[str, Any] = {"trials": 4, "seeds": 2, "budgets": ("0.05", "0.3"), "workers": 0}
 WORDS = ("late", "again", "cheap", "offer", "meeting", "report", "please", "now")
 
 

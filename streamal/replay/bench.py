@@ -8,9 +8,10 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -71,10 +72,10 @@ class Bench:
     def __init__(self, stream: Stream, cache: Path | None = None, workers: int | None = None) -> None:
         """Take *stream*; *cache*: where finished replays are kept (None: nowhere); *workers*: None is one per core.
 
-        With one worker everything runs in this process.
+        With 0 everything runs in this process, and what trees of many classes say depends on its PYTHONHASHSEED.
         """
         self.stream, self._cache = stream, cache
-        self._workers = workers or os.cpu_count() or 1
+        self._workers = (os.cpu_count() or 1) if workers is None else workers
         self._pool: ProcessPoolExecutor | None = None
         self._digest = _stream_digest(stream) if cache else ""
         if cache:
@@ -111,7 +112,7 @@ class Bench:
 
     def _made(self, wanted: Sequence[tuple[int, Cell]]) -> Iterable[tuple[int, Run]]:
         """Yield the runs as they are finished."""
-        if self._workers == 1:
+        if self._workers == 0:
             for number, cell in wanted:
                 yield number, run_cell(self.stream, cell)
             return
@@ -122,7 +123,8 @@ class Bench:
             self._pool = ProcessPoolExecutor(
                 self._workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(self.stream,)
             )
-        futures: dict[Future[Run], int] = {self._pool.submit(_run, cell): number for number, cell in wanted}
+        with _same_hashes():  # the first submit starts the processes
+            futures: dict[Future[Run], int] = {self._pool.submit(_run, cell): number for number, cell in wanted}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -175,6 +177,21 @@ def _named(run: Run, cell: Cell) -> Run:
     return msgspec.structs.replace(
         run, arm=cell.arm, model=cell.model, budget=float(config.budget.share), seed=config.sampling.seed
     )
+
+
+@contextmanager
+def _same_hashes() -> Iterator[None]:
+    """Let processes that start now hash text alike: River's trees walk through sets of classes."""
+    name = "PYTHONHASHSEED"
+    before = os.environ.get(name)
+    os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 _STREAMS: list[Stream] = []

@@ -153,7 +153,7 @@ def compare(
         annotators: how they answer; by default at once and rightly.
         batch: events per step.
         cache: a directory of finished replays, so that an interrupted comparison goes on; None: nothing is kept.
-        workers: processes; None is one for each core. From a script that is more than one, guard the script with
+        workers: processes; None is one for each core, 0 is this one. Others are spawned: guard a script with
             ``if __name__ == "__main__"``.
         progress: called with how many replays have been finished, and of how many.
 

@@ -153,7 +153,7 @@ def tune(
         annotators: how they answer; by default at once and rightly.
         families: search only these models, see `streamal.replay.families.families`.
         cache: a directory of finished replays, so that an interrupted search goes on; None: nothing is kept.
-        workers: processes; None is one for each core. From a script that is more than one, guard the script with
+        workers: processes; None is one for each core, 0 is this one. Others are spawned: guard a script with
             ``if __name__ == "__main__"``.
         progress: called with what is done, how many of it have been finished, and of how many.
 
