@@ -29,7 +29,7 @@ from streamal.replay.writing import toml_of
 from tests.conftest import Cli
 from tests.recorded import easy_stream
 
-SMALL: dict[str, Any] = {"trials": 4, "seeds": 2, "budgets": ("0.05", "0.3"), "workers": 0}
+SMALL: dict[str, Any] = {"trials": 3, "seeds": 2, "budgets": ("0.05", "0.3"), "train_share": 0.4, "workers": 0}
 WORDS = ("late", "again", "cheap", "offer", "meeting", "report", "please", "now")
 
 
@@ -51,7 +51,7 @@ def mixed_stream(count: int, kinds: tuple[str, ...], classes: tuple[str, ...]) -
 
 @pytest.fixture(scope="module")
 def stream() -> Stream:
-    return easy_stream(700)
+    return easy_stream(500)
 
 
 @pytest.fixture(scope="module")
@@ -61,19 +61,19 @@ def tuned(stream: Stream) -> Tuned:
 
 def test_the_report_is_of_the_rest(tuned: Tuned) -> None:
     """Every replay that is reported has as many events as the rest of the stream, from an empty model."""
-    assert (tuned.first, tuned.rest) == (210, 490)
-    assert {run.events for run in tuned.runs} == {490}
+    assert (tuned.first, tuned.rest) == (200, 300)
+    assert {run.events for run in tuned.runs} == {300}
     assert {run.arm for run in tuned.runs} == {TUNED, CONTROL, ALL, f"{ALL}, same model"}
     assert {run.budget for run in tuned.runs if run.arm == TUNED} == {0.05, 0.1, 0.3}
-    assert max(trial.rows for trial in tuned.trials) == 210
+    assert max(trial.rows for trial in tuned.trials) == 200
 
 
 def test_the_rest_cannot_influence_the_search(stream: Stream, tuned: Tuned) -> None:
     """With a rest of noise instead, every trial and the settings are the same to the last digit; the result is not."""
-    head, coin = list(stream.rows[:210]), Coin(9, "noise")
+    head, coin = list(stream.rows[:200]), Coin(9, "noise")
     noise = [
         row._replace(label=stream.classes[coin.uniform(f"{i}") < 0.5], features={"x1": coin.uniform(f"{i} x")})
-        for i, row in enumerate(stream.rows[210:])
+        for i, row in enumerate(stream.rows[200:])
     ]
     other = tune(
         Stream(stream.name, [*head, *noise], stream.kinds, stream.classes),
@@ -90,10 +90,14 @@ def test_the_rest_cannot_influence_the_search(stream: Stream, tuned: Tuned) -> N
     assert other.answer.full < tuned.answer.full
 
 
-def test_the_same_seed_gives_the_same_bytes(stream: Stream, tuned: Tuned) -> None:
-    """--json is the same byte for byte, whether replayed or not; processes change nothing (tests/test_compare.py)."""
-    again = tune(stream, families=("logistic", "naive_bayes"), **SMALL)
-    assert json.dumps(again.as_dict()) == json.dumps(tuned.as_dict())
+def test_the_same_seed_gives_the_same_bytes(stream: Stream, tuned: Tuned, tmp_path: Path) -> None:
+    """--json is the same byte for byte, whether replayed or taken from the cache, also half-way through."""
+    names = {"families": ("logistic", "naive_bayes"), **SMALL, "cache": tmp_path}
+    first = tune(stream, **names)
+    assert json.dumps(first.as_dict()) == json.dumps(tuned.as_dict())
+    for path in sorted(tmp_path.glob("*.json"))[::4]:
+        path.unlink()
+    assert json.dumps(tune(stream, **names).as_dict()) == json.dumps(tuned.as_dict())
 
 
 def test_the_written_settings_replay_with_the_same_figures(stream: Stream, tuned: Tuned, tmp_path: Path) -> None:
@@ -105,7 +109,7 @@ def test_the_written_settings_replay_with_the_same_figures(stream: Stream, tuned
     reported = next(run for run in tuned.runs if run.arm == TUNED and run.budget == tuned.answer.recommended)
     assert config == tuned.config
     assert (again.accuracy, again.share, again.requests) == (reported.accuracy, reported.share, reported.requests)
-    assert path.read_text().startswith("# On the 490 events that tuning has not seen")
+    assert path.read_text().startswith("# On the 300 events that tuning has not seen")
 
 
 def test_the_written_settings_are_what_the_daemon_takes(tuned: Tuned, tmp_path: Path) -> None:
