@@ -178,7 +178,9 @@ def tune(
         runs = bench.run(cells, _steps(progress, "replaying the rest", len(cells)))
     answer = answer_of(runs, goal, measure)
     share = {"budget": {"share": Decimal(str(answer.recommended))}}
-    found = changed(base, _FRESH_MODEL, best.sections, share)
+    # a loop of one event is what a daemon that keeps pace has anyway; a limit of one would only slow it down
+    steps = {"limits": {"events_per_step": best.batch}} if best.batch > 1 else {}
+    found = changed(base, _FRESH_MODEL, best.sections, share, steps)
     rest = len(stream.rows) - first
     shown = baselines(part(stream, first), measure)
     return Tuned(stream.name, measure, first, rest, tried, tried_full, shown, runs, answer, found, best.batch)
