@@ -13,6 +13,7 @@ from streamal.cli import (
     answer,
     bridge,
     check,
+    compare,
     dashboards,
     demo,
     export,
@@ -25,6 +26,7 @@ from streamal.cli import (
     status,
     top,
     topics,
+    tune,
     verify,
 )
 from streamal.errors import StreamalError
@@ -79,7 +81,7 @@ def _main(
     del version
 
 
-for _module in (demo, run, check, replay, simulate, label, answer, export, verify, status, top, report):
+for _module in (demo, run, check, replay, compare, tune, simulate, label, answer, export, verify, status, top, report):
     app.command(name=_module.__name__.rpartition(".")[2])(_module.command)
 app.command(name="import")(importing.command)
 app.add_typer(topics.app, name="topics")

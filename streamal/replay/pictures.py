@@ -7,7 +7,7 @@ from pathlib import Path
 
 import plotext
 
-__all__ = ["rolling", "save_curves", "save_points", "terminal_curves", "terminal_points"]
+__all__ = ["rolling", "save_curves", "save_points", "terminal_curves", "terminal_lines", "terminal_points"]
 
 Curves = Mapping[str, Sequence[float]]
 Lines = Mapping[str, tuple[Sequence[float], Sequence[float]]]
@@ -48,6 +48,11 @@ def terminal_points(title: str, xlabel: str, x: Sequence[float], curves: Curves,
     return _terminal(title, xlabel, {name: (x, curve) for name, curve in curves.items()}, width, height=20)
 
 
+def terminal_lines(title: str, xlabel: str, lines: Lines, width: int = 100) -> str:
+    """Return the lines, each over an x of its own, as text; "" without any."""
+    return _terminal(title, xlabel, lines, width, height=20) if lines else ""
+
+
 def save_curves(path: Path, title: str, curves: Curves, skip: int) -> bool:
     """Draw the curves into *path* (``.svg`` or ``.png``); return False where matplotlib is not installed."""
     return _save(path, title, "events", {name: (range(skip, len(c)), c[skip:]) for name, c in curves.items()})
@@ -63,7 +68,7 @@ def _terminal(title: str, xlabel: str, lines: Lines, width: int, height: int) ->
     plotext.theme("clear")
     plotext.plotsize(width, height)
     plotext.title(title)
-    for marker, (name, (x, y)) in zip(("●", "·", "x", "+"), lines.items(), strict=False):
+    for marker, (name, (x, y)) in zip(("●", "·", "x", "+", "o", "*", "#", "@"), lines.items(), strict=False):
         plotext.plot(list(x), list(y), label=name, marker=marker)
     plotext.xlabel(xlabel)
     text: str = plotext.build()

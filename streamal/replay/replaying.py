@@ -31,6 +31,7 @@ __all__ = [
     "Replay",
     "SilentLog",
     "StreamClock",
+    "no_change_accuracy",
     "outcome",
     "play",
     "read_predictions",
@@ -40,6 +41,7 @@ __all__ = [
 
 
 _NESTED = WireRules()
+_NO_FIGURES = frozenset({"refused", "correct", "asked", "truths", "predicted", "uncertainties"})
 
 
 class StreamClock(Clock):
@@ -78,6 +80,8 @@ class Replay:
         refused: reason -> how many rows were no acceptable events; none of the figures counts them.
         correct: for each event in order of arrival, whether its prediction was right.
         asked: for each event, the lane that asked, or None.
+        truths, predicted: for each event, its label and what was predicted.
+        uncertainties: for each event, how uncertain the model was, in [0, 1].
     """
 
     events: int
@@ -93,12 +97,13 @@ class Replay:
     refused: Mapping[str, int]
     correct: Sequence[bool]
     asked: Sequence[Lane | None]
+    truths: Sequence[str]
+    predicted: Sequence[str | None]
+    uncertainties: Sequence[float]
 
     def as_dict(self) -> dict[str, object]:
         """Return the figures (not the sequences) as JSON-ready values."""
-        figures: dict[str, object] = {
-            name: getattr(self, name) for name in self.__slots__ if name not in {"refused", "correct", "asked"}
-        }
+        figures: dict[str, object] = {name: getattr(self, name) for name in self.__slots__ if name not in _NO_FIGURES}
         estimate = self.estimated_accuracy
         figures["estimated_accuracy"] = None if estimate is None else estimate._asdict()
         return figures
@@ -219,13 +224,13 @@ def outcome(daemon: Daemon, log: Log, player: Player, elapsed_s: float) -> Repla
     by_number = {player.rows[key]: prediction for key, prediction in read_predictions(log, player.topics).items()}
     numbers = sorted(by_number)
     asked = [by_number[number].asked for number in numbers]
-    correct = [by_number[number].label == stream.rows[number].label for number in numbers]
+    rows = [stream.rows[number] for number in numbers]
+    correct = [by_number[number].label == row.label for number, row in zip(numbers, rows, strict=True)]
     events, requests = len(numbers), sum(lane is not None for lane in asked)
     letters = (msgspec.json.decode(r.value or b"", type=DeadLetter) for r in scan(log, player.topics.dead_letters, 0))
     refused = Counter(letter.reason.value for letter in letters if letter.topic == player.topics.events)
     if not events:
         raise ConfigError(f"stream {stream.name}: no row is an acceptable event: {dict(refused)}")
-    rows = [stream.rows[number] for number in numbers]
     quality = daemon.fold.quality
     return Replay(
         events=events,
@@ -241,6 +246,9 @@ def outcome(daemon: Daemon, log: Log, player: Player, elapsed_s: float) -> Repla
         refused=refused,
         correct=correct,
         asked=asked,
+        truths=[row.label for row in rows],
+        predicted=[by_number[number].label for number in numbers],
+        uncertainties=[by_number[number].uncertainty for number in numbers],
     )
 
 

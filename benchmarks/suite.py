@@ -1,0 +1,210 @@
+"""The suite behind the README's table: strategies × budgets on recorded streams, against others' samplers.
+
+    python -m benchmarks.suite DATA_DIR
+    python -m benchmarks.suite DATA_DIR --streams mails,elec --budgets 0.05,0.1 --seeds 5 --markdown
+    python -m benchmarks.suite . --streams my.csv --label y --time t
+
+DATA_DIR holds the public streams as NAME.csv.gz (`KNOWN` says how each is read); any other file of it is taken with
+--label. One JSON line for each arm and budget: mean and standard deviation over the seeds of the coins, of all events
+(prequential). An opponent without a budget (River's EntropySampler) is run first, and streamal then at whatever share
+it has happened to spend.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Annotated, Any, NamedTuple, Protocol
+
+import typer
+from rich.console import Console
+from river import active
+
+from streamal.cli.studies import Steps
+from streamal.config import Config, load_config
+from streamal.core.pipeline import build_estimator, default_pipeline
+from streamal.replay import Stream, compare, read_stream
+
+KNOWN: dict[str, dict[str, Any]] = {
+    "mails": {"label": "label", "time": "time"},
+    "noaa_weather": {"label": "rain"},
+    "elec": {"label": "class"},
+    "flights": {"label": "delay15", "time": "event_time", "label_time": "label_time", "drop": ["outcome"]},
+    "gas_sensor_drift": {"label": "gas"},
+    "outdoor": {"label": "target"},
+}
+STRATEGIES = "randomised_variable,variable,quantile,split,selective"
+
+
+class Outcome(NamedTuple):
+    """What an opponent has reached: the share of labels that it asked for, and the accuracy over all events."""
+
+    share: float
+    accuracy: float
+
+
+class Opponent(Protocol):
+    """Somebody else's sampler; must be picklable."""
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        ...
+
+    @property
+    def budgeted(self) -> bool:
+        """Whether it takes a budget; else it is run once for each seed, and streamal at the share that it spends."""
+        ...
+
+    def run(self, stream: Stream, config: Config, budget: float, seed: int) -> Outcome:
+        """Predict and then, where it asks, learn every event of *stream*, with the model of *config*."""
+        ...
+
+
+@dataclass(frozen=True)
+class RiverEntropy:
+    """River's `active.EntropySampler` around the same model; labels come at once, also where the stream has delays."""
+
+    discount: float = 3.0
+    name: str = "river EntropySampler"
+    budgeted: bool = False
+
+    def run(self, stream: Stream, config: Config, budget: float, seed: int) -> Outcome:
+        """Run it; the budget means nothing to it."""
+        del budget
+        model, classes = config.model, config.labels.classes or stream.classes
+        pipeline = model.pipeline or default_pipeline(stream.kinds, binary=len(classes) == 2)
+        estimator: Any = build_estimator(pipeline, model.factory, model.seed)
+        sampler: Any = active.EntropySampler(estimator, discount_factor=self.discount, seed=seed)
+        asked = hits = 0
+        for row in stream.rows:
+            label = row.label if estimator._multiclass else classes.index(row.label) == 1  # noqa: SLF001
+            # a missing text is the empty one, as `Schema.select` has it
+            x = {**{name: "" for name, kind in stream.kinds.items() if kind == "text"}, **row.features}
+            said, ask = sampler.predict_one(x)
+            hits += said == label
+            if ask:
+                asked += 1
+                sampler.learn_one(x, label)
+        return Outcome(asked / len(stream.rows), hits / len(stream.rows))
+
+
+OPPONENTS: list[Opponent] = [RiverEntropy()]
+"""Whoever is to be compared against stands here."""
+
+
+class Line(NamedTuple):
+    """A row of the table."""
+
+    stream: str
+    arm: str
+    budget: float
+    share: float
+    accuracy: float
+    accuracy_sd: float
+    seeds: int
+
+
+def read(directory: Path, name: str, how: dict[str, Any], limit: int | None) -> Stream:
+    """Return the stream NAME(.csv.gz) of *directory*, read as `KNOWN` says or as *how* does."""
+    path = directory / name if (directory / name).exists() else directory / f"{name}.csv.gz"
+    given = {key: value for key, value in how.items() if value}
+    return read_stream(str(path), **{**KNOWN.get(name, {}), **given}, limit=limit)
+
+
+def opponents(stream: Stream, name: str, config: Config, budgets: Sequence[str], seeds: int, cores: int) -> list[Line]:
+    """Return a line for each opponent and budget."""
+    lines = []
+    with ProcessPoolExecutor(cores or 1) as pool:
+        mapped = pool.map if cores else map
+        for opponent in OPPONENTS:
+            for budget in map(float, budgets) if opponent.budgeted else [1.0]:
+                runs = list(mapped(partial(opponent.run, stream, config, budget), range(1, seeds + 1)))
+                values = [run.accuracy for run in runs]
+                lines.append(
+                    Line(
+                        name, opponent.name, budget, fmean(run.share for run in runs), fmean(values), sd(values), seeds
+                    )
+                )
+    return lines
+
+
+def ours(
+    stream: Stream, name: str, config: Config, strategies: Sequence[str], budgets: Sequence[str], seeds: int, cores: int
+) -> Iterator[Line]:
+    """Yield a line for each strategy and budget, the baselines among them."""
+    with Steps(name) as steps:
+        result = compare(
+            stream,
+            config,
+            strategies=strategies,
+            budgets=budgets,
+            seeds=seeds,
+            workers=cores,
+            progress=steps.count,
+        )
+    for row in result.summaries():
+        yield Line(name, row.arm, row.budget, row.share, row.value, row.sd, row.seeds)
+    yield Line(name, "no change", 1.0, 1.0, result.baselines.no_change, 0.0, 1)
+    yield Line(name, "majority", 0.0, 0.0, result.baselines.majority, 0.0, 1)
+
+
+def sd(values: Sequence[float]) -> float:
+    """Return the standard deviation, 0 of one value."""
+    return stdev(values) if len(values) > 1 else 0.0
+
+
+def markdown(lines: Sequence[Line]) -> str:
+    """Return the lines as a table."""
+    rows = [
+        f"| {line.stream} | {line.arm} | {line.budget:.3g} | {line.share:.1%} "
+        f"| {line.accuracy:.3f} ± {line.accuracy_sd:.3f} |"
+        for line in lines
+    ]
+    return "\n".join(["| stream | asks | budget | spent | accuracy |", "|---|---|---|---|---|", *rows])
+
+
+def main(
+    directory: Path,
+    streams: Annotated[str, typer.Option(metavar="NAME,…")] = ",".join(KNOWN),
+    budgets: Annotated[str, typer.Option(metavar="B,…")] = "0.05,0.1,0.2",
+    strategies: Annotated[str, typer.Option(metavar="A,…")] = STRATEGIES,
+    seeds: Annotated[int, typer.Option(min=1)] = 5,
+    label: Annotated[str | None, typer.Option(help="Of streams that are not known.")] = None,
+    time: Annotated[str | None, typer.Option()] = None,
+    label_time: Annotated[str | None, typer.Option()] = None,
+    drop: Annotated[str, typer.Option()] = "",
+    limit: Annotated[int | None, typer.Option()] = None,
+    workers: Annotated[int, typer.Option(min=0, help="0: this process.")] = os.cpu_count() or 1,
+    as_markdown: Annotated[bool, typer.Option("--markdown")] = False,
+    overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
+) -> None:
+    """Run the suite and print one JSON object a line, or a table."""
+    config, wanted, shares = load_config(None, overrides or ()), strategies.split(","), budgets.split(",")
+    how = {"label": label, "time": time, "label_time": label_time, "drop": [n for n in drop.split(",") if n]}
+    lines: list[Line] = []
+    for name in streams.split(","):
+        stream = read(directory, name, how, limit)
+        theirs = opponents(stream, name, config, shares, seeds, workers)
+        found = list(ours(stream, name, config, wanted, shares, seeds, workers))
+        for line in theirs:
+            reached = round(line.share, 4)
+            if 0 < reached < 1 and line.budget == 1.0:
+                same = ours(stream, name, config, wanted[:1], [str(reached)], seeds, workers)
+                found += [row for row in same if row.budget == reached]
+        lines += [*found, *theirs]
+        if not as_markdown:
+            for line in [*found, *theirs]:
+                print(json.dumps(line._asdict()), flush=True)
+    if as_markdown:
+        Console().print(markdown(lines), markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,244 @@
+"""compare: a grid of replays on the same coins, beside three baselines; resumable, and the same byte for byte."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+from collections import Counter
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from streamal.errors import ConfigError
+from streamal.replay import Comparison, Stream, compare, read_stream
+from streamal.replay import bench as bench_module
+from streamal.replay.bench import Bench, Cell
+from streamal.replay.comparing import ALL, CONTROL
+from streamal.replay.pages import comparison_study
+from streamal.replay.panels import PANELS, svg_of
+from streamal.replay.runs import Run
+from tests.conftest import Cli
+from tests.recorded import easy_stream, make_config
+
+GRID = ("compare", "river:Phishing", "--label", "target", "--limit", "200", "--seeds", "2", "--budgets", "0.05,0.2")
+
+
+@pytest.fixture(scope="module")
+def stream() -> Stream:
+    return easy_stream(400)
+
+
+@pytest.fixture(scope="module")
+def result(stream: Stream) -> Comparison:
+    strategies = ("variable", "quantile")
+    return compare(stream, make_config(), strategies=strategies, budgets=(0.05, "0.2"), seeds=2, workers=0)
+
+
+def test_the_grid_is_full(result: Comparison) -> None:
+    """Every strategy, and the control, at every budget with every seed; all labels once for the model."""
+    found = Counter((run.arm, run.budget, run.seed) for run in result.runs)
+    arms = ("variable", "quantile", CONTROL)
+    wanted = {(arm, budget, seed) for arm in arms for budget in (0.05, 0.2) for seed in (7, 8)}
+    assert found == Counter([*wanted, (ALL, 1.0, 7)])
+
+
+def test_the_baselines_are_what_they_say(result: Comparison, stream: Stream) -> None:
+    """All labels asks for every event; the commonest class and the label before are counted from the labels."""
+    full = next(run for run in result.runs if run.arm == ALL)
+    labels = [row.label for row in stream.rows]
+    assert (full.share, full.labels) == (1.0, len(labels))
+    assert result.baselines.majority == max(Counter(labels).values()) / len(labels)
+    assert result.baselines.no_change == sum(a == b for a, b in itertools.pairwise(labels)) / len(labels)
+    assert all(run.accuracy <= full.accuracy + 0.05 for run in result.runs)
+
+
+def test_the_control_meets_the_same_coins(result: Comparison, stream: Stream) -> None:
+    """A comparison without the other strategies has the very same control."""
+    alone = compare(stream, make_config(), strategies=(), budgets=(0.05, 0.2), seeds=2, workers=0)
+    assert [run for run in alone.runs if run.arm == CONTROL] == [run for run in result.runs if run.arm == CONTROL]
+
+
+def test_many_processes_find_the_same_as_one(result: Comparison, stream: Stream, tmp_path: Path) -> None:
+    """Two processes, spawned, give the same figures in the same order, and leave them in the cache."""
+    strategies = ("variable", "quantile")
+    options = {"strategies": strategies, "budgets": (0.05, 0.2), "seeds": 2, "cache": tmp_path}
+    assert compare(stream, make_config(), workers=2, **options).runs == result.runs  # type: ignore[arg-type]
+    assert len(list(tmp_path.glob("*.json"))) == len(result.runs)
+
+
+def test_an_interrupted_comparison_goes_on(stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was finished before an interruption is not replayed again; a file that was cut off is."""
+    cells = [Cell("x", "m", make_config(sampling={"seed": seed})) for seed in range(3)]
+    replayed: list[int] = []
+    real = bench_module.run_cell
+
+    def interrupted(rows: Stream, cell: Cell) -> Run:
+        replayed.append(cell.config.sampling.seed)
+        if len(replayed) == 3:
+            raise KeyboardInterrupt
+        return real(rows, cell)
+
+    monkeypatch.setattr(bench_module, "run_cell", interrupted)
+    with pytest.raises(KeyboardInterrupt), Bench(stream, tmp_path, workers=0) as bench:
+        bench.run(cells)
+    first = min(tmp_path.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    first.write_bytes(first.read_bytes()[:100])
+    with Bench(stream, tmp_path, workers=0) as bench:
+        runs = bench.run(cells)
+    assert replayed == [0, 1, 2, 0, 2]
+    with Bench(stream, None, workers=0) as bench:
+        assert bench.run(cells) == runs
+
+
+def test_another_stream_is_another_cell(stream: Stream, tmp_path: Path) -> None:
+    """The cache tells streams, settings, rows and annotators apart, and does not mind the names."""
+    cell = Cell("a", "m", make_config())
+    other = Stream("easy", [*stream.rows[:-1], stream.rows[0]], stream.kinds, stream.classes)
+    for rows, wanted in (
+        (stream, cell),
+        (stream, Cell("b", "n", make_config())),
+        (other, cell),
+        (stream, Cell("a", "m", make_config(), last=300)),
+        (stream, Cell("a", "m", make_config(), batch=2)),
+    ):
+        with Bench(rows, tmp_path, workers=0) as bench:
+            assert bench.run([wanted])[0].arm == wanted.arm
+    assert len(list(tmp_path.glob("*.json"))) == 4
+
+
+def test_the_same_seed_gives_the_same_bytes(cli: Cli, tmp_path: Path) -> None:
+    """--json is deterministic byte for byte, whether replayed or taken from the cache."""
+    command = (*GRID, "--strategies", "variable", "--json")
+    told = [
+        cli(*command, "--cache", cache, "--workers", workers)
+        for cache, workers in ((str(tmp_path), "1"), (str(tmp_path), "1"), ("", "2"))
+    ]
+    assert told[0].code == 0, told[0].err
+    assert told[0].out == told[1].out == told[2].out
+    assert set(json.loads(told[0].out)) == {
+        *("stream", "events", "metric", "no_change", "majority", "summaries", "runs"),
+    }
+
+
+def test_the_report_needs_nothing_else(result: Comparison, tmp_path: Path) -> None:
+    """One HTML file with every picture and figure inside: no address, no script, no reference out of it."""
+    path = tmp_path / "report.html"
+    result.save_report(path)
+    page = path.read_text()
+    assert not re.findall(r"https?:|//\w+\.\w|<script|<link|<img|<iframe|@import|\bsrc=|url\((?!#)", page)
+    assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', page))
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids)) > 50
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(ids)
+    assert page.count("<svg") == len(PANELS) == page.count("<figcaption>")
+    for row in result.summaries():
+        assert f"<td>{row.value:.4f}</td>" in page
+    assert all(panel.title in page for panel in PANELS)
+
+
+def test_the_pictures_are_files_too(result: Comparison, tmp_path: Path) -> None:
+    """SVG and PNG of every picture, and drawing one again changes no byte of the report's."""
+    result.save_pictures(tmp_path)
+    names = {f"{panel.key}.{suffix}" for panel in PANELS for suffix in ("svg", "png")}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    study = comparison_study(result)
+    assert svg_of(PANELS[0], study) == svg_of(PANELS[0], study)
+
+
+def test_names_in_a_report_are_only_text(tmp_path: Path) -> None:
+    """A stream or class whose name is HTML does no harm."""
+    rows = [row._replace(label=row.label.replace("yes", "<script>")) for row in easy_stream(120).rows]
+    stream = Stream("<script>alert(1)</script>", rows, {"x1": "number", "x2": "number"}, ("<script>", "no"))
+    compare(stream, strategies=(), budgets=(0.2,), seeds=1, workers=0).save_report(tmp_path / "r.html")
+    assert "<script" not in (tmp_path / "r.html").read_text()
+
+
+def test_the_frame_has_a_row_for_each_replay(result: Comparison) -> None:
+    """to_frame() has one row a replay, with plain columns."""
+    frame = result.to_frame()
+    assert len(frame) == len(result.runs)
+    columns = list(getattr(frame, "column_names", None) or frame.columns)
+    assert {"arm", "model", "budget", "seed", "share", "accuracy", "estimated_low"} <= set(columns)
+
+
+def test_the_terminal_shows_the_curve_and_the_table(cli: Cli) -> None:
+    """For people: the main curve, then one line for each arm and budget."""
+    done = cli(*GRID, "--strategies", "variable", "--cache", "", "--workers", "1")
+    assert done.code == 0, done.err
+    for word in ("labels, % of the events", "variable", "random", "all labels", "the label before", "20"):
+        assert word in done.out
+
+
+def test_models_are_compared_by_name(stream: Stream) -> None:
+    """A family of models stands for a pipeline; each model has its own baselines."""
+    result = compare(stream, models=("logistic", "hoeffding_tree"), strategies=(), budgets=(0.1,), seeds=1, workers=0)
+    assert Counter(run.model for run in result.runs) == {"logistic": 2, "hoeffding_tree": 2}
+    assert len({run.accuracy for run in result.runs if run.arm == ALL}) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"strategies": ("nonsense",)}, "strategy"),
+        ({"budgets": ("a lot",)}, "--budgets"),
+        ({"budgets": (2,)}, "budget.share"),
+        ({"models": ("words_naive_bayes",)}, "does not fit"),
+        ({"metric": "f1"}, "--metric"),
+    ],
+)
+def test_a_wrong_grid_is_refused_before_anything_runs(stream: Stream, changes: dict[str, object], word: str) -> None:
+    """What does not exist is named."""
+    with pytest.raises(ConfigError, match=word):
+        compare(stream, workers=0, **changes)  # type: ignore[arg-type]
+
+
+def test_balanced_accuracy_weighs_the_classes_alike(stream: Stream) -> None:
+    """The figure that is summarised is the mean recall, where it is asked for."""
+    result = compare(
+        stream, make_config(), strategies=(), budgets=(0.1,), seeds=1, metric="balanced_accuracy", workers=0
+    )
+    assert [row.value for row in result.summaries()] == [run.balanced_accuracy for run in result.runs]
+    assert result.baselines.majority == 0.5
+
+
+def test_river_streams_are_read(cli: Cli) -> None:
+    """The option --limit and data sets of River work as in replay."""
+    assert len(read_stream("river:Phishing", "target", limit=10).rows) == 10
+    assert cli("compare", "river:Nothing", "--label", "target").code == 2
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "2"])
+def test_trees_do_not_depend_on_the_hashes_of_their_process(hash_seed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """River's trees walk through sets of classes: worker processes hash alike, and leave our environment as it was."""
+    monkeypatch.setenv("PYTHONHASHSEED", hash_seed)
+    seen: list[str] = []
+    monkeypatch.setattr(bench_module, "ProcessPoolExecutor", _Spy)
+    monkeypatch.setattr(bench_module, "_begin", lambda _: None)  # is for a process of its own
+    monkeypatch.setattr(bench_module, "_STREAMS", [stream := easy_stream(30)])
+    monkeypatch.setattr(_Spy, "seen", seen)
+    with Bench(stream, None, workers=1) as bench:
+        bench.run([Cell("x", "m", make_config())])
+    assert seen == ["0"]
+    assert os.environ["PYTHONHASHSEED"] == hash_seed
+
+
+class _Spy:
+    """A pool that notes the hash seed under which its processes would start, and runs everything at once."""
+
+    seen: ClassVar[list[str]] = []
+
+    def __init__(self, workers: int, context: Any, initializer: Any, initargs: Any) -> None:
+        initializer(*initargs)
+
+    def submit(self, function: Any, *arguments: Any) -> Future[Any]:
+        self.seen.append(os.environ["PYTHONHASHSEED"])
+        future: Future[Any] = Future()
+        future.set_result(function(*arguments))
+        return future
+
+    def shutdown(self, **how: bool) -> None:
+        """Nothing has been started."""

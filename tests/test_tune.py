@@ -1,0 +1,299 @@
+"""tune: searches the first part, reports on the rest, and writes settings that do what the report says."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace as changed_copy
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from river import base
+
+from streamal.assembly import new_model
+from streamal.config import Config, load_config
+from streamal.core.chance import Coin
+from streamal.replay import Goal, Recorded, Stream, Tuned, replay, tune
+from streamal.replay.answering import TUNED, answer_of
+from streamal.replay.bench import part
+from streamal.replay.comparing import ALL, CONTROL, changed
+from streamal.replay.families import families
+from streamal.replay.runs import Run
+from streamal.replay.shapes import Defaults, Shape
+from streamal.replay.space import model_section, sampling_section
+from streamal.replay.writing import toml_of
+from tests.conftest import Cli
+from tests.recorded import easy_stream
+
+SMALL: dict[str, Any] = {"trials": 3, "seeds": 2, "budgets": ("0.05", "0.3"), "train_share": 0.4, "workers": 0}
+WORDS = ("late", "again", "cheap", "offer", "meeting", "report", "please", "now")
+
+
+def mixed_stream(count: int, kinds: tuple[str, ...], classes: tuple[str, ...]) -> Stream:
+    """Return rows with one feature of each kind, all of them telling something of the class."""
+    coin, rows = Coin(3, "mixed"), []
+    for number in range(count):
+        u = coin.uniform(f"{number}")
+        label = classes[int(u * len(classes))]
+        values: dict[str, float | str | bool] = {
+            "number": u,
+            "boolean": u > 0.5,
+            "string": f"s{int(u * 7)}",
+            "text": " ".join(WORDS[int((u + coin.uniform(f"{number} {i}")) * 4)] for i in range(9)),
+        }
+        rows.append(Recorded({f"a {kind}": values[kind] for kind in kinds}, label, float(number), None))
+    return Stream("mixed", rows, {f"a {kind}": kind for kind in kinds}, classes)
+
+
+@pytest.fixture(scope="module")
+def stream() -> Stream:
+    return easy_stream(500)
+
+
+@pytest.fixture(scope="module")
+def tuned(stream: Stream) -> Tuned:
+    return tune(stream, families=("logistic", "naive_bayes"), **SMALL)
+
+
+def test_the_report_is_of_the_rest(tuned: Tuned) -> None:
+    """Every replay that is reported has as many events as the rest of the stream, from an empty model."""
+    assert (tuned.first, tuned.rest) == (200, 300)
+    assert {run.events for run in tuned.runs} == {300}
+    assert {run.arm for run in tuned.runs} == {TUNED, CONTROL, ALL, f"{ALL}, same model"}
+    assert {run.budget for run in tuned.runs if run.arm == TUNED} == {0.05, 0.1, 0.3}
+    assert max(trial.rows for trial in tuned.trials) == 200
+
+
+def test_the_rest_cannot_influence_the_search(stream: Stream, tuned: Tuned) -> None:
+    """With a rest of noise instead, every trial and the settings are the same to the last digit; the result is not."""
+    head, coin = list(stream.rows[:200]), Coin(9, "noise")
+    noise = [
+        row._replace(label=stream.classes[coin.uniform(f"{i}") < 0.5], features={"x1": coin.uniform(f"{i} x")})
+        for i, row in enumerate(stream.rows[200:])
+    ]
+    other = tune(
+        Stream(stream.name, [*head, *noise], stream.kinds, stream.classes),
+        families=("logistic", "naive_bayes"),
+        **SMALL,
+    )
+    assert other.trials == tuned.trials
+    assert other.full_trials == tuned.full_trials
+    assert (other.config.model, other.config.sampling, other.batch) == (
+        tuned.config.model,
+        tuned.config.sampling,
+        tuned.batch,
+    )
+    assert other.answer.full < tuned.answer.full
+
+
+def test_the_same_seed_gives_the_same_bytes(stream: Stream, tuned: Tuned, tmp_path: Path) -> None:
+    """--json is the same byte for byte, whether replayed or taken from the cache, also half-way through."""
+    names = {"families": ("logistic", "naive_bayes"), **SMALL, "cache": tmp_path}
+    first = tune(stream, **names)
+    assert json.dumps(first.as_dict()) == json.dumps(tuned.as_dict())
+    for path in sorted(tmp_path.glob("*.json"))[::4]:
+        path.unlink()
+    assert json.dumps(tune(stream, **names).as_dict()) == json.dumps(tuned.as_dict())
+
+
+def test_the_written_settings_replay_with_the_same_figures(stream: Stream, tuned: Tuned, tmp_path: Path) -> None:
+    """The file loads, and a replay of the rest under it gives the figures of the report, to the last digit."""
+    path = tmp_path / "config.toml"
+    tuned.write(path)
+    config = load_config(path)
+    again = replay(part(stream, tuned.first), config, batch=tuned.batch)
+    reported = next(run for run in tuned.runs if run.arm == TUNED and run.budget == tuned.answer.recommended)
+    assert config == tuned.config
+    assert (again.accuracy, again.share, again.requests) == (reported.accuracy, reported.share, reported.requests)
+    assert path.read_text().startswith("# On the 300 events that tuning has not seen")
+
+
+def test_the_written_settings_are_what_the_daemon_takes(tuned: Tuned, tmp_path: Path) -> None:
+    """`streamal check` finds nothing wrong with the file."""
+    tuned.write(tmp_path / "config.toml")
+    done = subprocess.run(
+        [sys.executable, "-m", "streamal", "check", "--config", "config.toml"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_secrets_are_never_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password of the environment does not get into the file, and None of the defaults neither."""
+    security = {"protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "u", "sasl_password": "hush"}
+    told = toml_of(Config.model_validate({"transport": {"kind": "kafka", "security": security}}))
+    assert "sasl_username" in told
+    assert "hush" not in told
+    assert "password" not in told
+
+
+def test_awkward_values_survive_the_file(tmp_path: Path) -> None:
+    """Quotes, blanks, unicode, nothing and nested tables load as they were."""
+    config = Config.model_validate(
+        {
+            "features": {"declared": {'a "b" \\ é\n': "number", "": "text"}},
+            "labels": {"classes": ["ja", "nein, ÄÖ"]},
+            "budget": {"share": "0.000001", "quotas": {"ja": "0.5"}},
+            "snapshots": {"directory": None},
+            "model": {
+                "pipeline": [
+                    {"use": "compose.SelectType", "args": [{"type": "number"}]},
+                    {"use": "imblearn.RandomOverSampler", "desired_dist": {"nein, ÄÖ": 1e-07}, "x": [[1, 2], []]},
+                ]
+            },
+        }
+    )
+    path = tmp_path / "config.toml"
+    path.write_text(toml_of(config), encoding="utf-8")
+    assert load_config(path) == config
+
+
+@pytest.mark.parametrize("classes", [("a", "b"), ("a", "b", "c")], ids=["binary", "three classes"])
+@pytest.mark.parametrize(
+    "kinds",
+    [("number",), ("string",), ("text",), ("number", "boolean"), ("number", "boolean", "string", "text")],
+    ids=str,
+)
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy"])
+def test_every_family_fits_its_columns(kinds: tuple[str, ...], classes: tuple[str, ...], metric: Any) -> None:
+    """Each model that is offered is built from configuration, learns, and predicts all classes."""
+    stream = mixed_stream(40, kinds, classes)
+    shape = Shape.of(stream, metric)
+    assert families(shape)
+    for name in families(shape):
+        section = model_section(shape, Defaults(family=name))
+        config = Config.model_validate({"model": section, "features": {"declared": dict(stream.kinds)}})
+        config = changed(config, {"labels": {"classes": classes}})
+        model = new_model(config)
+        for row in stream.rows:
+            model.learn(row.features, row.label)
+        assert model.failures == 0, name
+        raw = model.raw(stream.rows[0].features)
+        assert set(raw) == set(classes), name
+        assert sum(raw.values()) == pytest.approx(1.0), name
+
+
+def test_the_space_follows_the_columns() -> None:
+    """Words only where there is text, products and neighbours only of numbers, one model for many classes."""
+    numbers = families(Shape({"x": "number"}, ("a", "b")))
+    assert {"polynomial", "neighbours", "forest"} <= set(numbers)
+    assert not any(name.startswith("words") for name in numbers)
+    assert "softmax" not in numbers
+    assert "softmax" in families(Shape({"x": "number"}, ("a", "b", "c")))
+    assert "neighbours" not in families(Shape({"x": "number", "s": "string"}, ("a", "b")))
+    assert {"words_naive_bayes"} < set(families(Shape({"t": "text"}, ("a", "b"))))
+
+
+def test_late_labels_bring_damping_into_the_search() -> None:
+    """Near-duplicates of open requests are a question only where requests stay open."""
+    shape = Shape({"x": "number"}, ("a", "b"))
+    for delayed in (False, True):
+        drawn = Defaults()
+        sampling_section(shape, drawn, delayed)
+        assert ("damping" in drawn.drawn) == delayed
+
+
+@pytest.mark.parametrize("goal", [Goal(target_value=0.7), Goal(target_share=0.9)], ids=["value", "share"])
+def test_a_target_chooses_the_least_budget(tuned: Tuned, goal: Goal) -> None:
+    """The budget is the least whose mean, less two standard errors, reaches the target."""
+    answer = answer_of(tuned.runs, goal, "accuracy")
+    assert answer.wanted == goal.wanted(answer.full)
+    assert answer.reached
+    sure = [
+        row.budget
+        for row in tuned.summaries()
+        if row.arm == TUNED and row.value - 2 * row.sd / row.seeds**0.5 >= answer.wanted
+    ]
+    assert answer.recommended == min(sure)
+
+
+def test_a_target_out_of_reach_is_said_so(tuned: Tuned) -> None:
+    """Where no budget reaches the target, the sentence says by how much, and the largest budget is written."""
+    answer = answer_of(tuned.runs, Goal(target_value=0.999), "accuracy")
+    assert (answer.reached, answer.recommended) == (False, 0.3)
+    assert "did not reach" in changed_copy(tuned, answer=answer).sentence()
+
+
+def test_a_budget_is_kept(tuned: Tuned) -> None:
+    """Who names a budget gets settings with that budget, whatever the curve says."""
+    assert answer_of(tuned.runs, Goal(budget=Decimal("0.05")), "accuracy").recommended == 0.05
+
+
+def test_the_report_shows_the_answer_and_the_settings(tuned: Tuned, tmp_path: Path) -> None:
+    """The page begins with the answer, and holds the settings that can be copied."""
+    tuned.save_report(tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert tuned.sentence() in page
+    assert "[model]" in page
+    assert "http" not in page
+
+
+def test_the_frames_have_the_runs_and_the_trials(tuned: Tuned) -> None:
+    """One row for each replay of the rest, one for each trial of the first part."""
+    assert len(tuned.to_frame()) == len(tuned.runs)
+    assert len(tuned.trials_frame()) == len(tuned.trials)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--budget", "0.1", "--target-accuracy", "0.9"), "one of"),
+        (("--budget", "lots"), "--budget"),
+        (("--limit", "100"), "rows"),
+        (("--families", "nothing"), "families"),
+        (("--write", "/nowhere/config.toml"), "no directory"),
+    ],
+)
+def test_wrong_arguments_are_one_line(cli: Cli, arguments: tuple[str, ...], word: str) -> None:
+    """Exit code 2, and what to do."""
+    done = cli("tune", "river:Phishing", "--label", "target", "--workers", "1", "--cache", "", *arguments)
+    assert done.code == 2
+    assert word in done.err
+
+
+def test_every_figure_is_of_a_run_with_all_its_parts(tuned: Tuned) -> None:
+    """Curves end at the stream's end, and what was spent adds up in each of its three views."""
+    for run in tuned.runs:
+        assert isinstance(run, Run)
+        assert (run.curve[-1].events, run.curve[-1].requests) == (run.events, run.requests)
+        assert run.curve[-1].accuracy == run.accuracy
+        for counts in (run.spent.uncertainty, run.spent.time, list(run.spent.classes.values())):
+            assert (sum(c[0] for c in counts), sum(c[1] for c in counts)) == (run.events, run.requests)
+
+
+def test_the_models_are_rivers(stream: Stream) -> None:
+    """What is found is configuration: it builds an estimator of River, and evaluates nothing."""
+    section = model_section(Shape.of(stream, "accuracy"), Defaults())
+    assert json.loads(json.dumps(section)) == section
+    config = changed(Config(), {"model": section}, {"labels": {"classes": stream.classes}})
+    assert isinstance(new_model(config)._estimator, base.Base)
+
+
+def test_the_documented_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """The Python of docs/tuning.md does what it says."""
+    blocks = re.findall(
+        r"```python\n(.*?)```", (Path(__file__).parents[1] / "docs/tuning.md").read_text(), flags=re.DOTALL
+    )
+    namespace: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, namespace)
+    told = capsys.readouterr().out
+    assert "labels" in told
+    assert "[model]" in told
+    assert len(namespace["frame"]) == len(namespace["tuned"].runs)
+
+
+def test_the_documentation_names_every_family() -> None:
+    """Each family that may be searched stands in the table of docs/tuning.md."""
+    page = (Path(__file__).parents[1] / "docs/tuning.md").read_text()
+    for kinds in ({"n": "number"}, {"t": "text"}):
+        for classes in (("a", "b"), ("a", "b", "c")):
+            assert all(f"`{name}`" in page for name in families(Shape(kinds, classes)))
