@@ -18,7 +18,7 @@ import numpy as np
 
 from streamal.core.records import Scalar
 
-__all__ = ["Cognition", "Neighbours"]
+__all__ = ["Cognition", "Neighbours", "vectorised"]
 
 _HASHED = 64
 """Columns for words. Two texts that meet in one look a little more alike than they are."""
@@ -62,7 +62,7 @@ class _Block:
             self._restart(self._rescaled())
         elif self._looked is not None and self._looked[0] == offset:
             looked = self._looked[1]
-        numbers, words = _parsed(features) if looked is None else looked[2]
+        numbers, words = vectorised(features) if looked is None else looked[2]
         self._recent.append((offset, numbers, words))
         if self._names or self._words:
             self._add(offset, self._vector(numbers, words) if looked is None else looked[0], looked)
@@ -72,7 +72,7 @@ class _Block:
         if not self._known():
             return None
         if self._looked is None or self._looked[0] != offset:
-            parsed = _parsed(features)
+            parsed = vectorised(features)
             point = self._vector(*parsed)
             self._looked = offset, (point, self._measured(point), parsed)
         return self._looked[1]
@@ -279,7 +279,7 @@ def _squares(points: Vector, point: Vector) -> Vector:
     return np.einsum("ij,ij->i", away, away)
 
 
-def _parsed(features: Mapping[str, Scalar]) -> tuple[dict[str, float], Vector]:
+def vectorised(features: Mapping[str, Scalar]) -> tuple[dict[str, float], Vector]:
     """Return (numbers by name, hashed words, each feature's of length √½: two single words are at a distance of 1)."""
     numbers: dict[str, float] = {}
     hashed: Vector = None
