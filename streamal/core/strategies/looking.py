@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streamal.core.strategies.base import State, Strategy, View
+from streamal.core.strategies.cognition import Cognition
 from streamal.core.strategies.quantile import Quantile
-from streamal.core.strategies.space import Cognition, Neighbours
+from streamal.core.strategies.space import Cloud, Neighbours
 from streamal.core.strategies.threshold import RandomisedVariable
 from streamal.core.strategies.unconditional import Random
 
@@ -155,9 +156,9 @@ class Probabilistic:
         """Offsets to read back: the block's, and those that its scale is from."""
         return 2 * self.window
 
-    def memory(self) -> Neighbours:
+    def memory(self) -> Cloud:
         """Return one that knows nothing yet."""
-        return Neighbours(self.window)
+        return Cloud(self.window)
 
     def score(self, view: View) -> float:
         """Return the fourth root of gain · density: in the same order, but not all next to 0."""

@@ -33,8 +33,8 @@ class Selective:
     mover: Mover | None
 
     def initial(self) -> State:
-        """Return (b,)."""
-        return (self.b,)
+        """Return (b,), above 0: on the boundary it is divided by."""
+        return (max(_SCALE_MIN, self.b),)
 
     def propensity(self, uncertainty: float, state: State) -> float:
         """Return b/(b + |p̂ - 1/C|)."""
