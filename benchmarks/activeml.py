@@ -5,9 +5,9 @@
 
 A stream is PATH:LABEL[:TIME[:DROPPED,…]]. Both sides have the same default model (River, by way of `streamal`'s own
 wrapper), the same smoothed probabilities to be unsure about, the same labelled events at the start and the same
-budget; every answer comes at once and right, and nothing is audited. Ours may ask B·n of n events in every prefix, with
-no burst; theirs has the budget manager that it comes with. Features for their distances are standardised over the
-whole stream at once, which ours cannot know.
+budget; every answer comes at once and right, and nothing is audited. Ours asks at most B·(n + 100) of n events in
+every prefix; theirs has the budget manager that it comes with, whose window lets 100·B through at once too. Features
+for their distances are standardised over the whole stream at once, which ours cannot know.
 
 A seed is of the coins, and of which tenth of the events is left out, on both sides alike: strategies without a coin
 vary too. Finished cells are appended to the file and not run again, so that it may be interrupted; their side costs
@@ -47,6 +47,8 @@ from streamal.replay.replaying import stream_config
 
 app = typer.Typer(add_completion=False)
 
+_AT_THE_START = 100
+"""Events whose budget ours begins with: as much as the window of their budget managers lets through at once."""
 _KEPT = 500
 """Labelled examples that their `StreamProbabilisticAL` estimates frequencies from."""
 
@@ -122,7 +124,8 @@ def ours(data: Data, cell: Cell) -> Ask:
     rules = SamplingRules(name, float(share), floor, share=float(share), parameters=parameters)
     strategy = build_strategy(rules)
     allowance = BudgetRules(share, Fraction(0), burst=20).allowance(0, 1)
-    sampler = Sampler(allowance, strategy, cell.seed, Ledger(0, 0, 0, 0), None, 0.0, 0, 0)
+    start = round(_AT_THE_START * share) * allowance.price
+    sampler = Sampler(allowance, strategy, cell.seed, Ledger(0, start, 0, 0), None, 0.0, 0, 0)
     wants = wants_of(strategy)
     memory = wants.memory() if wants.lookback else None
 

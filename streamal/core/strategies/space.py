@@ -186,24 +186,25 @@ class Cloud(Block):
             self._oldest += 1
         return gone
 
-    def _put(self, offset: int, point: Vector) -> int:
-        """Put *point* into the next slot, and return which."""
+    def _put(self, offset: int, point: Vector) -> None:
+        """Put *point* into the next slot."""
         slot = self._newest % self.window
         self._points[:, slot], self._offsets[slot] = point, offset
         self._newest += 1
-        return slot
 
-    def likeness(self, offset: int, features: Mapping[str, Scalar]) -> float:
-        """Return the mean Gaussian kernel between this and the past events, as wide as they are apart; 1 at first."""
+    def likeness(self, offset: int, features: Mapping[str, Scalar]) -> tuple[float, float]:
+        """Return the means of exp(-16d²), "the same", and of exp(-2d²), "in a crowd", d² over its mean; 1 at first."""
         looked = self.look(offset, features)
         if looked is None:
-            return 1.0
+            return 1.0, 1.0
         squares = looked[1]
         if self._newest - self._oldest < self.window:
             squares = squares[np.array(self._offsets) >= 0]
-        width = max(1e-12, float(np.add.reduce(squares)) / len(squares))
-        # a quarter of the mean squared distance: the cloud itself is no single neighbourhood
-        return float(np.add.reduce(np.exp(squares * (-2.0 / width)))) / len(squares)
+        n = len(squares)
+        width = max(1e-12, float(np.add.reduce(squares)) / n)
+        wide = np.exp(squares * (-2.0 / width))
+        fourth = np.square(np.square(wide))
+        return float(fourth @ fourth) / n, float(np.add.reduce(wide)) / n
 
 
 class Neighbours(Cloud):
@@ -234,8 +235,8 @@ class Neighbours(Cloud):
 
     def _add(self, offset: int, point: Vector, looked: Any) -> None:
         row = self._measured(point) if looked is None else looked[1]
-        gone = self._forget(offset)
-        slot = self._put(offset, point)
+        gone, slot = self._forget(offset), self._newest % self.window
+        self._put(offset, point)
         squares, nearest = self._squares, self._nearest
         bereft = (nearest == squares[slot]).nonzero()[0].tolist() if slot in gone else []
         for other in gone:
@@ -258,10 +259,7 @@ class Neighbours(Cloud):
         nearest[slot] = np.minimum.reduce(row)
 
     def local_density(self, offset: int, features: Mapping[str, Scalar]) -> int:
-        """Return of how many past events this one is the (or a) nearest neighbour: Ienco's local density factor.
-
-        1 as long as there is too little to tell.
-        """
+        """Return of how many past events this is the, or a, nearest neighbour (Ienco); 1 while too little is known."""
         looked = self.look(offset, features)
         return 1 if looked is None else int(np.count_nonzero(looked[1] <= self._nearest))
 
