@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Protocol
 
 from streamal.core.bill import bill
-from streamal.core.figures import figures
+from streamal.core.figures import arm_weights, figures
 from streamal.core.fold import Fold
 from streamal.core.records import Committed, Place
 from streamal.core.state import decode_states
@@ -64,6 +64,7 @@ class Watcher:
         watched = watch(self._rules, committed)
         states = decode_states(committed, topics.events)
         found = {**figures(fold, states, now), **bill(self._rules, fold, committed, now), **watched.figures()}
+        found |= arm_weights(self._rules.strategy, fold)
         for name, value in found.items():
             self._meter.gauge(name, math.nan if value is None else value)
         for name, topic in (("lag_events", topics.events), ("lag_labels", topics.labels)):
