@@ -291,6 +291,7 @@ def table(cells: Path) -> None:
         if cell.side == "ours" and cell._replace(side="theirs") in rows:
             seeds[cell.stream, cell.budget, cell.strategy].add(cell.seed)
     held, overspent, compared = 0, 0, 0
+    by_strategy: dict[str, list[float]] = {}
     print("| stream | budget | strategy | seeds | ours | spent | scikit-activeml | spent | difference | held |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for (stream, budget, strategy), paired in seeds.items():
@@ -302,12 +303,19 @@ def table(cells: Path) -> None:
         differences = [a["accuracy"] - b["accuracy"] for a, b in zip(ours_, theirs_, strict=True)]
         mean, error = fmean(differences), _error(differences)
         holds, over = mean >= -error, fmean(row["share"] for row in theirs_) > 1.05 * budget
+        by_strategy.setdefault(strategy, []).append(mean)
         compared, held, overspent = compared + 1, held + holds, overspent + (over and not holds)
         print(
             f"| {stream} | {budget:.0%} | {strategy} | {len(paired)} | {_shown(ours_)} | {_spent(ours_)} "
             f"| {_shown(theirs_)} | {_spent(theirs_)} | {mean:+.3f} ± {error:.3f} "
             f"| {'yes' if holds else '(no)' if over else 'no'} |"
         )
+    print(
+        "\n| strategy | streams and budgets | mean difference ± standard error | not worse by 0.01 |\n|---|---|---|---|"
+    )
+    for strategy, found in by_strategy.items():
+        near = sum(difference >= -0.01 for difference in found)
+        print(f"| {strategy} | {len(found)} | {fmean(found):+.3f} ± {_error(found):.3f} | {near} |")
     print(f"\n{held} of {compared} held; {overspent} of the others where scikit-activeml overspent")
 
 
