@@ -48,7 +48,7 @@ COLD: list[Any] = [
 @pytest.mark.parametrize("name", ["entropy", "randomised_variable"])
 def test_0_1_a_model_that_starts_empty_is_asked(estimator: Any, name: str) -> None:
     """0.1: of 200 events River's sampler asks none, for an empty prediction counts as certain; ours asks at once."""
-    theirs = active.EntropySampler(estimator(), seed=1)
+    theirs: Any = active.EntropySampler(estimator(), seed=1)
     assert not any(theirs.predict_proba_one({"x": float(i % 9)})[1] for i in range(200))
     model, lanes = Model(estimator(), LabelRules(("a", "b"))), sampler(name, ONE_PERCENT)
     asked = []
@@ -68,7 +68,7 @@ def test_0_7_deciding_again_is_deciding_the_same() -> None:
     events = [{"x": float(i % 9)} for i in range(300)]
     theirs = []
     for looks in (1, 2):
-        model = active.EntropySampler(naive_bayes.GaussianNB(), discount_factor=1, seed=1)
+        model: Any = active.EntropySampler(COLD[0](), discount_factor=1, seed=1)
         for i, label in enumerate("abab"):
             model.learn_one({"x": float(i)}, label)
         theirs.append([[model.predict_proba_one(x)[1] for _ in range(looks)][-1] for x in events])
