@@ -36,6 +36,7 @@ from streamal.core.records import (
     coordinates,
 )
 from streamal.core.replies import decode_reply
+from streamal.core.seen import Seen
 from streamal.core.transaction import Rules
 from streamal.core.wire import DeadLetter, decode_event, decode_request, decode_training
 from streamal.errors import LogDisagrees
@@ -68,19 +69,29 @@ def verify(
     """
     committed = {place: state.offset for place, state in log.committed(group).items()}
     predictions: dict[str, Prediction] = {}
+    counts: dict[str, Seen] = {}
     checks = [
-        *_events(log, rules, budget, committed, predictions),
+        *_events(log, rules, budget, committed, predictions, counts),
         *_requests(log, rules, predictions),
         *caps(log, rules, budget, predictions),
         *_training(log, rules, committed, predictions),
+        _counted(log, rules, counts),
     ]
     return [*checks, _rederived(log, rules, predictions, new_fold, progress)] if rederive else checks
 
 
 def _events(
-    log: Log, rules: Rules, budget: BudgetRules, committed: dict[Place, int], predictions: dict[str, Prediction]
+    log: Log,
+    rules: Rules,
+    budget: BudgetRules,
+    committed: dict[Place, int],
+    predictions: dict[str, Prediction],
+    counts: dict[str, Seen],
 ) -> Iterator[Check]:
-    """Each consumed event has one prediction or one dead letter (I1); the budget holds in every prefix (I2)."""
+    """Each consumed event has one prediction or one dead letter (I1); the budget holds in every prefix (I2).
+
+    *predictions* and *counts*, those up to each event, are filled in.
+    """
     once = Check("each consumed event has exactly one prediction or one dead letter, no other has any")
     holds = Check("requests <= share * events + burst, in every prefix of every partition")
     stamps = Check("the model version of predictions never goes back within a partition")
@@ -89,6 +100,7 @@ def _events(
         burst = divided(budget.burst, partition, rules.partitions)
         found: dict[str, int] = {}
         accepted = asked = version = 0
+        seen = Seen()
         for record in scan(log, rules.topics.predictions, partition):
             prediction = _decoded(record, Prediction)
             if prediction is None:
@@ -96,6 +108,8 @@ def _events(
                 continue
             found[prediction.event] = found.get(prediction.event, 0) + 1
             predictions[prediction.event] = prediction
+            if found[prediction.event] == 1:
+                counts[prediction.event] = seen = seen.after(prediction.probabilities, prediction.propensity)
             accepted, asked = accepted + 1, asked + (prediction.asked is not None)
             holds.that(asked <= budget.share * accepted + burst, prediction.event)
             stamps.that(prediction.version >= version, prediction.event)
@@ -110,6 +124,20 @@ def _events(
     for key in letters:
         once.that(False, f"{key}: a dead letter without an event")
     yield from (once, holds, stamps)
+
+
+def _counted(log: Log, rules: Rules, counts: dict[str, Seen]) -> Check:
+    """What requests and examples say of all the events up to their own is so: the quality figure rests on it."""
+    told = Check("requests and examples carry the counts of all events up to their own")
+    for record in (each for p in range(rules.partitions) for each in scan(log, rules.topics.requests, p)):
+        request = None if record.value is None else decode_request(record.value)
+        if isinstance(request, Request) and request.seen is not None:
+            told.that(counts.get(request.request) == request.seen, request.request)
+    for record in scan(log, rules.topics.training, 0):
+        training = decode_training(record.value)
+        if isinstance(training, Example) and training.seen is not None:
+            told.that(counts.get(training.request) == training.seen, training.request)
+    return told
 
 
 def _letters(log: Log, rules: Rules, topic: str) -> Counter[str]:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Protocol
 
 from streamal.core.bill import bill
-from streamal.core.figures import figures
+from streamal.core.figures import arm_weights, figures
 from streamal.core.fold import Fold
 from streamal.core.records import Committed, Place
 from streamal.core.shift import Shift
@@ -77,6 +77,7 @@ class Watcher:
             **bill(self._rules, fold, committed, now),
             **watched.figures(),
             **self._shift.figures(),
+            **arm_weights(self._rules.strategy, fold),
         }
         for name, value in found.items():
             self._meter.gauge(name, math.nan if value is None else value)

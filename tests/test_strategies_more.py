@@ -56,7 +56,7 @@ def test_selective_sampling_is_its_formula(u: float, b: float, floor: float) -> 
 
 
 @given(st.floats(0.0, 0.999), st.floats(1e-4, 10.0), st.integers(1, 100_000))
-def test_importance_solves_its_equation(u: float, c0: float, n: int) -> None:
+def test_t5_importance_solves_its_equation(u: float, c0: float, n: int) -> None:
     """T5: where p < 1, √p solves g = √b/s + b/s²; at n = 1000, g = .05, c0 = .01 it is not Vowpal Wabbit's 1.9e-7."""
     p, g = Importance(c0, None).propensity(u, (c0, n)), 1.0 - u
     b = c0 * math.log(n + 1.0) / n

@@ -129,10 +129,15 @@ class Sampler:
         return openness * s, chosen
 
     def _openness(self) -> float:
-        """Return the probability with which the strategy lane is open: 1 for as long as half of the bucket is full."""
+        """Return the probability with which the strategy lane is open: 1 for as long as half of the bucket is full.
+
+        Without an audit lane it is open while there is a token: what nothing keeps reachable is not weighted either.
+        """
         left = self._tokens - self._allowance.reserve
         if left <= 0 or self._tokens < self._allowance.price:
             return 0.0
+        if not self._epsilon:
+            return 1.0
         return min(1.0, 2.0 * left / (self._allowance.capacity - self._allowance.reserve))
 
     def _earn(self) -> None:

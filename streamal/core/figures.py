@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from streamal.core.estimates import Estimate
 from streamal.core.fold import Fold
 from streamal.core.state import PartitionState, TrainerState
+from streamal.core.strategies import STRATEGIES, Strategy
+from streamal.core.strategies.auto import Auto
 
-__all__ = ["figures"]
+__all__ = ["arm_weights", "figures"]
 
 
 def figures(fold: Fold, states: Iterable[PartitionState | TrainerState], now: float) -> Mapping[str, float | None]:
@@ -39,6 +41,18 @@ def figures(fold: Fold, states: Iterable[PartitionState | TrainerState], now: fl
     }
     trainer = any(isinstance(state, TrainerState) for state in states)
     return {**found, **_quality(fold, trainer)}
+
+
+def arm_weights(strategy: Strategy, fold: Fold) -> Mapping[str, float | None]:
+    """Return the weight of each strategy among the arms of `auto`, None for one that is none; "own": the user's."""
+    found: dict[str, float | None] = {f"auto_weight_{name}": None for name in (*STRATEGIES, "own") if name != "auto"}
+    if isinstance(strategy, Auto):
+        even = 1.0 / len(strategy.names)
+        weights = fold.bandit.weights() or (even,) * len(strategy.names)
+        for name, weight in zip(strategy.names, weights, strict=True):
+            key = f"auto_weight_{name if name in STRATEGIES else 'own'}"
+            found[key] = (found[key] or 0.0) + weight
+    return found
 
 
 def _quality(fold: Fold, trainer: bool) -> dict[str, float | None]:

@@ -26,6 +26,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from streamal import __version__
 from streamal.core.money import WINDOWS
 from streamal.core.records import Lane, Outcome, Reason
+from streamal.core.strategies import STRATEGIES
 
 __all__ = ["METRICS", "OTHER", "Metric", "NullMeter", "PrometheusMeter"]
 
@@ -139,6 +140,12 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("gain_over_random_low", "gauge", "Lower end of its 95 % interval.", unit="ratio"),
     Metric("gain_over_random_high", "gauge", "Upper end of its 95 % interval.", unit="ratio"),
+    *(
+        Metric(f"auto_weight_{name}", "gauge", f"Weight of {name} among auto's arms.", unit="ratio")
+        for name in STRATEGIES
+        if name != "auto"
+    ),
+    Metric("auto_weight_own", "gauge", "Likewise, of strategies of the user's.", unit="ratio"),
     Metric("unanswered_ratio", "gauge", "Closed requests that brought no label: what quality cannot see."),
     Metric("unreachable_ratio", "gauge", "Events that had no chance of being asked: what no estimate speaks of."),
     Metric("last_snapshot_timestamp_seconds", "gauge", "When the last snapshot was saved."),

@@ -109,7 +109,9 @@ def _auto(rules: SamplingRules) -> Strategy:
     if not isinstance(arms, list | tuple) or len(arms) < 2 or len({*map(str, arms)}) != len(arms) or "auto" in arms:
         raise ConfigError(f"sampling.parameters.arms must be two strategies or more, none of them auto; not {arms!r}")
     built = [build_strategy(dataclasses.replace(rules, strategy=str(arm), parameters={})) for arm in arms]
-    return _made(dataclasses.replace(rules, parameters=parameters), Auto, strategies=tuple(built))
+    return _made(
+        dataclasses.replace(rules, parameters=parameters), Auto, strategies=tuple(built), names=tuple(map(str, arms))
+    )
 
 
 def _made(rules: SamplingRules, cls: Callable[..., Strategy], **given: Any) -> Strategy:

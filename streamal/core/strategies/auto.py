@@ -96,9 +96,10 @@ class Memories:
 
 @dataclass(frozen=True, slots=True)
 class Auto:
-    """Ask with the weighted mean of the *strategies*' propensities; see the module."""
+    """Ask with the weighted mean of the *strategies*' propensities; see the module. *names* are for the metrics."""
 
     strategies: tuple[Strategy, ...]
+    names: tuple[str, ...] = ()
     _wants: tuple[Wants, ...] = field(init=False, repr=False, compare=False)
     _slices: tuple[slice, ...] = field(init=False, repr=False, compare=False)
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streamal.core.strategies.base import State, Strategy, View
+from streamal.core.strategies.cognition import Cognition
 from streamal.core.strategies.quantile import Quantile
-from streamal.core.strategies.space import Cognition, Neighbours
+from streamal.core.strategies.space import Cloud, Neighbours
 from streamal.core.strategies.threshold import RandomisedVariable
 from streamal.core.strategies.unconditional import Random
 
@@ -129,7 +130,9 @@ class Probabilistic:
     Kottke, Krempl & Spiliopoulou, IDA 2015; the gain is that of McPAL (Kottke et al., ECAI 2016) in closed form for up
     to *m_max* labels, times the density of the event's neighbourhood, and the quantile filter picks the highest. They
     estimate how many labels of each class lie near the event with a kernel over labelled data; here that is the
-    model's own probability times the labels that would lie there if they lay as the events do: examples · density.
+    model's own probability times the labels that would lie there if they lay as the events do: examples · kernel. The
+    kernel is about as narrow as that of scikit-activeml's "mean" criterion: with one four times as wide, labels seem to
+    lie near everything, none promises anything any more, and up to 2.5 points of accuracy are lost.
 
     Attributes:
         rule: the filter.
@@ -155,14 +158,14 @@ class Probabilistic:
         """Offsets to read back: the block's, and those that its scale is from."""
         return 2 * self.window
 
-    def memory(self) -> Neighbours:
+    def memory(self) -> Cloud:
         """Return one that knows nothing yet."""
-        return Neighbours(self.window)
+        return Cloud(self.window)
 
     def score(self, view: View) -> float:
         """Return the fourth root of gain · density: in the same order, but not all next to 0."""
-        density: float = view.memory.likeness(view.offset, view.features)
-        near = view.examples * density
+        alike, density = view.memory.likeness(view.offset, view.features)
+        near = view.examples * alike
         frequencies = {label: p * near for label, p in view.probabilities.items()}
         return math.sqrt(math.sqrt(gain(frequencies, self.prior, self.m_max) * density))
 

@@ -54,35 +54,37 @@ class Quantile:
 
     def propensity(self, score: float, state: State) -> float:
         """Return 1 or 0."""
-        ordered, balance = state[1], state[2]
+        ordered = state[1]
         if not ordered:
             return 1.0
-        place = (1.0 - self.rate) * (len(ordered) - 1)
+        last = len(ordered) - 1
+        place = (1.0 - self.rate) * last
         below = int(place)
-        theta = _VALUES[ordered[below]]
-        if below < place:
-            theta += (place - below) * (_VALUES[ordered[below + 1]] - theta)
-        spread = _VALUES[ordered[-1]] - _VALUES[ordered[0]] + 1e-6
-        return 1.0 if _VALUES[_quantised(score)] >= theta - spread * balance / self.tolerance else 0.0
+        values = _VALUES
+        theta = values[ordered[below]]
+        if below < last:
+            theta += (place - below) * (values[ordered[below + 1]] - theta)
+        slack = (values[ordered[last]] - values[ordered[0]] + 1e-6) * state[2] / self.tolerance
+        return 1.0 if values[_quantised(score)] >= theta - slack else 0.0
 
     def update(self, score: float, asked: float, state: State) -> State:
         """Return the window with *score* in it, and the balance."""
         arrived, ordered, balance = state
         level = _quantised(score)
-        if len(arrived) >= self.window:
-            at = bisect_left(ordered, arrived[0])
-            arrived, ordered = arrived[1:], ordered[:at] + ordered[at + 1 :]
+        if len(arrived) < self.window:
+            arrived += level
+        else:
+            ordered = ordered.replace(arrived[0], "", 1)
+            arrived = arrived[1:] + level
         at = bisect_left(ordered, level)
-        moved = balance + self.rate - asked
-        return (
-            arrived + level,
-            ordered[:at] + level + ordered[at:],
-            moved if -self.tolerance < moved < self.tolerance else math.copysign(self.tolerance, moved),
-        )
+        balance += self.rate - asked
+        if not -self.tolerance < balance < self.tolerance:
+            balance = math.copysign(self.tolerance, balance)
+        return (arrived, f"{ordered[:at]}{level}{ordered[at:]}", balance)
 
 
 def _quantised(score: float) -> str:
     """Return the level of *score*, itself brought into [0, 1]."""
     if 0.0 < score < 1.0:
-        return _LEVELS[int(_TOP * math.sqrt(score) + 0.5)]
+        return _LEVELS[int(_TOP * score**0.5 + 0.5)]
     return _LEVELS[0 if score <= 0.0 else _TOP]

@@ -53,7 +53,10 @@ class Mover:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """Ask if c <= θ (their Algorithm 2). θ is not tied to the stream: on a confident model it never asks again."""
+    """Ask if c <= θ (their Algorithm 2). θ is not tied to the stream: on a confident model it never asks again.
+
+    With six classes it spent 3.2 % of a budget of 10 %, and was 10 points below `Random` for want of labels.
+    """
 
     theta: float
 

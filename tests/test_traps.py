@@ -1,0 +1,109 @@
+"""The traps of other implementations that had no test of their own; each is listed in docs/strategies.md."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from river import active, forest, linear_model, naive_bayes, tree
+
+from streamal.assembly import budget_rules, new_strategy
+from streamal.config import load_config
+from streamal.core.budget import BudgetRules, Sampler
+from streamal.core.figures import arm_weights
+from streamal.core.ledger import Ledger
+from streamal.core.model import LabelRules, Model
+from streamal.core.records import Lane
+from streamal.core.strategies import STRATEGIES, SamplingRules, build_strategy
+from streamal.core.uncertainty import least_confidence, smoothed
+from tests.making import make_fold
+
+ONE_PERCENT = BudgetRules(Fraction("0.01"), Fraction("0.3"), burst=5)
+
+
+def sampler(name: str, budget: BudgetRules) -> Sampler:
+    strategy = build_strategy(SamplingRules(name, rate=float(budget.rate), share=float(budget.share)))
+    return Sampler(budget.allowance(0, 1), strategy, 7, None, None, 0.0, 0, 0)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_t4_no_strategy_has_a_head_start(name: str) -> None:
+    """T4: part of a lead at 1 % is a gate that lets a window's worth through at once; here all begin with the burst."""
+    lanes = sampler(name, ONE_PERCENT)
+    requests = [lanes.decide(f"0-{i}", 0.5).lane is not None for i in range(100)]
+    assert sum(requests) <= 5 + 1
+    assert sampler(name, ONE_PERCENT).ledger.tokens == sampler("random", ONE_PERCENT).ledger.tokens
+
+
+COLD: list[Any] = [
+    naive_bayes.GaussianNB,
+    tree.HoeffdingTreeClassifier,
+    lambda: forest.ARFClassifier(n_models=3, seed=1),
+    linear_model.SoftmaxRegression,
+]
+
+
+@pytest.mark.parametrize("estimator", COLD)
+@pytest.mark.parametrize("name", ["entropy", "randomised_variable"])
+def test_0_1_a_model_that_starts_empty_is_asked(estimator: Any, name: str) -> None:
+    """0.1: of 200 events River's sampler asks none, for an empty prediction counts as certain; ours asks at once."""
+    theirs: Any = active.EntropySampler(estimator(), seed=1)
+    assert not any(theirs.predict_proba_one({"x": float(i % 9)})[1] for i in range(200))
+    model, lanes = Model(estimator(), LabelRules(("a", "b"))), sampler(name, ONE_PERCENT)
+    asked = []
+    for i in range(200):
+        features = {"x": float(i % 9)}
+        uncertainty = least_confidence(smoothed(model.predict(features), i))
+        if lanes.decide(f"0-{i}", uncertainty).lane is not None:
+            asked.append(i)
+            model.learn(features, "a")  # one class only, for as long as it lasts
+    assert asked[0] < 10
+    assert len(asked) >= 3
+    assert asked[-1] > 50
+
+
+def test_0_7_deciding_again_is_deciding_the_same() -> None:
+    """0.7: a second look at every event, or a restart between any two, changes nobody's turn; River's generator is."""
+    events = [{"x": float(i % 9)} for i in range(300)]
+    theirs = []
+    for looks in (1, 2):
+        model: Any = active.EntropySampler(COLD[0](), discount_factor=1, seed=1)
+        for i, label in enumerate("abab"):
+            model.learn_one({"x": float(i)}, label)
+        theirs.append([[model.predict_proba_one(x)[1] for _ in range(looks)][-1] for x in events])
+    assert theirs[0] != theirs[1]
+    once = sampler("randomised_variable", ONE_PERCENT)
+    expected = [once.decide(f"0-{i}", i * 0.37 % 0.5).lane for i in range(300)]
+    assert Lane.AUDIT in expected or Lane.STRATEGY in expected
+    state: tuple[Ledger | None, Any] = (None, None)
+    for i, lane in enumerate(expected):
+        for _ in range(2):
+            strategy = build_strategy(SamplingRules("randomised_variable", float(ONE_PERCENT.rate), share=0.01))
+            again = Sampler(ONE_PERCENT.allowance(0, 1), strategy, 7, *state, 0.0, 0, 0)
+            assert again.decide(f"0-{i}", i * 0.37 % 0.5).lane == lane
+        state = again.ledger, again.state
+
+
+def test_without_an_audit_lane_nothing_keeps_the_strategy_lane_from_its_tokens() -> None:
+    """It closes by degrees only to keep the weights of audited events small; with no audit every token can be spent."""
+    budget = BudgetRules(Fraction("0.1"), Fraction(0), burst=20)
+    lanes = sampler("fixed", budget)
+    asked = sum(lanes.decide(f"0-{i}", 1.0).lane is not None for i in range(1_000))
+    assert asked == 20 + 100 - 1  # what the first event earns does not fit into the full bucket
+
+
+def test_the_weights_of_auto_are_shown_by_name() -> None:
+    """Even at first, what the bandit says afterwards; no other strategy has any, and the set of names is closed."""
+    config = load_config(None, ["sampling.strategy=auto", "sampling.parameters={arms=['random', 'fixed']}"])
+    auto, fold = new_strategy(config), make_fold()
+    shown = {name: weight for name, weight in arm_weights(auto, fold).items() if weight is not None}
+    assert shown == {"auto_weight_random": 0.5, "auto_weight_fixed": 0.5}
+    for _ in range(100):
+        fold.bandit.reward([0.1, 1.0], wrong=True)
+        fold.bandit.reward([0.1, 0.0], wrong=False)
+    weights = arm_weights(auto, fold)
+    assert weights["auto_weight_fixed"] == pytest.approx(fold.bandit.weights()[1])
+    assert weights["auto_weight_fixed"] > 0.7  # type: ignore[operator]
+    assert set(arm_weights(build_strategy(SamplingRules("random", 0.1)), fold).values()) == {None}
+    assert budget_rules(config).audit_every > 0
