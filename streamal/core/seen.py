@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 __all__ = ["MILLION", "Seen"]
@@ -19,3 +20,12 @@ class Seen(NamedTuple):
     events: int = 0
     confidence: int = 0
     unreachable: int = 0
+
+    def after(self, probabilities: Mapping[str, float], propensity: float) -> Seen:
+        """Return the counts with one more event; a step counts likewise, but builds one only where it is written.
+
+        >>> Seen().after({"ham": 0.75, "spam": 0.25}, propensity=0.1)
+        Seen(events=1, confidence=750000, unreachable=0)
+        """
+        confidence = round(MILLION * max(probabilities.values(), default=0.0))
+        return Seen(self.events + 1, self.confidence + confidence, self.unreachable + (propensity <= 0.0))
