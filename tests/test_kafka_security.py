@@ -54,20 +54,22 @@ def configured(directory: Path, bootstrap: str, security: str) -> Path:
 
 
 WAYS = [*MECHANISMS, "certificate", "certificate and locked key"]
+BOTH = [*((way, "kafka-python") for way in WAYS), ("SCRAM-SHA-512", "confluent"), (WAYS[-1], "confluent")]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "client"), BOTH)
 def test_each_way_in_leads_to_a_transaction(
-    guarded: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+    guarded: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, client: str
 ) -> None:
     """Topics are made, a record is appended, polled, copied in a transaction and read."""
     monkeypatch.setenv(SASL_PASSWORD, PASSWORD)
     monkeypatch.setenv(SSL_KEY_PASSWORD, KEY_PASSWORD)
     if way in MECHANISMS:
-        config = load_config(configured(tmp_path, guarded.sasl, login(way, guarded)))
+        path = configured(tmp_path, guarded.sasl, login(way, guarded))
     else:
         key = guarded.locked_key if "locked" in way else guarded.key
-        config = load_config(configured(tmp_path, guarded.tls, certificate(guarded, key)))
+        path = configured(tmp_path, guarded.tls, certificate(guarded, key))
+    config = load_config(path, [f'transport.client="{client}"'])
     topics = config.topics
     assert len(parts.make_topics(config)) == 6
     worker = parts.open_transport(config)

@@ -10,6 +10,8 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
 from streamal.assembly import topic_names, topic_partitions
 from streamal.config import Config
 from streamal.edge.snapshots import DirectorySnapshots
@@ -165,9 +167,8 @@ def require_topics(config: Config) -> None:
 
 def snapshots(config: Config) -> Snapshots | None:
     """Return the snapshot cache, or none where it is switched off."""
-    directory, key = config.snapshots.directory, config.snapshots.key
-    signing = None if key is None else key.get_secret_value().encode()
-    return None if directory is None else DirectorySnapshots(directory, key=signing)
+    directory, key = config.snapshots.directory, _revealed(config.snapshots.key)
+    return None if directory is None else DirectorySnapshots(directory, key=None if key is None else key.encode())
 
 
 def _connection(config: Config) -> kafka.Connection:
@@ -175,16 +176,15 @@ def _connection(config: Config) -> kafka.Connection:
     from streamal.edge.kafka import Connection  # noqa: PLC0415
 
     security = config.transport.security
-    password, key_password = security.sasl_password, security.ssl_key_password
     settings = {
         "security_protocol": security.protocol,
         "sasl_mechanism": security.sasl_mechanism,
         "sasl_plain_username": security.sasl_username,
-        "sasl_plain_password": None if password is None else password.get_secret_value(),
+        "sasl_plain_password": _revealed(security.sasl_password),
         "ssl_cafile": security.ssl_cafile and str(security.ssl_cafile),
         "ssl_certfile": security.ssl_certfile and str(security.ssl_certfile),
         "ssl_keyfile": security.ssl_keyfile and str(security.ssl_keyfile),
-        "ssl_password": None if key_password is None else key_password.get_secret_value(),
+        "ssl_password": _revealed(security.ssl_key_password),
         "ssl_check_hostname": security.ssl_check_hostname,
     }
     return Connection(config.transport.bootstrap_servers, settings, config.transport.connect_timeout_s)
@@ -204,19 +204,23 @@ def _confluent_connection(config: Config) -> confluent.Connection:
     from streamal.edge.confluent import Connection  # noqa: PLC0415
 
     transport, security = config.transport, config.transport.security
-    password = security.sasl_password
     settings = {
         "security.protocol": security.protocol,
         "sasl.mechanism": security.sasl_mechanism,
         "sasl.username": security.sasl_username,
-        "sasl.password": None if password is None else password.get_secret_value(),
+        "sasl.password": _revealed(security.sasl_password),
         "ssl.ca.location": security.ssl_cafile and str(security.ssl_cafile),
         "ssl.certificate.location": security.ssl_certfile and str(security.ssl_certfile),
         "ssl.key.location": security.ssl_keyfile and str(security.ssl_keyfile),
+        "ssl.key.password": _revealed(security.ssl_key_password),
         "ssl.endpoint.identification.algorithm": "https" if security.ssl_check_hostname else "none",
     }
     given = {name: value for name, value in settings.items() if value is not None}
     return Connection(transport.bootstrap_servers, given, transport.connect_timeout_s, transport.group)
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def _topic_settings(config: Config) -> list[kafka.TopicSettings]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Callable
@@ -92,6 +93,7 @@ def _work(config: Config, supervised: bool) -> None:
             )
             stop_on_signals(daemon.stop)
             daemon.start()
+            gc.freeze()  # what was restored stays: the collector need not walk through it (90 ms for a million objects)
             daemon.run()
         finally:
             transport.close()
