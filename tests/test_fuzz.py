@@ -12,16 +12,22 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streamal.config import load_config
 from streamal.core.records import Event, NaturalLabel, Reason, Refusal, Reply
 from streamal.core.replies import decode_reply
 from streamal.core.schema import Schema
-from streamal.core.wire import WireRules, dead_letter, decode_event, decode_request, decode_training
+from streamal.core.wire import WireRules, dead_letter, decode_event, decode_request, decode_training, encode
+from streamal.edge.memory import Broker
+from streamal.labeling.answering import Answer, Answering, Denied
+from streamal.labeling.api import decoded
+from streamal.labeling.desk import Desk
+from tests.making import make_request
 from tests.outside import POISON_EVENTS, POISON_REPLIES
 from tests.test_wire import ALL_RULES, NATURAL, TOKENS
 
@@ -50,6 +56,29 @@ def _event(rules: WireRules, value: bytes) -> Any:
     return decode_event(0, 1, value, rules, SCHEMA)
 
 
+@cache
+def _page() -> tuple[Desk, Answering]:
+    """A label page at whose desk one request is open."""
+    broker, config = Broker(), load_config(None, ["labels.new_classes='learn'"])
+    for topic in config.topics.model_dump().values():
+        broker.create(topic, 1)
+    broker.append(config.topics.requests, 0, b"0-1845", encode(make_request(1845, ttl_s=1e12)))
+    desk = Desk(config, lambda: broker)
+    desk.start()
+    return desk, Answering(config, desk)
+
+
+def _label(value: bytes) -> str:
+    """Give the page's interface a body, as ``POST /api/labels`` does; return what became of it."""
+    desk, answering = _page()
+    try:
+        answer = decoded(value, Answer)
+        desk.call(lambda: answering.answer("kim", answer)).result(10)
+    except Denied as denied:
+        return f"denied {denied.status}"
+    return "taken"
+
+
 def _reply(rules: WireRules, value: bytes) -> Any:
     return decode_reply(value, rules, SCHEMA)
 
@@ -57,6 +86,7 @@ def _reply(rules: WireRules, value: bytes) -> Any:
 DECODERS: Mapping[str, Callable[[bytes], Any]] = {
     **{f"event {n}": partial(_event, rules) for n, rules in enumerate(ALL_RULES)},
     **{f"reply {n}": partial(_reply, rules) for n, rules in enumerate((ALL_RULES[0], NATURAL))},
+    "label": _label,
     "request": decode_request,
     "training": decode_training,
 }
@@ -117,7 +147,7 @@ def fuzz(seed: int, count: int) -> Counter[str]:
             seen[f"{name.split()[0]} {found.reason}"] += 1
             assert len(dead_letter("t", 0, 1, value, found, 1.0)) < 1_500
         else:
-            seen[f"{name.split()[0]} taken"] += 1
+            seen[f"{name.split()[0]} {found if isinstance(found, str) else 'taken'}"] += 1
     return seen
 
 
@@ -140,6 +170,11 @@ def require_whole(seen: Counter[str], growth: int, count: int) -> None:
     """Fail if memory has grown, or the inputs were all of a kind."""
     assert seen.total() == count
     assert growth < 2_000, growth
+    assert {name for name in seen if name.startswith("label")} == {
+        "label taken",
+        "label denied 409",
+        "label denied 422",
+    }
     for kind in ("event", "reply"):
         assert seen[f"{kind} taken"] > count / 500
         assert len([name for name in seen if name.startswith(kind)]) >= 8, seen

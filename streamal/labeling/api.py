@@ -20,7 +20,7 @@ from streamal.labeling.desk import Desk
 from streamal.labeling.gate import Gate, body
 from streamal.labeling.openapi import document
 
-__all__ = ["Api"]
+__all__ = ["Api", "decoded"]
 
 T = TypeVar("T")
 _STREAMS_MAX = 200
@@ -67,20 +67,20 @@ class Api:
     async def next(self, request: Request) -> Response:
         """Lease the next request."""
         person = self._gate.required(request)
-        wanted = _decoded(await body(request), _Next)
+        wanted = decoded(await body(request), _Next)
         return JSONResponse(await self._at_desk(lambda: self._answering.next(person.name, wanted.without[:10])))
 
     async def skip(self, request: Request) -> Response:
         """Put a request aside."""
         person = self._gate.required(request)
-        wanted = _decoded(await body(request), _Skip)
+        wanted = decoded(await body(request), _Skip)
         await self._at_desk(lambda: self._answering.skip(wanted.request, person.name))
         return JSONResponse({})
 
     async def labels(self, request: Request) -> Response:
         """Take an answer."""
         person = self._gate.required(request)
-        answer = _decoded(await body(request), Answer)
+        answer = decoded(await body(request), Answer)
         if answer.annotator not in (None, person.name) and not person.admin:
             raise Denied(403, "to answer for somebody else needs the role admin")
         return JSONResponse(
@@ -170,7 +170,8 @@ class Api:
             event.set()
 
 
-def _decoded(data: bytes, kind: type[T]) -> T:
+def decoded(data: bytes, kind: type[T]) -> T:
+    """Return the *kind* of thing that *data* says in JSON; Denied if it says another, or nothing."""
     try:
         return msgspec.json.decode(data or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
