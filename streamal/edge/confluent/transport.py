@@ -26,6 +26,7 @@ from streamal.cluster import (
     TRANSACTION_S,
     VISIBLE_S,
     Fence,
+    Settled,
     expired,
     require_known,
     require_small,
@@ -91,6 +92,7 @@ class ConfluentTransport(ConfluentLog):
         self._next: dict[Place, int] = {}
         self._fresh: dict[Place, int] = {}
         self._swept: set[Place] = set()
+        self._settled = Settled(connection.bootstrap_servers, self._high, self._stable)
         self._producer: Producer | None = None
         self._consumer: Consumer | None = None
         try:
@@ -127,18 +129,22 @@ class ConfluentTransport(ConfluentLog):
         """Write *outputs* and move *offsets* in one transaction, and return when everybody can see that.
 
         Raises:
+            Behind: something that is not ours, or not any more, is open where *outputs* go (F56).
             Fatal: a state is above `streamal.cluster.METADATA_BYTES_MAX`, or a record above the topic's limit.
         """
         self._fresh.clear()
         require_small(offsets)
-        for topic, partition in {(output.topic, output.partition) for output in outputs}:
-            self._require(topic, partition)
+        touched = {Place(output.topic, output.partition) for output in outputs}
+        for place in touched:
+            self._require(*place)
         with self._fence.around(mapped("commit")):
             if self._producer is None:
                 raise Uncommitted("the outcome of the last transaction is unknown: rewind first")
             if offsets and (self._seat is None or not offsets.keys() <= self._committed.keys()):
                 raise Uncommitted(f"we own {sorted(self._committed)}, not all of {sorted(offsets)}: rewind first")
             if outputs or offsets:
+                self._settled.require(touched)
+                self._settled.begun(touched)
                 written = self._transacted(self._producer, outputs, offsets)
                 with suppress(KafkaException):  # it is committed, whether that can be seen yet or not
                     self._await_visible(written, offsets)
@@ -305,6 +311,10 @@ class ConfluentTransport(ConfluentLog):
             self._fresh = self._offsets(sorted(self._swept), OFFSET_END)
         return self._fresh.pop(place)
 
+    def _stable(self, places: list[Place]) -> dict[Place, int]:
+        """Return the last stable offsets."""
+        return self._offsets(places, OFFSET_END)
+
     def _await_visible(self, written: Mapping[Place, int], offsets: Mapping[Place, Committed]) -> None:
         """Wait for the markers: the coordinator answers when the outcome is certain, and lets them be written then.
 
@@ -314,6 +324,7 @@ class ConfluentTransport(ConfluentLog):
         while written and time.monotonic() < deadline:
             ends = self._offsets(written, OFFSET_END)
             if all(ends[place] > offset for place, offset in written.items()):
+                self._settled.ended(written)
                 break
             time.sleep(0.001)
         for place in list(offsets)[:1]:  # one marker covers them all; a group's offsets are read when they are stable
@@ -321,6 +332,7 @@ class ConfluentTransport(ConfluentLog):
 
     def _new_producer(self) -> Producer:
         """Return a producer that has aborted, and fenced, whatever its predecessors left open."""
+        self._settled.forget()
         producer = self._connection.producer(
             {"transactional.id": self._transactional_id, "transaction.timeout.ms": int(TRANSACTION_S * 1e3)}
         )

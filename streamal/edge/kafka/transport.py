@@ -18,6 +18,7 @@ from streamal.cluster import (
     TRANSACTION_S,
     VISIBLE_S,
     Fence,
+    Settled,
     expired,
     require_known,
     require_small,
@@ -74,6 +75,7 @@ class KafkaTransport(KafkaLog):
         self._ahead: dict[Place, deque[Record]] = {}
         self._fresh: dict[TopicPartition, int] = {}
         self._swept: set[TopicPartition] = set()
+        self._settled = Settled(connection.bootstrap_servers, self._high, self._stable)
         self._producer: KafkaProducer | None = None
         try:
             self._there = {topic: self.partitions(topic) for topic in (events_topic, labels_topic)}
@@ -121,18 +123,22 @@ class KafkaTransport(KafkaLog):
         """Write *outputs* and move *offsets* in one transaction, and return when everybody can see that.
 
         Raises:
+            Behind: something that is not ours, or not any more, is open where *outputs* go (F56).
             Fatal: a state is above `METADATA_BYTES_MAX`, or a record above the topic's limit.
         """
         self._fresh.clear()
         require_small(offsets)
-        for topic, partition in {(output.topic, output.partition) for output in outputs}:
-            self._require(topic, partition)
+        touched = {Place(output.topic, output.partition) for output in outputs}
+        for place in touched:
+            self._require(*place)
         with self._fence.around(mapped("commit")):
             if self._producer is None:
                 raise Uncommitted("the outcome of the last transaction is unknown: rewind first")
             if offsets and (self._seat is None or not offsets.keys() <= self._committed.keys()):
                 raise Uncommitted(f"we own {sorted(self._committed)}, not all of {sorted(offsets)}: rewind first")
             if outputs or offsets:
+                self._settled.require(touched)
+                self._settled.begun(touched)
                 written = self._transacted(self._producer, outputs, offsets)
                 with suppress(errors.KafkaError, OSError):  # it is committed, whether that can be seen yet or not
                     self._await_visible(written, offsets)
@@ -247,6 +253,10 @@ class KafkaTransport(KafkaLog):
             self._fresh = self._ends(sorted(self._swept))
         return self._fresh.pop(place)
 
+    def _stable(self, places: list[Place]) -> dict[Place, int]:
+        """Return the last stable offsets."""
+        return {Place(*place): end for place, end in self._ends([TopicPartition(*each) for each in places]).items()}
+
     def _await_visible(self, written: Mapping[TopicPartition, int], offsets: Mapping[Place, Committed]) -> None:
         """Wait for the markers: the coordinator answers when the outcome is certain, and lets them be written then.
 
@@ -256,6 +266,7 @@ class KafkaTransport(KafkaLog):
         while written and time.monotonic() < deadline:
             ends = self._ends(list(written))
             if all(ends[place] > offset for place, offset in written.items()):
+                self._settled.ended(Place(*place) for place in written)
                 break
             time.sleep(0.001)
         for place in list(offsets)[:1]:  # one marker covers them all; a group's offsets are read when they are stable
@@ -263,6 +274,7 @@ class KafkaTransport(KafkaLog):
 
     def _new_producer(self) -> KafkaProducer:
         """Return a producer that has aborted, and fenced, whatever its predecessors left open."""
+        self._settled.forget()
         producer = self._connection.producer(
             transactional_id=self._transactional_id, transaction_timeout_ms=int(TRANSACTION_S * 1e3), linger_ms=5
         )
