@@ -26,6 +26,7 @@ __all__ = [
     "deleted",
     "expired",
     "missing",
+    "reading_offsets",
     "require_known",
     "require_small",
     "served",
@@ -110,6 +111,18 @@ def expired(group: str, place: Place, witness: str) -> LogDisagrees:
         f"group {group!r} has no offset for {place.topic}-{place.partition}, yet {witness} has "
         "predictions for it: the offsets have expired (offsets.retention.minutes) or belong to another group. "
         "Set them by hand to where that group was, or begin afresh with new topics"
+    )
+
+
+def reading_offsets(group: str, bootstrap_servers: str) -> str:
+    """Return what a worker is doing that gets no answer as long as a transaction on its group's offsets is open.
+
+    One that never ends (F56) is met here before it is met in any output; but the broker may just be away as well.
+    """
+    return (
+        f"read the offsets of group {group!r} (should that last, look for a hanging transaction on __consumer_offsets: "
+        f"`kafka-transactions.sh --bootstrap-server {bootstrap_servers} find-hanging --broker-id N "
+        "--max-transaction-timeout 1`)"
     )
 
 

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 
 import pytest
-from kafka import KafkaProducer
+from kafka import ConsumerGroupMetadata, KafkaProducer, OffsetAndMetadata, TopicPartition
 
 from streamal import cluster
 from streamal.cluster import Settled
 from streamal.core.records import Place
 from streamal.edge.kafka.connection import abandon
-from streamal.errors import Behind, LogDisagrees
+from streamal.errors import Behind, LogDisagrees, Uncommitted
 from tests.kafka_broker import Cluster
 from tests.kafka_world import CLIENTS, World, copy_all, echo, take
 
@@ -71,6 +71,24 @@ def test_a_transaction_that_nobody_ends_stops_the_worker(
     assert raised.value.exit_code == 2
     holder.commit_transaction()
     assert world.copied() == [b"open"]
+
+
+@pytest.mark.kafka
+def test_offsets_that_stay_open_are_told(world: World, holder: KafkaProducer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who cannot read where its group stands is told how to look for what hangs there; when it ends, work goes on."""
+    monkeypatch.setattr("streamal.edge.confluent.transport.STABLE_S", 0.5)
+    monkeypatch.setattr("streamal.edge.kafka.transport._STABLE_MS", 500)
+    world.feed(b"1", b"2")
+    seat = ConsumerGroupMetadata(world.name, -1, "", None)
+    holder.send_offsets_to_transaction({TopicPartition(world.events, 0): OffsetAndMetadata(1, "", -1)}, seat)
+    worker = world.worker()
+    with pytest.raises(Uncommitted, match=rf"group '{world.name}' .*kafka-transactions.sh .*find-hanging"):
+        take(worker, world.events, 1)
+    holder.commit_transaction()
+    monkeypatch.undo()
+    worker.rewind()
+    copy_all(world, worker)
+    assert world.copied() == [b"open", b"2"]
 
 
 class Log:

@@ -28,6 +28,7 @@ from streamal.cluster import (
     Fence,
     Settled,
     expired,
+    reading_offsets,
     require_known,
     require_small,
     served,
@@ -268,7 +269,9 @@ class ConfluentTransport(ConfluentLog):
         for place in self._owned:
             require_known(place, self._there, self.partitions)
         committed: dict[Place, Committed] = {}
-        for one in retried(lambda: sound(consumer.committed(asked, timeout=STABLE_S))) if asked else ():
+        with mapped(reading_offsets(self._group, self._connection.bootstrap_servers)):
+            answers = retried(lambda: sound(consumer.committed(asked, timeout=STABLE_S))) if asked else []
+        for one in answers:
             place = Place(one.topic, one.partition)
             committed[place] = Committed(one.offset, one.metadata or "") if one.offset >= 0 else self._first(place)
         self._committed = committed

@@ -20,6 +20,7 @@ from streamal.cluster import (
     Fence,
     Settled,
     expired,
+    reading_offsets,
     require_known,
     require_small,
     served,
@@ -212,7 +213,8 @@ class KafkaTransport(KafkaLog):
         committed: dict[Place, Committed] = {}
         for place in sorted(self._consumer.assignment()):
             require_known(Place(*place), self._there, self.partitions)
-            state = self._consumer.committed(place, metadata=True, timeout_ms=_STABLE_MS)
+            with mapped(reading_offsets(self._group, self._connection.bootstrap_servers)):
+                state = self._consumer.committed(place, metadata=True, timeout_ms=_STABLE_MS)
             committed[Place(*place)] = self._first(place) if state is None else state_of(state)
             self._consumer.seek(place, committed[Place(*place)].offset)
         self._committed = committed
