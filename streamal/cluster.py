@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 from streamal.core.records import Committed, Output, Place, Record
-from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, Uncommitted
+from streamal.errors import Behind, ConfigError, Fatal, Fenced, LogDisagrees, Uncommitted
 
 __all__ = [
     "HEARTBEAT_MS",
     "METADATA_BYTES_MAX",
     "POLL_GAP_MS",
+    "SETTLED_S",
     "STABLE_S",
     "TRANSACTION_S",
     "VISIBLE_S",
     "Fence",
     "Own",
+    "Settled",
     "deleted",
     "expired",
     "missing",
+    "reading_offsets",
     "require_known",
     "require_small",
     "served",
+    "stuck",
     "watched",
 ]
 
@@ -49,6 +55,9 @@ STABLE_S = 3.0
 
 VISIBLE_S = 3.0
 """To wait for the markers of our own transaction; it is committed without them."""
+
+SETTLED_S = 3 * TRANSACTION_S
+"""Then what is open stays open: the broker looks every ten seconds for transactions that are over their time."""
 
 
 def require_small(offsets: Mapping[Place, Committed]) -> None:
@@ -104,6 +113,29 @@ def expired(group: str, place: Place, witness: str) -> LogDisagrees:
         f"group {group!r} has no offset for {place.topic}-{place.partition}, yet {witness} has "
         "predictions for it: the offsets have expired (offsets.retention.minutes) or belong to another group. "
         "Set them by hand to where that group was, or begin afresh with new topics"
+    )
+
+
+def reading_offsets(group: str, bootstrap_servers: str) -> str:
+    """Return what a worker is doing that gets no answer as long as a transaction on its group's offsets is open.
+
+    One that never ends (F56) is met here before it is met in any output; but the broker may just be away as well.
+    """
+    return (
+        f"read the offsets of group {group!r} (should that last, look for a hanging transaction on __consumer_offsets: "
+        f"`kafka-transactions.sh --bootstrap-server {bootstrap_servers} find-hanging --broker-id N "
+        "--max-transaction-timeout 1`)"
+    )
+
+
+def stuck(place: Place, offset: int, bootstrap_servers: str) -> LogDisagrees:
+    """Return the error for a transaction, the first in *place*, at *offset*, that does not end by itself (F56)."""
+    return LogDisagrees(
+        f"{place.topic}-{place.partition} has had an open transaction at {offset} for {SETTLED_S:g} s: the broker has "
+        "ended it without a marker there, or another producer holds it. The next marker of ours might commit what was "
+        f"aborted. End it with `kafka-transactions.sh --bootstrap-server {bootstrap_servers} abort "
+        f"--topic {place.topic} --partition {place.partition} --start-offset {offset}`, start again, and let "
+        "`streamal verify` tell whether anything is missing"
     )
 
 
@@ -172,6 +204,75 @@ class Fence:
                 raise Uncommitted(f"{error} (our transaction has timed out; going on)") from error
             self._fenced = str(error)
             raise
+
+
+class Settled:
+    """Lets a producer write to a partition only when no transaction from before is open there (F56).
+
+    Kafka 4 may end a transaction without writing its marker to a partition. Its records are open there from then on,
+    until the producer's next transaction on that partition ends: that marker is theirs too, and commits what the
+    transaction's own end has aborted.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        high: Callable[[list[Place]], Mapping[Place, int]],
+        stable: Callable[[list[Place]], Mapping[Place, int]],
+    ) -> None:
+        """Ask *high* for the ends of partitions with what is open there, *stable* for those without."""
+        self._servers, self._high, self._stable = bootstrap_servers, high, stable
+        self._settled: set[Place] = set()
+        self._awaited: dict[Place, int] = {}
+        self._since = self._looked_at = -math.inf
+
+    def forget(self) -> None:
+        """Begin afresh, with a new producer."""
+        self._settled.clear()
+        self._awaited.clear()
+
+    def begun(self, places: Iterable[Place]) -> None:
+        """Note that a transaction of ours is open in *places*, until it is seen to be over (`ended`)."""
+        self._settled.difference_update(places)
+
+    def ended(self, places: Iterable[Place]) -> None:
+        """Note that the last transaction of ours is over in *places*: its marker was seen."""
+        self._settled.update(places)
+
+    def require(self, places: set[Place]) -> None:
+        """Wait up to `STABLE_S` for the end of what was open in *places* when first asked; what is known costs nothing.
+
+        Raises:
+            Behind: something is open; a worker that has died holds us up so until its transaction has timed out.
+            LogDisagrees: it was so for `SETTLED_S`.
+        """
+        asked = sorted(places - self._settled)
+        if not asked:
+            return
+        if unknown := [place for place in asked if place not in self._awaited]:
+            self._awaited.update(self._high(unknown))
+        began = time.monotonic()
+        if began - self._looked_at > TRANSACTION_S:  # for the first time, or the cluster was away
+            self._since = began
+        left: Mapping[Place, int] = dict.fromkeys(asked, 0)
+        while left := self._still_open(left):
+            place, offset = min(left.items())
+            self._looked_at = time.monotonic()
+            if self._looked_at - self._since >= SETTLED_S:
+                raise stuck(place, offset, self._servers)
+            if self._looked_at - began >= STABLE_S:
+                raise Behind(f"{place.topic}-{place.partition} has an open transaction at {offset}; waiting for it")
+            time.sleep(0.01)
+        self._looked_at = -math.inf
+
+    def _still_open(self, asked: Iterable[Place]) -> Mapping[Place, int]:
+        """Return those of *asked* where something is still open, and from which offset on."""
+        stable = self._stable(list(asked))
+        left = {place: end for place, end in stable.items() if end < self._awaited[place]}
+        for place in stable.keys() - left.keys():
+            del self._awaited[place]
+            self._settled.add(place)
+        return left
 
 
 def watched(action: Callable[[], _T], timeout_s: float) -> _T:

@@ -177,7 +177,7 @@ def fragile(nodes: int = 1, extra: Extra = NOTHING, *, apart: bool = False) -> I
     A single node that is killed had better have its controller *apart*. Within the node, and back again with it, that
     fences the node only when it has taken its partitions up once more: a transaction that is ended in between finds no
     leader for them and is ended without a marker, and the next one of that producer commits what this one has left
-    (F36, a defect of Kafka 4.3).
+    (F56, a defect of Kafka 4.3).
     """
     import pytest
 

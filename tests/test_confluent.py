@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,12 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streamal.cli import check, parts
 from streamal.config import Config, load_config
+from streamal.core.records import Place
 from streamal.edge.confluent import Connection
 from streamal.edge.confluent.connection import mapped
 from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
+from tests.kafka_broker import Cluster
+from tests.kafka_world import World, copy_all
 
 KAFKA = ["transport.kind=kafka", "transport.bootstrap_servers=127.0.0.1:1"]
 CONFLUENT = [*KAFKA, "transport.client=confluent"]
@@ -79,6 +84,38 @@ def test_each_error_of_the_client_has_a_meaning(code: int, ours: type[StreamalEr
             raise outer from (None if outer is inner else inner)
         assert type(raised.value) is ours
         assert str(raised.value).startswith("cannot do it: ")
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_who_asks_for_a_groups_offsets_survives_an_outage(fragile: Cluster) -> None:
+    """Through half a minute without a broker there is an error, and then the answer; the process lives on (R13)."""
+    world = World(fragile, client="confluent")
+    node, asked = fragile.nodes[0], Place(world.events, 0)
+    try:
+        world.feed(b"1", b"2")
+        copy_all(world, world.worker())
+        assert world.log.committed(world.name)[asked].offset == 2
+        node.kill()
+        with ThreadPoolExecutor(1) as pool:
+            told = pool.submit(answered, world, asked)
+            time.sleep(25.0)
+            assert not told.done()
+            node.start()
+            assert told.result() == 2
+    finally:
+        fragile.wait()
+        world.close()
+
+
+def answered(world: World, asked: Place) -> int:
+    """Return the offset that is committed, once there is an answer."""
+    deadline = time.monotonic() + 120.0
+    while True:
+        try:
+            return world.log.committed(world.name)[asked].offset
+        except Uncommitted:
+            assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize(

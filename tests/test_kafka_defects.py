@@ -65,8 +65,8 @@ def test_a_transaction_that_gets_no_answer_is_given_up(
     try:
         world.feed(b"1", b"2", b"3")
         worker = world.worker()
-        records = take(worker, world.events, 3)
-        assert worker.partitions(world.out) == 1
+        first, *records = take(worker, world.events, 3)
+        worker.commit(*echo(world, [first]))  # so that all that is asked for once is known (F56)
         fragile.nodes[0].pause()
         began = time.monotonic()
         try:

@@ -2,7 +2,7 @@
 
 An extra (``pip install streamal[confluent]``). Topics are made and compared by `streamal.edge.kafka` for both clients.
 
-librdkafka has traps too; each line that stands there because of one says so (R1 … R12).
+librdkafka has traps too; each line that stands there because of one says so (R1 … R13).
 
 R1  pause() and resume() soon after an assign() may lose the partition for good (librdkafka #2190, #5591): a partition
     is halted by taking it out of the client's assignment, and taken up again at an explicit offset
@@ -23,6 +23,8 @@ R10 a static member that has lost its session, and has not been polled since, pr
 R11 a commit's metadata are written with a final NUL, and read up to one, beyond their end if need be: whoever else
     commits in the group has to end them so too
 R12 a consumer's close() may wait for ever, amid a rebalance: `watched`
+R13 an administrator's client that asks for a group, and gets no answer for some 20 s, ends the whole process by a
+    failed assertion (librdkafka #3663, #4605): a consumer is asked, which belongs to that group and never joins it
 """
 
 from streamal.edge.confluent.connection import Connection

@@ -12,7 +12,6 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -21,7 +20,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from streamal.cluster import deleted, missing
+from streamal.cluster import deleted, missing, watched
 from streamal.core.records import Committed, Output, Place, Record
 from streamal.edge.confluent.connection import REQUEST_S, Connection, mapped, retried
 from streamal.errors import Uncommitted
@@ -42,6 +41,8 @@ class ConfluentLog:
         self._connection = connection
         self._admin = connection.admin()
         self._reader_made: Consumer | None = None
+        self._visitor_made: tuple[str, Consumer] | None = None
+        """A consumer of the group that `committed` was asked for last; it never joins."""
         self._appender_made: Producer | None = None
         self._counts: dict[str, int] = {}
         self._read_on: tuple[Place, int, int] | None = None
@@ -114,19 +115,29 @@ class ConfluentLog:
         return [offsets[number] for number in range(len(outputs))]
 
     def committed(self, group: str) -> Mapping[Place, Committed]:
-        """Return what *group* has committed."""
-        self._admin.poll(0)  # R7
+        """Return what *group* has committed.
 
-        def ask() -> list[TopicPartition]:
-            asked = [ConsumerGroupTopicPartitions(group)]
-            futures = self._admin.list_consumer_group_offsets(asked, require_stable=True, request_timeout=REQUEST_S)
-            return sound(futures[group].result(2 * REQUEST_S).topic_partitions)
-
+        An administrator's client would know the partitions by itself, but ends our process when the broker goes (R13).
+        """
         with mapped(f"ask for the offsets of group {group!r}"):
-            states = {
-                Place(one.topic, one.partition): Committed(one.offset, one.metadata or "") for one in retried(ask)
-            }
-        return {place: states[place] for place in sorted(states) if states[place].offset >= 0}
+            if self._visitor_made is None or self._visitor_made[0] != group:
+                self._dismiss()
+                self._visitor_made = group, self._connection.consumer({"group.id": group})
+            visitor = self._visitor_made[1]
+            visitor.poll(0)  # R7
+            topics = visitor.list_topics(timeout=REQUEST_S).topics
+            asked = [
+                TopicPartition(topic, partition)
+                for topic in sorted(topics)
+                if not topic.startswith("__")  # Kafka's own
+                for partition in sorted(topics[topic].partitions)
+            ]
+            answers = retried(lambda: sound(visitor.committed(asked, timeout=REQUEST_S))) if asked else []
+        return {
+            Place(one.topic, one.partition): Committed(one.offset, one.metadata or "")
+            for one in answers
+            if one.offset >= 0
+        }
 
     def close(self) -> None:
         """Leave the cluster; closing twice is allowed."""
@@ -134,9 +145,9 @@ class ConfluentLog:
             self._appender_made.flush(_CLOSE_S)
             self._appender_made = None
         if self._reader_made is not None:
-            with suppress(KafkaException, RuntimeError):
-                self._reader_made.close()
+            _closed(self._reader_made)
             self._reader_made = None
+        self._dismiss()
 
     @property
     def _reader(self) -> Consumer:
@@ -160,11 +171,26 @@ class ConfluentLog:
         """Return the last stable offset, asked for now."""
         return self._offsets([place], OFFSET_END)[place]
 
+    def _dismiss(self) -> None:
+        """Let go the consumer that has looked into a group."""
+        if self._visitor_made is not None:
+            _closed(self._visitor_made[1])
+            self._visitor_made = None
+
+    def _high(self, places: list[Place]) -> dict[Place, int]:
+        """Return the high watermarks: the ends of *places* with what is open there.
+
+        A consumer sees either these or the last stable offsets, for life: so this one lives for one question.
+        """
+        reader = self._connection.consumer({"isolation.level": "read_uncommitted"})
+        try:
+            return _asked(reader, places, OFFSET_END)
+        finally:
+            _closed(reader)
+
     def _offsets(self, places: Iterable[Place], which: int) -> dict[Place, int]:
         """Return the offsets of all *places*, with one question."""
-        asked = [TopicPartition(topic, partition, which) for topic, partition in places]
-        answers = retried(lambda: sound(self._reader.offsets_for_times(asked, timeout=REQUEST_S)))
-        return {Place(one.topic, one.partition): one.offset for one in answers}
+        return _asked(self._reader, places, which)
 
     def _fetched(self, place: Place, offset: int, end: int, records_max: int) -> list[Record]:
         """Read on until something is found, or *end* is reached over nothing but gaps."""
@@ -226,6 +252,19 @@ def flush(producer: Producer, timeout_s: float) -> None:
         producer.purge()
         text = f"no answer within {timeout_s:g} s"
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT, text, retriable=True))  # noqa: SLF001
+
+
+def _asked(consumer: Consumer, places: Iterable[Place], which: int) -> dict[Place, int]:
+    """Return the offsets of all *places*, with one question."""
+    asked = [TopicPartition(topic, partition, which) for topic, partition in places]
+    answers = retried(lambda: sound(consumer.offsets_for_times(asked, timeout=REQUEST_S)))
+    return {Place(one.topic, one.partition): one.offset for one in answers}
+
+
+def _closed(consumer: Consumer) -> None:
+    """Close *consumer*, if that can be done at all (R12)."""
+    with suppress(KafkaException, RuntimeError, TimeoutError):
+        watched(consumer.close, _CLOSE_S)
 
 
 def _next(consumer: Consumer, count: int, timeout_s: float) -> list[Message]:

@@ -27,7 +27,9 @@ from streamal.cluster import (
     VISIBLE_S,
     Fence,
     Own,
+    Settled,
     expired,
+    reading_offsets,
     require_known,
     require_small,
     served,
@@ -93,6 +95,7 @@ class ConfluentTransport(ConfluentLog):
         self._fresh: dict[Place, int] = {}
         self._swept: set[Place] = set()
         self._own = Own()
+        self._settled = Settled(connection.bootstrap_servers, self._high, self._stable)
         self._producer: Producer | None = None
         self._consumer: Consumer | None = None
         try:
@@ -143,12 +146,14 @@ class ConfluentTransport(ConfluentLog):
         """Write *outputs* and move *offsets* in one transaction, and return when everybody can see that.
 
         Raises:
+            Behind: something that is not ours, or not any more, is open where *outputs* go (F56).
             Fatal: a state is above `streamal.cluster.METADATA_BYTES_MAX`, or a record above the topic's limit.
         """
         self._fresh.clear()
         require_small(offsets)
-        for topic, partition in {(output.topic, output.partition) for output in outputs}:
-            self._require(topic, partition)
+        touched = {Place(output.topic, output.partition) for output in outputs}
+        for place in touched:
+            self._require(*place)
         with self._fence.around(mapped("commit")):
             if self._producer is None:
                 raise Uncommitted("the outcome of the last transaction is unknown: rewind first")
@@ -156,6 +161,8 @@ class ConfluentTransport(ConfluentLog):
                 raise Uncommitted(f"we own {sorted(self._committed)}, not all of {sorted(offsets)}: rewind first")
             self._own.forget()
             if outputs or offsets:
+                self._settled.require(touched)
+                self._settled.begun(touched)
                 written = self._transacted(self._producer, outputs, offsets)
                 self._own.committed(outputs, written, self._swept)
                 with suppress(KafkaException):  # it is committed, whether that can be seen yet or not
@@ -280,7 +287,9 @@ class ConfluentTransport(ConfluentLog):
         for place in self._owned:
             require_known(place, self._there, self.partitions)
         committed: dict[Place, Committed] = {}
-        for one in retried(lambda: sound(consumer.committed(asked, timeout=STABLE_S))) if asked else ():
+        with mapped(reading_offsets(self._group, self._connection.bootstrap_servers)):
+            answers = retried(lambda: sound(consumer.committed(asked, timeout=STABLE_S))) if asked else []
+        for one in answers:
             place = Place(one.topic, one.partition)
             committed[place] = Committed(one.offset, one.metadata or "") if one.offset >= 0 else self._first(place)
         self._committed = committed
@@ -323,6 +332,10 @@ class ConfluentTransport(ConfluentLog):
             self._fresh = self._offsets(sorted(self._swept), OFFSET_END)
         return self._fresh.pop(place)
 
+    def _stable(self, places: list[Place]) -> dict[Place, int]:
+        """Return the last stable offsets."""
+        return self._offsets(places, OFFSET_END)
+
     def _await_visible(self, written: Mapping[Place, int]) -> None:
         """Wait for the markers: the coordinator answers when the outcome is certain, and lets them be written then.
 
@@ -334,11 +347,13 @@ class ConfluentTransport(ConfluentLog):
             ends = self._offsets(sorted(self._swept.union(written)), OFFSET_END)
             if all(ends[place] > offset for place, offset in written.items()):
                 self._fresh = {place: ends[place] for place in self._swept}
+                self._settled.ended(written)
                 break
             time.sleep(0.001)
 
     def _new_producer(self) -> Producer:
         """Return a producer that has aborted, and fenced, whatever its predecessors left open."""
+        self._settled.forget()
         producer = self._connection.producer(
             {"transactional.id": self._transactional_id, "transaction.timeout.ms": int(TRANSACTION_S * 1e3)}
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
+from kafka.admin import OffsetSpec
 
 from streamal.cluster import deleted, missing
 from streamal.core.records import Committed, Output, Place, Record
@@ -138,6 +139,12 @@ class KafkaLog:
                 time.sleep(0.02)
             else:
                 return ends
+
+    def _high(self, places: list[Place]) -> dict[Place, int]:
+        """Return the high watermarks: the ends of *places* with what is open there."""
+        asked = {TopicPartition(*place): OffsetSpec.LATEST for place in places}
+        answers = retried(lambda: self._admin.list_partition_offsets(asked, timeout_ms=_ANSWER_MS))
+        return {place: answers[place].offset for place in places}
 
     def _fetched(self, place: TopicPartition, offset: int, end: int, records_max: int) -> list[Record]:
         """Read on until something is found, or *end* is reached over nothing but gaps."""

@@ -19,7 +19,9 @@ from streamal.cluster import (
     VISIBLE_S,
     Fence,
     Own,
+    Settled,
     expired,
+    reading_offsets,
     require_known,
     require_small,
     served,
@@ -76,6 +78,7 @@ class KafkaTransport(KafkaLog):
         self._fresh: dict[TopicPartition, int] = {}
         self._swept: set[TopicPartition] = set()
         self._own = Own()
+        self._settled = Settled(connection.bootstrap_servers, self._high, self._stable)
         self._producer: KafkaProducer | None = None
         try:
             self._there = {topic: self.partitions(topic) for topic in (events_topic, labels_topic)}
@@ -137,12 +140,14 @@ class KafkaTransport(KafkaLog):
         """Write *outputs* and move *offsets* in one transaction, and return when everybody can see that.
 
         Raises:
+            Behind: something that is not ours, or not any more, is open where *outputs* go (F56).
             Fatal: a state is above `METADATA_BYTES_MAX`, or a record above the topic's limit.
         """
         self._fresh.clear()
         require_small(offsets)
-        for topic, partition in {(output.topic, output.partition) for output in outputs}:
-            self._require(topic, partition)
+        touched = {Place(output.topic, output.partition) for output in outputs}
+        for place in touched:
+            self._require(*place)
         with self._fence.around(mapped("commit")):
             if self._producer is None:
                 raise Uncommitted("the outcome of the last transaction is unknown: rewind first")
@@ -150,6 +155,8 @@ class KafkaTransport(KafkaLog):
                 raise Uncommitted(f"we own {sorted(self._committed)}, not all of {sorted(offsets)}: rewind first")
             self._own.forget()
             if outputs or offsets:
+                self._settled.require(touched)
+                self._settled.begun(touched)
                 written = self._transacted(self._producer, outputs, offsets)
                 self._own.committed(outputs, written, self._swept)
                 with suppress(errors.KafkaError, OSError):  # it is committed, whether that can be seen yet or not
@@ -224,7 +231,8 @@ class KafkaTransport(KafkaLog):
         committed: dict[Place, Committed] = {}
         for place in sorted(self._consumer.assignment()):
             require_known(Place(*place), self._there, self.partitions)
-            state = self._consumer.committed(place, metadata=True, timeout_ms=_STABLE_MS)
+            with mapped(reading_offsets(self._group, self._connection.bootstrap_servers)):
+                state = self._consumer.committed(place, metadata=True, timeout_ms=_STABLE_MS)
             committed[Place(*place)] = self._first(place) if state is None else state_of(state)
             self._consumer.seek(place, committed[Place(*place)].offset)
         self._committed = committed
@@ -265,6 +273,10 @@ class KafkaTransport(KafkaLog):
             self._fresh = self._ends(sorted(self._swept))
         return self._fresh.pop(place)
 
+    def _stable(self, places: list[Place]) -> dict[Place, int]:
+        """Return the last stable offsets."""
+        return {Place(*place): end for place, end in self._ends([TopicPartition(*each) for each in places]).items()}
+
     def _await_visible(self, written: Mapping[TopicPartition, int]) -> None:
         """Wait for the markers: the coordinator answers when the outcome is certain, and lets them be written then.
 
@@ -276,11 +288,13 @@ class KafkaTransport(KafkaLog):
             ends = self._ends(sorted(self._swept.union(written)))
             if all(ends[place] > offset for place, offset in written.items()):
                 self._fresh = {place: ends[place] for place in self._swept}
+                self._settled.ended(Place(*place) for place in written)
                 break
             time.sleep(0.001)
 
     def _new_producer(self) -> KafkaProducer:
         """Return a producer that has aborted, and fenced, whatever its predecessors left open."""
+        self._settled.forget()
         producer = self._connection.producer(
             transactional_id=self._transactional_id, transaction_timeout_ms=int(TRANSACTION_S * 1e3), linger_ms=5
         )
