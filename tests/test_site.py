@@ -32,7 +32,7 @@ SHELL = re.compile(r"(?:<!-- ([\w -]+?)(?:: (\w+))? -->\n)?```(?:bash|sh|shell|c
 NOT_OURS = {
     *("cd", "echo", "printf", "cat", "zcat", "head", "tail", "grep", "sort", "cut", "jq", "mkdir", "cp", "export"),
     *("source", "sleep", "kill", "wait", "python3", "python", "pip", "uv", "git", "npm", "docker", "kubectl"),
-    *("promtool", "curl", "label-studio", "sqlite3"),
+    *("promtool", "curl", "label-studio", "sqlite3", "kafka-transactions.sh"),
 }
 """Programs in blocks that are not run: there is no engine, cluster or collector for them here."""
 

@@ -81,9 +81,9 @@ def label_studio(
         if found is None:
             return
         project, differences = found
-        log.info("project found", url=loaded.bridge.url, project=project.number)
+        log.info("bridge_project_found", url=loaded.bridge.url, project=project.number)
         for line in differences:
-            log.warning("project differs", project=project.number, what=line, hint="--change mends it")
+            log.warning("bridge_project_differs", project=project.number, what=line, hint="--change mends it")
         with _bridge(loaded, server, project, log) as bridge:
             if once:
                 done = bridge.cycle(time.time())
@@ -105,7 +105,7 @@ def _kept_up(attempt: Callable[[], _T], stopping: threading.Event, log: Any, *, 
             if not patient:
                 raise
             wait_s = max(pause_s, error.after_s if isinstance(error, Unreachable) else 0.0)
-            log.warning("waiting", error=str(error), again_in_s=wait_s)
+            log.warning("bridge_waiting", error=str(error), again_in_s=wait_s)
         if stopping.wait(wait_s):
             return None
         pause_s = min(_PAUSE_MAX_S, 2.0 * pause_s)

@@ -42,6 +42,8 @@ def set_up_logs(config: LogConfig) -> None:
             processors=[*formatting, renderer] if json else [formatting[0], renderer],
         )
     )
+    for client in ("kafka", "confluent_kafka"):  # while a broker is away they complain several times a second
+        logging.getLogger(client).setLevel(logging.NOTSET if config.level == "debug" else logging.CRITICAL)
     logging.basicConfig(
         handlers=[handler], level=max(logging.WARNING, getattr(logging, config.level.upper())), force=True
     )

@@ -72,7 +72,7 @@ class Schema:
         >>> Schema({"x": "number"}).select({"x": 1.0, "new": 2.0})
         {'x': 1.0}
         """
-        if self.numbers.issuperset(features) and _FLOAT.issuperset(map(type, features.values())):
+        if self.numbers and self.numbers.issuperset(features) and _FLOAT.issuperset(map(type, features.values())):
             return dict(features)  # −1.2 µs with 8 features
         kinds = self.kinds
         selected = {
