@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import multiprocessing
 import os
@@ -214,6 +215,7 @@ def _worked_off(tick: Callable[[], int], events: int) -> Share:
     first = 0
     while not first:
         first = tick()
+    gc.freeze()  # as `streamal run` does after its start, and the pipe likewise
     consumed, before = first, resource.getrusage(resource.RUSAGE_SELF)
     began = ended = time.monotonic()
     after = before

@@ -17,6 +17,8 @@ K11 send() never waits, so nothing bounds what waits: no step is sent before the
 K12 close(timeout=0) fails, and closes nothing, where there are records that cannot be sent: its thread is ended by hand
 K13 the offsets of an aborted transaction are sent again with those of the producer's next one
 K14 after a broker has failed a producer may never deliver again, whatever it is given: it is replaced
+K15 send() makes the text of a log line for each record, written or not, and looks at much that cannot change within a
+    step: `_sent` hands records to its accumulator (8 → 4 ms for 500)
 """
 
 from streamal.edge.kafka.connection import Connection
