@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from streamal.cli import parts
+from streamal.core.records import Reason, Refusal
+from streamal.core.wire import dead_letter
 from tests.browser import browser as opened
 from tests.label_world import LabelPage, LabelWorld, until
 
@@ -120,7 +124,7 @@ def test_two_annotators_at_once_never_answer_the_same_request(browser: Browser, 
 
 
 def test_poison_is_shown_as_the_text_that_it_is(browser: Browser, tmp_path: Path) -> None:
-    """In names, values, texts, links, images, ids, names and guidelines: no tag, no script, no request."""
+    """In names, values, texts, links, images, ids, names, guidelines and refusals: no tag, no script, no request."""
     (tmp_path / "guide.md").write_text(f"# Guide\n\n{POISON}\n\n![](https://evil.example/x.png) [y](javascript:1)")
     template = 'template = { text = ["body"], image = ["photo", "other"], link = ["url", "bad"] }'
     world = LabelWorld(
@@ -140,6 +144,10 @@ def test_poison_is_shown_as_the_text_that_it_is(browser: Browser, tmp_path: Path
             }
         ]
     )
+    log = parts.open_log(world.config)
+    refusal = Refusal(Reason.FEATURE_NAME, POISON)
+    log.append("streamal.dead-letters", 0, None, dead_letter(POISON, 0, 5, b"x", refusal, time.time()))
+    log.close()
     with world.page() as page:
         eve = Visitor(browser, page, POISON[:50].replace("\n", ""))
         eve.context.route("https://pictures.example/**", lambda route: route.fulfill(status=204))
@@ -154,6 +162,12 @@ def test_poison_is_shown_as_the_text_that_it_is(browser: Browser, tmp_path: Path
         assert eve.page.locator("#guidelines img, #guidelines script, #guidelines a[href^=javascript]").count() == 0
         assert POISON[:50] in eve.page.locator(".who").inner_text()
         assert eve.page.title() == "Label · streamal"
+        eve.page.goto(f"{page.url}status")
+        refusals = eve.page.locator("#refusals")
+        refusals.get_by_text("feature_name").wait_for()
+        assert refusals.inner_text().count(POISON) == 2
+        assert refusals.locator("img, script").count() == 0
+        assert eve.page.title() == "Status · streamal"
         assert {urlsplit(url).hostname for url in eve.asked} <= LOOPBACK | {"pictures.example"}
         eve.context.close()
 
