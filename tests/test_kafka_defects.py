@@ -1,4 +1,4 @@
-"""The traps of kafka-python, one by one: K1 … K12 as in `streamal.edge.kafka`. Each test fails without its remedy."""
+"""The traps of kafka-python, one by one: K1 … K15 as in `streamal.edge.kafka`. Each test fails without its remedy."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import crc32c
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
+from kafka.producer.record_accumulator import RecordAccumulator
 from kafka.record import util as checksums
 
 from streamal.cluster import watched
@@ -247,9 +248,16 @@ class Refusing:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self._accumulator = self._transaction_manager = self
 
-    def send(self, *_: object, **__: object) -> Refusing:
-        return self
+    def append(self, *_: object, **__: object) -> tuple[Refusing]:
+        return (self,)
+
+    def partitions_for(self, topic: str) -> None:
+        pass
+
+    def maybe_add_partition_to_transaction(self, place: TopicPartition) -> None:
+        pass
 
     def get(self, timeout: float) -> None:
         raise errors.NotEnoughReplicasError
@@ -268,16 +276,16 @@ def test_a_transaction_with_a_refused_record_is_aborted() -> None:
 
 @pytest.mark.kafka
 def test_what_waits_for_a_stalled_broker_is_bounded(fragile: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client's send() takes whatever comes; but no step is sent before the last one is settled (K11, I9)."""
+    """The client takes whatever comes; but no step is sent before the last one is settled (K11, I9)."""
     monkeypatch.setattr(transport_module, "_WATCH_S", 0.5)
     sent: list[int] = []
-    send = KafkaProducer.send
+    append = RecordAccumulator.append
 
     def counted(*arguments: Any, **named: Any) -> Any:
         sent.append(1)
-        return send(*arguments, **named)
+        return append(*arguments, **named)
 
-    monkeypatch.setattr(KafkaProducer, "send", counted)
+    monkeypatch.setattr(RecordAccumulator, "append", counted)
     world = World(fragile)
     worker = world.worker()
     outputs = [Output(world.out, 0, None, b"x" * 1_000)] * 100
@@ -293,6 +301,17 @@ def test_what_waits_for_a_stalled_broker_is_bounded(fragile: Cluster, monkeypatc
     finally:
         fragile.nodes[0].resume()
         world.close()
+
+
+@pytest.mark.kafka
+def test_no_record_goes_through_send(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step's records reach the topics, in order and with their keys, without the client's dear way in (K15)."""
+    monkeypatch.setattr(KafkaProducer, "send", None)
+    worker = world.worker()
+    worker.commit([Output(world.out, 0, b"k%d" % number, b"%d" % number) for number in range(5)], {})
+    assert [(one.key, one.value) for one in world.log.read(world.out, 0, 0, 9)] == [
+        (b"k%d" % number, b"%d" % number) for number in range(5)
+    ]
 
 
 # K7 … K10: the consumer

@@ -1,6 +1,6 @@
 """Apache Kafka: the live transport, over kafka-python; one package, for its parts share a table of errors.
 
-kafka-python 3.0 has traps; each line that stands there because of one says so (K1 … K14), and each has a test that
+kafka-python 3.0 has traps; each line that stands there because of one says so (K1 … K15), and each has a test that
 fails without that line (tests/test_kafka_defects.py, tests/test_kafka_trouble.py).
 
 K1  transaction calls wait without a limit, and after a short outage for ever (mended in 3.1): `patched`, `watched`
