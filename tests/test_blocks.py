@@ -230,17 +230,29 @@ def test_the_lock_file_is_made_anew(tmp_path: Path) -> None:
 TOPICS, WORKERS = here("docs/kafka.md", "topics create"), here("docs/scaling.md", "--workers 4")
 
 
-@pytest.mark.kafka
-def test_topics_workers_and_their_end_on_kafka(kafka: Cluster, tmp_path: Path) -> None:
-    """Topics are made and checked, one worker runs, then four; all end with 0 on SIGTERM."""
-    path = configured(tmp_path, kafka.bootstrap, "")
+def on_kafka(kafka: Cluster, place: Path) -> None:
+    """Write a configuration with topics of its own, of four partitions."""
+    path = configured(place, kafka.bootstrap, "")
     text = path.read_text().replace("enabled = false", "port = 0")
     path.write_text(text.replace("[transport]\n", "[transport]\npartitions = 4\n"))
+
+
+@pytest.mark.kafka
+def test_topics_are_made_and_checked_and_a_worker_runs(kafka: Cluster, tmp_path: Path) -> None:
+    """The check finds nothing to complain of in what was made; the worker ends with 0 on SIGTERM."""
+    on_kafka(kafka, tmp_path)
     assert "events" in well(run(block(*TOPICS), tmp_path)).out
-    well(run(block(*WORKERS), tmp_path))
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_four_workers_share_the_partitions(kafka: Cluster, tmp_path: Path) -> None:
+    """Each has its own instance, and something to do; SIGTERM to the head ends all of them with 0."""
+    on_kafka(kafka, tmp_path)
+    well(run(f"streamal topics create\n{block(*WORKERS)}", tmp_path))
     said = [json.loads(line) for line in (tmp_path / "service-0.log").read_text().splitlines()]
-    assert len({line["instance"] for line in said if line["event"] == "assigned"}) == 4
-    assert said[-1]["event"] == "stopped"
+    assert len({line["instance"] for line in said if line["event"] == "assigned" and line["partitions"]}) == 4
+    assert (said[-1]["event"], set(said[-1]["codes"].values())) == ("stopped", {0})
 
 
 LOGIN = here("docs/security.md", "SASL_PASSWORD=")
