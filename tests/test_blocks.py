@@ -91,48 +91,58 @@ def test_every_block_is_run_or_it_is_said_why_not() -> None:
     assert used == {*tables, *RUN_HERE}
 
 
-OFFLINE = [
-    (here("README.md", "streamal replay noaa"), [], ["estimated accuracy", "river:Phishing, budget 0.05"], []),
-    (here("README.md", "streamal simulate"), [(" --delay 2", " --delay 0.2" + FEW)], ["requests"], []),
-    (here("README.md", "streamal tune"), [("mails.html", "mails.html" + BRIEF)], [], ["config.toml", "mails.html"]),
-    (here("docs/security.md", "topics acls"), [], ["--allow-principal User:streamal", "{"], []),
+REPLAY, PERMISSIONS = here("README.md", "streamal replay noaa"), here("docs/security.md", "topics acls")
+
+
+@pytest.mark.slow
+def test_streams_are_replayed(tmp_path: Path) -> None:
+    """Three streams, each under its budget; here two of them are small."""
+    out = well(run(block(*REPLAY), written(tmp_path))).out
+    assert out.count("estimated accuracy") == 3
+    assert "river:Phishing, budget 0.05" in out
+
+
+def test_permissions_are_printed(tmp_path: Path) -> None:
+    """As commands, and as JSON."""
+    out = well(run(block(*PERMISSIONS), written(tmp_path))).out
+    assert "--allow-principal User:streamal" in out
+    assert out.rstrip().endswith(("]", "}"))
+
+
+STUDIES = [
+    (here("README.md", "streamal tune"), [("mails.html", "mails.html" + BRIEF)], ["config.toml", "mails.html"]),
     (
         here("docs/tuning.md", "streamal compare"),
         [("--seeds 5", "--seeds 1 --limit 100"), ("quantile", "quantile --seeds 1 --limit 100")],
-        ["random", "quantile"],
         ["elec.html"],
     ),
     (
         here("docs/tuning.md", "streamal tune"),
         [("noaa.html", "noaa.html" + BRIEF), ("--budget 0.05", "--budget 0.05" + BRIEF)],
-        [],
         ["config.toml", "noaa.html"],
     ),
 ]
-"""(block, what is put in for what, what it says, what it leaves): streams and searches are small here."""
+"""(block, what is put in for what, what it leaves): streams and searches are small here."""
 
 
-@pytest.mark.parametrize(
-    ("key", "pairs", "says", "leaves"), OFFLINE, ids=[f"{key[0]}: {key[1]}" for key, *_ in OFFLINE]
-)
-def test_a_block_without_a_server_runs(
-    key: tuple[str, str], pairs: list[tuple[str, str]], says: list[str], leaves: list[str], tmp_path: Path
-) -> None:
-    """It ends well, has said what it is for and left its files; a daemon in it ends with 0 on SIGTERM."""
-    written(tmp_path)
-    ended = well(run(replaced(block(*key), *pairs), tmp_path))
-    assert all(word in ended.out for word in says), ended.out
+@pytest.mark.slow
+@pytest.mark.parametrize(("key", "pairs", "leaves"), STUDIES, ids=[": ".join(key) for key, *_ in STUDIES])
+def test_a_study_runs(key: tuple[str, str], pairs: list[tuple[str, str]], leaves: list[str], tmp_path: Path) -> None:
+    """Its figures are of the true accuracy, its files are there; settings that were found are a configuration."""
+    streams(tmp_path)
+    assert "accuracy" in well(run(replaced(block(*key), *pairs), tmp_path)).out
     assert all((tmp_path / name).stat().st_size for name in leaves)
-    load_config(tmp_path / "config.toml")
+    if "config.toml" in leaves:
+        load_config(tmp_path / "config.toml")
 
 
-BUDGETS = here("docs/budgets.md", "streamal report")
+DAEMON, BUDGETS = here("README.md", "streamal simulate"), here("docs/budgets.md", "streamal report")
 
 
-def test_what_a_budget_has_bought_is_reported(tmp_path: Path) -> None:
-    """After a daemon's work: the report, and the status as one JSON object."""
+def test_a_daemon_works_and_what_the_budget_has_bought_is_reported(tmp_path: Path) -> None:
+    """Checked, fed, looked at and ended with 0; then the report, and the status as one JSON object."""
     written(tmp_path)
-    well(run(f"streamal run\nstreamal simulate mails.csv.gz --label label --rate 500 --delay 0.1{FEW}", tmp_path))
+    assert "requests" in well(run(replaced(block(*DAEMON), ("--delay 2", "--delay 0.2" + FEW)), tmp_path)).out
     report, _, status = well(run(block(*BUDGETS), tmp_path)).out.partition("\n{")
     assert "label" in report
     assert json.loads("{" + status)
@@ -142,11 +152,15 @@ SERVED, TOKENS = here("docs/labelling.md", "streamal label   "), here("docs/labe
 
 
 def test_the_label_page_is_served(tmp_path: Path) -> None:
-    """Daemon and page run side by side; with tokens the page serves others. What pip is to install is an extra."""
-    written(tmp_path)
-    well(run(block(*SERVED), tmp_path))
-    tokens = replaced(block(*TOKENS), ('"…", "bob": "…"', f'"{"a" * 16}", "bob": "{"b" * 16}"'))
-    well(run(tokens, tmp_path))
+    """Daemon and page run side by side, and end with 0; what pip is to install is an extra of ours."""
+    well(run(block(*SERVED), written(tmp_path)))
+
+
+@pytest.mark.slow
+def test_the_label_page_serves_others(tmp_path: Path) -> None:
+    """With tokens of sixteen characters for the dots; the topics are there."""
+    LabelWorld(tmp_path)
+    well(run(replaced(block(*TOKENS), ('"…", "bob": "…"', f'"{"a" * 16}", "bob": "{"b" * 16}"')), tmp_path))
     assert "http://0.0.0.0:" in (tmp_path / "service-0.log").read_text()
 
 
@@ -238,6 +252,7 @@ def on_kafka(kafka: Cluster, place: Path) -> None:
 
 
 @pytest.mark.kafka
+@pytest.mark.slow
 def test_topics_are_made_and_checked_and_a_worker_runs(kafka: Cluster, tmp_path: Path) -> None:
     """The check finds nothing to complain of in what was made; the worker ends with 0 on SIGTERM."""
     on_kafka(kafka, tmp_path)
@@ -259,6 +274,7 @@ LOGIN = here("docs/security.md", "SASL_PASSWORD=")
 
 
 @pytest.mark.kafka
+@pytest.mark.slow
 def test_a_worker_logs_in_with_a_secret_from_a_file(guarded: Secured, tmp_path: Path) -> None:
     """With the configuration of the block before, but this cluster's names."""
     (tmp_path / "kafka").write_text(f"{PASSWORD}\n")
