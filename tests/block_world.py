@@ -24,11 +24,12 @@ from tests.documents import ROOT
 PATIENCE_S = 240  # on a busy machine
 ROWS = 700  # of which the first 30 % are enough to tune on
 SERVICE = re.compile(r"\bstreamal (?:run|label)\b(?:.*--workers (\d+))?")
-SERVE = """
+SERVE = r"""
 pids=()
-ready() {  # LOG TIMES: wait until the service that was started last has said so often that it works
+ready() {  # LOG COUNT: wait until so many workers have partitions, or the page has an address
   for _ in $(seq 1200); do
-    [ "$(grep -cE '"event": "assigned"|^label page: http' "$1")" -ge "$2" ] && return
+    found=$({ grep -oE '^\{"instance": "[^"]*", "partitions": \["|^label page: http' "$1" || true; } | sort -u | wc -l)
+    [ "$found" -ge "$2" ] && return
     kill -0 "${pids[-1]}" || break
     sleep 0.05
   done
@@ -44,7 +45,7 @@ name, extra = re.fullmatch(r"([\\w-]+)\\[(\\w+)\\]", sys.argv[2]).groups()
 project = tomllib.load(open(sys.argv.pop(), "rb"))["project"]
 assert (sys.argv[1], name) == ("install", project["name"]) and extra in project["optional-dependencies"], sys.argv
 """
-"""Installs nothing (it is installed, and is in no registry yet), but what is to be installed has to be there."""
+"""Installs nothing: what is to be installed is here, and has to be an extra of ours."""
 
 
 def script(text: str) -> str:
