@@ -276,7 +276,7 @@ LOGIN = here("docs/security.md", "SASL_PASSWORD=")
 @pytest.mark.kafka
 @pytest.mark.slow
 def test_a_worker_logs_in_with_a_secret_from_a_file(guarded: Secured, tmp_path: Path) -> None:
-    """With the configuration of the block before, but this cluster's names."""
+    """As in the block before it on the page: over TLS, by SCRAM-SHA-512; the worker ends with 0."""
     (tmp_path / "kafka").write_text(f"{PASSWORD}\n")
     text = replaced(block(*LOGIN), ("/run/secrets/kafka", str(tmp_path / "kafka")))
     configured(tmp_path, guarded.sasl, login("SCRAM-SHA-512", guarded))
