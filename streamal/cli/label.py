@@ -13,6 +13,7 @@ import typer
 from streamal.cli import parts
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Overrides
+from streamal.cli.workers import stop_on_signals
 from streamal.config import Config, load_config
 from streamal.edge.scrape import ask
 from streamal.errors import ConfigError
@@ -43,7 +44,9 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     def announce(url: str) -> None:
         typer.echo(f"label page: {url}")
 
-    PageServer(loaded, lambda: parts.open_log(loaded), lambda: daemon_of(loaded), announce).run()
+    server = PageServer(loaded, lambda: parts.open_log(loaded), lambda: daemon_of(loaded), announce)
+    stop_on_signals(server.stop)  # uvicorn sends the signal once more when it has ended: it would kill us unfinished
+    server.run()
 
 
 def daemon_of(config: Config) -> Mapping[str, Any] | None:
