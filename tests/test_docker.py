@@ -179,6 +179,17 @@ def test_the_lock_is_hashed_and_names_no_host() -> None:
         assert len(pins) <= path.read_text().count("--hash=sha256:")
 
 
+def test_the_lock_has_what_the_containers_run() -> None:
+    """Beside the daemon: librdkafka, the label page, the bridge, spans; as docs/containers.md makes it."""
+    [command] = re.findall(r"uv pip compile .*", (ROOT / "docs/containers.md").read_text())
+    extras = re.findall(r"--extra (\S+)", command)
+    assert {"confluent", "label", "label-studio", "otel"} <= set(extras)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    locked = set(re.findall(r"^([\w.-]+)==", (DOCKER / "requirements.lock").read_text(), flags=re.MULTILINE))
+    wanted = [*project["dependencies"], *(one for extra in extras for one in project["optional-dependencies"][extra])]
+    assert {re.split(r"[<>=\[ ]", one)[0] for one in wanted} <= locked
+
+
 @pytest.mark.slow
 def test_the_steps_of_the_dockerfile_make_a_streamal_that_runs(tmp_path: Path) -> None:
     """The build stage's RUN and COPY steps, one after the other, in fresh environments; then the demo's `check`."""
@@ -204,6 +215,8 @@ def test_the_steps_of_the_dockerfile_make_a_streamal_that_runs(tmp_path: Path) -
     )  # fmt: skip
     assert "LogisticRegression" in done.stdout
     assert not (tmp_path / "streamal/bin/pip").exists()
+    parts = "confluent_kafka, httpx, jinja2, markdown_it, opentelemetry.sdk, starlette, uvicorn"
+    subprocess.run([tmp_path / "streamal/bin/python", "-c", f"import {parts}"], cwd=tmp_path, check=True)
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda manifest: f"{manifest['kind']}")
