@@ -51,7 +51,6 @@ def panels(now: Series, before: Series | None, seconds: float) -> list[Panel]:
         )
         if (value := now.get((key, ""), 0.0))
     }
-    drift = {name.replace("_", " "): f"{v:,.0f}" for (name, _), v in now.items() if name.startswith("drift")}
     model = {"examples": "model_examples", "version": "model_version", "quarantined": "model_quarantined"}
     return [
         Panel("Throughput", {
@@ -73,7 +72,8 @@ def panels(now: Series, before: Series | None, seconds: float) -> list[Panel]:
         }),
         Panel("Model and guards", {
             **{name: _whole(now, key) for name, key in model.items()},
-            **(drift or {}),
+            "confidence": f"{_percent(now.get(('confidence_recent_ratio', '')))} lately, "
+            f"{_percent(now.get(('confidence_reference_ratio', '')))} before",
             **(alarms or {"alarms": "none"}),
         }, alarm=bool(alarms)),
         Panel("Refused", {

@@ -54,6 +54,8 @@ def test_every_figure_of_the_panels_is_a_metric_that_there_is(daemon: tuple[Prom
     assert shown["Budget"]["asked by"] == "strategy 70, audit 30"
     assert shown["Budget"]["left this hour"].endswith("requests") or "EUR" in shown["Budget"]["left this hour"]
     assert shown["Model and guards"]["alarms"] == "none"
+    lately, before = (100 * gauges[f"confidence_{name}_ratio"] for name in ("recent", "reference"))
+    assert shown["Model and guards"]["confidence"] == f"{lately:.2f} % lately, {before:.2f} % before"
 
 
 def test_speeds_are_differences_and_a_restart_is_none(daemon: tuple[PrometheusMeter, str]) -> None:
