@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError, URLError
 
 import pytest
 import trustme
 from prometheus_client.openmetrics import parser
 
+from streamal.cli import parts
 from streamal.config import Config, load_config
 from streamal.edge.http import AdminServer, Page, tls_context
 from streamal.edge.metrics import PrometheusMeter
+from streamal.edge.scrape import ask
 from streamal.edge.snapshots import DirectorySnapshots
 from streamal.errors import ConfigError
 from streamal.replay import read_stream
@@ -82,6 +85,27 @@ def resident_kb() -> int:
     """Return the memory of this process."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0])
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
+def test_whoever_has_the_configuration_is_let_in(
+    files: Files, monkeypatch: pytest.MonkeyPatch, encrypted: bool
+) -> None:
+    """`top` and the label page ask with the port's token, over its TLS; without either they learn nothing."""
+    monkeypatch.setenv("STREAMAL_SERVER__TOKEN", TOKEN)
+    pair = [f"server.tls_certfile='{files.certificate}'", f"server.tls_keyfile='{files.key}'"] if encrypted else []
+    with serving(TOKEN, tls_context(files.certificate, files.key) if encrypted else None) as port:
+        known = parts.admin_port(load_config(None, [f"server.port={port}", "server.host=0.0.0.0", *pair]).server)
+        assert known is not None
+        url = f"{known.url}/metrics"
+        assert ask(url, 1_000, 5.0, known.token, known.certificate).endswith(b"streamal_spend 1\n")
+        with pytest.raises(HTTPError, match="401") as refused:
+            ask(url, 1_000, 5.0, None, known.certificate)
+        refused.value.close()
+        if encrypted:
+            with pytest.raises(URLError, match="CERTIFICATE_VERIFY_FAILED"):
+                ask(url, 1_000, 5.0, known.token)
+    assert parts.admin_port(load_config(None, ["server.enabled=false"]).server) is None
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])

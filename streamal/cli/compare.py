@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -19,8 +18,8 @@ from streamal.cli.studies import (
     Steps,
     Workers,
     cache_of,
+    deliver,
     require_places,
-    told,
 )
 from streamal.config import load_config
 from streamal.replay import compare, read_stream
@@ -86,11 +85,4 @@ def command(
             workers=workers,
             progress=steps.count,
         )
-    if report is not None:
-        result.save_report(report)
-    if pictures is not None:
-        result.save_pictures(pictures)
-    if as_json:
-        typer.echo(json.dumps(result.as_dict()))
-    else:
-        typer.echo(told(stream, result.metric, result.summaries(), result.baselines), nl=False)
+    deliver(result, stream, report, pictures, as_json=as_json)

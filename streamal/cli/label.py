@@ -51,15 +51,11 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
 
 def daemon_of(config: Config) -> Mapping[str, Any] | None:
     """Return what the daemon's admin port tells of itself; None if there is none, or it does not answer in a second."""
-    server = config.server
-    if not server.enabled or not server.port:
+    port = parts.admin_port(config.server)
+    if port is None:
         return None
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(server.host, server.host)  # noqa: S104
-    url = f"http{'s' * (server.tls_certfile is not None)}://{host}:{server.port}/status"
-    token = None if server.token is None else server.token.get_secret_value()
-    certificate = None if server.tls_certfile is None else str(server.tls_certfile)
     try:
-        told = json.loads(ask(url, _ANSWER_BYTES_MAX, 1.0, token, certificate))
+        told = json.loads(ask(f"{port.url}/status", _ANSWER_BYTES_MAX, 1.0, port.token, port.certificate))
     except (OSError, ValueError):
         return None
     return told if isinstance(told, dict) else None

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import SecretStr
 
 from streamal.assembly import topic_names, topic_partitions
-from streamal.config import Config
+from streamal.config import Config, ServerConfig
 from streamal.edge.snapshots import DirectorySnapshots
 from streamal.edge.sqlite import SqliteLog, SqliteTransport, Synchronous
 from streamal.errors import ConfigError
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from streamal.edge import confluent, kafka
 
 __all__ = [
+    "AdminPort",
     "WallClock",
+    "admin_port",
     "create_topics",
     "make_topics",
     "open_log",
@@ -39,12 +41,30 @@ _OVERHEAD_BYTES = 65_536
 """What a request or an example carries beside the features, generously."""
 
 
+class AdminPort(NamedTuple):
+    """How a daemon's admin port is asked from its own machine; see `streamal.edge.scrape.ask`."""
+
+    url: str
+    token: str | None
+    certificate: str | None
+
+
 class WallClock(Clock):
     """The time of day."""
 
     def now(self) -> float:
         """Return seconds since the epoch."""
         return time.time()
+
+
+def admin_port(server: ServerConfig) -> AdminPort | None:
+    """Return the way to the port of *server*, without a path; None if it is off, or any free one."""
+    if not server.enabled or not server.port:
+        return None
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(server.host, server.host)  # noqa: S104
+    url = f"http{'s' * (server.tls_certfile is not None)}://{host}:{server.port}"
+    certificate = None if server.tls_certfile is None else str(server.tls_certfile)
+    return AdminPort(url, _revealed(server.token), certificate)
 
 
 def where(config: Config) -> str:
@@ -90,14 +110,7 @@ def open_log(config: Config, synchronous: Synchronous = "FULL") -> Log:
         ConfigError: there is no such database.
     """
     if config.transport.kind == "kafka":
-        if config.transport.client == "confluent":
-            _require_confluent()
-            from streamal.edge import confluent  # noqa: PLC0415
-
-            return confluent.ConfluentLog(_confluent_connection(config))
-        from streamal.edge import kafka  # noqa: PLC0415
-
-        return kafka.KafkaLog(_connection(config))
+        return _cluster(config)[0]()
     if not config.transport.path.exists():
         raise ConfigError(f"transport.path: there is no database {config.transport.path}; `streamal run` makes it")
     return SqliteLog(config.transport.path, synchronous=synchronous)
@@ -128,16 +141,7 @@ def _cluster_seat(config: Config, name: str) -> Transport:
     """Return a worker's seat in a cluster, over the configured client."""
     transport, topics = config.transport, config.topics
     require_topics(config)
-    seat: Callable[..., Transport]
-    if transport.client == "confluent":
-        from streamal.edge import confluent  # noqa: PLC0415
-
-        seat = partial(confluent.ConfluentTransport, _confluent_connection(config))
-    else:
-        from streamal.edge import kafka  # noqa: PLC0415
-
-        seat = partial(kafka.KafkaTransport, _connection(config))
-    return seat(
+    return _cluster(config)[1](
         transport.group,
         topics.events,
         topics.labels,
@@ -155,8 +159,7 @@ def worker_name(config: Config) -> str:
 
 def require_topics(config: Config) -> None:
     """Raise a ConfigError that names each way in which a cluster's topics, or our client, are not what is needed."""
-    if config.transport.client == "confluent":
-        _require_confluent()
+    _require_client(config)
     problems = topic_problems(config)
     if problems:
         raise ConfigError(
@@ -190,9 +193,23 @@ def _connection(config: Config) -> kafka.Connection:
     return Connection(config.transport.bootstrap_servers, settings, config.transport.connect_timeout_s)
 
 
-def _require_confluent() -> None:
-    """Raise a ConfigError that says how to get the extra, if it is not there."""
-    if find_spec("confluent_kafka") is None:
+def _cluster(config: Config) -> tuple[Callable[[], Log], Callable[..., Transport]]:
+    """Return what opens a log, and what takes a seat, with the client that is configured."""
+    _require_client(config)
+    if config.transport.client == "confluent":
+        from streamal.edge import confluent  # noqa: PLC0415
+
+        librdkafka = _confluent_connection(config)
+        return partial(confluent.ConfluentLog, librdkafka), partial(confluent.ConfluentTransport, librdkafka)
+    from streamal.edge import kafka  # noqa: PLC0415
+
+    connection = _connection(config)
+    return partial(kafka.KafkaLog, connection), partial(kafka.KafkaTransport, connection)
+
+
+def _require_client(config: Config) -> None:
+    """Raise a ConfigError that says how to get the extra of the client, if it is not there."""
+    if config.transport.client == "confluent" and find_spec("confluent_kafka") is None:
         raise ConfigError(
             "transport.client: confluent-kafka is not installed; run `pip install 'streamal[confluent]'`, "
             "or set transport.client to kafka-python"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from streamal.assembly import new_fold, rules, topic_names
+from streamal.assembly import rules, topic_names
 from streamal.cli import parts
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import load_config
@@ -14,6 +14,7 @@ from streamal.core.figures import figures
 from streamal.core.records import Committed, Place
 from streamal.core.state import TrainerState, decode_states
 from streamal.core.watch import watch
+from streamal.counting import counting_fold
 from streamal.ports import scan
 
 __all__ = ["command"]
@@ -25,7 +26,6 @@ _TRAINED = (
     "gain_over_random", "gain_over_random_low", "gain_over_random_high",
 )  # fmt: skip
 """What only the trained model tells."""
-_NO_MODEL = {"pipeline": ({"use": "dummy.PriorClassifier"},), "factory": None, "warm_start": None}
 
 
 def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = None, as_json: Json = False) -> None:
@@ -33,9 +33,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     loaded = load_config(config, overrides or ())
     log = parts.open_log(loaded)
     try:
-        # counting needs no model: whatever it is, it is not trained again here
-        fold = new_fold(loaded.model_copy(update={"model": loaded.model.model_copy(update=_NO_MODEL)}))
-        fold.start, fold.control = None, None  # nor begun, nor compared
+        fold = counting_fold(loaded)
         topics = topic_names(loaded)
         for partition in range(log.partitions(topics.requests)):
             for record in scan(log, topics.requests, partition):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,9 +18,10 @@ from rich.table import Table
 from streamal.cli.options import progress_bar
 from streamal.errors import ConfigError
 from streamal.replay.bench import cache_directory
-from streamal.replay.comparing import ALL, Baselines, Summary
+from streamal.replay.comparing import ALL, Baselines, Comparison, Summary
 from streamal.replay.pictures import terminal_lines
 from streamal.replay.runs import Metric
+from streamal.replay.tuning import Tuned
 
 __all__ = [
     "Budgets",
@@ -31,6 +33,7 @@ __all__ = [
     "Steps",
     "Workers",
     "cache_of",
+    "deliver",
     "require_places",
     "told",
 ]
@@ -69,6 +72,20 @@ def require_places(*files: Path | None, drawn: bool) -> None:
             raise ConfigError(f"{file}: there is no directory {file.parent}")
     if drawn and find_spec("matplotlib") is None:
         raise ConfigError("reports and pictures need matplotlib: pip install 'streamal[plot]'")
+
+
+def deliver(
+    study: Comparison | Tuned, stream: str, report: Path | None, pictures: Path | None, *, as_json: bool
+) -> None:
+    """Write the report and the pictures that are wanted, and print what was found on *stream*."""
+    if report is not None:
+        study.save_report(report)
+    if pictures is not None:
+        study.save_pictures(pictures)
+    if as_json:
+        typer.echo(json.dumps(study.as_dict()))
+    else:
+        typer.echo(told(stream, study.metric, study.summaries(), study.baselines), nl=False)
 
 
 class Steps:

@@ -19,8 +19,9 @@ from rich.panel import Panel as Box
 from rich.table import Table
 from rich.text import Text
 
+from streamal.cli import parts
 from streamal.cli.options import ConfigPath, Json, Overrides
-from streamal.config import ServerConfig, load_config
+from streamal.config import load_config
 from streamal.edge.scrape import scrape
 from streamal.errors import ConfigError, Unreachable
 from streamal.overview import Panel, Series, merged, panels, rate, sparkline
@@ -52,12 +53,13 @@ def command(
     streamal top --url http://a:9464/metrics --url http://a:9465/metrics
     ```
     """
-    server = load_config(config if config.exists() or not url else None, overrides or ()).server
-    urls = url or [_own_url(server)]
+    port = parts.admin_port(load_config(config if config.exists() or not url else None, overrides or ()).server)
+    if port is None and not url:
+        raise ConfigError("server.port: the daemon's port is not in the configuration; give --url")
+    _, token, certificate = port or (None, None, None)
+    urls = url or [f"{port.url}/metrics" for port in (port,) if port is not None]
 
     def look(at: float) -> Series:
-        token = None if server.token is None else server.token.get_secret_value()
-        certificate = None if server.tls_certfile is None else str(server.tls_certfile)
         return merged([scrape(each, at, token=token, certificate=certificate).values for each in urls])
 
     if once or as_json or not sys.stdout.isatty():
@@ -72,13 +74,6 @@ def command(
         typer.echo(text.get(), nl=False)
         return
     _watch(urls, every, look)
-
-
-def _own_url(server: ServerConfig) -> str:
-    if not server.enabled or not server.port:
-        raise ConfigError("server.port: the daemon's port is not in the configuration; give --url")
-    host = "127.0.0.1" if server.host in ("0.0.0.0", "::") else server.host  # noqa: S104  (asked, not listened on)
-    return f"http{'s' * (server.tls_certfile is not None)}://{host}:{server.port}/metrics"
 
 
 def _watch(urls: list[str], every_s: float, look: Callable[[float], Series]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
@@ -21,8 +20,8 @@ from streamal.cli.studies import (
     Steps,
     Workers,
     cache_of,
+    deliver,
     require_places,
-    told,
 )
 from streamal.config import load_config
 from streamal.errors import ConfigError
@@ -99,14 +98,9 @@ def command(
         )
     if write is not None:
         result.write(write)
-    if report is not None:
-        result.save_report(report)
-    if pictures is not None:
-        result.save_pictures(pictures)
+    deliver(result, stream, report, pictures, as_json=as_json)
     if as_json:
-        typer.echo(json.dumps(result.as_dict()))
         return
-    typer.echo(told(stream, result.metric, result.summaries(), result.baselines), nl=False)
     typer.echo(result.sentence())
     if write is not None:
         typer.echo(f"Written: {write}, with budget.share = {result.answer.recommended}")

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from river import drift
 
-from streamal.assembly import new_fold, rules
+from streamal.assembly import rules
 from streamal.config import Config
 from streamal.core.bill import bill
 from streamal.core.figures import figures
@@ -35,6 +35,7 @@ from streamal.core.records import (
 from streamal.core.state import PartitionState, TrainerState, decode_states
 from streamal.core.watch import watch
 from streamal.core.wire import DeadLetter
+from streamal.counting import counting_fold
 
 __all__ = ["Standing"]
 
@@ -44,7 +45,6 @@ _DELAY_EDGES_S = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.
 _ANNOTATORS_MAX = 1_000
 _MARKS_MAX = 50
 _REFUSALS_MAX = 20
-_NO_MODEL = {"pipeline": ({"use": "dummy.PriorClassifier"},), "factory": None, "warm_start": None}
 _TRAINED = ("model_failures", "model_sick", "model_quarantined", "quality_accuracy_natural")
 """What only the trained model tells."""
 
@@ -84,8 +84,7 @@ class Standing:
 
     def __init__(self, config: Config) -> None:
         """Begin with nothing folded."""
-        self._fold = new_fold(config.model_copy(update={"model": config.model.model_copy(update=_NO_MODEL)}))
-        self._fold.start, self._fold.control = None, None
+        self._fold = counting_fold(config)
         self._rules = rules(config, config.transport.partitions)
         budget = config.budget
         self._share, self._currency = float(budget.share), budget.currency

@@ -10,6 +10,7 @@ worker that has just started reads them back and decides as its predecessor woul
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Self
@@ -31,7 +32,7 @@ _FIRST_BLOCK = 8
 Vector = Any  # np.ndarray, whose shape mypy cannot see
 
 
-class Block:
+class Block(ABC):
     """Vectors of the events at the last offsets under the present block's scale."""
 
     def __init__(self, window: int) -> None:
@@ -131,17 +132,17 @@ class Block:
             return point
         return np.concatenate([point, np.zeros(_HASHED) if words is None else words])
 
-    def _known(self) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _known(self) -> bool: ...
 
-    def _restart(self, points: Vector) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _restart(self, points: Vector) -> None: ...
 
-    def _measured(self, point: Vector) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _measured(self, point: Vector) -> Any: ...
 
-    def _add(self, offset: int, point: Vector, looked: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _add(self, offset: int, point: Vector, looked: Any) -> None: ...
 
 
 class Cloud(Block):
