@@ -6,12 +6,11 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
-from streamal.core.records import Committed, Output, Place, Record
+from streamal.core.records import Committed, Place, Record
 from streamal.errors import Behind, ConfigError, Fatal, Fenced, LogDisagrees, Uncommitted
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "TRANSACTION_S",
     "VISIBLE_S",
     "Fence",
-    "Own",
     "Settled",
     "deleted",
     "expired",
@@ -137,46 +135,6 @@ def stuck(place: Place, offset: int, bootstrap_servers: str) -> LogDisagrees:
         f"--topic {place.topic} --partition {place.partition} --start-offset {offset}`, start again, and let "
         "`streamal verify` tell whether anything is missing"
     )
-
-
-class Own:
-    """What a worker has just committed to partitions that it reads back: it need not be fetched from the cluster.
-
-    A step's requests and examples are folded as they are read after the commit. They are served from here only where
-    the offsets prove that nothing else lies between: as many as were written, then the marker, then the end.
-    """
-
-    def __init__(self) -> None:
-        self._written: dict[Place, tuple[list[Output], int]] = {}
-        self._over: tuple[Place, int] | None = None
-
-    def committed(self, outputs: Sequence[Output], last: Mapping[Place, int], read_back: AbstractSet[Place]) -> None:
-        """Keep *outputs* to places that are *read_back*, whose *last* offsets are known; forget those before."""
-        self._written.clear()
-        self._over = None
-        for output in outputs:
-            place = Place(output.topic, output.partition)
-            if place in read_back and place in last:
-                self._written.setdefault(place, ([], last[place]))[0].append(output)
-
-    def read(self, place: Place, offset: int, end: int, records_max: int) -> list[Record] | None:
-        """Return what was committed at *offset* of *place*, which ends at *end*; None if it has to be fetched."""
-        outputs, last = self._written.pop(place, ((), 0))
-        first = last - len(outputs) + 1
-        if not outputs or len(outputs) > records_max or (first, last + 2) != (offset, end):
-            return None
-        self._over = place, last + 1
-        return [Record(*place, first + number, each.key, each.value) for number, each in enumerate(outputs)]
-
-    def over(self, place: Place, offset: int) -> bool:
-        """Whether nothing but our marker was at *offset* when it was last read up to there; told once."""
-        over, self._over = self._over, None
-        return over == (place, offset)
-
-    def forget(self) -> None:
-        """Ask the cluster again."""
-        self._written.clear()
-        self._over = None
 
 
 class Fence:

@@ -265,7 +265,8 @@ def test_the_public_names_are_those_of_the_package() -> None:
 @pytest.mark.kafka
 def test_a_worker_does_not_start_on_topics_that_cannot_keep_the_promises(kafka: Cluster) -> None:
     """What is missing or different is named, with the command that makes it right."""
-    names = {role: f"{role}.{os.getpid()}.{next(NUMBERS)}" for role in ("events", "labels", "predictions", "requests")}
+    nowhere = f"nowhere.{os.getpid()}.{next(NUMBERS)}"
+    names = {role: f"{nowhere}.{role}" for role in ("events", "labels", "predictions", "requests")}
     config = Config(transport=TransportConfig(kind="kafka", bootstrap_servers=kafka.bootstrap))
     config = config.model_copy(update={"topics": config.topics.model_copy(update=names)})
     with pytest.raises(ConfigError, match=rf"topic '{names['events']}' is missing.*streamal topics create") as raised:

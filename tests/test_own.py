@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streamal.cluster import Own
 from streamal.core.records import Output, Place, Record
+from streamal.readback import Own
 
 HERE, ELSEWHERE = Place("requests", 0), Place("predictions", 0)
 OUTPUTS = [Output("predictions", 0, b"p", b"0"), *(Output("requests", 0, b"k%d" % n, b"%d" % n) for n in range(3))]

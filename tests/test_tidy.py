@@ -139,7 +139,7 @@ def test_edges_do_not_know_each_other(path: Path) -> None:
 @pytest.mark.parametrize("package", ["kafka", "confluent"])
 def test_the_clients_do_not_know_each_other(package: str) -> None:
     """Each package of an edge has one library, and of ours the core, the errors and what holds for every client."""
-    ours = {"core", "errors", "ports", "cluster"}
+    ours = {"core", "errors", "ports", "cluster", "readback"}
     for path in (PACKAGE / "edge" / package).glob("*.py"):
         for name in imports(path):
             parts = name.split(".")

@@ -24,9 +24,7 @@ from streamal.cluster import (
     POLL_GAP_MS,
     STABLE_S,
     TRANSACTION_S,
-    VISIBLE_S,
     Fence,
-    Own,
     Settled,
     expired,
     reading_offsets,
@@ -40,6 +38,7 @@ from streamal.edge.confluent.connection import REQUEST_S, Connection, mapped, re
 from streamal.edge.confluent.log import ConfluentLog, sound
 from streamal.edge.confluent.transaction import Aborted, transact
 from streamal.errors import ConfigError, Uncommitted
+from streamal.readback import ReadBack
 
 __all__ = ["ConfluentTransport"]
 
@@ -92,9 +91,7 @@ class ConfluentTransport(ConfluentLog):
         self._moved = self._joined = False
         self._ahead: dict[Place, deque[Record]] = {}
         self._next: dict[Place, int] = {}
-        self._fresh: dict[Place, int] = {}
-        self._swept: set[Place] = set()
-        self._own = Own()
+        self._back = ReadBack(self._stable)
         self._settled = Settled(connection.bootstrap_servers, self._high, self._stable)
         self._producer: Producer | None = None
         self._consumer: Consumer | None = None
@@ -114,14 +111,12 @@ class ConfluentTransport(ConfluentLog):
     def read(self, topic: str, partition: int, offset: int, records_max: int) -> list[Record]:
         """Return up to *records_max* committed records from *offset* on, our own last ones without asking for them."""
         place = self._require(topic, partition)
-        if self._own.over(place, offset):
-            return []
-        end = self._fresh.get(place)
-        own = None if end is None else self._own.read(place, self._beyond_gap(place, offset), end, records_max)
-        if own is None or end is None:
+        found = self._back.read(place, offset, self._beyond_gap(place, offset), records_max)
+        if found is None:
             return super().read(topic, partition, offset, records_max)
-        del self._fresh[place]
-        self._gaps[place] = own[-1].offset + 1, end
+        own, end = found
+        if own:
+            self._gaps[place] = own[-1].offset + 1, end
         return own
 
     def assignment(self) -> tuple[int, Mapping[Place, Committed]]:
@@ -134,8 +129,7 @@ class ConfluentTransport(ConfluentLog):
         Raises:
             Uncommitted: a predecessor's transaction is unfinished, or the cluster in trouble; nothing was consumed.
         """
-        self._fresh.clear()
-        self._own.forget()
+        self._back.forget()
         with self._fence.around(mapped("poll")):
             self._idle()
             self._take(self._member(), quota, time.monotonic() + timeout_s)
@@ -149,7 +143,7 @@ class ConfluentTransport(ConfluentLog):
             Behind: something that is not ours, or not any more, is open where *outputs* go (F56).
             Fatal: a state is above `streamal.cluster.METADATA_BYTES_MAX`, or a record above the topic's limit.
         """
-        self._fresh.clear()
+        self._back.forget()
         require_small(offsets)
         touched = {Place(output.topic, output.partition) for output in outputs}
         for place in touched:
@@ -159,19 +153,19 @@ class ConfluentTransport(ConfluentLog):
                 raise Uncommitted("the outcome of the last transaction is unknown: rewind first")
             if offsets and (self._seat is None or not offsets.keys() <= self._committed.keys()):
                 raise Uncommitted(f"we own {sorted(self._committed)}, not all of {sorted(offsets)}: rewind first")
-            self._own.forget()
             if outputs or offsets:
                 self._settled.require(touched)
                 self._settled.begun(touched)
                 written = self._transacted(self._producer, outputs, offsets)
-                self._own.committed(outputs, written, self._swept)
+                self._back.committed(outputs, written)
                 with suppress(KafkaException):  # it is committed, whether that can be seen yet or not
-                    self._await_visible(written)
+                    if self._back.await_visible(written):
+                        self._settled.ended(written)
         self._committed = {**self._committed, **offsets}
 
     def rewind(self) -> None:
         """Go back to the committed offsets, with a new producer where the last transaction's outcome is unknown."""
-        self._fresh.clear()
+        self._back.forget()
         with self._fence.around(mapped("rewind")):
             if self._producer is None:
                 self._producer = self._new_producer()
@@ -323,33 +317,12 @@ class ConfluentTransport(ConfluentLog):
         return written
 
     def _end(self, place: Place) -> int:
-        """Return the last stable offset as it was asked for since the last poll or commit, once; else ask for all.
-
-        A step looks at the ends of ``training`` and of every partition of ``requests``: one question instead of many.
-        """
-        if place not in self._fresh:
-            self._swept.add(place)
-            self._fresh = self._offsets(sorted(self._swept), OFFSET_END)
-        return self._fresh.pop(place)
+        """Return the last stable offset, asked for with those of all that a step reads back."""
+        return self._back.end(place)
 
     def _stable(self, places: list[Place]) -> dict[Place, int]:
         """Return the last stable offsets."""
         return self._offsets(places, OFFSET_END)
-
-    def _await_visible(self, written: Mapping[Place, int]) -> None:
-        """Wait for the markers: the coordinator answers when the outcome is certain, and lets them be written then.
-
-        Without it the next fold would not find what this commit has noted, and count that as trouble. The ends are
-        those of all that a step reads back, which asks for them next.
-        """
-        deadline = time.monotonic() + VISIBLE_S
-        while written and time.monotonic() < deadline:
-            ends = self._offsets(sorted(self._swept.union(written)), OFFSET_END)
-            if all(ends[place] > offset for place, offset in written.items()):
-                self._fresh = {place: ends[place] for place in self._swept}
-                self._settled.ended(written)
-                break
-            time.sleep(0.001)
 
     def _new_producer(self) -> Producer:
         """Return a producer that has aborted, and fenced, whatever its predecessors left open."""

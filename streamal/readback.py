@@ -1,0 +1,110 @@
+"""What a step reads back after its commit, without a question to the cluster for each partition; of both clients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+
+from streamal.cluster import VISIBLE_S
+from streamal.core.records import Output, Place, Record
+
+__all__ = ["Own", "ReadBack"]
+
+
+class Own:
+    """What a worker has just committed to partitions that it reads back: it need not be fetched from the cluster.
+
+    A step's requests and examples are folded as they are read after the commit. They are served from here only where
+    the offsets prove that nothing else lies between: as many as were written, then the marker, then the end.
+    """
+
+    def __init__(self) -> None:
+        self._written: dict[Place, tuple[list[Output], int]] = {}
+        self._over: tuple[Place, int] | None = None
+
+    def committed(self, outputs: Sequence[Output], last: Mapping[Place, int], read_back: AbstractSet[Place]) -> None:
+        """Keep *outputs* to places that are *read_back*, whose *last* offsets are known; forget those before."""
+        self._written.clear()
+        self._over = None
+        for output in outputs:
+            place = Place(output.topic, output.partition)
+            if place in read_back and place in last:
+                self._written.setdefault(place, ([], last[place]))[0].append(output)
+
+    def read(self, place: Place, offset: int, end: int, records_max: int) -> list[Record] | None:
+        """Return what was committed at *offset* of *place*, which ends at *end*; None if it has to be fetched."""
+        outputs, last = self._written.pop(place, ((), 0))
+        first = last - len(outputs) + 1
+        if not outputs or len(outputs) > records_max or (first, last + 2) != (offset, end):
+            return None
+        self._over = place, last + 1
+        return [Record(*place, first + number, each.key, each.value) for number, each in enumerate(outputs)]
+
+    def over(self, place: Place, offset: int) -> bool:
+        """Whether nothing but our marker was at *offset* when it was last read up to there; told once."""
+        over, self._over = self._over, None
+        return over == (place, offset)
+
+    def forget(self) -> None:
+        """Ask the cluster again."""
+        self._written.clear()
+        self._over = None
+
+
+class ReadBack:
+    """The ends of what is read after each commit, as of the last poll or commit, and what is ours there.
+
+    A step looks at the ends of ``training`` and of every partition of ``requests``: one question instead of many.
+    """
+
+    def __init__(self, ask: Callable[[list[Place]], Mapping[Place, int]]) -> None:
+        """Let *ask* be what tells the last stable offsets."""
+        self._ask, self._own = ask, Own()
+        self._asked: set[Place] = set()
+        self._ends: dict[Place, int] = {}
+
+    def forget(self) -> None:
+        """Ask anew: others may have written."""
+        self._ends.clear()
+        self._own.forget()
+
+    def end(self, place: Place) -> int:
+        """Return the end of *place* as it was asked for since the last poll or commit, once; else ask for all."""
+        if place not in self._ends:
+            self._asked.add(place)
+            self._ends = dict(self._ask(sorted(self._asked)))
+        return self._ends.pop(place)
+
+    def committed(self, outputs: Sequence[Output], written: Mapping[Place, int]) -> None:
+        """Note a commit, and the last offset that it has *written* to each partition."""
+        self._own.committed(outputs, written, self._asked)
+
+    def await_visible(self, written: Mapping[Place, int]) -> bool:
+        """Wait for the markers; return whether all were seen within `VISIBLE_S`.
+
+        The coordinator answers when the outcome is certain, and lets them be written then. Without them the next fold
+        would not find what this commit has noted, and count that as trouble.
+        """
+        deadline = time.monotonic() + VISIBLE_S
+        while written and time.monotonic() < deadline:
+            ends = self._ask(sorted(self._asked.union(written)))
+            if all(ends[place] > offset for place, offset in written.items()):
+                self._ends = {place: ends[place] for place in self._asked}
+                return True
+            time.sleep(0.001)
+        return False
+
+    def read(self, place: Place, offset: int, begin: int, records_max: int) -> tuple[list[Record], int] | None:
+        """Return (our own records from *offset* on, the end behind them); None if the cluster has to be asked.
+
+        *begin* is where the next record can be, beyond a gap that is known.
+        """
+        if self._own.over(place, offset):
+            return [], offset
+        end = self._ends.get(place)
+        own = None if end is None else self._own.read(place, begin, end, records_max)
+        if own is None or end is None:
+            return None
+        del self._ends[place]
+        return own, end
