@@ -78,7 +78,7 @@ class Daemon:
         self._replies_end: tuple[int, float] | None = None
         self._snapshot_at = self._gauges_at = 0.0
         self._snapshot_version = 0
-        self._stopping = False
+        self._stopping = self._unread = False
         self._attempts = 0
         self.ready = False
         """Whether the log was folded and partitions were assigned: from here on events are predicted."""
@@ -145,10 +145,13 @@ class Daemon:
 
     def _step(self) -> int:
         began = time.perf_counter()
-        polled = self._transport.poll(self._quota(), self._patience_s())
+        quota = self._quota()
+        polled = self._transport.poll(quota, self._patience_s())
         self._adopt()
+        if self._unread:
+            self._read_logs()
         now = self._tell_time()
-        if any(record.topic == self._topics.labels for record in polled):
+        if not self._unread and any(record.topic == self._topics.labels for record in polled):
             # F24: a reply may overtake its request; whoever wrote it has seen it committed, so it is there to be read
             self._read_requests()
         recalled = recall(self._transport, self._topics.events, named(self._rules, polled))
@@ -161,7 +164,10 @@ class Daemon:
             self._committed.update(result.offsets)
             self._memories.update(result.memories)
             self._count(result, time.perf_counter() - began)
-        self._read_logs()
+        # where the next poll has no need to wait, what was committed is visible by the time that it ends
+        self._unread = len(polled) >= quota[self._topics.events]
+        if not self._unread:
+            self._read_logs()
         self._keep_house(now)
         self.ready, self.ticked_at = True, now
         return len(polled)

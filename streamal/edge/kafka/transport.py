@@ -75,8 +75,8 @@ class KafkaTransport(KafkaLog):
         self._seat: ConsumerGroupMetadata | None = None
         self._committed: Mapping[Place, Committed] = {}
         self._ahead: dict[Place, deque[Record]] = {}
-        self._back = ReadBack(self._stable)
         self._settled = Settled(connection.bootstrap_servers, self._high, self._stable)
+        self._back = ReadBack(self._stable, self._settled.ended)
         self._producer: KafkaProducer | None = None
         try:
             self._there = {topic: self.partitions(topic) for topic in (events_topic, labels_topic)}
@@ -120,7 +120,7 @@ class KafkaTransport(KafkaLog):
         Raises:
             Uncommitted: a predecessor's transaction is unfinished, or the cluster in trouble; nothing was consumed.
         """
-        self._back.forget()
+        self._back.polled()
         with self._fence.around(mapped("poll")):
             if not self._consumer.subscription():
                 inputs = (self._events, self._labels)
@@ -132,13 +132,12 @@ class KafkaTransport(KafkaLog):
         return served(self._ahead, quota, self._turn)
 
     def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
-        """Write *outputs* and move *offsets* in one transaction, and return when everybody can see that.
+        """Write *outputs* and move *offsets* in one transaction; `read` and `end` wait until it can be seen.
 
         Raises:
             Behind: something that is not ours, or not any more, is open where *outputs* go (F56).
             Fatal: a state is above `METADATA_BYTES_MAX`, or a record above the topic's limit.
         """
-        self._back.forget()
         require_small(offsets)
         touched = {Place(output.topic, output.partition) for output in outputs}
         for place in touched:
@@ -149,13 +148,11 @@ class KafkaTransport(KafkaLog):
             if offsets and (self._seat is None or not offsets.keys() <= self._committed.keys()):
                 raise Uncommitted(f"we own {sorted(self._committed)}, not all of {sorted(offsets)}: rewind first")
             if outputs or offsets:
+                self._back.forget()
                 self._settled.require(touched)
                 self._settled.begun(touched)
                 written = self._transacted(self._producer, outputs, offsets)
                 self._back.committed(outputs, written)
-                with suppress(errors.KafkaError, OSError):  # it is committed, whether that can be seen yet or not
-                    if self._back.await_visible(written):
-                        self._settled.ended(Place(*place) for place in written)
         self._committed = {**self._committed, **offsets}
 
     def rewind(self) -> None:
