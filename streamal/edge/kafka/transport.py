@@ -139,7 +139,7 @@ class KafkaTransport(KafkaLog):
             Fatal: a state is above `METADATA_BYTES_MAX`, or a record above the topic's limit.
         """
         require_small(offsets)
-        touched = {Place(output.topic, output.partition) for output in outputs}
+        touched = {Place(*at) for at in {output[:2] for output in outputs}}
         for place in touched:
             self._require(*place)
         with self._fence.around(mapped("commit")):
@@ -299,22 +299,25 @@ def _transaction(
 def _written(producer: KafkaProducer, outputs: Sequence[Output]) -> dict[TopicPartition, int]:
     sent = _sent(producer, outputs)
     producer.flush(TRANSACTION_S)  # K2
-    written: dict[TopicPartition, int] = {}
-    for future in sent:
-        record = future.get(timeout=0)  # K5
-        written[record.topic_partition] = max(record.offset, written.get(record.topic_partition, -1))
-    return written
+    last: dict[TopicPartition, FutureRecordMetadata] = {}
+    for place, future in sent:
+        if not future.succeeded():
+            future.get(timeout=0)  # K5
+        last[place] = future
+    return {place: int(future.get(timeout=0).offset) for place, future in last.items()}
 
 
-def _sent(producer: KafkaProducer, outputs: Sequence[Output]) -> list[FutureRecordMetadata]:
+def _sent(producer: KafkaProducer, outputs: Sequence[Output]) -> list[tuple[TopicPartition, FutureRecordMetadata]]:
     """Hand *outputs* over, past `send`: what that does again for each record costs as much as the rest (K15)."""
-    for place in {TopicPartition(output.topic, output.partition) for output in outputs}:
+    places = {at: TopicPartition(*at) for at in {output[:2] for output in outputs}}
+    for place in places.values():
         producer.partitions_for(place.topic)  # waits until the client knows it
         producer._transaction_manager.maybe_add_partition_to_transaction(place)  # noqa: SLF001
-    append = producer._accumulator.append  # noqa: SLF001
-    return [
-        append(TopicPartition(topic, partition), None, key, value, [])[0] for topic, partition, key, value in outputs
-    ]
+    append, sent = producer._accumulator.append, []  # noqa: SLF001
+    for topic, partition, key, value in outputs:
+        place = places[topic, partition]
+        sent.append((place, append(place, None, key, value, [])[0]))
+    return sent
 
 
 def _identity(seat: ConsumerGroupMetadata | None) -> tuple[int, str] | None:
