@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
-import pickle
 import platform
 from collections.abc import Mapping
 from fractions import Fraction
@@ -24,6 +22,7 @@ from streamal.core.fold import Fold, FoldRules
 from streamal.core.model import LabelRules, Model
 from streamal.core.money import micros
 from streamal.core.pending import Pending
+from streamal.core.pickled import dumps, loads
 from streamal.core.pipeline import build_estimator, default_pipeline, require_classifier, require_own_state
 from streamal.core.quality import Quality
 from streamal.core.rehearsal import Rehearsal
@@ -233,7 +232,8 @@ def new_fold(config: Config) -> Fold:
                 )
             fold.teach(lesson, f"warm start example {number}")
     if config.quality.control:
-        fold.control = Control(copy.deepcopy(fold.model), copy.deepcopy(fold.model), config.quality.window)
+        model_bytes = dumps(fold.model)
+        fold.control = Control(loads(model_bytes), loads(model_bytes), config.quality.window)
     return fold
 
 
@@ -292,6 +292,6 @@ def fingerprint(config: Config) -> str:
 
 def _pickled(model: Model) -> str:
     try:
-        return pickle.dumps(model, protocol=5).hex()
+        return dumps(model).hex()
     except Exception:
         return "cannot be pickled: there will be no snapshot either"
