@@ -259,6 +259,7 @@ def settings(config: Config, partitions: int) -> Settings:
         fingerprint=fingerprint(config),
         events_per_step=config.limits.events_per_step,
         labels_per_step=config.limits.labels_per_step,
+        step_target_s=config.limits.step_target_s,
         poll_timeout_s=config.transport.poll_timeout_s,
         snapshot_every_s=config.snapshots.every_s,
     )
@@ -273,7 +274,9 @@ def fingerprint(config: Config) -> str:
         "machine": platform.machine(),
         "hash_seed": os.environ.get("PYTHONHASHSEED", "random"),
         "config": config.model_dump(
-            mode="json", include={"model", "features", "labels", "topics", "quality", "limits"}
+            mode="json",
+            include={"model", "features", "labels", "topics", "quality", "limits"},
+            exclude={"limits": {"step_target_s"}},  # how fast it is folded is no matter
         ),
         # what a factory of the user's builds may change without the configuration
         "model": _pickled(new_model(config)) if config.model.factory else "",
