@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
-import pickle
 import platform
 from collections.abc import Mapping
 from fractions import Fraction
@@ -24,6 +22,7 @@ from streamal.core.fold import Fold, FoldRules
 from streamal.core.model import LabelRules, Model
 from streamal.core.money import micros
 from streamal.core.pending import Pending
+from streamal.core.pickled import dumps, loads
 from streamal.core.pipeline import build_estimator, default_pipeline, require_classifier, require_own_state
 from streamal.core.quality import Quality
 from streamal.core.rehearsal import Rehearsal
@@ -233,7 +232,8 @@ def new_fold(config: Config) -> Fold:
                 )
             fold.teach(lesson, f"warm start example {number}")
     if config.quality.control:
-        fold.control = Control(copy.deepcopy(fold.model), copy.deepcopy(fold.model), config.quality.window)
+        model_bytes = dumps(fold.model)
+        fold.control = Control(loads(model_bytes), loads(model_bytes), config.quality.window)
     return fold
 
 
@@ -259,6 +259,7 @@ def settings(config: Config, partitions: int) -> Settings:
         fingerprint=fingerprint(config),
         events_per_step=config.limits.events_per_step,
         labels_per_step=config.limits.labels_per_step,
+        step_target_s=config.limits.step_target_s,
         poll_timeout_s=config.transport.poll_timeout_s,
         snapshot_every_s=config.snapshots.every_s,
     )
@@ -273,7 +274,9 @@ def fingerprint(config: Config) -> str:
         "machine": platform.machine(),
         "hash_seed": os.environ.get("PYTHONHASHSEED", "random"),
         "config": config.model_dump(
-            mode="json", include={"model", "features", "labels", "topics", "quality", "limits"}
+            mode="json",
+            include={"model", "features", "labels", "topics", "quality", "limits"},
+            exclude={"limits": {"step_target_s"}},  # how fast it is folded is no matter
         ),
         # what a factory of the user's builds may change without the configuration
         "model": _pickled(new_model(config)) if config.model.factory else "",
@@ -292,6 +295,6 @@ def fingerprint(config: Config) -> str:
 
 def _pickled(model: Model) -> str:
     try:
-        return pickle.dumps(model, protocol=5).hex()
+        return dumps(model).hex()
     except Exception:
         return "cannot be pickled: there will be no snapshot either"

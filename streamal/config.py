@@ -417,6 +417,7 @@ class LimitsConfig(_Section):
     closed_requests: Positive = 100_000
     events_per_step: Positive = 500
     labels_per_step: Positive = 100
+    step_target_s: float = Field(default=0.25, gt=0, le=10)
     expiries_per_step: Positive = 1_000
 
 

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from streamal.core.batches import Batches
 from streamal.core.fold import Fold
 from streamal.core.frozen import freeze, thaw
 from streamal.core.join import named
 from streamal.core.records import Committed, Place, Record
 from streamal.core.scoring import remember
-from streamal.core.state import decode_states
+from streamal.core.state import PartitionState, TrainerState, decode_states
 from streamal.core.step import step
 from streamal.core.strategies.base import Memory
 from streamal.core.transaction import Rules, Step
@@ -36,6 +37,8 @@ class Settings:
 
     Attributes:
         fingerprint: names the make of a snapshot; see `streamal.core.frozen`.
+        step_target_s: how long the work of a step may take; the batches shrink to what a slow model does in that time.
+        poll_gap_s: who does not poll the transport for so long loses the partitions.
         snapshot_every_s: at most that often, in seconds of the clock, and only if something was learned.
         backoff_s: wait after a failed step, doubled with each further one up to 5 s; the supervisor's turn comes after
             attempts_max of them (with the defaults about 45 s).
@@ -46,6 +49,8 @@ class Settings:
     fingerprint: str
     events_per_step: int = 500
     labels_per_step: int = 100
+    step_target_s: float = math.inf
+    poll_gap_s: float = 60.0
     poll_timeout_s: float = 0.2
     snapshot_every_s: float = 60.0
     gauges_every_s: float = 1.0
@@ -71,14 +76,18 @@ class Daemon:
         self._transport, self._snapshots = transport, snapshots
         self._clock, self._meter, self._log = clock, meter, log
         self._watcher = Watcher(self._rules, meter, log)
+        self._batches = Batches(
+            settings.events_per_step, settings.labels_per_step, settings.step_target_s, settings.poll_gap_s
+        )
         self._generation = -1
+        self._caught_up, self._put_off = True, False
         self._committed: dict[Place, Committed] = {}
         self._memories: dict[Place, Memory] = {}
         self._now = 0.0
         self._replies_end: tuple[int, float] | None = None
         self._snapshot_at = self._gauges_at = 0.0
         self._snapshot_version = 0
-        self._stopping = self._unread = False
+        self._stopping = False
         self._attempts = 0
         self.ready = False
         """Whether the log was folded and partitions were assigned: from here on events are predicted."""
@@ -97,7 +106,7 @@ class Daemon:
         self._tell_problems()
         self._watcher.resume(self.fold)
         restored = self._snapshot_version = self.fold.version.offset
-        self._read_logs()
+        self._read_logs(math.inf)
         self._snapshot_at = self._tell_time()
         self._log.info("started", restored=restored, version=self.fold.version.offset, open=len(self.fold.pending))
 
@@ -145,32 +154,42 @@ class Daemon:
 
     def _step(self) -> int:
         began = time.perf_counter()
-        quota = self._quota()
+        quota, was_put_off = self._quota(), self._put_off
         polled = self._transport.poll(quota, self._patience_s())
-        self._adopt()
-        if self._unread:
-            self._read_logs()
+        if not self._adopt():
+            return self._wait(polled)
         now = self._tell_time()
-        if not self._unread and any(record.topic == self._topics.labels for record in polled):
+        replies = sum(record.topic == self._topics.labels for record in polled)
+        if replies and not was_put_off:
             # F24: a reply may overtake its request; whoever wrote it has seen it committed, so it is there to be read
             self._read_requests()
         recalled = recall(self._transport, self._topics.events, named(self._rules, polled))
         answered = self._answered(polled, now)
+        stepping = self._clock.now()
         result = step(self._rules, self.fold, self._committed, polled, now, answered, recalled, self._memories)
+        self._batches.predicted(len(polled) - replies, self._clock.now() - stepping)
         if result.offsets:
-            committing = time.perf_counter()
+            committing, since = time.perf_counter(), self._clock.now()
             self._transport.commit(result.outputs, result.offsets)
             self._meter.observe("commit_seconds", time.perf_counter() - committing)
+            self._batches.committed(self._clock.now() - since)
             self._committed.update(result.offsets)
             self._memories.update(result.memories)
             self._count(result, time.perf_counter() - began)
-        # where the next poll has no need to wait, what was committed is visible by the time that it ends
-        self._unread = len(polled) >= quota[self._topics.events]
-        if not self._unread:
-            self._read_logs()
+        # where the next poll will not have to wait, what was committed is visible by the time that it ends
+        self._put_off = len(polled) - replies >= quota.get(self._topics.events, math.inf)
+        if not self._put_off:
+            self._caught_up = self._read_logs()
         self._keep_house(now)
         self.ready, self.ticked_at = True, now
         return len(polled)
+
+    def _wait(self, polled: Sequence[Record]) -> int:
+        """Step later: the log is not folded yet as far as the states that we own have noted; next, only show up."""
+        if polled:
+            self._transport.rewind()
+        self.ticked_at = self._tell_time()
+        return 0
 
     def _answered(self, polled: Sequence[Record], now: float) -> float:
         """Return the time up to which all replies were polled, if a request is due to expire and we are to say so.
@@ -193,6 +212,8 @@ class Daemon:
 
     def _patience_s(self) -> float:
         """Return how long to wait for records: not beyond the next deadline of an open request."""
+        if not self._caught_up:
+            return 0.0
         due, longest = self.fold.pending.deadline(), self._settings.poll_timeout_s
         if Place(self._topics.labels, 0) not in self._committed:
             return longest  # only the trainer expires
@@ -237,15 +258,22 @@ class Daemon:
                     found[name] = output.key.decode("ascii", "replace")
         return found
 
-    def _adopt(self) -> None:
-        """Take over what this worker owns now; fold first as far as its predecessors had (design: take-over waits)."""
+    def _adopt(self) -> bool:
+        """Take over what this worker owns now; return whether the log is folded as far as its predecessors had.
+
+        Take-over waits for that; with a long log and a slow model for more than one tick, so that the group hears of
+        us in between.
+        """
         generation, assignment = self._transport.assignment()
-        if generation == self._generation:
-            return
-        self._generation, self._committed = generation, dict(assignment)
-        self._memories = self._read_back()
-        self._read_logs()
-        self._log.info("assigned", partitions=[f"{place.topic}/{place.partition}" for place in sorted(assignment)])
+        if generation != self._generation:
+            self._generation, self._committed = generation, dict(assignment)
+            self._memories = self._read_back()
+            self._caught_up = self._read_logs()
+            self._log.info("assigned", partitions=[f"{place.topic}/{place.partition}" for place in sorted(assignment)])
+        elif self._put_off or not self._caught_up:
+            self._caught_up = self._read_logs()
+        self._put_off = False
+        return self._caught_up
 
     def _read_back(self) -> dict[Place, Memory]:
         """Return what a strategy that looks back knows of the partitions owned: it is in no state, but in the log."""
@@ -258,22 +286,43 @@ class Daemon:
             for place in ends
         }
 
-    def _read_logs(self) -> None:
-        """Fold what was committed to ``requests`` and ``training``, as far as every state that we own has noted."""
+    def _read_logs(self, share_s: float | None = None) -> bool:
+        """Fold what was committed to ``requests`` and ``training``, a slice of it if the model is slow.
+
+        A slice ends after *share_s* seconds of learning (by default a step's share), but not before what the states
+        that we own have noted, unless that takes too long to be silent; then it is False.
+        """
         self._read_requests()
-        before = self.fold.version.records
+        share_s = self._batches.share_s if share_s is None else share_s
+        longest_s = max(share_s, self._batches.longest_s)
+        before, labels, spent_s, cut = self.fold.version.records, self.fold.quality.labels, 0.0, False
         for record in scan(self._transport, self._topics.training, 0, self.fold.version.offset):
+            began = self._clock.now()
             self.fold.training(record.offset, record.value)
+            spent_s += max(0.0, self._clock.now() - began)
+            cut = spent_s >= share_s and (spent_s >= longest_s or self._unread() is None)
+            if cut:
+                break
         if self.fold.version.records > before:
+            self._batches.learned(self.fold.quality.labels - labels, spent_s)
             self._watcher.learned(self.fold)
             self._meter.count("folded", "", self.fold.version.records - before)
             self._meter.gauge("last_fold_timestamp_seconds", self._tell_time())
+        noted = self._unread()
+        if noted is not None and not cut:
+            raise Behind(
+                f"{self._topics.training} can be read up to version {self.fold.version.offset}, but {noted} was "
+                "committed. If that lasts, records were lost: restore the topic, or begin afresh in a new group"
+            )
+        return noted is None
+
+    def _unread(self) -> PartitionState | TrainerState | None:
+        """Return a state that we own and that has noted more of ``training`` than is folded."""
+        at = self.fold.version
         for noted in decode_states(self._committed, self._topics.events):
-            if noted.version > self.fold.version.offset or getattr(noted, "records", 0) > self.fold.version.records:
-                raise Behind(
-                    f"{self._topics.training} can be read up to version {self.fold.version.offset}, but {noted} was "
-                    "committed. If that lasts, records were lost: restore the topic, or begin afresh in a new group"
-                )
+            if noted.version > at.offset or getattr(noted, "records", 0) > at.records:
+                return noted
+        return None
 
     def _read_requests(self) -> None:
         for partition in range(self._rules.partitions):
@@ -283,10 +332,9 @@ class Daemon:
                 self.fold.request(partition, record.offset, record.key, record.value)
 
     def _quota(self) -> Mapping[str, int]:
-        return {
-            self._topics.events: self._settings.events_per_step,
-            self._topics.labels: self._settings.labels_per_step,
-        }
+        if not self._caught_up:
+            return {}
+        return {self._topics.events: self._batches.events(), self._topics.labels: self._batches.labels()}
 
     def _tell_time(self) -> float:
         """Return the present, which never goes back (F36)."""

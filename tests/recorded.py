@@ -22,6 +22,7 @@ from streamal.replay import Recorded, Stream
 from streamal.replay.replaying import Player, StreamClock
 
 CLASSES = ("no", "yes")
+QUICK = {"poll_timeout_s": 0.0, "gauges_every_s": 0.0, "backoff_s": 0.0001, "step_target_s": math.inf}
 PIPELINE = [{"use": "preprocessing.StandardScaler"}, {"use": "linear_model.LogisticRegression"}]
 
 
@@ -127,7 +128,7 @@ class World:
         """Return a daemon that has not started yet; *how* are fields of `Settings`."""
         made = settings(self.config, self.config.transport.partitions)
         return Daemon(
-            dataclasses.replace(made, **{"poll_timeout_s": 0.0, "gauges_every_s": 0.0, "backoff_s": 0.0001, **how}),
+            dataclasses.replace(made, **{**QUICK, **how}),
             lambda: new_fold(self.config),
             transport or self.transport(),
             snapshots,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from river import base, forest, linear_model, multiclass, naive_bayes, optim, preprocessing
+from river import base, linear_model, multiclass, naive_bayes, optim, preprocessing
 
 from streamal.assembly import budget_rules, new_fold, rules
 from streamal.core.canary import Canary
@@ -287,23 +286,6 @@ def test_what_is_kept_is_bounded() -> None:
     assert len(canary.names) == 100
     assert canary._history is not None
     assert len(canary._history.lessons) <= 1_024 + 16
-
-
-@pytest.mark.parametrize(
-    "estimator", [naive_bayes.GaussianNB, lambda: forest.ARFClassifier(n_models=3, grace_period=20, seed=1)]
-)
-def test_a_slim_copy_goes_on_as_the_original(estimator: Callable[[], Any]) -> None:
-    """Without the generators that nobody asks it is a fraction of the size, and learns on bit by bit alike."""
-    model = Model(estimator(), AB)
-    for lesson in lessons(200):
-        model.learn(*lesson)
-    data = dumps(model)
-    assert len(data) < len(pickle.dumps(model, protocol=5)) / 3
-    copy = loads(data)
-    for lesson in lessons(200, seed=3):
-        for each in (model, copy):
-            each.learn(*lesson)
-    assert answers(copy) == answers(model)
 
 
 # 0.5: labels that a binary model would silently take for True.

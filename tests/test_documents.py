@@ -38,8 +38,6 @@ def test_every_key_of_the_reference_is_explained_or_grouped() -> None:
     unexplained = {key for key, _, text in config_rows() if not text}
     assert {key for key in unexplained if not key.startswith("topics.")} <= {
         "budget.currency",
-        "limits.events_per_step",
-        "limits.labels_per_step",
         "limits.expiries_per_step",
         "server.enabled",
     }

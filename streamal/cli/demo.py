@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shlex
 import shutil
 import sys
@@ -112,7 +113,7 @@ def _run(config: Config, stream: Stream, progress: Progress) -> Replay:
     transport = parts.open_transport(config, synchronous="NORMAL")  # a demo on a slow disk is to end in time, too
     clock, measured = StreamClock(), meter(config)
     daemon = Daemon(
-        dataclasses.replace(settings(config, config.transport.partitions), poll_timeout_s=0.0),
+        dataclasses.replace(settings(config, config.transport.partitions), poll_timeout_s=0.0, step_target_s=math.inf),
         lambda: new_fold(config),
         transport,
         parts.snapshots(config),

@@ -8,11 +8,11 @@ from the same examples.
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 
 from streamal.core.chance import Coin
 from streamal.core.model import Model
+from streamal.core.pickled import dumps, loads
 from streamal.core.records import Scalar
 
 __all__ = ["contract", "growth", "synthetic_examples"]
@@ -48,7 +48,7 @@ def contract(new_model: Callable[[], Model], kinds: Mapping[str, str], seed: int
         problems.append("predicting changes the model: workers that saw other events would hold other models")
     half = len(examples) // 2
     try:
-        restored = pickle.loads(pickle.dumps(_trained(new_model, examples[:half]), protocol=5))
+        restored = loads(dumps(_trained(new_model, examples[:half])))
     except Exception as error:
         return [*problems, f"it cannot be pickled for a snapshot ({error})"]
     if _answers(_learn(restored, examples[half:]), probes) != reference:
@@ -60,10 +60,10 @@ def growth(new_model: Callable[[], Model], kinds: Mapping[str, str]) -> list[str
     """Return what is wrong with a model that sees an open schema: ever new names make it grow at predict."""
     classes = list(new_model().classes) or ["a", "b"]
     model = _learn(new_model(), synthetic_examples(kinds, classes, 50, seed=0))
-    before = len(pickle.dumps(model, protocol=5))
+    before = len(dumps(model))
     for i in range(1_000):
         model.predict({f"new {i}": 1.0})
-    if len(pickle.dumps(model, protocol=5)) <= before + 1_000:
+    if len(dumps(model)) <= before + 1_000:
         return []
     return ["features.open lets new names through, and they make it grow: begin with preprocessing.FeatureHasher"]
 

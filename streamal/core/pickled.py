@@ -1,8 +1,6 @@
 """Objects as bytes and back, for our own eyes: models, and all that is kept with them.
 
-River's ``proba.Gaussian`` carries a Mersenne Twister of 2.5 kB that neither learning nor predicting ever asks; a forest
-has thousands of them. Left out, models of Gaussians are 10 to 50 times smaller and quicker to copy (a forest of ten
-trees: 1.3 MB for 35 MB), and go on learning bit by bit as they would have.
+See `SlimPickler` for what is left out: a forest of ten trees has 1.3 MB for 35 MB.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import io
 import pickle
 from typing import Any
 
-from river import proba
+from streamal.core.river_fast import SlimPickler
 
 __all__ = ["dumps", "loads"]
 
@@ -20,7 +18,7 @@ __all__ = ["dumps", "loads"]
 def dumps(thing: object) -> bytes:
     """Return *thing* as bytes; raises what pickle raises."""
     buffer = io.BytesIO()
-    _Slim(buffer, protocol=5).dump(thing)
+    SlimPickler(buffer, protocol=5).dump(thing)
     return buffer.getvalue()
 
 
@@ -33,13 +31,3 @@ def loads(data: bytes) -> Any:
     finally:
         if enabled:
             gc.enable()
-
-
-class _Slim(pickle.Pickler):
-    def reducer_override(self, thing: Any) -> Any:
-        """Leave the generator of a Gaussian out."""
-        if type(thing) is not proba.Gaussian:
-            return NotImplemented
-        reduced: Any = thing.__reduce_ex__(5)
-        make, arguments, state = reduced[:3]
-        return make, arguments, {**state, "_rng": None}

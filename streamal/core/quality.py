@@ -129,6 +129,11 @@ class Quality:
         if len(self._window) > self._window_max:
             self._drop(self._window.pop(0))
 
+    @property
+    def labels(self) -> int:
+        """How many labels were folded, bought and natural."""
+        return self.total.count + self.natural_count
+
     def accuracy(self) -> Estimate | None:
         """Return the accuracy over the window; over everything, ever valid, if there is a confidence sequence."""
         if self._sequence is None:

@@ -175,8 +175,8 @@ def replay(
         broker.create(topic, count)
     transport = MemoryTransport(broker, config.transport.group, "replay", topics.events, topics.labels)
     clock = StreamClock()
-    # nobody scrapes a replay, and its clock may jump by days from one event to the next
-    quiet = dataclasses.replace(settings(config, partitions), gauges_every_s=math.inf)
+    # nobody scrapes a replay, and its clock may jump by days from one event to the next; the batches are the caller's
+    quiet = dataclasses.replace(settings(config, partitions), gauges_every_s=math.inf, step_target_s=math.inf)
     daemon = Daemon(quiet, lambda: new_fold(config), transport, None, clock, NullMeter(), SilentLog())
     player = Player(transport, topics, stream, annotators or AnnotatorsRules(), wire_rules(config))
     began = time.perf_counter()

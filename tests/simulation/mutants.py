@@ -80,13 +80,14 @@ class RefusesAtOnce(Daemon):
 
     _polled = False
 
-    def _adopt(self) -> None:
-        super()._adopt()
+    def _adopt(self) -> bool:
+        adopted = super()._adopt()
         self._polled = True
+        return adopted
 
-    def _read_logs(self) -> None:
+    def _read_logs(self, share_s: float | None = None) -> bool:
         self._polled = False
-        super()._read_logs()
+        return super()._read_logs(share_s)
 
     def _read_requests(self) -> None:
         if not self._polled:
@@ -96,10 +97,11 @@ class RefusesAtOnce(Daemon):
 class NeverWaits(Daemon):
     """A new owner works with what it can read, however far its predecessor was."""
 
-    def _read_logs(self) -> None:
+    def _read_logs(self, share_s: float | None = None) -> bool:
         committed, self._committed = self._committed, {}
-        super()._read_logs()
+        read = super()._read_logs(share_s)
         self._committed = committed
+        return read
 
 
 class ExpiresAtOnce(Daemon):
