@@ -300,7 +300,7 @@ class Daemon:
             began = self._clock.now()
             self.fold.training(record.offset, record.value)
             spent_s += max(0.0, self._clock.now() - began)
-            cut = spent_s >= share_s and (spent_s >= longest_s or self._unread() is None)
+            cut = spent_s >= share_s and (spent_s >= longest_s or self._noted_ahead() is None)
             if cut:
                 break
         if self.fold.version.records > before:
@@ -308,7 +308,7 @@ class Daemon:
             self._watcher.learned(self.fold)
             self._meter.count("folded", "", self.fold.version.records - before)
             self._meter.gauge("last_fold_timestamp_seconds", self._tell_time())
-        noted = self._unread()
+        noted = self._noted_ahead()
         if noted is not None and not cut:
             raise Behind(
                 f"{self._topics.training} can be read up to version {self.fold.version.offset}, but {noted} was "
@@ -316,7 +316,7 @@ class Daemon:
             )
         return noted is None
 
-    def _unread(self) -> PartitionState | TrainerState | None:
+    def _noted_ahead(self) -> PartitionState | TrainerState | None:
         """Return a state that we own and that has noted more of ``training`` than is folded."""
         at = self.fold.version
         for noted in decode_states(self._committed, self._topics.events):
