@@ -78,8 +78,7 @@ def served(ahead: Mapping[Place, deque[Record]], quota: Mapping[str, int], turn:
         queues = [queue for place, queue in sorted(ahead.items()) if place.topic == topic]
         first, full = turn % max(len(queues), 1), len(records) + records_max
         for queue in queues[first:] + queues[:first]:
-            while queue and len(records) < full:
-                records.append(queue.popleft())
+            records.extend(queue.popleft() for _ in range(min(len(queue), full - len(records))))
     return records
 
 

@@ -87,7 +87,7 @@ class Daemon:
         self._replies_end: tuple[int, float] | None = None
         self._snapshot_at = self._gauges_at = 0.0
         self._snapshot_version = 0
-        self._stopping = False
+        self._stopping = self._unread = False
         self._attempts = 0
         self.ready = False
         """Whether the log was folded and partitions were assigned: from here on events are predicted."""
@@ -154,12 +154,13 @@ class Daemon:
 
     def _step(self) -> int:
         began = time.perf_counter()
-        polled = self._transport.poll(self._quota(), self._patience_s())
+        quota = self._quota()
+        polled = self._transport.poll(quota, self._patience_s())
         if not self._adopt():
             return self._wait(polled)
         now = self._tell_time()
         replies = sum(record.topic == self._topics.labels for record in polled)
-        if replies:
+        if replies and not self._unread:
             # F24: a reply may overtake its request; whoever wrote it has seen it committed, so it is there to be read
             self._read_requests()
         recalled = recall(self._transport, self._topics.events, named(self._rules, polled))
@@ -175,7 +176,10 @@ class Daemon:
             self._committed.update(result.offsets)
             self._memories.update(result.memories)
             self._count(result, time.perf_counter() - began)
-        self._caught_up = self._read_logs()
+        # where the next poll has no need to wait, what was committed is visible by the time that it ends
+        self._unread = len(polled) >= quota.get(self._topics.events, math.inf)
+        if not self._unread:
+            self._caught_up = self._read_logs()
         self._keep_house(now)
         self.ready, self.ticked_at = True, now
         return len(polled)
@@ -266,7 +270,7 @@ class Daemon:
             self._memories = self._read_back()
             self._caught_up = self._read_logs()
             self._log.info("assigned", partitions=[f"{place.topic}/{place.partition}" for place in sorted(assignment)])
-        elif not self._caught_up:
+        elif self._unread or not self._caught_up:
             self._caught_up = self._read_logs()
         return self._caught_up
 
@@ -295,7 +299,7 @@ class Daemon:
             began = self._clock.now()
             self.fold.training(record.offset, record.value)
             spent_s += max(0.0, self._clock.now() - began)
-            cut = spent_s >= share_s and (spent_s >= longest_s or self._unread() is None)
+            cut = spent_s >= share_s and (spent_s >= longest_s or self._noted_ahead() is None)
             if cut:
                 break
         if self.fold.version.records > before:
@@ -303,7 +307,7 @@ class Daemon:
             self._watcher.learned(self.fold)
             self._meter.count("folded", "", self.fold.version.records - before)
             self._meter.gauge("last_fold_timestamp_seconds", self._tell_time())
-        noted = self._unread()
+        noted = self._noted_ahead()
         if noted is not None and not cut:
             raise Behind(
                 f"{self._topics.training} can be read up to version {self.fold.version.offset}, but {noted} was "
@@ -311,7 +315,7 @@ class Daemon:
             )
         return noted is None
 
-    def _unread(self) -> PartitionState | TrainerState | None:
+    def _noted_ahead(self) -> PartitionState | TrainerState | None:
         """Return a state that we own and that has noted more of ``training`` than is folded."""
         at = self.fold.version
         for noted in decode_states(self._committed, self._topics.events):

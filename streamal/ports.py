@@ -92,6 +92,8 @@ class Transport(Log, Protocol):
     def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
         """Write *outputs* and move *offsets* in one transaction: all of it becomes visible, or nothing.
 
+        Its own `read` and `end` see it; others may see it a moment later.
+
         Raises:
             Uncommitted: aborted, or the outcome is unknown; call `rewind`.
             Fenced: a newer worker has our partitions; end the process.

@@ -187,7 +187,7 @@ def test_the_audit_takes_at_most_its_part(budget: BudgetRules) -> None:
 def test_the_greedy_spend_all_of_it() -> None:
     """The bound is tight: who asks whenever possible gets share·events + burst, but for the audit lane's reserve."""
     for share, audit_share in (("0.1", "0.3"), ("0.25", "0"), ("1", "0.5"), ("0.013", "0.9")):
-        budget = BudgetRules(Fraction(share), Fraction(audit_share), burst=20)
+        budget = BudgetRules(Fraction(share), Fraction(audit_share), burst=20, open_max=10**6)
         events = 10_000
         spent = asked(Partition(budget, Always()).step([1.0] * events))
         assert min(events, math.floor(events * budget.share + 20)) - budget.reserve - 8 <= spent

@@ -67,7 +67,8 @@ def test_a_transaction_that_gets_no_answer_is_given_up(
         world.feed(b"1", b"2", b"3")
         worker = world.worker()
         first, *records = take(worker, world.events, 3)
-        worker.commit(*echo(world, [first]))  # so that all that is asked for once is known (F56)
+        worker.commit(*echo(world, [first]))
+        worker.end(world.out, 0)  # a step reads what it has written: so that it is known to be over (F56)
         fragile.nodes[0].pause()
         began = time.monotonic()
         try:
@@ -187,6 +188,7 @@ def test_nothing_of_a_step_that_was_given_up_is_left_behind(fragile: Cluster, mo
         before = count_threads("kafka-transaction", "streamal-network-thread")
         worker = world.worker()
         worker.commit([Output(world.out, 0, None, b"1")], {})
+        worker.end(world.out, 0)
         fragile.nodes[0].kill()
         with pytest.raises(Uncommitted, match="1 s"):
             worker.commit([Output(world.out, 0, None, b"2")], {})
@@ -259,6 +261,9 @@ class Refusing:
     def maybe_add_partition_to_transaction(self, place: TopicPartition) -> None:
         pass
 
+    def succeeded(self) -> bool:
+        return False
+
     def get(self, timeout: float) -> None:
         raise errors.NotEnoughReplicasError
 
@@ -291,6 +296,7 @@ def test_what_waits_for_a_stalled_broker_is_bounded(fragile: Cluster, monkeypatc
     outputs = [Output(world.out, 0, None, b"x" * 1_000)] * 100
     try:
         worker.commit(outputs, {})
+        worker.end(world.out, 0)
         assert not worker._producer._accumulator.has_incomplete  # type: ignore[union-attr]
         sent.clear()
         fragile.nodes[0].pause()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from streamal.core.records import Output, Place, Record
-from streamal.readback import Own
+from streamal.readback import Own, ReadBack
 
 HERE, ELSEWHERE = Place("requests", 0), Place("predictions", 0)
 OUTPUTS = [Output("predictions", 0, b"p", b"0"), *(Output("requests", 0, b"k%d" % n, b"%d" % n) for n in range(3))]
@@ -48,8 +50,58 @@ def test_what_is_not_read_back_is_not_kept() -> None:
     assert committed().read(ELSEWHERE, 5, 7, 1_000) is None
 
 
-def test_a_new_turn_asks_again() -> None:
-    """After a poll others may have written."""
+def test_whoever_has_to_start_anew_asks_again() -> None:
+    """After a rewind nobody knows what has become of the transaction."""
     own = committed()
     own.forget()
     assert own.read(HERE, 10, 14, 1_000) is None
+
+
+class Ends:
+    """A cluster whose markers show when they are asked for the *lag*-th time."""
+
+    def __init__(self, lag: int) -> None:
+        self.lag, self.asked, self.seen = lag, 0, set[Place]()
+
+    def ask(self, places: list[Place]) -> dict[Place, int]:
+        self.asked += 1
+        return dict.fromkeys(places, 14 if self.asked > self.lag else 10)
+
+    def note(self, places: Iterable[Place]) -> None:
+        self.seen.update(places)
+
+
+def test_a_poll_lies_between_a_commit_and_what_it_wrote() -> None:
+    """The markers are waited for only when they are needed; ours is served from memory all the same."""
+    ends = Ends(lag=3)
+    back = ReadBack(ends.ask, ends.note)
+    assert back.end(HERE) == 10
+    back.committed(OUTPUTS, {HERE: 12, ELSEWHERE: 12})
+    back.polled()
+    assert ends.asked == 1
+    found = back.read(HERE, 10, 10, 1_000)
+    assert found is not None
+    assert [record.offset for record in found[0]] == [10, 11, 12]
+    assert found[1] == 14
+    assert ends.asked == 4
+    assert ends.seen == {HERE, ELSEWHERE}
+    assert back.read(HERE, 13, 14, 1_000) == ([], 13), "only our marker is there"
+
+
+def test_the_end_waits_for_our_own_marker() -> None:
+    """Whoever asks where a partition ends after a commit is not told an end from before it."""
+    ends = Ends(lag=2)
+    back = ReadBack(ends.ask, ends.note)
+    back.committed(OUTPUTS, {HERE: 12})
+    assert back.end(HERE) == 14
+    assert ends.asked == 3
+
+
+def test_after_a_rewind_nothing_is_waited_for() -> None:
+    """The transaction may have been aborted: its marker says nothing then."""
+    ends = Ends(lag=9)
+    back = ReadBack(ends.ask, ends.note)
+    back.committed(OUTPUTS, {HERE: 12})
+    back.forget()
+    assert back.end(HERE) == 10
+    assert ends.asked == 1

@@ -156,6 +156,8 @@ class RenamedWorker(Renamed):
             [output._replace(topic=output.topic + self._suffix) for output in outputs],
             {place._replace(topic=place.topic + self._suffix): state for place, state in offsets.items()},
         )
+        for place in {(output.topic, output.partition) for output in outputs}:
+            self.end(*place)  # so that another log sees it too
 
     def rewind(self) -> None:
         self._worker.rewind()

@@ -47,12 +47,12 @@ COLD: list[Any] = [
 @pytest.mark.parametrize("estimator", COLD)
 @pytest.mark.parametrize("name", ["entropy", "randomised_variable"])
 def test_0_1_a_model_that_starts_empty_is_asked(estimator: Any, name: str) -> None:
-    """0.1: of 200 events River's sampler asks none, for an empty prediction counts as certain; ours asks at once."""
+    """0.1: of 400 events River's sampler asks none, for an empty prediction counts as certain; ours asks at once."""
     theirs: Any = active.EntropySampler(estimator(), seed=1)
-    assert not any(theirs.predict_proba_one({"x": float(i % 9)})[1] for i in range(200))
+    assert not any(theirs.predict_proba_one({"x": float(i % 9)})[1] for i in range(400))
     model, lanes = Model(estimator(), LabelRules(("a", "b"))), sampler(name, ONE_PERCENT)
     asked = []
-    for i in range(200):
+    for i in range(400):
         features = {"x": float(i % 9)}
         uncertainty = least_confidence(smoothed(model.predict(features), i))
         if lanes.decide(f"0-{i}", uncertainty).lane is not None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streamal.core.records import Event, NaturalLabel, Reason, Refusal, Reply, Request, Training, coordinates
+from streamal.core.records import Event, NaturalLabel, Reason, Record, Refusal, Reply, Request, Training, coordinates
 from streamal.core.replies import decode_reply, label_text
 from streamal.core.schema import Schema
 from streamal.core.wire import (
@@ -21,6 +21,7 @@ from streamal.core.wire import (
     WireRules,
     dead_letter,
     decode_event,
+    decode_events,
     decode_request,
     decode_training,
     encode,
@@ -337,9 +338,10 @@ def test_the_short_way_of_plain_numbers_decides_as_the_long_one(rules: WireRules
         found = decode_event(0, 7, value, rules, None)
         for schema in schemas:
             wrong = schema.mismatch(found.features) if isinstance(found, Event) else None
-            assert decode_event(0, 7, value, rules, schema) == (wrong or found)
+            assert decode_events([Record("events", 0, 7, None, value)], rules, schema) == [wrong or found]
     long = b'{"features":{"%s":1}}' % (b"z" * 9)
-    assert isinstance(decode_event(0, 7, long, rules, schemas[2]), type(decode_event(0, 7, long, rules, None)))
+    (found,) = decode_events([Record("events", 0, 7, None, long)], rules, schemas[2])
+    assert isinstance(found, type(decode_event(0, 7, long, rules, None)))
 
 
 # Replies.

@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from streamal.core.allowance import Allowance, BudgetRules, Cap, divided
-from streamal.core.chance import Coin
+from streamal.core.chance import Coins
 from streamal.core.ledger import Ledger
 from streamal.core.money import Refunds
 from streamal.core.records import Lane
@@ -64,15 +64,14 @@ class Sampler:
         """
         self._allowance, self._strategy = allowance, strategy
         self._epsilon = 1.0 / allowance.audit_every if allowance.audit_every else 0.0
-        self._audit_coin, self._strategy_coin = Coin(seed, "audit"), Coin(seed, "strategy")
-        self._open_coin = Coin(seed, "open")
+        self._price, self._gain, self._capacity = allowance.price, allowance.gain, allowance.capacity
+        self._coins = Coins(seed)
         self._before = (ledger or Ledger(0, allowance.start, 0, 0)).at(int(now // 3600))
         self._accepted, self._tokens = self._before[:2]
         self._audited = self._strategic = 0
         self._room, self._strategy_room = _room(allowance, self._before, refunds, open_audit, open_strategy)
         self._quotas = allowance.quotas
         if self._quotas or self._before.kept:
-            self._quota_coin = Coin(seed, "quota")
             self._kept = self._kept_before()
         self._state = strategy.initial() if state is None else state
 
@@ -95,15 +94,18 @@ class Sampler:
         """
         self._earn()
         self._accepted += 1
-        epsilon = self._epsilon if self._room > 0 and self._tokens >= self._allowance.price else 0.0
-        p = q = 0.0
+        audit, coin, opener, quoted = self._coins.uniform(key)
+        epsilon = p = q = 0.0
         chosen, quota = False, -1
-        if self._room > 0 and self._strategy_room > 0:
-            if self._quotas:
-                q, quota = self._quota(key, probabilities)
-            p, chosen = self._strategy_lane(key, uncertainty)
+        if self._room > 0:
+            if self._tokens >= self._price:
+                epsilon = self._epsilon
+            if self._strategy_room > 0:
+                if self._quotas:
+                    q, quota = self._quota(quoted, probabilities)
+                p, chosen = self._strategy_lane(coin, opener, uncertainty)
         propensity = 1.0 - (1.0 - epsilon) * (1.0 - p) * (1.0 - q)
-        if epsilon and self._audit_coin.uniform(key) < epsilon:
+        if audit < epsilon:
             self._audited += 1
             self._room -= 1
             self._pay(-1)
@@ -116,15 +118,15 @@ class Sampler:
             return Decision(propensity, Lane.STRATEGY)
         return Decision(propensity, None)
 
-    def _strategy_lane(self, key: str, uncertainty: float) -> tuple[float, bool]:
+    def _strategy_lane(self, coin: float, opener: float, uncertainty: float) -> tuple[float, bool]:
         """Return (the probability that the lane is open and the strategy asks, whether both are so)."""
         openness = self._openness()
         if openness <= 0.0:
             return 0.0, False
         s = self._strategy.propensity(uncertainty, self._state)
         chosen = False
-        if openness >= 1.0 or self._open_coin.uniform(key) < openness:
-            chosen = s >= 1.0 or (s > 0.0 and self._strategy_coin.uniform(key) < s)
+        if opener < openness:
+            chosen = coin < s
             self._state = self._strategy.update(uncertainty, chosen, self._state)
         return openness * s, chosen
 
@@ -133,21 +135,22 @@ class Sampler:
 
         Without an audit lane it is open while there is a token: what nothing keeps reachable is not weighted either.
         """
-        left = self._tokens - self._allowance.reserve
-        if left <= 0 or self._tokens < self._allowance.price:
+        reserve = self._allowance.reserve
+        left = self._tokens - reserve
+        if left <= 0 or self._tokens < self._price:
             return 0.0
-        if not self._epsilon:
-            return 1.0
-        return min(1.0, 2.0 * left / (self._allowance.capacity - self._allowance.reserve))
+        room = self._capacity - reserve
+        return 1.0 if 2 * left >= room or not self._epsilon else 2.0 * left / room
 
     def _earn(self) -> None:
         """Save what one accepted event earns; what a quota cannot save any more is everybody's."""
-        tokens = self._tokens + self._allowance.gain
-        for i, quota in enumerate(self._quotas):
-            saved = self._kept[i] + quota.gain
-            self._kept[i] = min(quota.capacity, saved)
-            tokens += saved - self._kept[i]
-        self._tokens = min(self._allowance.capacity, tokens)
+        tokens = self._tokens + self._gain
+        if self._quotas:
+            for i, quota in enumerate(self._quotas):
+                saved = self._kept[i] + quota.gain
+                self._kept[i] = min(quota.capacity, saved)
+                tokens += saved - self._kept[i]
+        self._tokens = min(self._capacity, tokens)
 
     def _pay(self, quota: int) -> None:
         """Take the price of a request from where it was chosen; a quota's own request costs nobody else anything."""
@@ -156,7 +159,7 @@ class Sampler:
         else:
             self._tokens -= self._allowance.price
 
-    def _quota(self, key: str, probabilities: Mapping[str, float]) -> tuple[float, int]:
+    def _quota(self, coin: float, probabilities: Mapping[str, float]) -> tuple[float, int]:
         """Return (the probability that a quota asks about this event, the number of the one that does or -1)."""
         found = [
             (probabilities.get(quota.label, 0.0) if self._kept[i] >= self._allowance.price else 0.0)
@@ -165,10 +168,9 @@ class Sampler:
         propensity = min(1.0, sum(found))
         if propensity <= 0.0:
             return 0.0, -1
-        left = self._quota_coin.uniform(key)
         for i, probability in enumerate(found):
-            left -= probability
-            if left < 0.0:
+            coin -= probability
+            if coin < 0.0:
                 return propensity, i
         return propensity, -1
 

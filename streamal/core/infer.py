@@ -48,13 +48,15 @@ def infer(
     assert state.version <= fold.version.offset, "the daemon folds up to the noted version before it steps"
     now = max(now, state.now)
     turn = _Turn(rules, fold, place.partition, state, now, result, memory)
-    for record in records:
-        event = turn.scorer.read(record)
+    events = []
+    for record, event in zip(records, turn.scorer.read(records), strict=True):
         if isinstance(event, Refusal):
             refuse(rules, record, event, now, result)
             result.tally["events", "refused"] += 1
         else:
-            turn.answer(event)
+            events.append(event)
+    for event, probabilities in zip(events, fold.predict_many(events), strict=True):
+        turn.answer(event, probabilities)
     past = turn.scorer.finish()
     if past is not None:
         result.memories[place] = past
@@ -84,14 +86,13 @@ class _Turn:
         self._events, self._confidence, self._unreachable = state.seen
         self._uniform = 0
 
-    def answer(self, event: Event) -> None:
-        """Predict, score, decide; write the prediction, and the request if there is one."""
-        probabilities = self._fold.predict(event)
+    def answer(self, event: Event, probabilities: dict[str, float]) -> None:
+        """Score, decide; write the prediction, and the request if there is one."""
         label, top, uncertainty = None, 0.0, 1.0
         if probabilities:
             label = max(probabilities, key=probabilities.__getitem__)
             top, uncertainty = probabilities[label], self._measure(probabilities)
-        if not probabilities or min(probabilities.values()) == top:
+        if top * len(probabilities) <= 1.0:
             self._uniform += 1
         score = self.scorer.score(event, probabilities, uncertainty)
         if self._damper is not None:

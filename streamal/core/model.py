@@ -17,6 +17,7 @@ from typing import Any
 
 from river import base, compose, ensemble, multiclass
 
+from streamal.core.linear import predict_proba
 from streamal.core.records import Scalar
 
 __all__ = ["LabelRules", "Model"]
@@ -108,6 +109,23 @@ class Model:
         if not 0.999 < total < 1.001 or min(probabilities.values()) < 0.0:
             return self._normalised(probabilities)
         return probabilities
+
+    def predict_many(self, names: Sequence[str], rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]] | None:
+        """Return what `predict` returns for each of *rows*, which have the features *names* in this order.
+
+        None if the estimator is none that `linear` knows, or one by one is the way to find out what is wrong with it.
+        """
+        if len(self._learned) < BINARY and not self._trained:
+            return [self.prior() for _ in rows]
+        found = predict_proba(self._estimator, names, rows)
+        if found is None:
+            return None
+        if self.binary:
+            no, yes = self._classes
+            return [{no: p_no, yes: p_yes} for p_no, p_yes in zip(found[False], found[True], strict=True)]
+        nothing = [0.0] * len(rows)
+        columns = [found.get(label, nothing) for label in self._classes]
+        return [dict(zip(self._classes, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def raw(self, features: Mapping[str, Scalar]) -> dict[str, float]:
         """Return what the estimator itself says, by class name; raises what it raises. For `contract`.

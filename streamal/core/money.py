@@ -120,6 +120,8 @@ class Settlements:
         partition = partition_of(record.request)
         self._costs[partition] = self._costs.get(partition, 0) + record.cost
         refund = record.reserved - record.cost
+        if not refund:
+            return
         found = self._refunds.setdefault(partition, [Refunds(-1)] * len(WINDOWS))
         for i, window in enumerate(windows(int(record.asked_at // 3600))):
             # the ledger has reached every window that was asked in, so those before the latest are done with

@@ -37,7 +37,7 @@ class Schema:
     refuse_unknown: bool = False
     open: bool = False
     numbers: frozenset[str] = field(init=False, repr=False)
-    """All names, if all are numbers; else none. Then whole events are compared at once, see `wire.decode_event`."""
+    """All names, if all are numbers; else none. Then whole events are compared at once, see `wire.decode_events`."""
     name_bytes_max: int = field(init=False, repr=False)
     """The size of the longest name."""
     _texts: tuple[str, ...] = field(init=False, repr=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +12,8 @@ from streamal.core.records import Event, Record, Refusal
 from streamal.core.strategies import State, View
 from streamal.core.strategies.base import Memory
 from streamal.core.transaction import Rules
-from streamal.core.uncertainty import MEASURES, SMOOTHED, smoothed
-from streamal.core.wire import decode_event
+from streamal.core.uncertainty import MEASURES, SMOOTHED, smoothed, trust
+from streamal.core.wire import decode_events
 
 __all__ = ["Scorer", "remember"]
 
@@ -24,43 +26,48 @@ class Scorer:
         self._rules, self._fold, self._wants = rules, fold, rules.wants
         self._measure = MEASURES[rules.measure]
         self._examples = sum(fold.model.learned.values())
+        self._trust = trust(self._examples)
         self._shrink = SMOOTHED.get(rules.measure) if rules.wants.score is None else None
         self._weights = fold.bandit.weights() if rules.wants.arms else ()
         self.memory = _memory(rules) if memory is None else memory.copy()
         """What the strategy knows after the last event that `read` gave out was done with."""
-        self._untaken: Event | None = None
+        self._untaken: deque[Event] = deque()
 
-    def read(self, record: Record) -> Event | Refusal:
-        """Return the event of *record*, or why it is refused.
+    def read(self, records: Sequence[Record]) -> list[Event | Refusal]:
+        """Return the events of *records*, or why they are refused.
 
         A memory takes in whatever is well-formed: whoever reads it back cannot know which schema there was then.
         """
+        wire, schema = self._rules.wire, self._fold.schema
         if self.memory is None:
-            return _event(self._rules, self._fold, record)
-        self.finish()
-        event = decode_event(record.partition, record.offset, record.value, self._rules.wire, None)
-        if isinstance(event, Refusal):
-            return event
-        self._untaken = event
-        refusal = self._fold.schema.mismatch(event.features) if self._fold.schema is not None else None
-        return event if refusal is None else refusal
+            return decode_events(records, wire, schema)
+        events = decode_events(records, wire, None)
+        self._untaken.extend(event for event in events if isinstance(event, Event))
+        if schema is None:
+            return events
+        return [event if isinstance(event, Refusal) else schema.mismatch(event.features) or event for event in events]
 
     def finish(self) -> Memory | None:
-        """Take the last event into the memory, and return that."""
-        if self.memory is not None and self._untaken is not None:
-            self.memory.take(self._untaken.offset, self._untaken.features)
-            self._untaken = None
+        """Take the last events into the memory, and return that."""
+        self._take(math.inf)
         return self.memory
+
+    def _take(self, offset: float) -> None:
+        """Take the events before *offset* into the memory."""
+        while self.memory is not None and self._untaken and self._untaken[0].offset < offset:
+            event = self._untaken.popleft()
+            self.memory.take(event.offset, event.features)
 
     def score(self, event: Event, probabilities: Mapping[str, float], uncertainty: float) -> Any:
         """Return the strategy's own score of *event*, by default its *uncertainty*, smoothed."""
         if self._shrink is not None and probabilities:
-            return self._shrink(uncertainty, self._examples, len(probabilities))
+            return self._shrink(uncertainty, self._trust, len(probabilities))
         seen = smoothed(probabilities, self._examples)
         uncertainty = self._measure(seen) if seen else 1.0
         wants = self._wants
         if wants.score is None:
             return uncertainty
+        self._take(event.offset)
         schema = self._fold.schema
         votes = self._fold.model.votes(schema.select(event.features)) if wants.votes and schema else None
         return wants.score(
@@ -76,8 +83,7 @@ def remember(rules: Rules, records: Sequence[Record]) -> Memory:
     """Return what the strategy knows after the events in *records*, which were read back in order."""
     memory = _memory(rules)
     assert memory is not None, "asked only for a strategy that looks back"
-    for record in records:
-        event = decode_event(record.partition, record.offset, record.value, rules.wire, None)
+    for event in decode_events(records, rules.wire, None):
         if isinstance(event, Event):
             memory.take(event.offset, event.features)
     return memory
@@ -86,7 +92,3 @@ def remember(rules: Rules, records: Sequence[Record]) -> Memory:
 def _memory(rules: Rules) -> Memory | None:
     memory: Memory | None = rules.wants.memory() if rules.wants.lookback else None
     return memory
-
-
-def _event(rules: Rules, fold: Fold, record: Record) -> Event | Refusal:
-    return decode_event(record.partition, record.offset, record.value, rules.wire, fold.schema)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-__all__ = ["MEASURES", "SMOOTHED", "entropy", "least_confidence", "margin", "smoothed"]
+__all__ = ["MEASURES", "SMOOTHED", "entropy", "least_confidence", "margin", "smoothed", "trust"]
 
 _DOUBT = 10.0
 """In labels: a model that has learned so many is believed by half."""
@@ -26,22 +26,25 @@ def smoothed(probabilities: Mapping[str, float], examples: int) -> Mapping[str, 
     """
     if not probabilities:
         return probabilities
-    trust = _trust(examples)
-    even = (1.0 - trust) / len(probabilities)
-    return {label: trust * p + even for label, p in probabilities.items()}
+    believed = trust(examples)
+    even = (1.0 - believed) / len(probabilities)
+    return {label: believed * p + even for label, p in probabilities.items()}
 
 
-def _trust(examples: int) -> float:
+def trust(examples: int) -> float:
+    """Return how far a model that has learned so many labels is believed, in [0, 1).
+
+    >>> trust(10)
+    0.5
+    """
     return 1.0 - _DOUBT / (examples + _DOUBT)
 
 
-def _smoothed_least_confidence(uncertainty: float, examples: int, classes: int) -> float:
-    trust = _trust(examples)
+def _smoothed_least_confidence(uncertainty: float, trust: float, classes: int) -> float:
     return 1.0 - trust * (1.0 - uncertainty) - (1.0 - trust) / classes
 
 
-def _smoothed_margin(uncertainty: float, examples: int, classes: int) -> float:
-    trust = _trust(examples)
+def _smoothed_margin(uncertainty: float, trust: float, classes: int) -> float:
     return 1.0 - trust * (1.0 - uncertainty) if classes > 1 else trust * uncertainty
 
 
@@ -92,8 +95,8 @@ MEASURES: Mapping[str, Callable[[Mapping[str, float]], float]] = {
     "entropy": entropy,
 }
 
-SMOOTHED: Mapping[str, Callable[[float, int, int], float]] = {
+SMOOTHED: Mapping[str, Callable[[float, float, int], float]] = {
     "least_confidence": _smoothed_least_confidence,
     "margin": _smoothed_margin,
 }
-"""(uncertainty, examples, classes) -> that of the `smoothed` probabilities, had without them (−1 µs)."""
+"""(uncertainty, trust, classes) -> that of the `smoothed` probabilities, had without them (−1 µs)."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
 
-from streamal.core.records import Event, EventId, Reason, Refusal, Request, Scalar, Training
+from streamal.core.records import Event, EventId, Reason, Record, Refusal, Request, Scalar, Training
 from streamal.core.schema import Schema
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "checked",
     "dead_letter",
     "decode_event",
+    "decode_events",
     "decode_request",
     "decode_training",
     "encode",
@@ -36,6 +37,8 @@ TEXT_BYTES_MAX = 256
 """Bound of ids, annotators and class names: they are kept in memory while a request is open."""
 
 _Text = Annotated[str, msgspec.Meta(max_length=TEXT_BYTES_MAX)]
+_Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Time = Annotated[float, msgspec.Meta(ge=-(2.0**63), lt=2.0**63)]
 _HEAD_BYTES = 256
 """How much of a refused record its dead letter keeps: enough to recognise it, never enough to fill a disk."""
 
@@ -68,7 +71,11 @@ class WireRules:
         number = Annotated[float, msgspec.Meta(ge=-self.magnitude_max, le=self.magnitude_max)]
         shape = msgspec.defstruct(
             "Numbers",
-            [("features", dict[str, number]), ("id", _Text | int | None, None), ("time", _Text | float | None, None)],
+            [
+                ("features", dict[str, number]),
+                ("id", _Text | _Integer | None, None),
+                ("time", _Text | _Time | None, None),
+            ],
         )
         object.__setattr__(self, "numbers", msgspec.json.Decoder(shape).decode)
 
@@ -93,6 +100,7 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
     head: str
 
 
+_NO_NAMES: frozenset[str] = frozenset()
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 _decode_nested = msgspec.json.Decoder(_Nested).decode
 _decode_flat = msgspec.json.Decoder(dict[str, int | float | str | bool | None]).decode
@@ -113,10 +121,6 @@ def decode_event(
     >>> decode_event(0, 7, b'{"features": {"x": NaN}}', WireRules(), None).reason.value
     'not_json'
     """
-    if schema is not None and schema.numbers and value is not None and not rules.flat:
-        event = _numeric(partition, offset, value, rules, schema)
-        if event is not None:
-            return event
     parsed = parse(value, _decode_flat if rules.flat else _decode_nested, rules.record_bytes_max)
     if isinstance(parsed, Refusal):
         return parsed
@@ -131,23 +135,35 @@ def decode_event(
     return features if isinstance(features, Refusal) else Event(partition, offset, identity, time, features)
 
 
-def _numeric(partition: int, offset: int, value: bytes, rules: WireRules, schema: Schema) -> Event | None:
-    """Return the event if it is of the plainest kind: known numbers within bounds. Any other goes the long way.
+def decode_events(records: Iterable[Record], rules: WireRules, schema: Schema | None) -> list[Event | Refusal]:
+    """Return what `decode_event` makes of each of *records*, whose partitions and offsets the events bear.
 
-    All that is checked here is checked by msgspec while it decodes, or for all features at once (−2.9 µs with 8).
+    The plainest kind, known numbers within bounds, is wholly checked by msgspec while it decodes, and its names are
+    compared at once (−3.5 µs with 8). Whatever is not so goes the long way, which also tells what is wrong.
     """
-    if len(value) > rules.record_bytes_max or schema.name_bytes_max > rules.feature_name_bytes_max:
-        return None
-    try:
-        parsed = rules.numbers(value)
-    except _UNREADABLE:
-        return None
-    features = parsed.features
-    if not features or len(features) > rules.features_max or not schema.numbers.issuperset(features):
-        return None
-    if not short(parsed.id) or not short(parsed.time):
-        return None
-    return Event(partition, offset, parsed.id, parsed.time, features)
+    events: list[Event | Refusal] = []
+    known = schema.numbers if schema is not None and _is_quick(rules, schema) else _NO_NAMES
+    decode, bytes_max = rules.numbers, rules.record_bytes_max
+    for record in records:
+        _, partition, offset, _, value = record
+        if known and value is not None and len(value) <= bytes_max:
+            try:
+                parsed = decode(value)
+            except _UNREADABLE:
+                pass
+            else:
+                features = parsed.features
+                if features and known.issuperset(features):
+                    events.append(Event(partition, offset, parsed.id, parsed.time, features))
+                    continue
+        events.append(decode_event(partition, offset, value, rules, schema))
+    return events
+
+
+def _is_quick(rules: WireRules, schema: Schema) -> bool:
+    """Whether an event of the schema's own names, and all of them numbers, cannot break any other bound."""
+    within = len(schema.numbers) <= rules.features_max and schema.name_bytes_max <= rules.feature_name_bytes_max
+    return bool(schema.numbers) and not rules.flat and within
 
 
 def checked(

@@ -91,8 +91,8 @@ class ConfluentTransport(ConfluentLog):
         self._moved = self._joined = False
         self._ahead: dict[Place, deque[Record]] = {}
         self._next: dict[Place, int] = {}
-        self._back = ReadBack(self._stable)
         self._settled = Settled(connection.bootstrap_servers, self._high, self._stable)
+        self._back = ReadBack(self._stable, self._settled.ended)
         self._producer: Producer | None = None
         self._consumer: Consumer | None = None
         try:
@@ -129,7 +129,7 @@ class ConfluentTransport(ConfluentLog):
         Raises:
             Uncommitted: a predecessor's transaction is unfinished, or the cluster in trouble; nothing was consumed.
         """
-        self._back.forget()
+        self._back.polled()
         with self._fence.around(mapped("poll")):
             self._idle()
             self._take(self._member(), quota, time.monotonic() + timeout_s)
@@ -137,15 +137,14 @@ class ConfluentTransport(ConfluentLog):
         return served(self._ahead, quota, self._turn)
 
     def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
-        """Write *outputs* and move *offsets* in one transaction, and return when everybody can see that.
+        """Write *outputs* and move *offsets* in one transaction; `read` and `end` wait until it can be seen.
 
         Raises:
             Behind: something that is not ours, or not any more, is open where *outputs* go (F56).
             Fatal: a state is above `streamal.cluster.METADATA_BYTES_MAX`, or a record above the topic's limit.
         """
-        self._back.forget()
         require_small(offsets)
-        touched = {Place(output.topic, output.partition) for output in outputs}
+        touched = {Place(*at) for at in {output[:2] for output in outputs}}
         for place in touched:
             self._require(*place)
         with self._fence.around(mapped("commit")):
@@ -154,13 +153,11 @@ class ConfluentTransport(ConfluentLog):
             if offsets and (self._seat is None or not offsets.keys() <= self._committed.keys()):
                 raise Uncommitted(f"we own {sorted(self._committed)}, not all of {sorted(offsets)}: rewind first")
             if outputs or offsets:
+                self._back.forget()
                 self._settled.require(touched)
                 self._settled.begun(touched)
                 written = self._transacted(self._producer, outputs, offsets)
                 self._back.committed(outputs, written)
-                with suppress(KafkaException):  # it is committed, whether that can be seen yet or not
-                    if self._back.await_visible(written):
-                        self._settled.ended(written)
         self._committed = {**self._committed, **offsets}
 
     def rewind(self) -> None:

@@ -75,8 +75,8 @@ class KafkaTransport(KafkaLog):
         self._seat: ConsumerGroupMetadata | None = None
         self._committed: Mapping[Place, Committed] = {}
         self._ahead: dict[Place, deque[Record]] = {}
-        self._back = ReadBack(self._stable)
         self._settled = Settled(connection.bootstrap_servers, self._high, self._stable)
+        self._back = ReadBack(self._stable, self._settled.ended)
         self._producer: KafkaProducer | None = None
         try:
             self._there = {topic: self.partitions(topic) for topic in (events_topic, labels_topic)}
@@ -120,7 +120,7 @@ class KafkaTransport(KafkaLog):
         Raises:
             Uncommitted: a predecessor's transaction is unfinished, or the cluster in trouble; nothing was consumed.
         """
-        self._back.forget()
+        self._back.polled()
         with self._fence.around(mapped("poll")):
             if not self._consumer.subscription():
                 inputs = (self._events, self._labels)
@@ -132,15 +132,14 @@ class KafkaTransport(KafkaLog):
         return served(self._ahead, quota, self._turn)
 
     def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
-        """Write *outputs* and move *offsets* in one transaction, and return when everybody can see that.
+        """Write *outputs* and move *offsets* in one transaction; `read` and `end` wait until it can be seen.
 
         Raises:
             Behind: something that is not ours, or not any more, is open where *outputs* go (F56).
             Fatal: a state is above `METADATA_BYTES_MAX`, or a record above the topic's limit.
         """
-        self._back.forget()
         require_small(offsets)
-        touched = {Place(output.topic, output.partition) for output in outputs}
+        touched = {Place(*at) for at in {output[:2] for output in outputs}}
         for place in touched:
             self._require(*place)
         with self._fence.around(mapped("commit")):
@@ -149,13 +148,11 @@ class KafkaTransport(KafkaLog):
             if offsets and (self._seat is None or not offsets.keys() <= self._committed.keys()):
                 raise Uncommitted(f"we own {sorted(self._committed)}, not all of {sorted(offsets)}: rewind first")
             if outputs or offsets:
+                self._back.forget()
                 self._settled.require(touched)
                 self._settled.begun(touched)
                 written = self._transacted(self._producer, outputs, offsets)
                 self._back.committed(outputs, written)
-                with suppress(errors.KafkaError, OSError):  # it is committed, whether that can be seen yet or not
-                    if self._back.await_visible(written):
-                        self._settled.ended(Place(*place) for place in written)
         self._committed = {**self._committed, **offsets}
 
     def rewind(self) -> None:
@@ -302,22 +299,25 @@ def _transaction(
 def _written(producer: KafkaProducer, outputs: Sequence[Output]) -> dict[TopicPartition, int]:
     sent = _sent(producer, outputs)
     producer.flush(TRANSACTION_S)  # K2
-    written: dict[TopicPartition, int] = {}
-    for future in sent:
-        record = future.get(timeout=0)  # K5
-        written[record.topic_partition] = max(record.offset, written.get(record.topic_partition, -1))
-    return written
+    last: dict[TopicPartition, FutureRecordMetadata] = {}
+    for place, future in sent:
+        if not future.succeeded():
+            future.get(timeout=0)  # K5
+        last[place] = future
+    return {place: int(future.get(timeout=0).offset) for place, future in last.items()}
 
 
-def _sent(producer: KafkaProducer, outputs: Sequence[Output]) -> list[FutureRecordMetadata]:
+def _sent(producer: KafkaProducer, outputs: Sequence[Output]) -> list[tuple[TopicPartition, FutureRecordMetadata]]:
     """Hand *outputs* over, past `send`: what that does again for each record costs as much as the rest (K15)."""
-    for place in {TopicPartition(output.topic, output.partition) for output in outputs}:
+    places = {at: TopicPartition(*at) for at in {output[:2] for output in outputs}}
+    for place in places.values():
         producer.partitions_for(place.topic)  # waits until the client knows it
         producer._transaction_manager.maybe_add_partition_to_transaction(place)  # noqa: SLF001
-    append = producer._accumulator.append  # noqa: SLF001
-    return [
-        append(TopicPartition(topic, partition), None, key, value, [])[0] for topic, partition, key, value in outputs
-    ]
+    append, sent = producer._accumulator.append, []  # noqa: SLF001
+    for topic, partition, key, value in outputs:
+        place = places[topic, partition]
+        sent.append((place, append(place, None, key, value, [])[0]))
+    return sent
 
 
 def _identity(seat: ConsumerGroupMetadata | None) -> tuple[int, str] | None:
