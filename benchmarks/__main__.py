@@ -17,6 +17,9 @@ from typing import Annotated
 import typer
 
 from benchmarks import growth as growing
+from benchmarks import memory as remembering
+from benchmarks import scraping, starting
+from benchmarks import transports as transporting
 from benchmarks.results import save
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None)
@@ -34,6 +37,39 @@ def growth(events: Events = 5_000, repetitions: Repetitions = 5) -> None:
 def overhead(events: Events = 8_000, repetitions: Repetitions = 5) -> None:
     """What streamal adds to trees and forests."""
     save(growing.overhead(events, repetitions))
+
+
+@app.command()
+def memory(
+    early: Annotated[int, typer.Option(help="Events before the first look.")] = 200_000,
+    late: Annotated[int, typer.Option(help="Events before the second.")] = 2_000_000,
+    forged: Annotated[int, typer.Option(help="Names that nobody declared.")] = 100_000,
+) -> None:
+    """Resident memory over millions of events, and under forged feature names."""
+    save(remembering.memory(early, late, forged))
+
+
+@app.command()
+def transports(events: Events = 20_000, repetitions: Repetitions = 5) -> None:
+    """The same daemon over nothing, memory and SQLite."""
+    save(transporting.transports(events, repetitions))
+
+
+@app.command()
+def scrape(
+    window_s: Annotated[float, typer.Option(min=1.0, help="Seconds of each look.")] = 10.0, repetitions: Repetitions = 5
+) -> None:
+    """GET /metrics under full load, and what it costs the loop."""
+    save(scraping.scrape(window_s, repetitions))
+
+
+@app.command()
+def start(
+    labels: Annotated[int, typer.Option(min=500, help="Learned before the snapshot.")] = 2_000,
+    repetitions: Repetitions = 5,
+) -> None:
+    """From the start to ready, and the time and size of a snapshot of each model."""
+    save(starting.start(labels, repetitions))
 
 
 if __name__ == "__main__":

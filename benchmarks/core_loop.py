@@ -70,7 +70,8 @@ class Case:
         """Return features and labels: overlapping clouds, one for each class; or words that lean to one."""
         draw = random.Random(seed)
         centres = [[draw.gauss(0.0, 0.6) for _ in range(min(self.features, 8))] for _ in self.names]
-        rows, labels = [], []
+        rows: list[dict[str, Any]] = []
+        labels = []
         for _ in range(count):
             label = draw.randrange(self.classes)
             labels.append(self.names[label])
@@ -95,21 +96,25 @@ class Loop:
         """Begin with a model that knows nothing."""
         self._rules, self.fold, self._batch = rules(config, 1), new_fold(config), batch
         self._topics = self._rules.topics
-        self._committed = {Place(self._topics.events, 0): Committed(0, ""), Place(self._topics.labels, 0): Committed(0, "")}
+        self._committed = {
+            Place(self._topics.events, 0): Committed(0, ""),
+            Place(self._topics.labels, 0): Committed(0, ""),
+        }
         self._offset = self._now = self._requests = self._trained = self._replies = 0
+        self._answers: list[Record] = []
         self.predictions: list[bytes] = []
         """What was predicted in the last `work`, as it leaves."""
 
     def work(self, values: Sequence[bytes], labels: Sequence[str], *, answered: bool = True) -> list[list[int]]:
         """Work *values* off and return which of them were learned after each batch, in order."""
-        base, lessons, answers = self._offset, [], list[Record]()
+        base, lessons = self._offset, []
         self.predictions = []
         records = [Record(self._topics.events, 0, base + i, None, value) for i, value in enumerate(values)]
         for start in range(0, len(records), self._batch):
-            polled = [*records[start : start + self._batch], *answers]
+            polled = [*records[start : start + self._batch], *self._answers]
             requested, learned = self._step(polled)
             lessons.append([int(key[2:]) - base for key in learned])
-            answers = [self._answer(key, labels[int(key[2:]) - base]) for key in requested if answered]
+            self._answers = [self._answer(key, labels[int(key[2:]) - base]) for key in requested if answered]
         self._offset += len(records)
         return lessons
 

@@ -27,7 +27,8 @@ def growth(events: int, repetitions: int) -> Result:
     }
     tables = []
     for axis, cases in axes.items():
-        rows, first = [], (0.0, 0.0)
+        rows: list[list[str]] = []
+        first = (0.0, 0.0)
         for name, case in cases.items():
             ours, bare = compared(case, _fewer(case, events), repetitions)
             whole, alone = median(ours), median(bare)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
+from typing import ParamSpec, TypeVar
 
 import msgspec
 from rich.console import Console
@@ -31,6 +34,10 @@ _LIBRARIES = (
     "vowpalwabbit",
     "capymoa",
 )
+
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
 
 
 class Table(msgspec.Struct):
@@ -94,6 +101,12 @@ def cpu_us(run: Callable[[], object], events: int) -> float:
     began = time.process_time()
     run()
     return (time.process_time() - began) / events * 1e6
+
+
+def isolated(function: Callable[Given, Found], *args: Given.args, **kwargs: Given.kwargs) -> Found:
+    """Return what *function*, one of a module's own, returns in a fresh process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *args, **kwargs).result()
 
 
 def machine() -> dict[str, str]:
