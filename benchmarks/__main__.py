@@ -18,6 +18,7 @@ import typer
 
 from benchmarks import growth as growing
 from benchmarks import memory as remembering
+from benchmarks import peers as others
 from benchmarks import scraping, starting
 from benchmarks import transports as transporting
 from benchmarks.results import save
@@ -70,6 +71,12 @@ def start(
 ) -> None:
     """From the start to ready, and the time and size of a snapshot of each model."""
     save(starting.start(labels, repetitions))
+
+
+@app.command()
+def peers(events: Events = 20_000, repetitions: Repetitions = 5) -> None:
+    """The core beside Vowpal Wabbit, CapyMOA, scikit-activeml and the loop by hand."""
+    save(others.peers(events, repetitions))
 
 
 if __name__ == "__main__":
