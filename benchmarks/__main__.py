@@ -17,10 +17,11 @@ from typing import Annotated
 import typer
 
 from benchmarks import growth as growing
+from benchmarks import kafka_peers, scraping, starting
 from benchmarks import memory as remembering
 from benchmarks import peers as others
-from benchmarks import scraping, starting
 from benchmarks import transports as transporting
+from benchmarks.kafka import Bootstrap, cluster
 from benchmarks.results import save
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None)
@@ -77,6 +78,13 @@ def start(
 def peers(events: Events = 20_000, repetitions: Repetitions = 5) -> None:
     """The core beside Vowpal Wabbit, CapyMOA, scikit-activeml and the loop by hand."""
     save(others.peers(events, repetitions))
+
+
+@app.command()
+def kafka(events: Events = 20_000, repetitions: Repetitions = 5, bootstrap: Bootstrap = None) -> None:
+    """Through Kafka: the bare pipe, streamal, the loop by hand, Quix Streams, with both clients."""
+    with cluster(bootstrap) as found:
+        save(kafka_peers.kafka(found, events, repetitions))
 
 
 if __name__ == "__main__":
