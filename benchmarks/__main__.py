@@ -16,9 +16,10 @@ from typing import Annotated
 
 import typer
 
+from benchmarks import engine_table, kafka_peers, scraping, starting
 from benchmarks import growth as growing
-from benchmarks import kafka_peers, scraping, starting
 from benchmarks import memory as remembering
+from benchmarks import page as paging
 from benchmarks import peers as others
 from benchmarks import transports as transporting
 from benchmarks.kafka import Bootstrap, cluster
@@ -27,6 +28,12 @@ from benchmarks.results import save
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None)
 Events = Annotated[int, typer.Option(min=1_000, help="Events of one measurement.")]
 Repetitions = Annotated[int, typer.Option(min=1, help="The median of so many is shown.")]
+
+
+@app.command()
+def engine(events: Events = 10_000, repetitions: Repetitions = 7) -> None:
+    """The engine alone, beside the loop by hand and the bare parts."""
+    save(engine_table.alone(events, repetitions))
 
 
 @app.command()
@@ -85,6 +92,12 @@ def kafka(events: Events = 20_000, repetitions: Repetitions = 5, bootstrap: Boot
     """Through Kafka: the bare pipe, streamal, the loop by hand, Quix Streams, with both clients."""
     with cluster(bootstrap) as found:
         save(kafka_peers.kafka(found, events, repetitions))
+
+
+@app.command()
+def page() -> None:
+    """RESULTS.md and its picture, from the results so far."""
+    paging.write()
 
 
 if __name__ == "__main__":

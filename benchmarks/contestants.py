@@ -131,7 +131,10 @@ class Activeml(Alone):
 
 
 class Moa(Alone):
-    """MOA by way of CapyMOA: logistic regression by SGD, in a Java machine inside the process."""
+    """MOA by way of CapyMOA: logistic regression by SGD, in a Java machine inside the process.
+
+    A learner that is thrown away goes first: half a second of compiling would else be in the time.
+    """
 
     learner = "SGDClassifier"
 
@@ -146,6 +149,8 @@ class Moa(Alone):
         self._schema = Schema.from_custom([*names, "class"], "class", {"class": _CASE.names})
         self._array, self._instance, self._labelled = np.array, Instance, LabeledInstance
         self._learner: Any = getattr(classifier, self.learner)(self._schema)
+        self.run()
+        self._learner, self.predicted, self.out = getattr(classifier, self.learner)(self._schema), [], []
 
     def run(self) -> None:
         """Work all events off."""

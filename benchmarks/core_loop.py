@@ -147,20 +147,24 @@ class Loop:
 
 def bare_river(
     case: Case, rows: Sequence[dict[str, Any]], labels: Sequence[str], lessons: Sequence[Sequence[int]]
-) -> Callable[[], None]:
-    """Return River's predict of every event, decoded already, and its learn of the same *lessons* at the same time."""
+) -> Callable[[], Any]:
+    """Return River's predict of every event, decoded already, and its learn of the same *lessons* at the same time.
+
+    What is returned gives the model, once it is called.
+    """
     config = case.config()
     binary = case.classes == 2
     pipeline = config.model.pipeline or default_pipeline(config.features.declared, binary)
     estimator: Any = build_estimator(pipeline, None, config.model.seed)
     truths: Sequence[Any] = labels if estimator._multiclass else [label == case.names[1] for label in labels]  # noqa: SLF001
 
-    def run() -> None:
+    def run() -> Any:
         predict, learn = estimator.predict_proba_one, estimator.learn_one
         for number, learned in enumerate(lessons):
             for row in rows[number * case.batch : (number + 1) * case.batch]:
                 predict(row)
             for i in learned:
                 learn(rows[i], truths[i])
+        return estimator
 
     return run
