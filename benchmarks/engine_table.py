@@ -45,8 +45,8 @@ def alone(events: int, repetitions: int) -> Result:
         "engine",
         "The engine alone",
         "From an event's bytes to a prediction's bytes, 8 numbers, scaler and logistic regression, 10 % learned. "
-        "streamal is the whole core: decode, predict, decide within the budget, encode, join replies, fold the log of "
-        "training and the requests. By hand is pydantic in and out, River's EntropySampler and a metric by name for each "
+        "streamal is the whole core: decode, predict, decide within the budget, encode, join replies, fold what was "
+        "learned and asked. By hand is pydantic in and out, River's EntropySampler and a metric by name for each "
         "event. The bare parts are what no program can do without: msgspec, River's predict and learn, an argmax, the "
         "coins of both lanes, the encoded prediction; they predict one by one, streamal a batch as columns where it "
         "can, with the same result to the last bit.",

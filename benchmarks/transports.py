@@ -57,7 +57,8 @@ def transports(events: int, repetitions: int) -> Result:
         "the work, has a table of its own.",
         [Table("In one process", ["transport", "events/s", "µs/event (CPU)", "× the first"], cells)],
         bars={
-            f"over {name.partition(',')[0].partition(':')[0]}": median(c.cpu_us for c in costs[name]) for name in costs
+            f"streamal over {name.partition(',')[0].partition(':')[0]}": median(cost.cpu_us for cost in each)
+            for name, each in costs.items()
         },
         machine=found,
     )
