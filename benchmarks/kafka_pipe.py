@@ -19,7 +19,7 @@ class KafkaPythonPipe:
     """With kafka-python, as one would write it by hand."""
 
     def __init__(self, config: Config) -> None:
-        self._out, group = config.topics.predictions, config.transport.group
+        self.out, group = config.topics.predictions, config.transport.group
         servers = config.transport.bootstrap_servers
         self._consumer = KafkaConsumer(
             config.topics.events,
@@ -31,7 +31,7 @@ class KafkaPythonPipe:
             max_poll_records=_BATCH,
             fetch_max_wait_ms=100,
         )
-        self._producer = KafkaProducer(
+        self.producer = KafkaProducer(
             bootstrap_servers=servers,
             transactional_id=f"{group}-{os.getpid()}",
             acks="all",
@@ -39,38 +39,41 @@ class KafkaPythonPipe:
             batch_size=131_072,
             retry_backoff_ms=20,
         )
-        self._producer.init_transactions()
+        self.producer.init_transactions()
 
     def tick(self) -> int:
         """Copy a batch and return how many records it had."""
         batches = self._consumer.poll(timeout_ms=200)
         if not batches:
             return 0
-        self._producer.begin_transaction()
+        self.producer.begin_transaction()
         for place, records in batches.items():
             for record in records:
-                event = msgspec.json.decode(record.value)
-                self._producer.send(self._out, msgspec.json.encode(event), partition=place.partition)
-        self._producer.flush()
+                self.send(record.value, place.partition)
+        self.producer.flush()
         offsets = {
             Place(place.topic, place.partition): OffsetAndMetadata(records[-1].offset + 1, "", -1)
             for place, records in batches.items()
         }
-        self._producer.send_offsets_to_transaction(offsets, self._consumer.group_metadata())
-        self._producer.commit_transaction()
+        self.producer.send_offsets_to_transaction(offsets, self._consumer.group_metadata())
+        self.producer.commit_transaction()
         return sum(map(len, batches.values()))
+
+    def send(self, value: bytes, partition: int) -> None:
+        """Send what comes of one record."""
+        self.producer.send(self.out, msgspec.json.encode(msgspec.json.decode(value)), partition=partition)
 
     def close(self) -> None:
         """Leave."""
         self._consumer.close(autocommit=False)
-        self._producer.close(timeout=2)
+        self.producer.close(timeout=2)
 
 
 class ConfluentPipe:
     """With confluent-kafka, likewise."""
 
     def __init__(self, config: Config) -> None:
-        self._topic, self._out = config.topics.events, config.topics.predictions
+        self._topic, self.out = config.topics.events, config.topics.predictions
         servers, group = config.transport.bootstrap_servers, config.transport.group
         self._consumer = Consumer(
             {
@@ -82,26 +85,29 @@ class ConfluentPipe:
             }
         )
         self._consumer.subscribe([self._topic])
-        self._producer = Producer(
+        self.producer = Producer(
             {"bootstrap.servers": servers, "transactional.id": f"{group}-{os.getpid()}", "linger.ms": 5}
         )
-        self._producer.init_transactions()
+        self.producer.init_transactions()
 
     def tick(self) -> int:
         """Copy a batch and return how many records it had."""
         records: list[Any] = [record for record in self._consumer.consume(_BATCH, 0.05) if record.error() is None]
         if not records:
             return 0
-        self._producer.begin_transaction()
+        self.producer.begin_transaction()
         ends: dict[int, int] = {}
         for record in records:
-            event = msgspec.json.decode(record.value())
-            self._producer.produce(self._out, msgspec.json.encode(event), partition=record.partition())
+            self.send(record.value(), record.partition())
             ends[record.partition()] = record.offset() + 1
         offsets = [TopicPartition(self._topic, partition, end) for partition, end in ends.items()]
-        self._producer.send_offsets_to_transaction(offsets, self._consumer.consumer_group_metadata())
-        self._producer.commit_transaction()
+        self.producer.send_offsets_to_transaction(offsets, self._consumer.consumer_group_metadata())
+        self.producer.commit_transaction()
         return len(records)
+
+    def send(self, value: bytes, partition: int) -> None:
+        """Send what comes of one record."""
+        self.producer.produce(self.out, msgspec.json.encode(msgspec.json.decode(value)), partition=partition)
 
     def close(self) -> None:
         """Leave."""

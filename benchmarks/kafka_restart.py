@@ -39,16 +39,16 @@ def measure(world: World, examples: int, repetitions: int, directory: Path) -> R
     """Start `streamal run` without and with a snapshot, so often each, over so many examples."""
     world.teach(examples)
     world.fill(100)
-    settings = [*world.overrides, f"server.port={_free_port()}"]
+    settings = [*world.overrides, f"server.port={free_port()}"]
     cold, warm = [], []
     for _ in range(repetitions):
         shutil.rmtree(directory, ignore_errors=True)
-        cold.append(_seconds_until_ready([*settings, f"snapshots.directory={directory}"]))
-        warm.append(_seconds_until_ready([*settings, f"snapshots.directory={directory}"]))
+        cold.append(seconds_until_ready([*settings, f"snapshots.directory={directory}"]))
+        warm.append(seconds_until_ready([*settings, f"snapshots.directory={directory}"]))
     return Restarts(statistics.median(warm), statistics.median(cold), _differences(world, settings, directory))
 
 
-def _seconds_until_ready(overrides: list[str]) -> float:
+def seconds_until_ready(overrides: list[str]) -> float:
     """Return how long a worker takes from its start to /readyz; then end it as a supervisor would."""
     command = [sys.executable, "-m", "streamal", "run", "--config", os.devnull]
     command += [part for override in overrides for part in ("--set", override)]
@@ -90,7 +90,8 @@ def _differences(world: World, settings: list[str], directory: Path) -> int:
     return sum(folded.predict(event) != restored.predict(event) for event in events)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -9,16 +9,18 @@ import os
 import random
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from pathlib import Path
+from queue import Empty
 from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 
-from benchmarks import kafka_pipe
+from benchmarks import kafka_hand, kafka_pipe, kafka_quix
 from streamal.assembly import new_fold, settings, topic_names
 from streamal.cli import parts
 from streamal.cli.run import meter
@@ -38,6 +40,7 @@ _TAUGHT = 500
 _CHUNK = 5_000
 _NAMES = itertools.count()
 _IDLE_S = 2.0
+_PATIENCE_S = 600.0
 
 
 class Cluster(NamedTuple):
@@ -143,14 +146,13 @@ class World:
         broker_before = sum(map(cpu_s, self.cluster.pids))
         shares: Queue[Share] = multiprocessing.Queue()
         ready = multiprocessing.Value("i", 0)
-        target: Callable[..., None] = _pipe if what == "pipe" else _streamal
         processes = [
-            multiprocessing.Process(target=target, args=(self.overrides, events, workers, ready, shares))
+            multiprocessing.Process(target=_TARGETS[what], args=(self.overrides, events, workers, ready, shares))
             for _ in range(workers)
         ]
         for process in processes:
             process.start()
-        done = [shares.get(timeout=600) for _ in processes]
+        done = [_share(shares, processes) for _ in processes]
         for process in processes:
             process.join()
         broker_s = sum(map(cpu_s, self.cluster.pids)) - broker_before
@@ -159,6 +161,20 @@ class World:
         assert total + sum(share.first for share in done) == events, f"{done} of {events} events"
         seconds = max(share.ended for share in done) - min(share.began for share in done)
         return Run(total, seconds, sum(share.cpu_s for share in done), broker_s)
+
+
+def _share(shares: Queue[Share], processes: Sequence[BaseProcess]) -> Share:
+    """Return the next share; whoever has failed will send none."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return shares.get(timeout=1.0)
+        except Empty:
+            failed = any(process.exitcode for process in processes)
+            if failed or time.monotonic() > deadline:
+                for process in processes:
+                    process.terminate()
+                raise AssertionError("a worker has failed, see above" if failed else "a worker does not end") from None
 
 
 def cpu_s(pid: int) -> float:
@@ -194,10 +210,34 @@ def _streamal(overrides: list[str], events: int, workers: int, ready: Any, share
 
 
 def _pipe(overrides: list[str], events: int, workers: int, _ready: Any, shares: Any) -> None:
+    _copied(kafka_pipe.PIPES, overrides, events, workers, shares)
+
+
+def _by_hand(overrides: list[str], events: int, workers: int, _ready: Any, shares: Any) -> None:
+    _copied(kafka_hand.BY_HAND, overrides, events, workers, shares)
+
+
+def _copied(pipes: Mapping[str, Any], overrides: list[str], events: int, workers: int, shares: Any) -> None:
     assert workers == 1, "the pipe is measured alone"
-    pipe = kafka_pipe.PIPES[load_config(None, overrides).transport.client](load_config(None, overrides))
+    config = load_config(None, overrides)
+    pipe = pipes[config.transport.client](config)
     shares.put(_worked_off(pipe.tick, events))
     pipe.close()
+
+
+def _quix(overrides: list[str], events: int, workers: int, _ready: Any, shares: Any) -> None:
+    assert workers == 1, "it is measured alone"
+    marks = kafka_quix.run(load_config(None, overrides), events)
+    first = events - marks.events
+    shares.put(Share(first, marks.events, marks.began, marks.ended, marks.cpu_s))
+
+
+_TARGETS: Mapping[str, Callable[..., None]] = {
+    "pipe": _pipe,
+    "streamal": _streamal,
+    "by hand": _by_hand,
+    "Quix Streams": _quix,
+}
 
 
 def _join(settled: Callable[[], bool], workers: int, ready: Any) -> None:

@@ -1,0 +1,108 @@
+"""Every benchmark behind `benchmarks/RESULTS.md`: each command prints a table of ratios out of one run.
+
+    python -m benchmarks growth       # one of them; --help lists all
+    python -m benchmarks page         # RESULTS.md and its picture out of the results so far
+
+Contestants take turns, several times; what counts is the median of the ratios, in CPU time. A result replaces
+benchmarks/results/NAME.json, which the page is made from. What others need is in the extra ``benchmarks``.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from benchmarks import engine_table, kafka_peers, scraping, starting
+from benchmarks import growth as growing
+from benchmarks import memory as remembering
+from benchmarks import page as paging
+from benchmarks import peers as others
+from benchmarks import transports as transporting
+from benchmarks.kafka import Bootstrap, cluster
+from benchmarks.results import save
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None)
+Events = Annotated[int, typer.Option(min=1_000, help="Events of one measurement.")]
+Repetitions = Annotated[int, typer.Option(min=1, help="The median of so many is shown.")]
+
+
+@app.command()
+def engine(events: Events = 10_000, repetitions: Repetitions = 7) -> None:
+    """The engine alone, beside the loop by hand and the bare parts."""
+    save(engine_table.alone(events, repetitions))
+
+
+@app.command()
+def growth(events: Events = 5_000, repetitions: Repetitions = 5) -> None:
+    """Cost against features, classes, models and open requests, beside River alone."""
+    save(growing.growth(events, repetitions))
+
+
+@app.command()
+def overhead(events: Events = 8_000, repetitions: Repetitions = 5) -> None:
+    """What streamal adds to trees and forests."""
+    save(growing.overhead(events, repetitions))
+
+
+@app.command()
+def memory(
+    early: Annotated[int, typer.Option(help="Events before the first look.")] = 200_000,
+    late: Annotated[int, typer.Option(help="Events before the second.")] = 2_000_000,
+    forged: Annotated[int, typer.Option(help="Names that nobody declared.")] = 100_000,
+) -> None:
+    """Resident memory over millions of events, and under forged feature names."""
+    save(remembering.memory(early, late, forged))
+
+
+@app.command()
+def transports(events: Events = 20_000, repetitions: Repetitions = 5) -> None:
+    """The same daemon over nothing, memory and SQLite."""
+    save(transporting.transports(events, repetitions))
+
+
+@app.command()
+def scrape(
+    window_s: Annotated[float, typer.Option(min=1.0, help="Seconds of each look.")] = 10.0, repetitions: Repetitions = 5
+) -> None:
+    """GET /metrics under full load, and what it costs the loop."""
+    save(scraping.scrape(window_s, repetitions))
+
+
+@app.command()
+def start(
+    labels: Annotated[int, typer.Option(min=500, help="Learned before the snapshot.")] = 2_000,
+    repetitions: Repetitions = 5,
+) -> None:
+    """From the start to ready, and the time and size of a snapshot of each model."""
+    save(starting.start(labels, repetitions))
+
+
+@app.command()
+def peers(events: Events = 20_000, repetitions: Repetitions = 5) -> None:
+    """The core beside Vowpal Wabbit, CapyMOA, scikit-activeml and the loop by hand."""
+    save(others.peers(events, repetitions))
+
+
+@app.command()
+def kafka(events: Events = 20_000, repetitions: Repetitions = 5, bootstrap: Bootstrap = None) -> None:
+    """Through Kafka: the bare pipe, streamal, the loop by hand, Quix Streams, with both clients."""
+    with cluster(bootstrap) as found:
+        save(kafka_peers.kafka(found, events, repetitions))
+
+
+@app.command()
+def page() -> None:
+    """RESULTS.md and its picture, from the results so far."""
+    paging.write()
+
+
+if __name__ == "__main__":
+    if "PYTHONHASHSEED" not in os.environ:  # as `streamal` itself does: a snapshot is of one hash seed
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    multiprocessing.set_start_method("spawn")
+    app()
