@@ -76,9 +76,9 @@ class Endless:
         """Return as many events as are asked for, and the answers so far."""
         topic, first, values = self._topics.events, self._ends[self._topics.events], self.values
         size = len(values)
-        polled = [Record(topic, 0, at, None, values[at % size]) for at in range(first, first + quota[topic])]
+        polled = [Record(topic, 0, at, None, values[at % size]) for at in range(first, first + quota.get(topic, 0))]
         self._ends[topic] += len(polled)
-        due = min(len(self._answers), quota[self._topics.labels])
+        due = min(len(self._answers), quota.get(self._topics.labels, 0))
         return polled + [self._answers.popleft() for _ in range(due)]
 
     def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:

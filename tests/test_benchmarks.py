@@ -79,5 +79,6 @@ def test_the_endless_seat_answers_every_request() -> None:
     done = 0
     while done < 5_000:
         done += daemon.tick()
-    assert 300 < transport.learned == daemon.fold.version.records
+    assert transport.learned > 300
+    assert 0 <= transport.learned - daemon.fold.version.records <= 100, "but what the last step has written"
     assert len(daemon.fold.pending) < 100
