@@ -3,7 +3,8 @@
     python -m benchmarks.engine              # a table of ratios, medians of interleaved repetitions, CPU time
 
 ``streamal`` is the whole core, as in production: decode, predict, decide, encode, the replies joined, the training log
-and the requests folded. Beside it stand the loop that one writes by hand (pydantic in and out, River's
+and the requests folded. *Taught* it is spared the replies and the log, as the loop by hand is: a tenth of the labels
+goes straight to the model. Beside it stand the loop that one writes by hand (pydantic in and out, River's
 `EntropySampler`, Prometheus ``labels()`` for each event) and the bare parts that no program can do without: msgspec
 with the same types, the model's own predict and learn, one argmax, the coins of both lanes, the encoded prediction.
 """
@@ -26,8 +27,9 @@ from river import active, linear_model, preprocessing
 
 from streamal.assembly import new_fold, rules
 from streamal.config import load_config
-from streamal.core.chance import Coin
+from streamal.core.chance import Coin, Coins
 from streamal.core.records import Committed, Place, Prediction, Record, coordinates
+from streamal.core.rehearsal import Lesson
 from streamal.core.step import step
 from streamal.core.wire import encode
 
@@ -74,8 +76,11 @@ def model() -> Any:
     return preprocessing.StandardScaler() | linear_model.LogisticRegression()
 
 
-def streamal(events: Sequence[bytes], labels: Sequence[str], batch: int) -> Callable[[], int]:
-    """Return the production core over *events*: a tenth is asked, answered at once and learned."""
+def streamal(events: Sequence[bytes], labels: Sequence[str], batch: int, *, taught: bool = False) -> Callable[[], int]:
+    """Return the production core over *events*: a tenth is asked, answered at once and learned.
+
+    *taught*: nobody answers, and every tenth label goes to the model without a request, a reply or a log.
+    """
     names = sorted(msgspec.json.decode(events[0])["features"])
     config = load_config(
         None,
@@ -91,6 +96,18 @@ def streamal(events: Sequence[bytes], labels: Sequence[str], batch: int) -> Call
     topics = rule.topics
     records = [Record(topics.events, 0, i, None, value) for i, value in enumerate(events)]
     place, replies = Place(topics.events, 0), Place(topics.labels, 0)
+    lessons = [
+        Lesson(msgspec.json.decode(value)["features"], label) for value, label in zip(events, labels, strict=True)
+    ]
+
+    def teach() -> int:
+        committed = {place: Committed(0, "")}
+        for start in range(0, len(records), batch):
+            result = step(rule, fold, committed, records[start : start + batch], float(start))
+            committed.update(result.offsets)
+            for i in range(start, min(start + batch, len(records)), _LEARNED_EVERY):
+                fold.teach(lessons[i], str(i))
+        return len(records) // _LEARNED_EVERY
 
     def run() -> int:
         committed = {place: Committed(0, ""), replies: Committed(0, "")}
@@ -113,7 +130,7 @@ def streamal(events: Sequence[bytes], labels: Sequence[str], batch: int) -> Call
                     trained += 1
         return trained
 
-    return run
+    return teach if taught else run
 
 
 def by_hand(events: Sequence[bytes], labels: Sequence[str]) -> Callable[[], int]:
@@ -145,7 +162,7 @@ def by_hand(events: Sequence[bytes], labels: Sequence[str]) -> Callable[[], int]
 def bare_parts(events: Sequence[bytes], labels: Sequence[str]) -> Callable[[], int]:
     """Return what no program can do without."""
     decode = msgspec.json.Decoder(_Plain).decode
-    estimator, audit, strategy = model(), Coin(1, "audit"), Coin(1, "strategy")
+    estimator, coins = model(), Coins(1)
 
     def run() -> int:
         learned = 0
@@ -155,7 +172,8 @@ def bare_parts(events: Sequence[bytes], labels: Sequence[str]) -> Callable[[], i
             probabilities = {"no": raw[False], "yes": raw[True]}
             label = max(probabilities, key=probabilities.__getitem__)
             key = coordinates(0, i)
-            asked = audit.uniform(key) < 0.03 or strategy.uniform(key) < 0.07
+            audit, strategy, _, _ = coins.uniform(key)
+            asked = audit < 0.03 or strategy < 0.07
             encode(
                 Prediction(
                     event=key,
@@ -197,6 +215,7 @@ def main(
     makes: dict[str, Callable[[], Callable[[], int]]] = {
         "streamal, batches of 500": lambda: streamal(values, labels, 500),
         "streamal, batches of 100": lambda: streamal(values, labels, 100),
+        "streamal, taught, batches of 500": lambda: streamal(values, labels, 500, taught=True),
         "by hand": lambda: by_hand(values, labels),
         "bare parts": lambda: bare_parts(values, labels),
     }

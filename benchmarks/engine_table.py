@@ -10,9 +10,10 @@ from unittest import mock
 from benchmarks import engine
 from benchmarks.results import Result, Table, Target, cpu_us, interleaved, machine, ratio
 
-_ONE_BY_ONE = "streamal, one prediction at a time"
-_HUNDREDS = "streamal, batches of 100"
 _FIRST = "streamal, batches of 500"
+_TAUGHT = "taught, batches of 500"
+_ONE_BY_ONE = "taught, one prediction at a time"
+_HUNDREDS = "taught, batches of 100"
 
 
 def alone(events: int, repetitions: int) -> Result:
@@ -23,11 +24,12 @@ def alone(events: int, repetitions: int) -> Result:
     def one_by_one() -> float:
         # the number of events from which on a batch is predicted as columns: out of reach
         with mock.patch("streamal.core.fold._MANY", sys.maxsize, create=True):
-            return cpu_us(engine.streamal(values, labels, 500), events)
+            return cpu_us(engine.streamal(values, labels, 500, taught=True), events)
 
     measures: dict[str, Callable[[], float]] = {
         _FIRST: lambda: cpu_us(engine.streamal(values, labels, 500), events),
-        _HUNDREDS: lambda: cpu_us(engine.streamal(values, labels, 100), events),
+        _TAUGHT: lambda: cpu_us(engine.streamal(values, labels, 500, taught=True), events),
+        _HUNDREDS: lambda: cpu_us(engine.streamal(values, labels, 100, taught=True), events),
         _ONE_BY_ONE: one_by_one,
         "by hand": lambda: cpu_us(engine.by_hand(values, labels), events),
         "bare parts": lambda: cpu_us(engine.bare_parts(values, labels), events),
@@ -35,10 +37,10 @@ def alone(events: int, repetitions: int) -> Result:
     times = interleaved(measures, repetitions)
     rows = [[name, f"{median(each):.1f}", f"{ratio(each, times[_FIRST]):.2f}"] for name, each in times.items()]
     targets = []
-    for name, least in ((_ONE_BY_ONE, 2.3), (_HUNDREDS, 4.0)):
+    for name, least in ((_ONE_BY_ONE, 2.3), (_HUNDREDS, 4.0), (_FIRST, 2.3)):
         faster = ratio(times["by hand"], times[name])
         targets.append(Target(f"{name}, against by hand", f"≥ {least} ×", f"{faster:.2f} ×", faster >= least))
-    for name in (_FIRST, _ONE_BY_ONE):
+    for name in (_FIRST, _TAUGHT):
         cost = ratio(times[name], times["bare parts"])
         targets.append(Target(f"{name}, cost of the bare parts", "≤ 1.25 ×", f"{cost:.2f} ×", cost <= 1.25))
     return Result(
@@ -46,8 +48,9 @@ def alone(events: int, repetitions: int) -> Result:
         "The engine alone",
         "From an event's bytes to a prediction's bytes, 8 numbers, scaler and logistic regression, 10 % learned. "
         "streamal is the whole core: decode, predict, decide within the budget, encode, join replies, fold what was "
-        "learned and asked. By hand is pydantic in and out, River's EntropySampler and a metric by name for each "
-        "event. The bare parts are what no program can do without: msgspec, River's predict and learn, an argmax, the "
+        "learned and asked; taught, every tenth label goes straight to the model, as in the loop by hand. By hand is "
+        "pydantic in and out, River's EntropySampler and a metric by name for each event. "
+        "The bare parts are what no program can do without: msgspec, River's predict and learn, an argmax, the "
         "coins of both lanes, the encoded prediction; they predict one by one, streamal a batch as columns where it "
         "can, with the same result to the last bit.",
         [Table("No transport", ["what", "µs/event (CPU)", "× the first"], rows)],
