@@ -48,15 +48,14 @@ def infer(
     assert state.version <= fold.version.offset, "the daemon folds up to the noted version before it steps"
     now = max(now, state.now)
     turn = _Turn(rules, fold, place.partition, state, now, result, memory)
-    events = []
-    for record, event in zip(records, turn.scorer.read(records), strict=True):
+    read = turn.scorer.read(records)
+    predicted = iter(fold.predict_many([event for event in read if not isinstance(event, Refusal)]))
+    for record, event in zip(records, read, strict=True):
         if isinstance(event, Refusal):
             refuse(rules, record, event, now, result)
             result.tally["events", "refused"] += 1
         else:
-            events.append(event)
-    for event, probabilities in zip(events, fold.predict_many(events), strict=True):
-        turn.answer(event, probabilities)
+            turn.answer(event, next(predicted))
     past = turn.scorer.finish()
     if past is not None:
         result.memories[place] = past
