@@ -2,15 +2,18 @@
 
     python -m benchmarks growth       # one of them; --help lists all
     python -m benchmarks page         # RESULTS.md and its picture out of the results so far
+    python -m benchmarks all          # every one of them with its defaults, then the page: half an hour
 
 Contestants take turns, several times; what counts is the median of the ratios, in CPU time. A result replaces
 benchmarks/results/NAME.json, which the page is made from. What others need is in the extra ``benchmarks``.
+Workers, latency and restart on Kafka: ``python -m benchmarks.kafka``; strategies: `suite`, `activeml`, `accuracy`.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
 import sys
 from typing import Annotated
 
@@ -97,6 +100,14 @@ def kafka(events: Events = 20_000, repetitions: Repetitions = 5, bootstrap: Boot
 @app.command()
 def page() -> None:
     """RESULTS.md and its picture, from the results so far."""
+    paging.write()
+
+
+@app.command(name="all")
+def everything() -> None:
+    """All of them, each in a process of its own, and then the page."""
+    for name in paging.ORDER:
+        subprocess.run([sys.executable, "-m", "benchmarks", name], check=True)
     paging.write()
 
 

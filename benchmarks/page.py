@@ -10,7 +10,8 @@ from benchmarks.results import DIRECTORY, Result, Table, load
 
 PAGE = DIRECTORY.with_name("RESULTS.md")
 PICTURE = DIRECTORY / "cost.svg"
-_ORDER = ("engine", "transports", "kafka", "peers", "overhead", "growth", "memory", "scrape", "start")
+ORDER = ("engine", "transports", "kafka", "peers", "overhead", "growth", "memory", "scrape", "start")
+"""The commands, as they come on the page."""
 _OWN = ("taken", "load before")
 """What may differ from one result's machine to the next."""
 _BAR_MAX_US = 120.0
@@ -26,7 +27,7 @@ costs up to twice as much when something else runs, which the load (of the last 
 ```text
 pip install 'streamal[benchmarks,confluent,plot]'    # whoever is missing is left out, and named
 python -m benchmarks {names}
-python -m benchmarks page
+python -m benchmarks page    # or all of it at once: python -m benchmarks all
 ```
 """
 
@@ -35,12 +36,12 @@ def write(results: Mapping[str, Result] | None = None) -> None:
     """Write the page and, where matplotlib is, its picture."""
     found = load() if results is None else results
     PAGE.write_text(page(found))
-    draw({label: us for name in _ORDER if name in found for label, us in found[name].bars.items()}, PICTURE)
+    draw({label: us for name in ORDER if name in found for label, us in found[name].bars.items()}, PICTURE)
 
 
 def page(results: Mapping[str, Result]) -> str:
     """Return the page as Markdown."""
-    ordered = [results[name] for name in _ORDER if name in results]
+    ordered = [results[name] for name in ORDER if name in results]
     names = " | ".join(result.name for result in ordered)
     return "\n".join(
         [
