@@ -318,8 +318,21 @@ def test_the_bandit_is_even_without_evidence_and_keeps_every_arm() -> None:
     for i in range(3_000):
         bandit.reward([float(i % 2), float((i + 1) % 2), 0.1], i % 2 == 0)
     assert sum(bandit.weights()) == pytest.approx(1.0)
-    assert bandit.weights()[0] == pytest.approx(0.1 / 3, rel=1e-3)
+    assert bandit.weights()[0] == pytest.approx(0.02 / 3, rel=1e-3)
     assert bandit.weights()[1] > 0.9
+
+
+def test_the_bandit_begins_with_the_leader_and_leaves_it_for_a_better_arm() -> None:
+    """With `quantile` among the arms it leads until another one's requests find errors much more often."""
+    auto = build_strategy(SamplingRules("auto", rate=0.1))
+    assert isinstance(auto, Auto)
+    bandit, leader = Bandit(auto.leads), auto.names.index("quantile")
+    assert bandit.weights()[leader] > 0.9
+    others = [float(i != leader) for i in range(len(auto.names))]
+    for i in range(200):
+        bandit.reward([1.0 - asked for asked in others], wrong=i % 4 == 0)
+        bandit.reward(others, wrong=i % 4 < 2)
+    assert bandit.weights()[leader] < 0.05
 
 
 def test_autos_propensity_is_the_weighted_mean_of_its_arms() -> None:
