@@ -22,12 +22,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from streamal.core.records import Scalar
 from streamal.core.strategies.base import Memory, State, Strategy, View, Wants, wants_of
 
-__all__ = ["Auto", "Bandit", "Memories"]
+__all__ = ["Auto", "Bandit", "Memories", "Scores"]
 
 _FORGETTING = 0.995
 """An audit label counts half after 138 further ones."""
@@ -82,6 +82,17 @@ class Bandit:
         raw = [math.exp(_SHARPNESS * (each - best)) for each in yields]
         total = sum(raw)
         return tuple((1.0 - _FLOOR) * each / total + _FLOOR / len(raw) for each in raw)
+
+
+class Scores(NamedTuple):
+    """What the arms see of an event: their *weights*, and each one's own score."""
+
+    weights: Sequence[float]
+    each: Sequence[Any]
+
+    def __mul__(self, factor: Any) -> Scores:  # type: ignore[override]
+        """Return every arm's score multiplied by *factor*, which is how the near-duplicates of requests are damped."""
+        return Scores(self.weights, [score * factor for score in self.each])
 
 
 class Memories:
@@ -139,14 +150,15 @@ class Auto:
         return Memories([wants.memory() if wants.lookback else None for wants in self._wants])
 
     def score(self, view: View) -> Any:
-        """Return (weights, each arm's score)."""
+        """Return the arms' weights and scores."""
         count = len(self.strategies)
         weights = view.weights if len(view.weights) == count else (1.0 / count,) * count
         parts = [None] * count if view.memory is None else view.memory.parts
-        return weights, [
+        scores = [
             wants.score(view._replace(memory=part)) if wants.score is not None else view.uncertainty
             for wants, part in zip(self._wants, parts, strict=True)
         ]
+        return Scores(weights, scores)
 
     def initial(self) -> State:
         """Return the states of all arms, one after the other."""
@@ -171,9 +183,9 @@ class Auto:
         parts = zip(self.strategies, self._split(score)[1], self._slices, strict=True)
         return [strategy.propensity(each, state[where]) for strategy, each, where in parts]
 
-    def _split(self, score: Any) -> tuple[Sequence[float], Sequence[Any]]:
-        """Return (weights, each arm's score); a bare uncertainty is every arm's, and all weigh the same."""
-        if isinstance(score, tuple):
+    def _split(self, score: Any) -> Scores:
+        """Return the arms' weights and scores; a bare uncertainty is every arm's, and all weigh the same."""
+        if isinstance(score, Scores):
             return score
         count = len(self.strategies)
-        return (1.0 / count,) * count, (score,) * count
+        return Scores((1.0 / count,) * count, (score,) * count)

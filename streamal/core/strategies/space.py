@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from streamal.core.records import Scalar
+from streamal.core.strategies.sketch import Hyperplanes
 
 __all__ = ["Block", "Cloud", "Neighbours", "Vector", "vectorised"]
 
@@ -153,8 +154,13 @@ class Cloud(Block):
         super().__init__(window)
         self._offsets: list[int] = []  # of the slots, -1 for an empty one
         self._oldest = self._newest = 0
+        self._cut: Hyperplanes | None = None
         # a column each: a distance is then a sum of whole rows, and the same whatever the other columns hold
         self._points: Vector = None
+
+    def _columns(self) -> list[str]:
+        """Return the names of a point's numbers; those of the words are no feature's."""
+        return [*self._names, *([f"\0{column}" for column in range(_HASHED)] if self._words else [])]
 
     def _known(self) -> bool:
         return self._points is not None and self._newest - self._oldest >= _FIRST_BLOCK // 2
@@ -162,7 +168,7 @@ class Cloud(Block):
     def _restart(self, points: Vector) -> None:
         """Take the last offsets under the new scale."""
         self._oldest = self._newest = 0
-        self._points = None
+        self._points = self._cut = None
         if not (self._names or self._words):
             return
         self._newest = len(points)
@@ -193,11 +199,16 @@ class Cloud(Block):
         self._points[:, slot], self._offsets[slot] = point, offset
         self._newest += 1
 
-    def likeness(self, offset: int, features: Mapping[str, Scalar]) -> tuple[float, float]:
-        """Return the means of exp(-16d²), "the same", and of exp(-2d²), "in a crowd", d² over its mean; 1 at first."""
+    def likeness(self, offset: int, features: Mapping[str, Scalar]) -> tuple[float, float, Sequence[int]]:
+        """Return the means of exp(-16d²), "the same", and of exp(-2d²), "in a crowd", d² over its mean, and `places`.
+
+        At first, 1, 1 and no places.
+        """
         looked = self.look(offset, features)
         if looked is None:
-            return 1.0, 1.0
+            return 1.0, 1.0, ()
+        if self._cut is None:
+            self._cut = Hyperplanes(self._columns())
         squares = looked[1]
         if self._newest - self._oldest < self.window:
             squares = squares[np.array(self._offsets) >= 0]
@@ -205,7 +216,7 @@ class Cloud(Block):
         width = max(1e-12, float(np.add.reduce(squares)) / n)
         wide = np.exp(squares * (-2.0 / width))
         fourth = np.square(np.square(wide))
-        return float(fourth @ fourth) / n, float(np.add.reduce(wide)) / n
+        return float(fourth @ fourth) / n, float(np.add.reduce(wide)) / n, self._cut.places(looked[0])
 
 
 class Neighbours(Cloud):
