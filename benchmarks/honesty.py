@@ -12,7 +12,7 @@ error; the same coverage of the log loss; and the naive figure. Seeds are 0 … 
 With ``--audit-shares`` there is a line for each: what a larger audit lane costs in accuracy and buys in certainty.
 ``--drift`` renames the classes in a ring from the middle of the stream on: all that was learned is wrong at once.
 ``--rows`` keeps finished replays in a file, so that a run may be interrupted, or go on with more replays. The replays
-are `lean`; that they are the daemon's own, to the last digit, is tried on one of each line.
+are `lean`; that they are the daemon's own is tried on one of each line.
 """
 
 from __future__ import annotations
