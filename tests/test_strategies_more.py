@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from river import active, base, dummy, ensemble, forest, linear_model, multiclas
 from streamal.cli.check import require_sound_strategy
 from streamal.config import load_config
 from streamal.core.chance import Coin
+from streamal.core.damping import Damper
 from streamal.core.fold import FoldRules
 from streamal.core.model import LabelRules, Model
 from streamal.core.records import Example, Lane, NaturalExample
@@ -26,6 +28,7 @@ from streamal.core.strategies.committee import vote_entropy
 from streamal.core.strategies.looking import gain
 from streamal.core.strategies.margin import Importance, Selective
 from streamal.core.strategies.quantile import _VALUES, Quantile
+from streamal.core.strategies.sketch import NOTHING, Hyperplanes, added, near
 from streamal.core.strategies.space import Neighbours
 from streamal.core.strategies.threshold import Mover
 from streamal.core.strategies.unconditional import Periodic
@@ -103,7 +106,7 @@ def test_the_probabilistic_gain_is_its_definition(k: list[float], m_max: int) ->
         return total / m
 
     wanted = max(expected(m, 0.5) for m in range(1, m_max + 1))
-    assert gain({str(i): n for i, n in enumerate(k)}, 0.5, m_max) == pytest.approx(wanted, abs=1e-9)
+    assert gain(k, 0.5, m_max) == pytest.approx(wanted, abs=1e-9)
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(sum))
@@ -285,6 +288,46 @@ def test_t7_looking_twice_changes_nothing(name: str) -> None:
         assert len(looks) == 1
         assert strategy.update(u, False, state) == strategy.update(u, False, state)
         state = strategy.update(u, looks.pop() > 0.5, state)
+
+
+def test_the_sketch_counts_the_labels_that_lie_near() -> None:
+    """Two clouds of points, labels in one: there nearly all of them are found, in the other hardly any."""
+    rng, cuts = np.random.default_rng(8), Hyperplanes([f"x{i}" for i in range(6)])
+    counts, labels = NOTHING, 0
+    here, there = rng.normal(size=6) * 3.0, rng.normal(size=6) * 3.0
+    for _ in range(40):
+        counts, labels = added(counts, labels, cuts.places(here + 0.1 * rng.normal(size=6)))
+    found = [
+        np.mean([near(counts, labels, cuts.places(x + 0.1 * rng.normal(size=6))) for _ in range(50)])
+        for x in (here, there)
+    ]
+    assert labels == 40
+    assert found[0] > 30.0
+    assert found[1] < 8.0
+
+
+def test_a_full_sketch_forgets_by_halves() -> None:
+    """However many labels there are, the counts stay printable characters of one byte in JSON."""
+    counts, labels, places = NOTHING, 0, Hyperplanes(["x"]).places(np.ones(1))
+    for _ in range(500):
+        counts, labels = added(counts, labels, places)
+    assert len(msgspec.json.encode(counts)) == len(NOTHING) + 2
+    assert near(counts, labels, places) == pytest.approx(labels)
+    assert 20 <= labels <= 60
+
+
+def test_damping_reaches_every_arm_of_auto() -> None:
+    """Beside open requests that are all alike each arm sees a lower score, whatever its score is made of."""
+    auto = build_strategy(SamplingRules("auto", 0.1, share=0.1, parameters={"arms": ["variable", "probabilistic"]}))
+    wants = wants_of(auto)
+    memory = wants.memory()
+    for i in range(40):
+        memory.take(i, {"x": float(i % 7)})
+    score = wants.score(View(0.4, {"a": 0.6, "b": 0.4}, {"x": 9.0}, 40, 5, None, memory))
+    damped = Damper(1.0, [{"x": 9.0}, {"x": 8.0}, {"x": 9.5}]).damped(score, {"x": 9.0})
+    assert damped.each[0] < 0.1
+    assert damped.each[1].factor < 0.25
+    assert 0.0 <= auto.propensity(damped, auto.initial()) <= 1.0
 
 
 # Auto.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from streamal.core.strategies.base import State, Strategy, View
 from streamal.core.strategies.cognition import Cognition
@@ -18,7 +19,7 @@ from streamal.core.strategies.space import Cloud, Neighbours
 from streamal.core.strategies.threshold import RandomisedVariable
 from streamal.core.strategies.unconditional import Random
 
-__all__ = ["Cognitive", "Density", "Probabilistic", "gain"]
+__all__ = ["Cognitive", "Density", "Probabilistic", "Promise", "gain"]
 
 _DENSE_MIN = 0.01
 """A stream without dense events must not be flooded when they come back."""
@@ -175,26 +176,28 @@ class Probabilistic:
         """Return the filter's window, and the sketch with how many labels are in it."""
         return (*self.rule.initial(), NOTHING, 0)
 
-    def propensity(self, score: Promise, state: State) -> float:
+    def propensity(self, score: Any, state: State) -> float:
         """Return 1 or 0."""
         return self.rule.propensity(self._worth(score, state), state[:3])
 
-    def update(self, score: Promise, asked: float, state: State) -> State:
+    def update(self, score: Any, asked: float, state: State) -> State:
         """Return the filter's window with this score, and the sketch with this label if it was asked."""
         window = self.rule.update(self._worth(score, state), asked, state[:3])
-        return (*window, *(added(state[3], state[4], score.places) if asked >= 0.5 else state[3:]))
+        known = isinstance(score, Promise) and asked >= 0.5
+        return window + (added(state[3], state[4], score.places) if known else state[3:])
 
-    def _worth(self, promise: Promise, state: State) -> float:
-        """Return the fourth root of gain · density: in the same order, but not all next to 0."""
+    def _worth(self, promise: Any, state: State) -> float:
+        """Return the fourth root of gain · density: in the same order, but not all next to 0; a number is its own."""
+        if not isinstance(promise, Promise):
+            return float(promise)
         if promise.worth is None or promise.worth[0] is not state:
             as_events = promise.examples * promise.alike
             labels = state[4]
             asked = near(state[3], labels, promise.places) if promise.places else 0.0
             known = asked + max(0, promise.examples - labels) * promise.alike
             here = math.sqrt(known * as_events)
-            frequencies = {label: p * here for label, p in promise.probabilities.items()}
-            value = gain(frequencies, self.prior, self.m_max) * promise.density
-            promise.worth = state, math.sqrt(math.sqrt(value))
+            value = gain([p * here for p in promise.probabilities.values()], self.prior, self.m_max)
+            promise.worth = state, math.sqrt(math.sqrt(value * promise.density))
         return promise.worth[1] * promise.factor
 
 
@@ -218,19 +221,19 @@ class Promise:
         return replace(self, factor=self.factor * factor)
 
 
-def gain(frequencies: Mapping[str, float], prior: float, m_max: int = 2) -> float:
+def gain(frequencies: Sequence[float], prior: float, m_max: int = 2) -> float:
     """Return McPAL's expected gain in accuracy per label, the larger of one label's and (m_max = 2) of two.
 
     With k labels of each class near the event and a symmetric Dirichlet *prior*, the next labels l are drawn by
     P(l | k); the decision changes from ŷ to the class that is then in front, and is right more often by
     (k + l)_new - (k + l)_ŷ over their sum. *frequencies* are k. In [0, 1].
 
-    >>> round(gain({"a": 0.0, "b": 0.0}, 1.0, 1), 4)
+    >>> round(gain([0.0, 0.0], 1.0, 1), 4)
     0.1667
     """
     if len(frequencies) < 2:
         return 0.5
-    ordered = sorted(frequencies.values(), reverse=True)
+    ordered = sorted(frequencies, reverse=True)
     first, *others = ordered
     total = sum(ordered) + prior * len(ordered)
     one = two = behind = 0.0

@@ -158,10 +158,6 @@ class Cloud(Block):
         # a column each: a distance is then a sum of whole rows, and the same whatever the other columns hold
         self._points: Vector = None
 
-    def _columns(self) -> list[str]:
-        """Return the names of a point's numbers; those of the words are no feature's."""
-        return [*self._names, *([f"\0{column}" for column in range(_HASHED)] if self._words else [])]
-
     def _known(self) -> bool:
         return self._points is not None and self._newest - self._oldest >= _FIRST_BLOCK // 2
 
@@ -200,15 +196,12 @@ class Cloud(Block):
         self._newest += 1
 
     def likeness(self, offset: int, features: Mapping[str, Scalar]) -> tuple[float, float, Sequence[int]]:
-        """Return the means of exp(-16d²), "the same", and of exp(-2d²), "in a crowd", d² over its mean, and `places`.
-
-        At first, 1, 1 and no places.
-        """
+        """Return the means of exp(-16d²), "the same", and exp(-2d²), "in a crowd", d² over its mean; and the places."""
         looked = self.look(offset, features)
         if looked is None:
             return 1.0, 1.0, ()
         if self._cut is None:
-            self._cut = Hyperplanes(self._columns())
+            self._cut = Hyperplanes(self._names, _HASHED if self._words else 0)
         squares = looked[1]
         if self._newest - self._oldest < self.window:
             squares = squares[np.array(self._offsets) >= 0]
