@@ -324,7 +324,7 @@ def test_damping_reaches_every_arm_of_auto() -> None:
     for i in range(40):
         memory.take(i, {"x": float(i % 7)})
     score = wants.score(View(0.4, {"a": 0.6, "b": 0.4}, {"x": 9.0}, 40, 5, None, memory))
-    damped = Damper(1.0, [{"x": 9.0}, {"x": 8.0}, {"x": 9.5}]).damped(score, {"x": 9.0})
+    damped: Any = Damper(1.0, [{"x": 9.0}, {"x": 8.0}, {"x": 9.5}]).damped(score, {"x": 9.0})
     assert damped.each[0] < 0.1
     assert damped.each[1].factor < 0.25
     assert 0.0 <= auto.propensity(damped, auto.initial()) <= 1.0

@@ -101,7 +101,7 @@ def test_there_is_something_to_look_at() -> None:
 
 @pytest.mark.parametrize("path", CORE, ids=name_of)
 def test_the_core_imports_only_the_core(path: Path) -> None:
-    """The standard library, msgspec, core, errors; River in model, pipeline and pickles alone, NumPy in space."""
+    """The standard library, msgspec, core, errors; River only in model, pipeline and pickles; NumPy in two."""
     allowed = {"msgspec", *sys.stdlib_module_names} - BANNED_IN_CORE
     if path.name in {"model.py", "pickled.py", "pipeline.py"}:
         allowed.add("river")

@@ -90,7 +90,7 @@ class Scores(NamedTuple):
     weights: Sequence[float]
     each: Sequence[Any]
 
-    def __mul__(self, factor: Any) -> Scores:  # type: ignore[override]
+    def __mul__(self, factor: Any) -> Scores:
         """Return every arm's score multiplied by *factor*, which is how the near-duplicates of requests are damped."""
         return Scores(self.weights, [score * factor for score in self.each])
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["NOTHING", "Hyperplanes", "added", "near"]
+__all__ = ["NOTHING", "Hyperplanes", "Vector", "added", "near"]
 
 _ROWS, _BITS, _BUCKETS = 8, 8, 32
 _ZERO = 35

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from streamal.core.records import Scalar
-from streamal.core.strategies.sketch import Hyperplanes
+from streamal.core.strategies.sketch import Hyperplanes, Vector
 
 __all__ = ["Block", "Cloud", "Neighbours", "Vector", "vectorised"]
 
@@ -30,8 +30,6 @@ _AT_ONCE = 100_000  # numbers, when all distances are measured: what the process
 _FIRST_BLOCK = 8
 """Before so many offsets there is no scale, and no distance."""
 
-Vector = Any  # np.ndarray, whose shape mypy cannot see
-
 
 class Block(ABC):
     """Vectors of the events at the last offsets under the present block's scale."""
@@ -40,7 +38,7 @@ class Block(ABC):
         """Look back *window* offsets."""
         self.window = window
         self._recent: list[tuple[int, Mapping[str, Scalar], Vector]] = []
-        self._start = -1
+        self._start, self._words = -1, False
         self._names: list[str] = []
         self._middles: list[tuple[str, float]] = []
         self._mean: Vector = np.zeros(0)
@@ -48,7 +46,6 @@ class Block(ABC):
         # as far from the middle as a number may lie; arrays, since NumPy takes long to make one of a float
         self._low: Vector = np.zeros(0)
         self._high: Vector = np.zeros(0)
-        self._words = False
         self._looked: tuple[int, Any] | None = None
 
     def copy(self) -> Self:
