@@ -43,7 +43,9 @@ __all__ = [
 
 
 _NESTED = WireRules()
-_NO_FIGURES = frozenset({"refused", "correct", "asked", "truths", "predicted", "uncertainties"})
+_NO_FIGURES = frozenset(
+    {"refused", "correct", "asked", "truths", "predicted", "uncertainties", "log_loss", "estimated_log_loss"}
+)
 
 
 class StreamClock(Clock):
@@ -108,11 +110,10 @@ class Replay:
     uncertainties: Sequence[float]
 
     def as_dict(self) -> dict[str, object]:
-        """Return the figures (not the sequences) as JSON-ready values."""
+        """Return the figures that a person reads (not the sequences) as JSON-ready values."""
         figures: dict[str, object] = {name: getattr(self, name) for name in self.__slots__ if name not in _NO_FIGURES}
-        for name in ("estimated_accuracy", "estimated_log_loss"):
-            estimate = getattr(self, name)
-            figures[name] = None if estimate is None else estimate._asdict()
+        estimate = self.estimated_accuracy
+        figures["estimated_accuracy"] = None if estimate is None else estimate._asdict()
         return figures
 
 
