@@ -28,6 +28,7 @@ from streamal.core.quality import Quality
 from streamal.core.rehearsal import Rehearsal
 from streamal.core.schema import Schema
 from streamal.core.strategies import SamplingRules, Strategy, build_strategy, wants_of
+from streamal.core.strategies.auto import Auto, Bandit
 from streamal.core.transaction import Rules, TopicNames
 from streamal.core.wire import WireRules
 from streamal.daemon import Settings
@@ -202,7 +203,8 @@ def new_fold(config: Config) -> Fold:
         ConfigError: the model cannot be built, or the warm start not be learned, or the strategy wants another model.
     """
     features, model = config.features, new_model(config)
-    wants = wants_of(new_strategy(config))
+    strategy = new_strategy(config)
+    wants = wants_of(strategy)
     if wants.votes and not model.is_committee:
         raise ConfigError(
             f"sampling.strategy {config.sampling.strategy!r} asks where the members of an ensemble disagree, and "
@@ -222,6 +224,7 @@ def new_fold(config: Config) -> Fold:
         quality=_quality(config),
         canary=Canary(rehearsal(config)),
         start=start_digest(config),
+        bandit=Bandit(strategy.leads if isinstance(strategy, Auto) else ()),
     )
     if config.model.warm_start is not None and not config.model.warm_pickle:
         for number, lesson in enumerate(lessons(config, wire_rules(config), schema), 1):

@@ -12,12 +12,16 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import settings
 from typer.testing import CliRunner
 
 from streamal.cli import app
 from tests import kafka_broker
 from tests.kafka_secured import Secured, secured
 from tests.kafka_world import World as KafkaWorld
+
+settings.register_profile("streamal", deadline=None)  # how long an example takes is the machine's load, not a defect
+settings.load_profile("streamal")
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,19 @@ from streamal.core.records import Closing, Example, partition_of
 from streamal.core.seen import Seen
 from streamal.core.sequences import Sequence
 
-__all__ = ["Labelled", "Population", "Quality"]
+__all__ = ["Labelled", "Population", "Quality", "log_loss"]
 
 _PROBABILITY_MIN = 1e-6
 """A log loss is at most 13.8 nats: one confident mistake of a large weight shall not be the whole figure."""
+
+
+def log_loss(probability: float) -> float:
+    """Return the log loss of a prediction that gave the truth this *probability*, in nats.
+
+    >>> round(log_loss(0.5), 3)
+    0.693
+    """
+    return -math.log(max(_PROBABILITY_MIN, min(1.0, probability)))
 
 
 class Labelled(NamedTuple):
@@ -55,7 +64,7 @@ class Labelled(NamedTuple):
     @property
     def loss(self) -> float:
         """The log loss of the prediction, in nats."""
-        return -math.log(max(_PROBABILITY_MIN, min(1.0, self.probability)))
+        return log_loss(self.probability)
 
 
 class Population:

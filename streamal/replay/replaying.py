@@ -9,12 +9,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import msgspec
 
 from streamal.assembly import new_fold, settings, topic_names, topic_partitions, wire_rules
 from streamal.config import Config
 from streamal.core.estimates import Estimate
+from streamal.core.quality import log_loss
 from streamal.core.records import Lane, Output, Prediction, coordinates
 from streamal.core.transaction import TopicNames
 from streamal.core.wire import DeadLetter, WireRules
@@ -41,7 +43,9 @@ __all__ = [
 
 
 _NESTED = WireRules()
-_NO_FIGURES = frozenset({"refused", "correct", "asked", "truths", "predicted", "uncertainties"})
+_NO_FIGURES = frozenset(
+    {"refused", "correct", "asked", "truths", "predicted", "uncertainties", "log_loss", "estimated_log_loss"}
+)
 
 
 class StreamClock(Clock):
@@ -76,6 +80,8 @@ class Replay:
         accuracy: share of *all* events that were predicted rightly, each before its label was known (prequential).
         estimated_accuracy: the same figure as streamal sees it, from the labels that it bought; with 95 % interval.
         naive_accuracy: share of right predictions among the labels bought: what one should not look at.
+        log_loss: mean over all events, in nats, as `Labelled.loss` counts it; estimated_log_loss: the same from the
+            labels that quality still has in its window.
         no_change_accuracy: of predicting the previous event's label; majority_accuracy: the commonest label.
         refused: reason -> how many rows were no acceptable events; none of the figures counts them.
         correct: for each event in order of arrival, whether its prediction was right.
@@ -91,6 +97,8 @@ class Replay:
     accuracy: float
     estimated_accuracy: Estimate | None
     naive_accuracy: float | None
+    log_loss: float
+    estimated_log_loss: Estimate | None
     no_change_accuracy: float
     majority_accuracy: float
     events_per_second: float
@@ -102,7 +110,7 @@ class Replay:
     uncertainties: Sequence[float]
 
     def as_dict(self) -> dict[str, object]:
-        """Return the figures (not the sequences) as JSON-ready values."""
+        """Return the figures that a person reads (not the sequences) as JSON-ready values."""
         figures: dict[str, object] = {name: getattr(self, name) for name in self.__slots__ if name not in _NO_FIGURES}
         estimate = self.estimated_accuracy
         figures["estimated_accuracy"] = None if estimate is None else estimate._asdict()
@@ -240,6 +248,10 @@ def outcome(daemon: Daemon, log: Log, player: Player, elapsed_s: float) -> Repla
         accuracy=sum(correct) / events,
         estimated_accuracy=quality.total_accuracy(),
         naive_accuracy=quality.total.naive(),
+        log_loss=fmean(
+            log_loss((by_number[number].probabilities or {}).get(stream.rows[number].label, 0.0)) for number in numbers
+        ),
+        estimated_log_loss=quality.log_loss(),
         no_change_accuracy=no_change_accuracy(rows),
         majority_accuracy=max(Counter(row.label for row in rows).values()) / events,
         events_per_second=events / elapsed_s,

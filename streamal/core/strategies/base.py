@@ -82,7 +82,8 @@ class Wants(NamedTuple):
     """What a strategy has beside the three methods of `Strategy`; what it does not use is never computed.
 
     Attributes:
-        score: ``score(view) -> Any``, in place of the uncertainty.
+        score: ``score(view) -> Any``, in place of the uncertainty; with ``sampling.damping`` it has to be a number, or
+            something that can be multiplied by one.
         lookback: so many offsets back it looks; its memory is ``memory()``, by default a `Past`.
         votes: it wants to see the votes of an ensemble.
         weighted: models that can are to learn with the importance weight 1/propensity.

@@ -7,17 +7,19 @@ They keep from asking about outliers, which teach the model nothing about the re
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from streamal.core.strategies.base import State, Strategy, View
 from streamal.core.strategies.cognition import Cognition
 from streamal.core.strategies.quantile import Quantile
+from streamal.core.strategies.sketch import NOTHING, added, near
 from streamal.core.strategies.space import Cloud, Neighbours
 from streamal.core.strategies.threshold import RandomisedVariable
 from streamal.core.strategies.unconditional import Random
 
-__all__ = ["Cognitive", "Density", "Probabilistic", "gain"]
+__all__ = ["Cognitive", "Density", "Probabilistic", "Promise", "gain"]
 
 _DENSE_MIN = 0.01
 """A stream without dense events must not be flooded when they come back."""
@@ -129,10 +131,14 @@ class Probabilistic:
 
     Kottke, Krempl & Spiliopoulou, IDA 2015; the gain is that of McPAL (Kottke et al., ECAI 2016) in closed form for up
     to *m_max* labels, times the density of the event's neighbourhood, and the quantile filter picks the highest. They
-    estimate how many labels of each class lie near the event with a kernel over labelled data; here that is the
-    model's own probability times the labels that would lie there if they lay as the events do: examples · kernel. The
-    kernel is about as narrow as that of scikit-activeml's "mean" criterion: with one four times as wide, labels seem to
-    lie near everything, none promises anything any more, and up to 2.5 points of accuracy are lost.
+    estimate how many labels of each class lie near the event with a kernel over labelled data. Here that is the
+    model's own probability times the geometric mean of two estimates of the labels near: what a `sketch` of those that
+    this strategy has asked counts there (with the others as the events lie), and those that would be there if all of
+    them lay as the events of the window do. The sketch alone is noisy; without it, labels seem to lie near what is
+    dense, asked or not, and on mixed columns up to 9 points are lost at a budget of 1 %.
+
+    The kernel is about as narrow as that of scikit-activeml's "mean" criterion: with one four times as wide, labels
+    seem to lie near everything, none promises anything any more, and up to 2.5 points of accuracy are lost.
 
     Attributes:
         rule: the filter.
@@ -162,39 +168,72 @@ class Probabilistic:
         """Return one that knows nothing yet."""
         return Cloud(self.window)
 
-    def score(self, view: View) -> float:
-        """Return the fourth root of gain · density: in the same order, but not all next to 0."""
-        alike, density = view.memory.likeness(view.offset, view.features)
-        near = view.examples * alike
-        frequencies = {label: p * near for label, p in view.probabilities.items()}
-        return math.sqrt(math.sqrt(gain(frequencies, self.prior, self.m_max) * density))
+    def score(self, view: View) -> Promise:
+        """Return all that the gain depends on, but for the labels that were asked."""
+        return Promise(view.probabilities, view.examples, *view.memory.likeness(view.offset, view.features))
 
     def initial(self) -> State:
-        """Return the filter's window."""
-        return self.rule.initial()
+        """Return the filter's window, and the sketch with how many labels are in it."""
+        return (*self.rule.initial(), NOTHING, 0)
 
-    def propensity(self, score: float, state: State) -> float:
+    def propensity(self, score: Any, state: State) -> float:
         """Return 1 or 0."""
-        return self.rule.propensity(score, state)
+        return self.rule.propensity(self._worth(score, state), state[:3])
 
-    def update(self, score: float, asked: float, state: State) -> State:
-        """Return the filter's window with this score."""
-        return self.rule.update(score, asked, state)
+    def update(self, score: Any, asked: float, state: State) -> State:
+        """Return the filter's window with this score, and the sketch with this label if it was asked."""
+        window = self.rule.update(self._worth(score, state), asked, state[:3])
+        known = isinstance(score, Promise) and asked >= 0.5
+        return window + (added(state[3], state[4], score.places) if known else state[3:])
+
+    def _worth(self, promise: Any, state: State) -> float:
+        """Return the fourth root of gain · density: in the same order, but not all next to 0; a number is its own."""
+        if not isinstance(promise, Promise):
+            return float(promise)
+        if promise.worth is None or promise.worth[0] is not state:
+            as_events = promise.examples * promise.alike
+            labels = state[4]
+            asked = near(state[3], labels, promise.places) if promise.places else 0.0
+            known = asked + max(0, promise.examples - labels) * promise.alike
+            here = math.sqrt(known * as_events)
+            value = gain([p * here for p in promise.probabilities.values()], self.prior, self.m_max)
+            promise.worth = state, math.sqrt(math.sqrt(value * promise.density))
+        return promise.worth[1] * promise.factor
 
 
-def gain(frequencies: Mapping[str, float], prior: float, m_max: int = 2) -> float:
+@dataclass(slots=True)
+class Promise:
+    """What an event is for `Probabilistic`, whatever was asked; *worth* is what it came to with which state.
+
+    `damping` multiplies it by a *factor*.
+    """
+
+    probabilities: Mapping[str, float]
+    examples: int
+    alike: float
+    density: float
+    places: Sequence[int]
+    factor: float = 1.0
+    worth: tuple[State, float] | None = None
+
+    def __mul__(self, factor: float) -> Promise:
+        """Return a promise of which only this part is left."""
+        return replace(self, factor=self.factor * factor)
+
+
+def gain(frequencies: Sequence[float], prior: float, m_max: int = 2) -> float:
     """Return McPAL's expected gain in accuracy per label, the larger of one label's and (m_max = 2) of two.
 
     With k labels of each class near the event and a symmetric Dirichlet *prior*, the next labels l are drawn by
     P(l | k); the decision changes from ŷ to the class that is then in front, and is right more often by
     (k + l)_new - (k + l)_ŷ over their sum. *frequencies* are k. In [0, 1].
 
-    >>> round(gain({"a": 0.0, "b": 0.0}, 1.0, 1), 4)
+    >>> round(gain([0.0, 0.0], 1.0, 1), 4)
     0.1667
     """
     if len(frequencies) < 2:
         return 0.5
-    ordered = sorted(frequencies.values(), reverse=True)
+    ordered = sorted(frequencies, reverse=True)
     first, *others = ordered
     total = sum(ordered) + prior * len(ordered)
     one = two = behind = 0.0

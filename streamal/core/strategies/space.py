@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from streamal.core.records import Scalar
+from streamal.core.strategies.sketch import Hyperplanes, Vector
 
 __all__ = ["Block", "Cloud", "Neighbours", "Vector", "vectorised"]
 
@@ -29,8 +30,6 @@ _AT_ONCE = 100_000  # numbers, when all distances are measured: what the process
 _FIRST_BLOCK = 8
 """Before so many offsets there is no scale, and no distance."""
 
-Vector = Any  # np.ndarray, whose shape mypy cannot see
-
 
 class Block(ABC):
     """Vectors of the events at the last offsets under the present block's scale."""
@@ -39,7 +38,7 @@ class Block(ABC):
         """Look back *window* offsets."""
         self.window = window
         self._recent: list[tuple[int, Mapping[str, Scalar], Vector]] = []
-        self._start = -1
+        self._start, self._words = -1, False
         self._names: list[str] = []
         self._middles: list[tuple[str, float]] = []
         self._mean: Vector = np.zeros(0)
@@ -47,7 +46,6 @@ class Block(ABC):
         # as far from the middle as a number may lie; arrays, since NumPy takes long to make one of a float
         self._low: Vector = np.zeros(0)
         self._high: Vector = np.zeros(0)
-        self._words = False
         self._looked: tuple[int, Any] | None = None
 
     def copy(self) -> Self:
@@ -153,6 +151,7 @@ class Cloud(Block):
         super().__init__(window)
         self._offsets: list[int] = []  # of the slots, -1 for an empty one
         self._oldest = self._newest = 0
+        self._cut: Hyperplanes | None = None
         # a column each: a distance is then a sum of whole rows, and the same whatever the other columns hold
         self._points: Vector = None
 
@@ -162,7 +161,7 @@ class Cloud(Block):
     def _restart(self, points: Vector) -> None:
         """Take the last offsets under the new scale."""
         self._oldest = self._newest = 0
-        self._points = None
+        self._points = self._cut = None
         if not (self._names or self._words):
             return
         self._newest = len(points)
@@ -193,11 +192,13 @@ class Cloud(Block):
         self._points[:, slot], self._offsets[slot] = point, offset
         self._newest += 1
 
-    def likeness(self, offset: int, features: Mapping[str, Scalar]) -> tuple[float, float]:
-        """Return the means of exp(-16d²), "the same", and of exp(-2d²), "in a crowd", d² over its mean; 1 at first."""
+    def likeness(self, offset: int, features: Mapping[str, Scalar]) -> tuple[float, float, Sequence[int]]:
+        """Return the means of exp(-16d²), "the same", and exp(-2d²), "in a crowd", d² over its mean; and the places."""
         looked = self.look(offset, features)
         if looked is None:
-            return 1.0, 1.0
+            return 1.0, 1.0, ()
+        if self._cut is None:
+            self._cut = Hyperplanes(self._names, _HASHED if self._words else 0)
         squares = looked[1]
         if self._newest - self._oldest < self.window:
             squares = squares[np.array(self._offsets) >= 0]
@@ -205,7 +206,7 @@ class Cloud(Block):
         width = max(1e-12, float(np.add.reduce(squares)) / n)
         wide = np.exp(squares * (-2.0 / width))
         fourth = np.square(np.square(wide))
-        return float(fourth @ fourth) / n, float(np.add.reduce(wide)) / n
+        return float(fourth @ fourth) / n, float(np.add.reduce(wide)) / n, self._cut.places(looked[0])
 
 
 class Neighbours(Cloud):

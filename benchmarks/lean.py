@@ -1,0 +1,130 @@
+"""A replay without the daemon: the same decisions and estimates at a fraction of the time, for hundreds of replays.
+
+The parts are the production ones (model, canary, budget, strategy, quality), and so are their coins; left out are the
+log, the transactions and the states between two steps. Answers come at once and right, in one partition.
+`require_same` shows on one replay that the daemon's own loop says the same, but for rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from streamal.assembly import new_fold, rules
+from streamal.config import Config
+from streamal.core.budget import Sampler
+from streamal.core.estimates import Estimate
+from streamal.core.fold import Fold
+from streamal.core.quality import log_loss
+from streamal.core.records import Event, Example, Lane, Scalar, coordinates
+from streamal.core.seen import Seen
+from streamal.core.strategies import View, wants_of
+from streamal.core.transaction import Rules
+from streamal.core.uncertainty import MEASURES, smoothed
+from streamal.core.wire import encode
+from streamal.replay import replay
+from streamal.replay.reading import Stream
+from streamal.replay.replaying import stream_config
+
+__all__ = ["Figures", "lean", "require_same"]
+
+
+class Figures(NamedTuple):
+    """What a replay showed: counts, the truth over all events, and what the labels that were bought say of it."""
+
+    events: int
+    right: int
+    labels: int
+    log_loss: float
+    accuracy: Estimate | None
+    estimated_log_loss: Estimate | None
+    naive: float | None
+    recalls: Mapping[str, float]
+
+
+class _Partition:
+    """Event by event: predict, decide, and learn the answer at once."""
+
+    def __init__(self, fold: Fold, decides: Rules) -> None:
+        self._fold, self._measure, self._wants = fold, MEASURES[decides.measure], wants_of(decides.strategy)
+        assert not self._wants.votes, "the votes of an ensemble are for the daemon's own replay"
+        self._sampler = Sampler(decides.allowances[0], decides.strategy, decides.seed, None, None, 0.0, 0, 0)
+        self._memory = self._wants.memory() if self._wants.lookback else None
+        self._seen = Seen()
+
+    def answer(self, offset: int, features: dict[str, Scalar], truth: str) -> tuple[str, float]:
+        """Return what was predicted, and the log loss."""
+        probabilities = self._fold.predict(Event(0, offset, None, None, features))
+        label = max(probabilities, key=probabilities.__getitem__)
+        score, state = self._score(offset, features, probabilities), self._sampler.state
+        propensity, lane = self._sampler.decide(coordinates(0, offset), score, probabilities)
+        self._seen = self._seen.after(probabilities, propensity)
+        if self._memory is not None:
+            self._memory.take(offset, features)
+        if lane is not None:
+            arms = ()
+            if self._wants.arms and lane is Lane.AUDIT:
+                arms = tuple(round(p, 4) for p in self._wants.arms(score, state))
+            example = Example(
+                request=coordinates(0, offset),
+                label=truth,
+                features=features,
+                predicted=label,
+                propensity=propensity,
+                lane=lane,
+                asked_at=0.0,
+                at=0.0,
+                arms=arms,
+                seen=self._seen,
+                confidence=probabilities[label],
+                probability=probabilities.get(truth, 0.0),
+            )
+            self._fold.training(self._fold.version.offset, encode(example))
+        return label, log_loss(probabilities.get(truth, 0.0))
+
+    def _score(self, offset: int, features: Mapping[str, Scalar], probabilities: Mapping[str, float]) -> Any:
+        examples = sum(self._fold.model.learned.values())
+        seen = smoothed(probabilities, examples)
+        uncertainty = self._measure(seen)
+        if self._wants.score is None:
+            return uncertainty
+        weights = self._fold.bandit.weights() if self._wants.arms else ()
+        return self._wants.score(View(uncertainty, seen, features, offset, examples, None, self._memory, weights))
+
+
+def lean(stream: Stream, config: Config) -> Figures:
+    """Return what the daemon's `replay` of *stream* under *config* would show."""
+    config = stream_config(config, stream)
+    fold = new_fold(config)
+    partition = _Partition(fold, rules(config, 1))
+    answers = [partition.answer(offset, row.features, row.label) for offset, row in enumerate(stream.rows)]
+    quality, right, met = fold.quality, dict.fromkeys(stream.classes, 0), dict.fromkeys(stream.classes, 0)
+    for row, (label, _) in zip(stream.rows, answers, strict=True):
+        right[row.label] += label == row.label
+        met[row.label] += 1
+    return Figures(
+        events=len(answers),
+        right=sum(right.values()),
+        labels=quality.total.count,
+        log_loss=fmean(loss for _, loss in answers),
+        accuracy=quality.total_accuracy(),
+        estimated_log_loss=quality.log_loss(),
+        naive=quality.total.naive(),
+        recalls={label: right[label] / met[label] for label in stream.classes if met[label]},
+    )
+
+
+def require_same(stream: Stream, config: Config) -> None:
+    """Assert that `lean` says what the daemon's own replay says."""
+    ours, theirs = lean(stream, config), replay(stream, config)
+    assert (ours.events, ours.right, ours.labels) == (theirs.events, sum(theirs.correct), theirs.labels), (ours, theirs)
+    for one, other in (
+        (ours.accuracy, theirs.estimated_accuracy),
+        (ours.estimated_log_loss, theirs.estimated_log_loss),
+    ):
+        assert one is not None
+        assert other is not None
+        assert np.allclose(one, other, rtol=1e-9), (one, other)  # sums of floats in another order
