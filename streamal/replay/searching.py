@@ -99,8 +99,9 @@ class Search:
 
     def candidate(self, draw: Draw) -> Candidate:
         """Return the settings that *draw* draws."""
-        model = model_section(self.shape, draw, list(self.families or families(self.shape)))
-        family = str(draw.choice("family", list(self.families or families(self.shape))))
+        wanted = list(self.families or families(self.shape))
+        model = model_section(self.shape, draw, wanted, self.all_labels)
+        family = str(draw.choice("family", wanted))
         if self.all_labels:
             return Candidate({"model": model}, 1, family)
         sampling = sampling_section(self.shape, draw, self.delayed)

@@ -32,7 +32,7 @@ __all__ = ["Tuned", "tune"]
 
 _BUDGETS = ("0.01", "0.02", "0.05", "0.1", "0.2")
 _ROWS_MIN = 200
-_FINALISTS = 3
+_FINALISTS = 5
 
 Progress = Callable[[str, int, int], object]
 
