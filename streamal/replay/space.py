@@ -55,5 +55,5 @@ def _repeats(family: str, all_labels: bool) -> list[int]:
     if family == "neighbours":
         return [0]
     if family in {"forest", "mondrian_forest"}:
-        return [0, 1, 3]
+        return [0, 1]
     return [0, 2, 5, 10] if all_labels or family not in _LINEAR else [5, 2, 0, 10, 20]

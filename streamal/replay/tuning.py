@@ -32,7 +32,8 @@ __all__ = ["Tuned", "tune"]
 
 _BUDGETS = ("0.01", "0.02", "0.05", "0.1", "0.2")
 _ROWS_MIN = 200
-_FINALISTS = 5
+_FINALISTS = 4
+"""Settings that are tried again with other coins, and as many families that were cut short."""
 
 Progress = Callable[[str, int, int], object]
 
@@ -202,14 +203,22 @@ def _steps(progress: Progress, what: str, total: int) -> Callable[[int], object]
 
 
 def _top(trials: Iterable[Trial]) -> list[Candidate]:
-    """Return the settings of the best trials that have seen the whole first part."""
-    whole = [trial for trial in trials if not trial.pruned]
-    return [trial.candidate for trial in sorted(whole, key=lambda t: (-t.value, t.number))[:_FINALISTS]]
+    """Return the settings of the best trials that have seen the whole first part, and the best of other families.
+
+    Those were cut short: they learn more slowly, and the rest of the stream is longer than what they have seen.
+    """
+    ranked = sorted(trials, key=lambda t: (t.pruned, -t.value, t.number))
+    whole = [trial for trial in ranked if not trial.pruned][:_FINALISTS]
+    others = {trial.candidate.family: trial for trial in reversed(ranked)}
+    for trial in whole:
+        others.pop(trial.candidate.family, None)
+    cut = sorted(others.values(), key=lambda t: (-t.value, t.number))[:_FINALISTS]
+    return [trial.candidate for trial in [*whole, *cut]]
 
 
 def _models(full: Sequence[Trial], active: Sequence[Candidate]) -> list[Candidate]:
     """Return models to be tried with all labels: the best ones found so, and those of the best active settings."""
-    return [*_top(full), *(Candidate({"model": c.sections["model"]}, 1, c.family) for c in active)]
+    return [*_top(full), *(Candidate({"model": c.sections["model"]}, 1, c.family) for c in active[:_FINALISTS])]
 
 
 def _crossed(trials: Sequence[Trial], full: Candidate) -> list[Candidate]:
