@@ -102,7 +102,12 @@ class ScikitActiveml:
         return Outcome(examples / len(data.labels), hits / len(data.labels))
 
 
-LEFT_OUT = "" if find_spec("skactiveml") else "scikit-activeml is left out: pip install '.[benchmarks]'"
+def left_out(*, installed: bool) -> str:
+    """Return who cannot be compared against, and what to do; "" if scikit-activeml is *installed*."""
+    return "" if installed else "scikit-activeml is left out: pip install '.[benchmarks]'"
+
+
+LEFT_OUT = left_out(installed=find_spec("skactiveml") is not None)
 """Who could not be compared against, and why; "" if all could."""
 
 OPPONENTS: list[Opponent] = [RiverEntropy()]

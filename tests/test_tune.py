@@ -91,13 +91,23 @@ def test_the_rest_cannot_influence_the_search(stream: Stream, tuned: Tuned) -> N
 
 
 def test_the_same_seed_gives_the_same_bytes(stream: Stream, tuned: Tuned, tmp_path: Path) -> None:
-    """--json is the same byte for byte, whether replayed or taken from the cache, also half-way through."""
+    """--json is the same byte for byte: with two processes as with none, replayed or from the cache, or half of it."""
     names = {"families": ("logistic", "naive_bayes"), **SMALL, "cache": tmp_path}
-    first = tune(stream, **names)
+    first = tune(stream, **{**names, "workers": 2})
     assert json.dumps(first.as_dict()) == json.dumps(tuned.as_dict())
     for path in sorted(tmp_path.glob("*.json"))[::4]:
         path.unlink()
     assert json.dumps(tune(stream, **names).as_dict()) == json.dumps(tuned.as_dict())
+
+
+def test_the_command_prints_the_same_bytes(cli: Cli) -> None:
+    """`tune --json` twice, with one process and with two, nothing kept: not a byte differs."""
+    search = ("--limit", "700", "--trials", "3", "--families", "logistic,hoeffding_tree", "--seeds", "1")
+    command = ("tune", "river:Phishing", "--label", "target", "--budget", "0.2", "--budgets", "0.2", *search)
+    told = [cli(*command, "--cache", "", "--json", "--workers", workers) for workers in ("1", "2")]
+    assert told[0].code == 0, told[0].err
+    assert told[0].out == told[1].out
+    assert json.loads(told[0].out)["reported_on"] == 490
 
 
 def test_the_written_settings_replay_with_the_same_figures(stream: Stream, tuned: Tuned, tmp_path: Path) -> None:
