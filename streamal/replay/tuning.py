@@ -227,11 +227,12 @@ def _crossed(trials: Sequence[Trial], full: Candidate) -> list[Candidate]:
 
 
 def _best(search: Search, candidates: Sequence[Candidate], seeds: int) -> Candidate:
-    """Return the best of the *candidates* on the whole first part, by the mean over *seeds* sets of coins."""
-    cells = [search.cell(candidate, search.rows, seed) for candidate in candidates for seed in range(seeds)]
-    values = search.values(cells)
-    means = [fmean(values[i * seeds : (i + 1) * seeds]) for i in range(len(candidates))]
-    return candidates[max(range(len(candidates)), key=lambda i: (means[i], -i))]
+    """Return the best of the *candidates* on the whole first part: of the few best, by the mean over *seeds* coins."""
+    once = search.values([search.cell(candidate, search.rows) for candidate in candidates])
+    few = [candidates[i] for i in sorted(range(len(candidates)), key=lambda i: (-once[i], i))[:_FINALISTS]]
+    values = search.values([search.cell(candidate, search.rows, seed) for candidate in few for seed in range(seeds)])
+    means = [fmean(values[i * seeds : (i + 1) * seeds]) for i in range(len(few))]
+    return few[max(range(len(few)), key=lambda i: (means[i], -i))]
 
 
 def _grid(goal: Goal, budgets: Sequence[float | str]) -> list[Decimal]:
