@@ -6,23 +6,27 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace as changed_copy
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from river import base
 
 from streamal.assembly import new_model
 from streamal.config import Config, load_config
 from streamal.core.chance import Coin
 from streamal.replay import Goal, Recorded, Stream, Tuned, replay, tune
+from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.answering import TUNED, answer_of
-from streamal.replay.bench import part
+from streamal.replay.bench import Bench, Cell, part
 from streamal.replay.comparing import ALL, CONTROL, changed
 from streamal.replay.families import families
 from streamal.replay.runs import Run
+from streamal.replay.searching import Candidate, Search
 from streamal.replay.shapes import Defaults, Shape
 from streamal.replay.space import model_section, sampling_section
 from streamal.replay.writing import toml_of
@@ -66,6 +70,46 @@ def test_the_report_is_of_the_rest(tuned: Tuned) -> None:
     assert {run.arm for run in tuned.runs} == {TUNED, CONTROL, ALL, f"{ALL}, same model"}
     assert {run.budget for run in tuned.runs if run.arm == TUNED} == {0.05, 0.1, 0.3}
     assert max(trial.rows for trial in tuned.trials) == 200
+
+
+def test_every_family_is_met_at_its_defaults(tuned: Tuned) -> None:
+    """First each family, then the first one without the rehearsal that few labels ask for; all labels need none."""
+    met = [(trial.candidate.family, trial.parameters.get("logistic.repeats")) for trial in tuned.trials]
+    assert met == [("logistic", 5), ("naive_bayes", None), ("logistic", 0)]
+    assert tuned.full_trials[0].parameters["logistic.repeats"] == 0
+
+
+class ScriptedBench(Bench):
+    """Replays nothing: for each model and seed, the run has the figure that the script says."""
+
+    def __init__(self, stream: Stream, run: Run, script: dict[str, tuple[float, ...]]) -> None:
+        """Answer with copies of *run*."""
+        super().__init__(stream, workers=0)
+        self._run_like, self._script = run, script
+
+    def run(self, cells: Sequence[Cell], done: Callable[[int], object] = lambda _: None) -> list[Run]:
+        """Return what the script says."""
+        del done
+        coins = [self._script[cell.model][cell.config.sampling.seed] for cell in cells]
+        return [structs.replace(self._run_like, settled=value) for value in coins]
+
+
+@pytest.mark.parametrize(
+    ("script", "wins"),
+    [
+        ({"a": (0.90, 0.70), "b": (0.85, 0.85), "full": (0.50, 0.50)}, "b"),
+        ({"a": (0.90, 0.70), "b": (0.85, 0.85), "full": (0.84, 0.84)}, "full"),
+    ],
+)
+def test_the_best_is_chosen_over_the_coins(
+    stream: Stream, tuned: Tuned, script: dict[str, tuple[float, ...]], wins: str
+) -> None:
+    """The mean over the coins decides, not one of them; the best model with all labels wins what chance may decide."""
+    bench, shape = ScriptedBench(stream, tuned.runs[0], script), Shape.of(stream, "accuracy")
+    config = load_config(None, ["sampling.seed=0"])
+    search = Search(bench, config, shape, "accuracy", AnnotatorsRules(), 600, all_labels=False, delayed=False)
+    candidates = {name: Candidate({}, 1, name) for name in script}
+    assert search.best([candidates["a"], candidates["b"]], 2, [candidates["full"]]).family == wins
 
 
 def test_the_rest_cannot_influence_the_search(stream: Stream, tuned: Tuned) -> None:

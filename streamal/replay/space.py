@@ -14,7 +14,7 @@ BATCHES = (1, 10, 50)
 """Events per step: the loop's size. A larger one is cheaper, and learns later."""
 
 _LINEAR = frozenset({"logistic", "softmax", "polynomial", "words_passive_aggressive"})
-_STRATEGIES = ("randomised_variable", "variable", "quantile", "split", "selective")
+_STRATEGIES = ("randomised_variable", "variable", "quantile", "split", "selective", "auto")
 
 
 def model_section(

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from streamal.config import Config
@@ -24,7 +23,7 @@ from streamal.replay.frames import frame
 from streamal.replay.reading import Stream
 from streamal.replay.replaying import stream_config
 from streamal.replay.runs import Metric, Run, metric_named
-from streamal.replay.searching import Candidate, Search, Trial
+from streamal.replay.searching import FINALISTS, Candidate, Search, Trial
 from streamal.replay.shapes import Shape
 from streamal.replay.writing import toml_of
 
@@ -32,9 +31,6 @@ __all__ = ["Tuned", "tune"]
 
 _BUDGETS = ("0.01", "0.02", "0.05", "0.1", "0.2")
 _ROWS_MIN = 200
-_FINALISTS = 4
-"""Settings that are tried again with other coins, and as many families that were cut short."""
-
 Progress = Callable[[str, int, int], object]
 
 
@@ -173,8 +169,8 @@ def tune(
         tried = active.run(trials, seed, _steps(progress, "searching at the budget", trials))
         half = max(trials // 2, 1)
         tried_full = full.run(half, seed, _steps(progress, "searching with all labels", half))
-        best_full = _best(full, _models(tried_full, _top(tried)), seeds=1)
-        best = _best(active, [*_top(tried), *_crossed(tried, best_full)], seeds)
+        best_full = full.best(_models(tried_full, _top(tried)), seeds=1)
+        best = active.best(_top(tried), seeds, _crossed(tried, best_full))
         cells = _report_cells(active, base, best, best_full, _grid(goal, budgets), seeds)
         runs = bench.run(cells, _steps(progress, "replaying the rest", len(cells)))
     answer = answer_of(runs, goal, measure)
@@ -208,31 +204,22 @@ def _top(trials: Iterable[Trial]) -> list[Candidate]:
     Those were cut short: they learn more slowly, and the rest of the stream is longer than what they have seen.
     """
     ranked = sorted(trials, key=lambda t: (t.pruned, -t.value, t.number))
-    whole = [trial for trial in ranked if not trial.pruned][:_FINALISTS]
+    whole = [trial for trial in ranked if not trial.pruned][:FINALISTS]
     others = {trial.candidate.family: trial for trial in reversed(ranked)}
     for trial in whole:
         others.pop(trial.candidate.family, None)
-    cut = sorted(others.values(), key=lambda t: (-t.value, t.number))[:_FINALISTS]
+    cut = sorted(others.values(), key=lambda t: (-t.value, t.number))[:FINALISTS]
     return [trial.candidate for trial in [*whole, *cut]]
 
 
 def _models(full: Sequence[Trial], active: Sequence[Candidate]) -> list[Candidate]:
     """Return models to be tried with all labels: the best ones found so, and those of the best active settings."""
-    return [*_top(full), *(Candidate({"model": c.sections["model"]}, 1, c.family) for c in active[:_FINALISTS])]
+    return [*_top(full), *(Candidate({"model": c.sections["model"]}, 1, c.family) for c in active[:FINALISTS])]
 
 
 def _crossed(trials: Sequence[Trial], full: Candidate) -> list[Candidate]:
     """Return the best model with all labels under the best ways to ask."""
     return [Candidate({**c.sections, **full.sections}, c.batch, full.family) for c in _top(trials)[:2]]
-
-
-def _best(search: Search, candidates: Sequence[Candidate], seeds: int) -> Candidate:
-    """Return the best of the *candidates* on the whole first part: of the few best, by the mean over *seeds* coins."""
-    once = search.values([search.cell(candidate, search.rows) for candidate in candidates])
-    few = [candidates[i] for i in sorted(range(len(candidates)), key=lambda i: (-once[i], i))[:_FINALISTS]]
-    values = search.values([search.cell(candidate, search.rows, seed) for candidate in few for seed in range(seeds)])
-    means = [fmean(values[i * seeds : (i + 1) * seeds]) for i in range(len(few))]
-    return few[max(range(len(few)), key=lambda i: (means[i], -i))]
 
 
 def _grid(goal: Goal, budgets: Sequence[float | str]) -> list[Decimal]:
