@@ -21,7 +21,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from statistics import fmean, stdev
@@ -35,14 +35,14 @@ from skactiveml.base import SkactivemlClassifier
 from skactiveml.stream.budgetmanager import BalancedIncrementalQuantileFilter
 
 from streamal.assembly import new_model
-from streamal.config import load_config
+from streamal.config import Config, load_config
 from streamal.core.budget import BudgetRules, Sampler
 from streamal.core.ledger import Ledger
 from streamal.core.schema import Schema
 from streamal.core.strategies import SamplingRules, View, build_strategy, wants_of
 from streamal.core.strategies.space import vectorised
 from streamal.core.uncertainty import least_confidence, margin, smoothed
-from streamal.replay import read_stream
+from streamal.replay import Stream, read_stream
 from streamal.replay.replaying import stream_config
 
 app = typer.Typer(add_completion=False)
@@ -84,19 +84,25 @@ class Cell(NamedTuple):
 
 
 class Data:
-    """One stream, thinned by a seed."""
+    """Events of one stream, as both sides see them."""
 
-    def __init__(self, spec: str, events: int, seed: int) -> None:
-        """Take the first *events* of the stream that *spec* names, without a random tenth."""
-        path, label, when, drop = (*spec.split(":"), "", "")[:4]
-        stream = read_stream(path, label, when or None, drop=[name for name in drop.split(",") if name], limit=events)
-        self.config = stream_config(load_config(None, []), stream)
-        left = np.sort(np.random.default_rng(seed).permutation(len(stream.rows))[: len(stream.rows) * 9 // 10])
+    def __init__(self, stream: Stream, config: Config, left: Iterable[int] | None = None) -> None:
+        """Take the events with the numbers *left*, or all; *config* is completed by what the stream tells."""
+        self.config = stream_config(config, stream)
+        rows = stream.rows if left is None else [stream.rows[i] for i in left]
         schema = Schema(stream.kinds)
-        self.labels = [stream.rows[i].label for i in left]
-        self.features = [schema.select(stream.rows[i].features) for i in left]
+        self.labels = [row.label for row in rows]
+        self.features = [schema.select(row.features) for row in rows]
         self.classes = sorted(stream.classes)
         self._points: Any = None
+
+    @classmethod
+    def thinned(cls, spec: str, events: int, seed: int) -> Data:
+        """Return the first *events* of the stream that *spec* names, without a tenth that *seed* chooses."""
+        path, label, when, drop = (*spec.split(":"), "", "")[:4]
+        stream = read_stream(path, label, when or None, drop=[name for name in drop.split(",") if name], limit=events)
+        left = np.sort(np.random.default_rng(seed).permutation(len(stream.rows))[: len(stream.rows) * 9 // 10])
+        return cls(stream, load_config(None, []), left)
 
     @property
     def points(self) -> Any:
@@ -236,6 +242,12 @@ def run_cell(data: Data, cell: Cell, warm_up: int) -> dict[str, Any]:
     return {"events": events, "accuracy": right / events, "share": asked / events, "seconds": round(took, 1)}
 
 
+def hush() -> None:
+    """Leave out their checks of every call, which cost more than what they check, and a warning about a default."""
+    warnings.filterwarnings("ignore", message="force_full_budget is set to False")
+    sklearn.set_config(assume_finite=True, skip_parameter_validation=True)
+
+
 def _finished(path: Path) -> dict[Cell, dict[str, Any]]:
     lines = path.read_text().splitlines() if path.exists() else []
     rows = [json.loads(line) for line in lines]
@@ -254,8 +266,7 @@ def run(
     warm_up: Annotated[int, typer.Option(min=0)] = 50,
 ) -> None:
     """Run what is not in CELLS yet, seed by seed, and append it."""
-    warnings.filterwarnings("ignore", message="force_full_budget is set to False")
-    sklearn.set_config(assume_finite=True, skip_parameter_validation=True)
+    hush()
     done = _finished(cells)
     for seed in range(seeds):
         for spec in streams:
@@ -264,7 +275,7 @@ def run(
             for cell in _plan(name, budgets, strategies, sides, seed):
                 if cell in done:
                     continue
-                data = data or Data(spec, events, seed)
+                data = data or Data.thinned(spec, events, seed)
                 row = {**cell._asdict(), **run_cell(data, cell, warm_up)}
                 with cells.open("a") as file:
                     file.write(json.dumps(row) + "\n")

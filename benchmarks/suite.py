@@ -6,8 +6,9 @@
 
 DATA_DIR holds the public streams as NAME.csv.gz (`KNOWN` says how each is read); any other file of it is taken with
 --label. One JSON line for each arm and budget: mean and standard deviation over the seeds of the coins, of all events
-(prequential). An opponent without a budget (River's EntropySampler) is run first, and streamal then at whatever share
-it has happened to spend.
+(prequential). scikit-activeml's side needs `pip install '.[benchmarks]'`, and is left out without it; it costs
+milliseconds an event, which --limit bounds. An opponent without a budget (River's EntropySampler) is run first, and
+streamal then at whatever share it has happened to spend.
 """
 
 from __future__ import annotations
@@ -16,19 +17,17 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
-from river import active
 
+from benchmarks.opponents import LEFT_OUT, OPPONENTS
 from streamal.cli.studies import Steps
 from streamal.config import Config, load_config
-from streamal.core.pipeline import build_estimator, default_pipeline
 from streamal.replay import Stream, compare, read_stream
 
 KNOWN: dict[str, dict[str, Any]] = {
@@ -40,63 +39,6 @@ KNOWN: dict[str, dict[str, Any]] = {
     "outdoor": {"label": "target"},
 }
 STRATEGIES = "randomised_variable,variable,quantile,split,selective"
-
-
-class Outcome(NamedTuple):
-    """What an opponent has reached: the share of labels that it asked for, and the accuracy over all events."""
-
-    share: float
-    accuracy: float
-
-
-class Opponent(Protocol):
-    """Somebody else's sampler; must be picklable."""
-
-    @property
-    def name(self) -> str:
-        """What to call it."""
-        ...
-
-    @property
-    def budgeted(self) -> bool:
-        """Whether it takes a budget; else it is run once for each seed, and streamal at the share that it spends."""
-        ...
-
-    def run(self, stream: Stream, config: Config, budget: float, seed: int) -> Outcome:
-        """Predict and then, where it asks, learn every event of *stream*, with the model of *config*."""
-        ...
-
-
-@dataclass(frozen=True)
-class RiverEntropy:
-    """River's `active.EntropySampler` around the same model; labels come at once, also where the stream has delays."""
-
-    discount: float = 3.0
-    name: str = "river EntropySampler"
-    budgeted: bool = False
-
-    def run(self, stream: Stream, config: Config, budget: float, seed: int) -> Outcome:
-        """Run it; the budget means nothing to it."""
-        del budget
-        model, classes = config.model, config.labels.classes or stream.classes
-        pipeline = model.pipeline or default_pipeline(stream.kinds, binary=len(classes) == 2)
-        estimator: Any = build_estimator(pipeline, model.factory, model.seed)
-        sampler: Any = active.EntropySampler(estimator, discount_factor=self.discount, seed=seed)
-        asked = hits = 0
-        for row in stream.rows:
-            label = row.label if estimator._multiclass else classes.index(row.label) == 1  # noqa: SLF001
-            # a missing text is the empty one, as `Schema.select` has it
-            x = {**{name: "" for name, kind in stream.kinds.items() if kind == "text"}, **row.features}
-            said, ask = sampler.predict_one(x)
-            hits += said == label
-            if ask:
-                asked += 1
-                sampler.learn_one(x, label)
-        return Outcome(asked / len(stream.rows), hits / len(stream.rows))
-
-
-OPPONENTS: list[Opponent] = [RiverEntropy()]
-"""Whoever is to be compared against stands here."""
 
 
 class Line(NamedTuple):
@@ -189,6 +131,8 @@ def main(
     config, wanted, shares = load_config(None, overrides or ()), strategies.split(","), budgets.split(",")
     how = {"label": label, "time": time, "label_time": label_time, "drop": [n for n in drop.split(",") if n]}
     lines: list[Line] = []
+    if LEFT_OUT:
+        typer.echo(LEFT_OUT, err=True)
     for name in streams.split(","):
         stream = read(directory, name, how, limit)
         theirs = opponents(stream, name, config, shares, seeds, workers)

@@ -94,6 +94,25 @@ def test_an_interrupted_comparison_goes_on(stream: Stream, tmp_path: Path, monke
         assert bench.run(cells) == runs
 
 
+def test_what_is_asked_twice_is_replayed_once(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells that differ by name alone share a replay, also without a cache, and every one of them is counted."""
+    replayed: list[str] = []
+    counted: list[int] = []
+    real = bench_module.run_cell
+
+    def noted(rows: Stream, cell: Cell) -> Run:
+        replayed.append(cell.arm)
+        return real(rows, cell)
+
+    monkeypatch.setattr(bench_module, "run_cell", noted)
+    with Bench(stream, None, workers=0) as bench:
+        runs = bench.run([Cell("a", "m", make_config()), Cell("b", "n", make_config())], counted.append)
+        assert bench.run([Cell("c", "m", make_config())])[0].curve == runs[0].curve
+    assert len(replayed) == 1
+    assert sum(counted) == 2
+    assert [(run.arm, run.model) for run in runs] == [("a", "m"), ("b", "n")]
+
+
 def test_another_stream_is_another_cell(stream: Stream, tmp_path: Path) -> None:
     """The cache tells streams, settings, rows and annotators apart, and does not mind the names."""
     cell = Cell("a", "m", make_config())

@@ -6,23 +6,27 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace as changed_copy
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from river import base
 
 from streamal.assembly import new_model
 from streamal.config import Config, load_config
 from streamal.core.chance import Coin
 from streamal.replay import Goal, Recorded, Stream, Tuned, replay, tune
+from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.answering import TUNED, answer_of
-from streamal.replay.bench import part
+from streamal.replay.bench import Bench, Cell, part
 from streamal.replay.comparing import ALL, CONTROL, changed
 from streamal.replay.families import families
 from streamal.replay.runs import Run
+from streamal.replay.searching import Candidate, Search
 from streamal.replay.shapes import Defaults, Shape
 from streamal.replay.space import model_section, sampling_section
 from streamal.replay.writing import toml_of
@@ -68,6 +72,46 @@ def test_the_report_is_of_the_rest(tuned: Tuned) -> None:
     assert max(trial.rows for trial in tuned.trials) == 200
 
 
+def test_every_family_is_met_at_its_defaults(tuned: Tuned) -> None:
+    """First each family, then the first one without the rehearsal that few labels ask for; all labels need none."""
+    met = [(trial.candidate.family, trial.parameters.get("logistic.repeats")) for trial in tuned.trials]
+    assert met == [("logistic", 5), ("naive_bayes", None), ("logistic", 0)]
+    assert tuned.full_trials[0].parameters["logistic.repeats"] == 0
+
+
+class ScriptedBench(Bench):
+    """Replays nothing: for each model and seed, the run has the figure that the script says."""
+
+    def __init__(self, stream: Stream, run: Run, script: dict[str, tuple[float, ...]]) -> None:
+        """Answer with copies of *run*."""
+        super().__init__(stream, workers=0)
+        self._run_like, self._script = run, script
+
+    def run(self, cells: Sequence[Cell], done: Callable[[int], object] = lambda _: None) -> list[Run]:
+        """Return what the script says."""
+        del done
+        coins = [self._script[cell.model][cell.config.sampling.seed] for cell in cells]
+        return [structs.replace(self._run_like, settled=value) for value in coins]
+
+
+@pytest.mark.parametrize(
+    ("script", "wins"),
+    [
+        ({"a": (0.90, 0.70), "b": (0.85, 0.85), "full": (0.50, 0.50)}, "b"),
+        ({"a": (0.90, 0.70), "b": (0.85, 0.85), "full": (0.84, 0.84)}, "full"),
+    ],
+)
+def test_the_best_is_chosen_over_the_coins(
+    stream: Stream, tuned: Tuned, script: dict[str, tuple[float, ...]], wins: str
+) -> None:
+    """The mean over the coins decides, not one of them; the best model with all labels wins what chance may decide."""
+    bench, shape = ScriptedBench(stream, tuned.runs[0], script), Shape.of(stream, "accuracy")
+    config = load_config(None, ["sampling.seed=0"])
+    search = Search(bench, config, shape, "accuracy", AnnotatorsRules(), 600, all_labels=False, delayed=False)
+    candidates = {name: Candidate({}, 1, name) for name in script}
+    assert search.best([candidates["a"], candidates["b"]], 2, [candidates["full"]]).family == wins
+
+
 def test_the_rest_cannot_influence_the_search(stream: Stream, tuned: Tuned) -> None:
     """With a rest of noise instead, every trial and the settings are the same to the last digit; the result is not."""
     head, coin = list(stream.rows[:200]), Coin(9, "noise")
@@ -91,13 +135,23 @@ def test_the_rest_cannot_influence_the_search(stream: Stream, tuned: Tuned) -> N
 
 
 def test_the_same_seed_gives_the_same_bytes(stream: Stream, tuned: Tuned, tmp_path: Path) -> None:
-    """--json is the same byte for byte, whether replayed or taken from the cache, also half-way through."""
+    """--json is the same byte for byte: with two processes as with none, replayed or from the cache, or half of it."""
     names = {"families": ("logistic", "naive_bayes"), **SMALL, "cache": tmp_path}
-    first = tune(stream, **names)
+    first = tune(stream, **{**names, "workers": 2})
     assert json.dumps(first.as_dict()) == json.dumps(tuned.as_dict())
     for path in sorted(tmp_path.glob("*.json"))[::4]:
         path.unlink()
     assert json.dumps(tune(stream, **names).as_dict()) == json.dumps(tuned.as_dict())
+
+
+def test_the_command_prints_the_same_bytes(cli: Cli) -> None:
+    """`tune --json` twice, with one process and with two, nothing kept: not a byte differs."""
+    search = ("--limit", "700", "--trials", "3", "--families", "logistic,hoeffding_tree", "--seeds", "1")
+    command = ("tune", "river:Phishing", "--label", "target", "--budget", "0.2", "--budgets", "0.2", *search)
+    told = [cli(*command, "--cache", "", "--json", "--workers", workers) for workers in ("1", "2")]
+    assert told[0].code == 0, told[0].err
+    assert told[0].out == told[1].out
+    assert json.loads(told[0].out)["reported_on"] == 490
 
 
 def test_the_written_settings_replay_with_the_same_figures(stream: Stream, tuned: Tuned, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -77,6 +77,7 @@ class Bench:
         self.stream, self._cache = stream, cache
         self._workers = (os.cpu_count() or 1) if workers is None else workers
         self._pool: ProcessPoolExecutor | None = None
+        self._runs: dict[str, Run] = {}
         self._digest = _stream_digest(stream) if cache else ""
         if cache:
             cache.mkdir(parents=True, exist_ok=True)
@@ -98,23 +99,24 @@ class Bench:
             ConfigError: a cell's configuration cannot be run.
             StreamalError: a process was killed, for want of memory perhaps.
         """
-        found: dict[int, Run] = {}
-        for number, cell in enumerate(cells):
-            cached = self._cached(cell)
+        keys = [self._key(cell) for cell in cells]
+        for key in dict.fromkeys(keys):
+            cached = None if key in self._runs else self._cached(key)
             if cached is not None:
-                found[number] = cached
-        done(len(found))
-        for number, run in self._made([(n, cell) for n, cell in enumerate(cells) if n not in found]):
-            self._keep(cells[number], run)
-            found[number] = run
-            done(1)
-        return [_named(found[number], cell) for number, cell in enumerate(cells)]
+                self._runs[key] = cached
+        wanted = {key: cell for key, cell in zip(keys, cells, strict=True) if key not in self._runs}
+        done(sum(key in self._runs for key in keys))
+        for key, run in self._made(wanted):
+            self._keep(key, run)
+            self._runs[key] = run
+            done(keys.count(key))
+        return [_named(self._runs[key], cell) for key, cell in zip(keys, cells, strict=True)]
 
-    def _made(self, wanted: Sequence[tuple[int, Cell]]) -> Iterable[tuple[int, Run]]:
+    def _made(self, wanted: Mapping[str, Cell]) -> Iterable[tuple[str, Run]]:
         """Yield the runs as they are finished."""
         if self._workers == 0:
-            for number, cell in wanted:
-                yield number, run_cell(self.stream, cell)
+            for key, cell in wanted.items():
+                yield key, run_cell(self.stream, cell)
             return
         if not wanted:
             return
@@ -124,7 +126,7 @@ class Bench:
                 self._workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(self.stream,)
             )
         with _same_hashes():  # the first submit starts the processes
-            futures: dict[Future[Run], int] = {self._pool.submit(_run, cell): number for number, cell in wanted}
+            futures: dict[Future[Run], str] = {self._pool.submit(_run, cell): key for key, cell in wanted.items()}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -136,9 +138,8 @@ class Bench:
             for future in futures:
                 future.cancel()
 
-    def _file(self, cell: Cell) -> Path | None:
-        if self._cache is None:
-            return None
+    def _key(self, cell: Cell) -> str:
+        """Return what tells replays apart: everything that decides, and no name."""
         settings = {
             "code": _code_digest(),
             "river": version("river"),
@@ -148,18 +149,19 @@ class Bench:
             "annotators": asdict(cell.annotators),
             "batch": cell.batch,
         }
-        return self._cache / f"{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()}.json"
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
-    def _cached(self, cell: Cell) -> Run | None:
-        file = self._file(cell)
+    def _cached(self, key: str) -> Run | None:
+        if self._cache is None:
+            return None
         try:
-            return None if file is None else msgspec.json.decode(file.read_bytes(), type=Run)
+            return msgspec.json.decode((self._cache / f"{key}.json").read_bytes(), type=Run)
         except (OSError, msgspec.DecodeError):  # not there, or cut off by a crash: replayed again
             return None
 
-    def _keep(self, cell: Cell, run: Run) -> None:
-        file = self._file(cell)
-        if file is not None:
+    def _keep(self, key: str, run: Run) -> None:
+        if self._cache is not None:
+            file = self._cache / f"{key}.json"
             draft = file.with_suffix(f".{os.getpid()}")
             draft.write_bytes(msgspec.json.encode(run))
             draft.replace(file)

@@ -98,7 +98,7 @@ def _features(shape: Shape, draw: Draw, family: str) -> list[Step]:
 
 def _optimizer(draw: Draw, family: str) -> Step:
     kind = draw.choice(f"{family}.optimizer", ["AdaGrad", "SGD", "Adam"])
-    low, high, default = {"AdaGrad": (0.03, 3.0, 1.0), "SGD": (0.003, 1.0, 0.1), "Adam": (0.001, 0.3, 0.03)}[kind]
+    low, high, default = {"AdaGrad": (0.03, 10.0, 1.0), "SGD": (0.003, 1.0, 0.1), "Adam": (0.001, 0.3, 0.03)}[kind]
     return _use(f"optim.{kind}", lr=draw.real(f"{family}.{kind}.lr", low, high, default))
 
 
@@ -171,7 +171,7 @@ def _neighbours(shape: Shape, draw: Draw) -> list[Step]:
 def _mondrian_forest(shape: Shape, draw: Draw) -> list[Step]:
     forest = _use(
         "forest.AMFClassifier",
-        n_estimators=10,
+        n_estimators=draw.choice("mondrian_forest.trees", [10, 30]),
         step=draw.real("mondrian_forest.step", 0.1, 10.0, 1.0),
         dirichlet=draw.choice("mondrian_forest.dirichlet", [0.5, 0.1, 0.01]),
         split_pure=draw.choice("mondrian_forest.split_pure", [False, True]),

@@ -13,15 +13,18 @@ __all__ = ["BATCHES", "model_section", "sampling_section"]
 BATCHES = (1, 10, 50)
 """Events per step: the loop's size. A larger one is cheaper, and learns later."""
 
-_STRATEGIES = ("randomised_variable", "variable", "quantile", "split", "selective")
+_LINEAR = frozenset({"logistic", "softmax", "polynomial", "words_passive_aggressive"})
+_STRATEGIES = ("randomised_variable", "variable", "quantile", "split", "selective", "auto")
 
 
-def model_section(shape: Shape, draw: Draw, wanted: Sequence[str] | None = None) -> dict[str, Any]:
-    """Return a ``model`` section: a family (one of *wanted*), its hyper-parameters, rehearsal."""
+def model_section(
+    shape: Shape, draw: Draw, wanted: Sequence[str] | None = None, all_labels: bool = False
+) -> dict[str, Any]:
+    """Return a ``model`` section: a family (one of *wanted*), its hyper-parameters, rehearsal; for *all_labels*?"""
     known = families(shape)
     name = draw.choice("family", wanted or list(known))
     section: dict[str, Any] = {"pipeline": known[name](shape, draw)}
-    repeats = draw.choice(f"{name}.repeats", _repeats(name))
+    repeats = draw.choice(f"{name}.repeats", _repeats(name, all_labels))
     if repeats:
         section["rehearsal"] = {"window": draw.choice(f"{name}.window", [500, 100, 2_000]), "repeats": repeats}
     return section
@@ -43,8 +46,14 @@ def sampling_section(shape: Shape, draw: Draw, delayed: bool) -> dict[str, Any]:
     return section
 
 
-def _repeats(family: str) -> list[int]:
-    """Return how often recent labels may be repeated: cheap models gain most, a neighbour knows them anyway."""
+def _repeats(family: str, all_labels: bool) -> list[int]:
+    """Return how often recent labels may be repeated, the default first.
+
+    Where labels are few, linear models are far from what they could have learned of them: without a repetition they
+    would lose to a forest in their first trial, and never be tried again. A neighbour knows its labels anyway.
+    """
     if family == "neighbours":
         return [0]
-    return [0, 1, 3] if family in {"forest", "mondrian_forest"} else [0, 2, 5, 10]
+    if family in {"forest", "mondrian_forest"}:
+        return [0, 1]
+    return [0, 2, 5, 10] if all_labels or family not in _LINEAR else [5, 2, 0, 10, 20]

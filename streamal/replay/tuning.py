@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from streamal.config import Config
@@ -24,7 +23,7 @@ from streamal.replay.frames import frame
 from streamal.replay.reading import Stream
 from streamal.replay.replaying import stream_config
 from streamal.replay.runs import Metric, Run, metric_named
-from streamal.replay.searching import Candidate, Search, Trial
+from streamal.replay.searching import FINALISTS, Candidate, Search, Trial
 from streamal.replay.shapes import Shape
 from streamal.replay.writing import toml_of
 
@@ -32,8 +31,6 @@ __all__ = ["Tuned", "tune"]
 
 _BUDGETS = ("0.01", "0.02", "0.05", "0.1", "0.2")
 _ROWS_MIN = 200
-_FINALISTS = 3
-
 Progress = Callable[[str, int, int], object]
 
 
@@ -172,8 +169,8 @@ def tune(
         tried = active.run(trials, seed, _steps(progress, "searching at the budget", trials))
         half = max(trials // 2, 1)
         tried_full = full.run(half, seed, _steps(progress, "searching with all labels", half))
-        best_full = _best(full, _models(tried_full, _top(tried)), seeds=1)
-        best = _best(active, [*_top(tried), *_crossed(tried, best_full)], seeds)
+        best_full = full.best(_models(tried_full, _top(tried)), seeds=1)
+        best = active.best(_top(tried), seeds, _crossed(tried, best_full))
         cells = _report_cells(active, base, best, best_full, _grid(goal, budgets), seeds)
         runs = bench.run(cells, _steps(progress, "replaying the rest", len(cells)))
     answer = answer_of(runs, goal, measure)
@@ -202,27 +199,27 @@ def _steps(progress: Progress, what: str, total: int) -> Callable[[int], object]
 
 
 def _top(trials: Iterable[Trial]) -> list[Candidate]:
-    """Return the settings of the best trials that have seen the whole first part."""
-    whole = [trial for trial in trials if not trial.pruned]
-    return [trial.candidate for trial in sorted(whole, key=lambda t: (-t.value, t.number))[:_FINALISTS]]
+    """Return the settings of the best trials that have seen the whole first part, and the best of other families.
+
+    Those were cut short: they learn more slowly, and the rest of the stream is longer than what they have seen.
+    """
+    ranked = sorted(trials, key=lambda t: (t.pruned, -t.value, t.number))
+    whole = [trial for trial in ranked if not trial.pruned][:FINALISTS]
+    others = {trial.candidate.family: trial for trial in reversed(ranked)}
+    for trial in whole:
+        others.pop(trial.candidate.family, None)
+    cut = sorted(others.values(), key=lambda t: (-t.value, t.number))[:FINALISTS]
+    return [trial.candidate for trial in [*whole, *cut]]
 
 
 def _models(full: Sequence[Trial], active: Sequence[Candidate]) -> list[Candidate]:
     """Return models to be tried with all labels: the best ones found so, and those of the best active settings."""
-    return [*_top(full), *(Candidate({"model": c.sections["model"]}, 1, c.family) for c in active)]
+    return [*_top(full), *(Candidate({"model": c.sections["model"]}, 1, c.family) for c in active[:FINALISTS])]
 
 
 def _crossed(trials: Sequence[Trial], full: Candidate) -> list[Candidate]:
     """Return the best model with all labels under the best ways to ask."""
     return [Candidate({**c.sections, **full.sections}, c.batch, full.family) for c in _top(trials)[:2]]
-
-
-def _best(search: Search, candidates: Sequence[Candidate], seeds: int) -> Candidate:
-    """Return the best of the *candidates* on the whole first part, by the mean over *seeds* sets of coins."""
-    cells = [search.cell(candidate, search.rows, seed) for candidate in candidates for seed in range(seeds)]
-    values = search.values(cells)
-    means = [fmean(values[i * seeds : (i + 1) * seeds]) for i in range(len(candidates))]
-    return candidates[max(range(len(candidates)), key=lambda i: (means[i], -i))]
 
 
 def _grid(goal: Goal, budgets: Sequence[float | str]) -> list[Decimal]:
