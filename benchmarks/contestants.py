@@ -131,26 +131,32 @@ class Activeml(Alone):
 
 
 class Moa(Alone):
-    """MOA by way of CapyMOA: logistic regression by SGD, in a Java machine inside the process.
+    """MOA by way of CapyMOA: its logistic regression by SGD, in a Java machine inside the process.
+
+    CapyMOA's own `SGDClassifier` is scikit-learn's, ten times dearer; this one is Java.
 
     A learner that is thrown away goes first: half a second of compiling would else be in the time.
     """
 
-    learner = "SGDClassifier"
-
     def __init__(self, values: Sequence[bytes], labels: Sequence[str]) -> None:
         super().__init__(values, labels)
         import numpy as np  # noqa: PLC0415
-        from capymoa import classifier  # noqa: PLC0415
         from capymoa.core import Instance, LabeledInstance  # noqa: PLC0415
         from capymoa.stream import Schema  # noqa: PLC0415
 
         names = list(_decode(values[0])["features"])
         self._schema = Schema.from_custom([*names, "class"], "class", {"class": _CASE.names})
         self._array, self._instance, self._labelled = np.array, Instance, LabeledInstance
-        self._learner: Any = getattr(classifier, self.learner)(self._schema)
+        self._learner = self.learner(self._schema)
         self.run()
-        self._learner, self.predicted, self.out = getattr(classifier, self.learner)(self._schema), [], []
+        self._learner, self.predicted, self.out = self.learner(self._schema), [], []
+
+    def learner(self, schema: Any) -> Any:
+        """Return a learner that knows nothing."""
+        from capymoa.base import MOAClassifier  # noqa: PLC0415
+        from moa.classifiers.functions import SGD  # noqa: PLC0415  (a package of Java's, once CapyMOA is imported)
+
+        return MOAClassifier(schema=schema, moa_learner=SGD(), CLI="-o LOGLOSS")
 
     def run(self) -> None:
         """Work all events off."""
@@ -168,7 +174,11 @@ class Moa(Alone):
 class MoaBayes(Moa):
     """Likewise, naive Bayes."""
 
-    learner = "NaiveBayes"
+    def learner(self, schema: Any) -> Any:
+        """Return a learner that knows nothing."""
+        from capymoa.classifier import NaiveBayes  # noqa: PLC0415
+
+        return NaiveBayes(schema)
 
 
 class Vw(Alone):

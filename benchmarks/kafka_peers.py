@@ -88,14 +88,14 @@ def _targets(runs: Mapping[Key, list[Run]], vw: list[float]) -> list[Target]:
     for client in CLIENTS:
         ours = runs[client, "streamal"]
         for what, least in (("pipe", _OF_THE_PIPE[client]), ("by hand", _OF_BY_HAND[client])):
-            found.append(_target(f"{client}: throughput of {what}", least, _times(ours, runs[client, what])))
+            found.append(_target(f"{client}: throughput against {what}", least, _times(ours, runs[client, what])))
     ours = runs["confluent", "streamal"]
     if ("confluent", "Quix Streams") in runs:
         quix = _times(ours, runs["confluent", "Quix Streams"])
-        found.append(_target("confluent: throughput of Quix Streams exactly-once", _OF_QUIX, quix))
+        found.append(_target("confluent: throughput against Quix Streams exactly-once", _OF_QUIX, quix))
     if vw:
         times = median(run.rate / other for run, other in zip(ours, vw, strict=True))
-        found.append(_target("confluent: throughput of Vowpal Wabbit's daemon asked one by one", _OF_VW, times))
+        found.append(_target("confluent: throughput against Vowpal Wabbit's daemon asked one by one", _OF_VW, times))
     return found
 
 

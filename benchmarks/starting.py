@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -25,7 +27,10 @@ _STARTS = {
 def start(labels: int, repetitions: int) -> Result:
     """Return seconds until ready over SQLite, and what freezing and thawing cost after so many *labels*."""
     found = machine()
-    rows = [[name, _seconds(repetitions, [sys.executable, "-c", code])] for name, code in _STARTS.items()]
+    rows = [
+        [name, *_started(repetitions, lambda code=code: _run(code))]  # type: ignore[misc]
+        for name, code in _STARTS.items()
+    ]
     with TemporaryDirectory() as directory:
         config = Case().config()
         declared = ", ".join(f'{name} = "{kind}"' for name, kind in config.features.declared.items())
@@ -37,16 +42,16 @@ def start(labels: int, repetitions: int) -> Result:
             f"model.pipeline={Case().pipeline}",
             f"server.port={free_port()}",
         ]
-        times = [seconds_until_ready(overrides) for _ in range(repetitions)]
-    rows.append(["`streamal run`, a new SQLite file or its own, until /readyz", f"{median(times):.2f}"])
+        until_ready = _started(repetitions, lambda: seconds_until_ready(overrides))
+    rows.append(["`streamal run`, a new SQLite file or its own, until /readyz", *until_ready])
     models = ("linear", "naive Bayes", "Hoeffding tree", "adaptive random forest of 10", "text")
     return Result(
         "start",
         "Start and snapshots",
-        "Wall time. A restart folds what was learned since the last snapshot; with 100,000 examples on Kafka that is "
-        "in `python -m benchmarks.kafka restart`.",
+        "By the clock. A restart folds what was learned since the last snapshot; over 100,000 examples on Kafka: see "
+        "`python -m benchmarks.kafka restart`.",
         [
-            Table("From the start of the process", ["", "seconds"], rows),
+            Table("From the start of the process", ["", "seconds", "of the processor"], rows),
             Table(
                 f"A snapshot after about {labels:,} labels",
                 ["model", "kB", "freeze ms", "thaw ms"],
@@ -58,13 +63,22 @@ def start(labels: int, repetitions: int) -> Result:
     )
 
 
-def _seconds(repetitions: int, command: list[str]) -> str:
-    times = []
+def _started(repetitions: int, start: Callable[[], float]) -> tuple[str, str]:
+    """Return what *start* tells in seconds, and the CPU seconds of the process that it has started and ended."""
+    walls, cpus = [], []
     for _ in range(repetitions):
-        began = time.monotonic()
-        subprocess.run(command, check=True)
-        times.append(time.monotonic() - began)
-    return f"{median(times):.2f}"
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        walls.append(start())
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpus.append(sum(after[:2]) - sum(before[:2]))
+    return f"{median(walls):.2f}", f"{median(cpus):.2f}"
+
+
+def _run(code: str) -> float:
+    """Return how many seconds an interpreter takes to run *code*."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return time.monotonic() - began
 
 
 def _snapshot(case: Case, labels: int, repetitions: int) -> tuple[str, str, str]:
