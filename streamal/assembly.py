@@ -221,7 +221,7 @@ def new_fold(config: Config) -> Fold:
         model=model,
         schema=schema,
         pending=Pending(config.limits.closed_requests),
-        quality=_quality(config),
+        quality=Quality(config.quality.window, _floor(config)),
         canary=Canary(rehearsal(config)),
         start=start_digest(config),
         bandit=Bandit(strategy.leads if isinstance(strategy, Auto) else ()),
@@ -244,10 +244,6 @@ def rehearsal(config: Config) -> Rehearsal:
     """Return what repeats recent lessons."""
     chosen = config.model.rehearsal
     return Rehearsal(chosen.window, chosen.repeats, config.model.seed)
-
-
-def _quality(config: Config) -> Quality:
-    return Quality(config.quality.window, _floor(config))
 
 
 def _floor(config: Config) -> float | None:
