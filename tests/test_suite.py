@@ -79,8 +79,12 @@ def test_who_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     assert lines
 
 
+@pytest.mark.slow
 def test_scikit_activeml_asks_as_much_as_its_budget(tmp_path: Path) -> None:
-    """Each of its strategies in the suite runs, with the share that it was given and what its window lets through."""
+    """Each of its strategies in the suite runs, with the share that it was given and what its window lets through.
+
+    Slow, for it needs what only the extra ``benchmarks`` brings.
+    """
     pytest.importorskip("skactiveml")
     lines, said = lines_of(recording(tmp_path, 300), "--budgets 0.2")
     theirs = [line for line in lines if line["arm"].startswith("scikit-activeml")]
