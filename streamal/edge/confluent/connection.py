@@ -141,7 +141,7 @@ class Connection:
             {
                 "acks": "all",
                 "enable.idempotence": True,
-                "linger.ms": 5,
+                "linger.ms": 1,
                 "batch.size": 131_072,
                 "message.max.bytes": 64 * 1024 * 1024,
                 "delivery.timeout.ms": int(REQUEST_S * 1e3),

@@ -37,9 +37,10 @@ def transact(
     committing = False
     producer.begin_transaction()
     try:
-        written = _written(producer, outputs, min(TRANSACTION_S, timeout_s))
-        if offsets:
+        written = _sent(producer, outputs)
+        if offsets:  # while the records are on their way (−2 ms)
             producer.send_offsets_to_transaction(list(offsets), seat, _left(deadline))
+        flush(producer, min(TRANSACTION_S, _left(deadline)))
         committing = True
         producer.commit_transaction(_left(deadline))
     except KafkaException as error:
@@ -51,19 +52,21 @@ def transact(
     return written
 
 
-def _written(producer: Producer, outputs: Sequence[Output], timeout_s: float) -> dict[Place, int]:
-    """Send *outputs* and wait; if one fails the client fails the transaction, so only each last one is listened to."""
+def _sent(producer: Producer, outputs: Sequence[Output]) -> dict[Place, int]:
+    """Hand *outputs* over; return where, once they are flushed, the last offset of each partition stands.
+
+    If one fails the client fails the transaction, so only each last one is listened to.
+    """
     written: dict[Place, int] = {}
 
     def delivered(place: Place, error: KafkaError | None, message: Message) -> None:
         if error is None:
             written[place] = message.offset() or 0
 
-    last = {Place(output.topic, output.partition): number for number, output in enumerate(outputs)}
+    last = {output[:2]: number for number, output in enumerate(outputs)}
     for number, output in enumerate(outputs):
-        place = Place(output.topic, output.partition)
-        enqueue(producer, output, partial(delivered, place) if last[place] == number else None)
-    flush(producer, timeout_s)
+        at = output[:2]
+        enqueue(producer, output, partial(delivered, Place(*at)) if last[at] == number else None)
     return written
 
 

@@ -42,7 +42,7 @@ from streamal.readback import ReadBack
 
 __all__ = ["ConfluentTransport"]
 
-_AHEAD = 4  # so many times its topic's quota is fetched of a partition before it is halted
+_AHEAD = 8  # so many times its topic's quota is fetched of a partition before it is halted
 _CHUNK = 1_000  # messages taken from the client at once
 _FATAL = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)  # noqa: SLF001
 _SLICE_S = 0.1  # for one wait: news of the group come between two of them
@@ -237,12 +237,15 @@ class ConfluentTransport(ConfluentLog):
 
     def _keep(self, messages: Sequence[Message]) -> None:
         """Put *messages* behind those that wait; raise what is an error among them."""
+        place = Place("", -1)
         for message in messages:
             if (error := message.error()) is not None:
                 raise KafkaException(error)
-            place, offset = Place(message.topic() or "", message.partition() or 0), message.offset() or 0
+            topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+            if (topic, partition) != place:
+                place = Place(topic, partition)
             if place in self._fetching and offset >= self._next[place]:
-                self._ahead[place].append(Record(*place, offset, message.key(), message.value()))
+                self._ahead[place].append(Record(topic, partition, offset, message.key(), message.value()))
                 self._next[place] = offset + 1
 
     def _steer(self, consumer: Consumer, quota: Mapping[str, int]) -> None:
@@ -252,7 +255,8 @@ class ConfluentTransport(ConfluentLog):
             wanted = quota.get(place.topic, 0)
             if place in self._fetching and len(records) >= _AHEAD * wanted:
                 plenty.append(place)
-            elif place not in self._fetching and len(records) < wanted:
+            elif place not in self._fetching and len(records) < _AHEAD // 2 * wanted:
+                # more takes some steps to come: with none left we would wait 25 ms for it
                 few.append(place)
         if plenty:
             consumer.incremental_unassign([TopicPartition(*place) for place in plenty])
