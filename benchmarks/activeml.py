@@ -37,6 +37,7 @@ from skactiveml.stream.budgetmanager import BalancedIncrementalQuantileFilter
 from streamal.assembly import new_model
 from streamal.config import Config, load_config
 from streamal.core.budget import BudgetRules, Sampler
+from streamal.core.chance import Coins
 from streamal.core.ledger import Ledger
 from streamal.core.schema import Schema
 from streamal.core.strategies import SamplingRules, View, build_strategy, wants_of
@@ -131,7 +132,7 @@ def ours(data: Data, cell: Cell) -> Ask:
     strategy = build_strategy(rules)
     allowance = BudgetRules(share, Fraction(0), burst=20).allowance(0, 1)
     start = round(_AT_THE_START * share) * allowance.price
-    sampler = Sampler(allowance, strategy, cell.seed, Ledger(0, start, 0, 0), None, 0.0, 0, 0)
+    sampler = Sampler(allowance, strategy, Coins(cell.seed), Ledger(0, start, 0, 0), None, 0.0, 0, 0)
     wants = wants_of(strategy)
     memory = wants.memory() if wants.lookback else None
 
@@ -139,7 +140,7 @@ def ours(data: Data, cell: Cell) -> Ask:
         score: Any = measure(probabilities)
         if wants.score is not None:
             score = wants.score(View(score, probabilities, data.features[i], i, examples, memory=memory))
-        decision = sampler.decide(f"0-{i}", score)
+        decision = sampler.decide(i, score)
         if memory is not None:
             memory.take(i, data.features[i])
         return decision.lane is not None

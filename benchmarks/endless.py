@@ -62,7 +62,7 @@ class Endless:
 
     def append_all(self, outputs: Sequence[Output]) -> list[int]:
         """Write all."""
-        return [self.append(*output) for output in outputs]
+        return [self.append(each.topic, each.partition, each.key, each.value) for each in outputs]
 
     def committed(self, group: str) -> Mapping[Place, Committed]:  # noqa: ARG002
         """Return the committed states."""
@@ -84,16 +84,16 @@ class Endless:
     def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
         """Drop the predictions, answer the requests."""
         requests, training = self._topics.requests, self._topics.training
-        for topic, partition, key, value in outputs:
-            if topic == requests:
-                self.append(topic, partition, key, value)
-                if key is not None and value is not None:
-                    self._answer(key)
-            elif topic == training:
-                self.append(topic, partition, key, value)
+        for each in outputs:
+            if each.topic == requests:
+                self.append(each.topic, each.partition, each.key, each.value)
+                if each.key is not None and each.value is not None:
+                    self._answer(each.key)
+            elif each.topic == training:
+                self.append(each.topic, each.partition, each.key, each.value)
                 self.learned += 1
             else:
-                self._ends[topic] += 1
+                self._ends[each.topic] += 1
         self._states = {**self._states, **offsets}
 
     def _answer(self, key: bytes) -> None:

@@ -172,7 +172,7 @@ def bare_parts(events: Sequence[bytes], labels: Sequence[str]) -> Callable[[], i
             probabilities = {"no": raw[False], "yes": raw[True]}
             label = max(probabilities, key=probabilities.__getitem__)
             key = coordinates(0, i)
-            audit, strategy, _, _ = coins.uniform(key)
+            audit, strategy, _, _ = coins.uniform(i)
             asked = audit < 0.03 or strategy < 0.07
             encode(
                 Prediction(

@@ -16,6 +16,7 @@ import numpy as np
 from streamal.assembly import new_fold, rules
 from streamal.config import Config
 from streamal.core.budget import Sampler
+from streamal.core.chance import Coins
 from streamal.core.estimates import Estimate
 from streamal.core.fold import Fold
 from streamal.core.quality import log_loss
@@ -51,7 +52,7 @@ class _Partition:
     def __init__(self, fold: Fold, decides: Rules) -> None:
         self._fold, self._measure, self._wants = fold, MEASURES[decides.measure], wants_of(decides.strategy)
         assert not self._wants.votes, "the votes of an ensemble are for the daemon's own replay"
-        self._sampler = Sampler(decides.allowances[0], decides.strategy, decides.seed, None, None, 0.0, 0, 0)
+        self._sampler = Sampler(decides.allowances[0], decides.strategy, Coins(decides.seed), None, None, 0.0, 0, 0)
         self._memory = self._wants.memory() if self._wants.lookback else None
         self._seen = Seen()
 
@@ -60,7 +61,8 @@ class _Partition:
         probabilities = self._fold.predict(Event(0, offset, None, None, features))
         label = max(probabilities, key=probabilities.__getitem__)
         score, state = self._score(offset, features, probabilities), self._sampler.state
-        propensity, lane = self._sampler.decide(coordinates(0, offset), score, probabilities)
+        decision = self._sampler.decide(offset, score, probabilities)
+        propensity, lane = decision.propensity, decision.lane
         self._seen = self._seen.after(probabilities, propensity)
         if self._memory is not None:
             self._memory.take(offset, features)

@@ -111,8 +111,8 @@ def _over(transport: Transport, config: Config, values: Sequence[bytes], labels:
         transport.append_all(
             [
                 Output(topics.labels, 0, None, b'{"request":"%s","label":"%s"}' % (key, labels[int(key[2:])].encode()))
-                for _, _, _, key, value in asked
-                if key is not None and value is not None
+                for key in (request.key for request in asked if request.value is not None)
+                if key is not None
             ]
         )
     return Cost(cpu / len(values) * 1e6, wall / len(values) * 1e6)

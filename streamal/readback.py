@@ -20,15 +20,16 @@ class Own:
     """
 
     def __init__(self) -> None:
-        self._written: dict[Place, tuple[list[Output], int]] = {}
+        self._written: dict[tuple[str, int], tuple[list[Output], int]] = {}
+        """By place, which is such a pair: none is made for each output (−0.3 µs)."""
         self._over: tuple[Place, int] | None = None
 
     def committed(self, outputs: Sequence[Output], last: Mapping[Place, int], read_back: AbstractSet[Place]) -> None:
         """Keep *outputs* to places that are *read_back*, whose *last* offsets are known; forget those before."""
         self._over = None
-        self._written = {Place(*place): ([], last[place]) for place in last if place in read_back}
+        self._written = {place: ([], last[place]) for place in last if place in read_back}
         for output in outputs:
-            kept = self._written.get(output[:2])  # type: ignore[call-overload]  # a Place is such a pair (−0.5 µs)
+            kept = self._written.get((output.topic, output.partition))
             if kept is not None:
                 kept[0].append(output)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from streamal.assembly import new_fold, settings, topic_names, topic_partitions
 from streamal.config import Config
@@ -190,7 +191,7 @@ class FrozenLog:
         return offset
 
     def append_all(self, outputs: Sequence[Output]) -> list[int]:
-        return [self.append(*output) for output in outputs]
+        return [self.append(each.topic, each.partition, each.key, each.value) for each in outputs]
 
     def committed(self, group: str) -> Mapping[Place, Committed]:
         return self.offsets
@@ -208,7 +209,7 @@ class FrozenLog:
         """Change fields of the JSON record *number* of *topic* and return its key."""
         record = self.of(topic)[number]
         value = {**json.loads(record.value or b""), **fields}
-        self.of(topic)[number] = record._replace(value=json.dumps(value).encode())
+        self.of(topic)[number] = replace(record, value=json.dumps(value).encode())
         return (record.key or b"").decode()
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from streamal.core.budget import Allowance, BudgetRules, Decision, Sampler, divided
+from streamal.core.chance import Coins
 from streamal.core.ledger import Ledger
 from streamal.core.records import Lane
 from streamal.core.state import PartitionState, decode_state, encode_state
@@ -61,14 +62,14 @@ class Partition:
         sampler = Sampler(
             self.allowance,
             self.strategy,
-            7,
+            Coins(7, self.number),
             state.ledger,
             state.strategy,
             now,
             self.open[Lane.AUDIT],
             self.open[Lane.STRATEGY],
         )
-        decisions = [sampler.decide(f"{self.number}-{self.accepted + i}", u) for i, u in enumerate(scores)]
+        decisions = [sampler.decide(self.accepted + i, u) for i, u in enumerate(scores)]
         self.accepted += len(scores)
         self.open.update(decision.lane for decision in decisions if decision.lane is not None)
         self.metadata = encode_state(PartitionState(0, now, sampler.ledger, sampler.state))
@@ -296,8 +297,8 @@ def test_the_propensity_is_how_often_an_event_is_asked(name: str, burst: int, pe
     us = np.random.default_rng(5).beta(1.0, 3.0, 40).tolist()
     requested, expected, variance = np.zeros(40), np.zeros(40), np.zeros(40)
     for seed in range(1_500):
-        sampler = Sampler(allowance, strategy, seed, None, None, 0.0, 0, 0)
-        decisions = [sampler.decide(f"0-{i}", u) for i, u in enumerate(us)]
+        sampler = Sampler(allowance, strategy, Coins(seed), None, None, 0.0, 0, 0)
+        decisions = [sampler.decide(i, u) for i, u in enumerate(us)]
         p = np.array([decision.propensity for decision in decisions])
         requested += [decision.lane is not None for decision in decisions]
         expected += p
@@ -426,8 +427,8 @@ def test_a_closed_lane_does_not_move_the_threshold() -> None:
     """What the strategy would have said while it was not asked teaches it nothing."""
     budget = BudgetRules(Fraction("0.1"), Fraction(0), burst=1)
     strategy = strategy_of("variable", budget)
-    sampler = Sampler(budget.allowance(0, 1), strategy, 7, Ledger(0, 0, 0, 0), None, 0.0, 0, 0)
+    sampler = Sampler(budget.allowance(0, 1), strategy, Coins(7), Ledger(0, 0, 0, 0), None, 0.0, 0, 0)
     before: State = sampler.state
-    sampler.decide("0-0", 1.0)
+    sampler.decide(0, 1.0)
     assert sampler.state == before
     assert sampler.ledger == Ledger(1, 1, 0, 0)

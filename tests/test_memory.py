@@ -127,7 +127,7 @@ def test_a_kept_partition_keeps_its_position() -> None:
     second.commit([], {E1: Committed(1, "one")})
     assert first.poll({"events": 4}, 0) == []
     second.close()
-    assert [tuple(record) for record in first.poll({"events": 4}, 0)] == [("events", 1, 1, None, b"2")]
+    assert first.poll({"events": 4}, 0) == [Record("events", 1, 1, None, b"2")]
     assert first.assignment() == (3, {E0: Committed(0, ""), E1: Committed(1, "one"), LABELS: Committed(0, "")})
 
 

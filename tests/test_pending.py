@@ -275,6 +275,19 @@ def test_the_memory_of_closed_requests_is_bounded() -> None:
     assert len(msgspec.json.encode(pending._deadlines)) == 2
 
 
+@pytest.mark.parametrize("closed_max", [1, 7, 8, 40])
+def test_at_least_seven_eighths_are_remembered(closed_max: int) -> None:
+    """Many are forgotten at once, which costs less than one by one; never more than an eighth, and the oldest first."""
+    pending, least = Pending(closed_max), closed_max
+    for offset in range(5 * closed_max):
+        pending.closed(Expiry(f"0-{offset}", 0.5, Lane.STRATEGY, 0.0, 1.0))
+        known = [f"0-{each}" in pending for each in range(offset + 1)]
+        assert known == sorted(known)
+        assert sum(known) <= closed_max
+        least = min(least, sum(known)) if offset >= closed_max else least
+    assert least >= closed_max - max(0, closed_max // 8 - 1)
+
+
 def test_a_tombstone_takes_off_what_it_names() -> None:
     """One for an unknown request, or without a key, changes nothing."""
     world = make_world(requests=2)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from streamal.core.budget import BudgetRules, Sampler
+from streamal.core.chance import Coins
 from streamal.core.estimates import Estimate, Sums
 from streamal.core.quality import Quality
 from streamal.core.records import Abstention, Example, Expiry, Lane
@@ -104,12 +105,12 @@ class Synthetic:
         random = np.random.default_rng(seed)
         budget = BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20)
         rules = SamplingRules(strategy, rate=float(budget.rate), share=float(budget.share))
-        sampler = Sampler(budget.allowance(0, 1), build_strategy(rules), seed, None, None, 0.0, 0, 0)
+        sampler = Sampler(budget.allowance(0, 1), build_strategy(rules), Coins(seed), None, None, 0.0, 0, 0)
         uncertainty = random.beta(0.8, 3.0, EVENTS) * 0.5
         right = random.random(EVENTS) > 0.04 + 0.9 * uncertainty
         quality = Quality(EVENTS)
         for i, u in enumerate(uncertainty.tolist()):
-            decision = sampler.decide(f"0-{i}", u)
+            decision = sampler.decide(i, u)
             if decision.lane is not None:
                 quality.fold(make_example(i, decision.propensity, bool(right[i])))
         self.truth = float(np.mean(right))

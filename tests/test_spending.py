@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from streamal.assembly import budget_rules
 from streamal.config import load_config
 from streamal.core.budget import BudgetRules, Sampler, divided
+from streamal.core.chance import Coins
 from streamal.core.ledger import Ledger
 from streamal.core.money import Prices, Settlements, micros, windows
 from streamal.core.records import Abstention, Closing, Example, Expiry, Lane, Request
@@ -79,7 +80,7 @@ class Bank:
         sampler = Sampler(
             self.budget.allowance(partition, self.partitions),
             self.strategy,
-            7,
+            Coins(7, partition),
             state.ledger,
             state.strategy,
             now,
@@ -88,9 +89,7 @@ class Bank:
             settlements.refunds(partition),
         )
         first = self.accepted[partition]
-        decisions = [
-            sampler.decide(f"{partition}-{first + i}", u, {"rare": u, "a": 1 - u}) for i, u in enumerate(scores)
-        ]
+        decisions = [sampler.decide(first + i, u, {"rare": u, "a": 1 - u}) for i, u in enumerate(scores)]
         if committed:
             self.states[partition] = encode_state(PartitionState(version, now, sampler.ledger, sampler.state))
             self.accepted[partition] += len(scores)
@@ -444,11 +443,11 @@ def test_the_metadata_of_the_version_before_are_read() -> None:
 def rare(budget: BudgetRules, probability: float, every: int, events: int) -> tuple[int, int]:
     """Return how many of the rare events, and of all events, are asked by a strategy that never asks."""
     never = build_strategy(SamplingRules("random", rate=0.0))
-    sampler = Sampler(budget.allowance(0, 1), never, 7, None, None, 0.0, 0, 0)
+    sampler = Sampler(budget.allowance(0, 1), never, Coins(7), None, None, 0.0, 0, 0)
     asked = [0, 0]
     for i in range(events):
         p = probability if i % every == 0 else 0.0
-        lane = sampler.decide(f"0-{i}", 0.0, {"rare": p, "other": 1.0 - p}).lane
+        lane = sampler.decide(i, 0.0, {"rare": p, "other": 1.0 - p}).lane
         asked[0] += lane is not None and i % every == 0
         asked[1] += lane is not None
     return asked[0], asked[1]
@@ -467,10 +466,10 @@ def test_a_quota_is_spent_on_its_class() -> None:
 def test_a_quota_does_not_cost_the_others_anything() -> None:
     """A greedy strategy gets all that a class leaves over, and the whole is no more than it was."""
     budget = BudgetRules(Fraction("0.1"), Fraction(0), 20, quotas=(("rare", Fraction("0.5")),))
-    sampler = Sampler(budget.allowance(0, 1), Always(), 7, None, None, 0.0, 0, 0)
-    lanes = [sampler.decide(f"0-{i}", 1.0, {"other": 1.0}).lane for i in range(10_000)]
+    sampler = Sampler(budget.allowance(0, 1), Always(), Coins(7), None, None, 0.0, 0, 0)
+    lanes = [sampler.decide(i, 1.0, {"other": 1.0}).lane for i in range(10_000)]
     assert 1_000 <= sum(lane is not None for lane in lanes) <= 1_020
-    assert sampler.decide("0-10000", 0.0, {"rare": 1.0}).lane is Lane.STRATEGY, "what is kept is kept all the same"
+    assert sampler.decide(10_000, 0.0, {"rare": 1.0}).lane is Lane.STRATEGY, "what is kept is kept all the same"
 
 
 @pytest.mark.parametrize("burst", [100, 12, 3])
@@ -482,9 +481,9 @@ def test_the_propensity_counts_the_quotas_in(burst: int) -> None:
     likely = [{"a": 0.3, "b": 0.1 * (i % 4), "c": 0.4} for i in range(40)]
     requested, expected, variance = [0.0] * 40, [0.0] * 40, [0.0] * 40
     for seed in range(1_500):
-        sampler = Sampler(budget.allowance(0, 1), strategy, seed, None, None, 0.0, 0, 0)
+        sampler = Sampler(budget.allowance(0, 1), strategy, Coins(seed), None, None, 0.0, 0, 0)
         for i, probabilities in enumerate(likely):
-            decision = sampler.decide(f"0-{i}", 0.5, probabilities)
+            decision = sampler.decide(i, 0.5, probabilities)
             requested[i] += decision.lane is not None
             expected[i] += decision.propensity
             variance[i] += decision.propensity * (1.0 - decision.propensity)
@@ -496,11 +495,11 @@ def test_the_propensity_counts_the_quotas_in(burst: int) -> None:
 def test_other_quotas_lose_no_tokens() -> None:
     """Whoever changes the quotas finds what was saved in the common purse."""
     one = BudgetRules(Fraction("0.1"), Fraction(0), 20, quotas=(("rare", Fraction("0.2")),))
-    before = Sampler(one.allowance(0, 1), Always(), 7, None, None, 0.0, 0, 0)
-    before.decide("0-0", 0.0, {"rare": 1.0})
+    before = Sampler(one.allowance(0, 1), Always(), Coins(7), None, None, 0.0, 0, 0)
+    before.decide(0, 0.0, {"rare": 1.0})
     assert before.ledger.kept[0] > 0
     none = replace(one, quotas=())
-    after = Sampler(none.allowance(0, 1), Always(), 7, before.ledger, (), 0.0, 0, 0)
+    after = Sampler(none.allowance(0, 1), Always(), Coins(7), before.ledger, (), 0.0, 0, 0)
     assert (after.ledger.tokens, after.ledger.kept) == (before.ledger.tokens + before.ledger.kept[0], ())
 
 

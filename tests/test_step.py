@@ -19,6 +19,7 @@ from streamal.core.records import Committed, Example, Lane, Output, Place, Predi
 from streamal.core.state import METADATA_BYTES_MAX, PartitionState, TrainerState, decode_state, encode_state
 from streamal.core.step import step
 from streamal.core.strategies import STRATEGIES
+from streamal.core.strategies.base import Memory
 from streamal.core.transaction import Step
 from streamal.core.uncertainty import MEASURES
 from streamal.core.wire import WireRules, decode_request, decode_training
@@ -158,12 +159,13 @@ def test_a_step_can_be_split_anywhere(
     teach(fold, [({"x": float(i % 5)}, "ab"[i % 2]) for i in range(20)])
     polled = [event_record(offset, body) for offset, body in enumerate(bodies)]
     whole = step(rules, fold, fresh(), polled, 5.0)
-    committed, outputs = fresh(), []
+    committed, outputs, memories = fresh(), [], dict[Place, Memory]()
     edges = [0, *sorted(min(at, len(polled)) for at in cuts), len(polled)]
     for number, start in enumerate(edges[:-1]):
-        result = step(rules, fold, committed, polled[start : edges[number + 1]], 5.0)
+        result = step(rules, fold, committed, polled[start : edges[number + 1]], 5.0, memories=memories)
         outputs += result.outputs
         committed.update(result.offsets)
+        memories.update(result.memories)
     assert outputs == whole.outputs
     assert committed == {**fresh(), **whole.offsets}
 

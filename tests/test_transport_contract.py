@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kafka import KafkaProducer
 from kafka.errors import KafkaTimeoutError
+from msgspec.structs import replace
 
 from streamal.core.records import Committed, Output, Place, Record
 from streamal.edge import confluent
@@ -121,7 +122,7 @@ class Renamed:
         return self._inner.append(topic + self._suffix, partition, key, value)
 
     def append_all(self, outputs: Sequence[Output]) -> list[int]:
-        return self._inner.append_all([output._replace(topic=output.topic + self._suffix) for output in outputs])
+        return self._inner.append_all([replace(output, topic=output.topic + self._suffix) for output in outputs])
 
     def committed(self, group: str) -> Mapping[Place, Committed]:
         return self._places(self._inner.committed(group + self._suffix))
@@ -130,7 +131,7 @@ class Renamed:
         self._inner.close()
 
     def _short(self, records: list[Record]) -> list[Record]:
-        return [record._replace(topic=record.topic.removesuffix(self._suffix)) for record in records]
+        return [replace(record, topic=record.topic.removesuffix(self._suffix)) for record in records]
 
     def _places(self, states: Mapping[Place, Committed]) -> dict[Place, Committed]:
         return {place._replace(topic=place.topic.removesuffix(self._suffix)): state for place, state in states.items()}
@@ -153,7 +154,7 @@ class RenamedWorker(Renamed):
 
     def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
         self._worker.commit(
-            [output._replace(topic=output.topic + self._suffix) for output in outputs],
+            [replace(output, topic=output.topic + self._suffix) for output in outputs],
             {place._replace(topic=place.topic + self._suffix): state for place, state in offsets.items()},
         )
         for place in {(output.topic, output.partition) for output in outputs}:

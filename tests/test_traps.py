@@ -11,6 +11,7 @@ from river import active, forest, linear_model, naive_bayes, tree
 from streamal.assembly import budget_rules, new_strategy
 from streamal.config import load_config
 from streamal.core.budget import BudgetRules, Sampler
+from streamal.core.chance import Coins
 from streamal.core.figures import arm_weights
 from streamal.core.ledger import Ledger
 from streamal.core.model import LabelRules, Model
@@ -24,14 +25,14 @@ ONE_PERCENT = BudgetRules(Fraction("0.01"), Fraction("0.3"), burst=5)
 
 def sampler(name: str, budget: BudgetRules) -> Sampler:
     strategy = build_strategy(SamplingRules(name, rate=float(budget.rate), share=float(budget.share)))
-    return Sampler(budget.allowance(0, 1), strategy, 7, None, None, 0.0, 0, 0)
+    return Sampler(budget.allowance(0, 1), strategy, Coins(7), None, None, 0.0, 0, 0)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_t4_no_strategy_has_a_head_start(name: str) -> None:
     """T4: part of a lead at 1 % is a gate that lets a window's worth through at once; here all begin with the burst."""
     lanes = sampler(name, ONE_PERCENT)
-    requests = [lanes.decide(f"0-{i}", 0.5).lane is not None for i in range(100)]
+    requests = [lanes.decide(i, 0.5).lane is not None for i in range(100)]
     assert sum(requests) <= 5 + 1
     assert sampler(name, ONE_PERCENT).ledger.tokens == sampler("random", ONE_PERCENT).ledger.tokens
 
@@ -55,7 +56,7 @@ def test_0_1_a_model_that_starts_empty_is_asked(estimator: Any, name: str) -> No
     for i in range(400):
         features = {"x": float(i % 9)}
         uncertainty = least_confidence(smoothed(model.predict(features), i))
-        if lanes.decide(f"0-{i}", uncertainty).lane is not None:
+        if lanes.decide(i, uncertainty).lane is not None:
             asked.append(i)
             model.learn(features, "a")  # one class only, for as long as it lasts
     assert asked[0] < 10
@@ -74,14 +75,14 @@ def test_0_7_deciding_again_is_deciding_the_same() -> None:
         theirs.append([[model.predict_proba_one(x)[1] for _ in range(looks)][-1] for x in events])
     assert theirs[0] != theirs[1]
     once = sampler("randomised_variable", ONE_PERCENT)
-    expected = [once.decide(f"0-{i}", i * 0.37 % 0.5).lane for i in range(300)]
+    expected = [once.decide(i, i * 0.37 % 0.5).lane for i in range(300)]
     assert Lane.AUDIT in expected or Lane.STRATEGY in expected
     state: tuple[Ledger | None, Any] = (None, None)
     for i, lane in enumerate(expected):
         for _ in range(2):
             strategy = build_strategy(SamplingRules("randomised_variable", float(ONE_PERCENT.rate), share=0.01))
-            again = Sampler(ONE_PERCENT.allowance(0, 1), strategy, 7, *state, 0.0, 0, 0)
-            assert again.decide(f"0-{i}", i * 0.37 % 0.5).lane == lane
+            again = Sampler(ONE_PERCENT.allowance(0, 1), strategy, Coins(7), *state, 0.0, 0, 0)
+            assert again.decide(i, i * 0.37 % 0.5).lane == lane
         state = again.ledger, again.state
 
 
@@ -89,7 +90,7 @@ def test_without_an_audit_lane_nothing_keeps_the_strategy_lane_from_its_tokens()
     """It closes by degrees only to keep the weights of audited events small; with no audit every token can be spent."""
     budget = BudgetRules(Fraction("0.1"), Fraction(0), burst=20)
     lanes = sampler("fixed", budget)
-    asked = sum(lanes.decide(f"0-{i}", 1.0).lane is not None for i in range(1_000))
+    asked = sum(lanes.decide(i, 1.0).lane is not None for i in range(1_000))
     assert asked == 20 + 100 - 1  # what the first event earns does not fit into the full bucket
 
 

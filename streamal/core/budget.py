@@ -22,7 +22,8 @@ back.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from streamal.core.allowance import Allowance, BudgetRules, Cap, divided
 from streamal.core.chance import Coins
@@ -36,7 +37,7 @@ __all__ = ["Allowance", "BudgetRules", "Decision", "Sampler", "divided"]
 _NONE: Mapping[str, float] = {}
 
 
-class Decision(NamedTuple):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """*lane* is None if the event is not asked; *propensity* is that of both lanes together."""
 
     propensity: float
@@ -50,7 +51,7 @@ class Sampler:
         self,
         allowance: Allowance,
         strategy: Strategy,
-        seed: int,
+        coins: Coins,
         ledger: Ledger | None,
         state: State | None,
         now: float,
@@ -60,12 +61,14 @@ class Sampler:
     ) -> None:
         """Continue from *ledger* and *state* (None: a new partition) at time *now* with so many open requests.
 
-        *refunds* are what is known of those that were closed: the less is known, the less may be asked.
+        *coins* are those of the partition. *refunds* are what is known of requests that were closed: the less is
+        known, the less may be asked.
         """
         self._allowance, self._strategy = allowance, strategy
         self._epsilon = 1.0 / allowance.audit_every if allowance.audit_every else 0.0
         self._price, self._gain, self._capacity = allowance.price, allowance.gain, allowance.capacity
-        self._coins = Coins(seed)
+        self._coins = coins
+        self._propensity, self._update = strategy.propensity, strategy.update
         self._before = (ledger or Ledger(0, allowance.start, 0, 0)).at(int(now // 3600))
         self._accepted, self._tokens = self._before[:2]
         self._audited = self._strategic = 0
@@ -87,23 +90,30 @@ class Sampler:
         """The strategy's state, to be committed with the offset."""
         return self._state
 
-    def decide(self, key: str, uncertainty: float, probabilities: Mapping[str, float] = _NONE) -> Decision:
-        """Count one accepted event with coordinates *key* and say whether its label is worth asking for.
+    def decide(self, offset: int, uncertainty: float, probabilities: Mapping[str, float] = _NONE) -> Decision:
+        """Count one accepted event at *offset* and say whether its label is worth asking for.
 
         *probabilities* are those of the classes, for the quotas.
         """
-        self._earn()
         self._accepted += 1
-        audit, coin, opener, quoted = self._coins.uniform(key)
+        tokens = self._tokens + self._gain + (self._saved() if self._quotas else 0)
+        self._tokens = min(self._capacity, tokens)
+        audit, coin, opener, quoted = self._coins.uniform(offset)
         epsilon = p = q = 0.0
         chosen, quota = False, -1
         if self._room > 0:
-            if self._tokens >= self._price:
+            if tokens >= self._price:
                 epsilon = self._epsilon
             if self._strategy_room > 0:
                 if self._quotas:
                     q, quota = self._quota(quoted, probabilities)
-                p, chosen = self._strategy_lane(coin, opener, uncertainty)
+                openness = self._openness()
+                if openness > 0.0:
+                    s = self._propensity(uncertainty, self._state)
+                    p = openness * s
+                    if opener < openness:
+                        chosen = coin < s
+                        self._state = self._update(uncertainty, chosen, self._state)
         propensity = 1.0 - (1.0 - epsilon) * (1.0 - p) * (1.0 - q)
         if audit < epsilon:
             self._audited += 1
@@ -118,18 +128,6 @@ class Sampler:
             return Decision(propensity, Lane.STRATEGY)
         return Decision(propensity, None)
 
-    def _strategy_lane(self, coin: float, opener: float, uncertainty: float) -> tuple[float, bool]:
-        """Return (the probability that the lane is open and the strategy asks, whether both are so)."""
-        openness = self._openness()
-        if openness <= 0.0:
-            return 0.0, False
-        s = self._strategy.propensity(uncertainty, self._state)
-        chosen = False
-        if opener < openness:
-            chosen = coin < s
-            self._state = self._strategy.update(uncertainty, chosen, self._state)
-        return openness * s, chosen
-
     def _openness(self) -> float:
         """Return the probability with which the strategy lane is open: 1 for as long as half of the bucket is full.
 
@@ -142,15 +140,14 @@ class Sampler:
         room = self._capacity - reserve
         return 1.0 if 2 * left >= room or not self._epsilon else 2.0 * left / room
 
-    def _earn(self) -> None:
-        """Save what one accepted event earns; what a quota cannot save any more is everybody's."""
-        tokens = self._tokens + self._gain
-        if self._quotas:
-            for i, quota in enumerate(self._quotas):
-                saved = self._kept[i] + quota.gain
-                self._kept[i] = min(quota.capacity, saved)
-                tokens += saved - self._kept[i]
-        self._tokens = min(self._capacity, tokens)
+    def _saved(self) -> int:
+        """Save what one accepted event earns for the quotas; return what they cannot save any more."""
+        over = 0
+        for i, quota in enumerate(self._quotas):
+            saved = self._kept[i] + quota.gain
+            self._kept[i] = min(quota.capacity, saved)
+            over += saved - self._kept[i]
+        return over
 
     def _pay(self, quota: int) -> None:
         """Take the price of a request from where it was chosen; a quota's own request costs nobody else anything."""

@@ -5,8 +5,10 @@ There is no state to save, each lane has coins of its own, and a replay decides 
 
 from __future__ import annotations
 
-from hashlib import blake2b
-from struct import Struct
+from functools import lru_cache
+from hashlib import blake2b, shake_128
+
+import numpy as np
 
 __all__ = ["Coin", "Coins"]
 
@@ -32,24 +34,34 @@ class Coin:
 
 
 class Coins:
-    """Four independent coins for each event, out of one hash (−1.2 µs to a hash for each).
+    """Four independent coins for each event of a partition; 64 events' come out of one hash (−0.5 µs to a hash each).
 
-    >>> Coins(7).uniform("0-1845") == Coins(7).uniform("0-1845")
+    >>> Coins(7).uniform(1845) == Coins(7).uniform(1845)
     True
     """
 
-    __slots__ = ("_keyed",)
+    __slots__ = ("_block", "_number", "_partition", "_seed")
 
-    def __init__(self, seed: int) -> None:
-        """Make the coins of *seed*."""
-        self._keyed = blake2b(digest_size=32, key=str(seed).encode()[:64], person=b"lanes")
+    def __init__(self, seed: int, partition: int = 0) -> None:
+        """Make the coins of *partition* under *seed*."""
+        self._seed, self._partition = seed, partition
+        self._number = -1
+        self._block: list[list[float]] = []
 
-    def uniform(self, key: str) -> tuple[float, float, float, float]:
-        """Return numbers in [0, 1) that depend on the seed and *key* alone; 64 of BLAKE2b's bits each, 53 kept."""
-        state = self._keyed.copy()
-        state.update(key.encode())
-        a, b, c, d = _UNPACK(state.digest())
-        return (a >> 11) * 2.0**-53, (b >> 11) * 2.0**-53, (c >> 11) * 2.0**-53, (d >> 11) * 2.0**-53
+    def uniform(self, offset: int) -> list[float]:
+        """Return four numbers in [0, 1) that depend on seed, partition and *offset* alone; 32 bits each."""
+        number, at = divmod(offset, _EVENTS)
+        if number != self._number:
+            self._number, self._block = number, _block(self._seed, self._partition, number)
+        return self._block[at]
 
 
-_UNPACK = Struct(">4Q").unpack
+_EVENTS, _COINS = 64, 4
+
+
+@lru_cache(maxsize=64)  # where a step has only few events, the next ones are of the same block
+def _block(seed: int, partition: int, number: int) -> list[list[float]]:
+    """Return the coins of `_EVENTS` offsets, out of SHAKE128 (FIPS 202), which gives as many bits as one asks for."""
+    bits = shake_128(f"streamal {seed} {partition} {number}".encode()).digest(4 * _COINS * _EVENTS)
+    coins: list[list[float]] = (np.frombuffer(bits, "<u4") * 2.0**-32).reshape(_EVENTS, _COINS).tolist()
+    return coins

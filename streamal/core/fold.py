@@ -129,7 +129,7 @@ class Fold:
         self.now = max(self.now, record.at)
         if isinstance(record, SchemaSet):
             self._set_schema(record)
-        if isinstance(record, SchemaSet | WarmStart):
+        if isinstance(record, (SchemaSet, WarmStart)):
             return
         if isinstance(record, NaturalExample):
             if record.event is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamal.core.budget import Sampler, divided
+from streamal.core.chance import Coins
 from streamal.core.damping import Damper
 from streamal.core.fold import Fold
 from streamal.core.records import (
@@ -23,7 +24,7 @@ from streamal.core.seen import MILLION, Seen
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.core.strategies.base import Memory
 from streamal.core.transaction import Rules, Step, refuse
-from streamal.core.uncertainty import MEASURES
+from streamal.core.uncertainty import MEASURES, least_confidence, likeliest
 from streamal.core.wire import encode
 from streamal.errors import Behind
 
@@ -81,6 +82,7 @@ class _Turn:
         self._sampler = _sampler(rules, fold, partition, state, now)
         self._damper = _damper(rules, fold, partition, state)
         self._measure, self._topic = MEASURES[rules.measure], rules.topics.predictions
+        self._by_top = self._measure is least_confidence  # −0.5 µs: the largest is known
         self._version = fold.version.offset
         self._events, self._confidence, self._unreachable = state.seen
         self._uniform = 0
@@ -89,15 +91,16 @@ class _Turn:
         """Score, decide; write the prediction, and the request if there is one."""
         label, top, uncertainty = None, 0.0, 1.0
         if probabilities:
-            label = max(probabilities, key=probabilities.__getitem__)
-            top, uncertainty = probabilities[label], self._measure(probabilities)
+            label, top = likeliest(probabilities)
+            uncertainty = max(0.0, 1.0 - top) if self._by_top else self._measure(probabilities)
         if top * len(probabilities) <= 1.0:
             self._uniform += 1
         score = self.scorer.score(event, probabilities, uncertainty)
         if self._damper is not None:
             score = self._damper.damped(score, event.features)
         key, strategy = coordinates(self._partition, event.offset), self._sampler.state
-        propensity, lane = self._sampler.decide(key, score, probabilities)
+        decision = self._sampler.decide(event.offset, score, probabilities)
+        propensity, lane = decision.propensity, decision.lane
         self._events += 1
         self._confidence += round(MILLION * top)
         prediction = Prediction(
@@ -160,7 +163,7 @@ def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, no
     return Sampler(
         allowance,
         rules.strategy,
-        rules.seed,
+        Coins(rules.seed, partition),
         ledger,
         state.strategy,
         now,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Mapping
+from itertools import islice
 
 from streamal.core.records import Closing, Example, Expiry, Lane, Outcome, Reply, Request, partition_of
 
@@ -18,6 +19,8 @@ ABSTAINED, EXPIRED = "abstained", "expired"
 """How a request was closed without a label; with one it is "=" + label, so that no class can be mistaken for these."""
 
 
+_FORGOTTEN = 8
+"""This part of the closed requests is forgotten at once when there are too many."""
 _STALE_MAX = 1_000
 """Deadlines of closed requests that may wait behind an old open one before they are swept out."""
 
@@ -26,7 +29,7 @@ class Pending:
     """Open requests with their deadlines, and the memory of the closed ones."""
 
     def __init__(self, closed_max: int) -> None:
-        """Remember at most *closed_max* closed requests."""
+        """Remember at most *closed_max* closed requests, and at least the last seven eighths of them."""
         self._closed_max = closed_max
         self._open: dict[str, Request] = {}
         self._closed: dict[str, str] = {}
@@ -125,7 +128,9 @@ class Pending:
     def _remember(self, memory: dict[str, str], key: str, how: str) -> None:
         memory[key] = how
         if len(memory) > self._closed_max:
-            del memory[next(iter(memory))]
+            # many at once: a dictionary looks for its first key behind all that were deleted since it last grew
+            for oldest in [*islice(memory, max(1, self._closed_max // _FORGOTTEN))]:
+                del memory[oldest]
 
     def _forget(self, request: str) -> None:
         known = self._open.pop(request, None)

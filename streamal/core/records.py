@@ -97,7 +97,7 @@ class Refusal(NamedTuple):
     detail: str
 
 
-class Event(NamedTuple):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """An accepted event; *features* are finite, bounded and (once there is a schema) of the declared types."""
 
     partition: int
@@ -276,7 +276,7 @@ class Place(NamedTuple):
     partition: int
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """A record as read: offsets grow within a partition but have gaps (aborted records, commit markers)."""
 
     topic: str
@@ -286,7 +286,7 @@ class Record(NamedTuple):
     value: bytes | None
 
 
-class Output(NamedTuple):
+class Output(msgspec.Struct, frozen=True, gc=False):
     """A record to be written; a value of None is a tombstone."""
 
     topic: str

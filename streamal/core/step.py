@@ -8,7 +8,7 @@ third part, **learn**, is `streamal.core.fold`, which takes only what was commit
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from streamal.core.fold import Fold
@@ -43,17 +43,18 @@ def step(
     asks for, by coordinates, as far as the log still has them; *memories* what a
     strategy that looks back knows of each partition (see `remember`). Changes nothing.
     """
-    by_place: dict[Place, list[Record]] = {}
+    by_place: defaultdict[tuple[str, int], list[Record]] = defaultdict(list)
     for record in polled:
-        by_place.setdefault(Place(record.topic, record.partition), []).append(record)
+        by_place[record.topic, record.partition].append(record)
     result = Step([], {}, Counter(), [], {})
-    for place, records in by_place.items():
+    for at, records in by_place.items():
+        place = Place(*at)
         if place.topic == rules.topics.events:
             past = memories.get(place)
             result.offsets[place] = infer(rules, fold, place, committed[place], records, now, result, past)
     labels = Place(rules.topics.labels, 0)
     if labels in committed:
-        replies = by_place.get(labels, [])
+        replies = by_place[labels]
         trained = join(rules, fold, replies, recalled, max(now, fold.now), answered, result)
         if replies or trained:
             offset = replies[-1].offset + 1 if replies else committed[labels].offset

@@ -145,7 +145,7 @@ def decode_events(records: Iterable[Record], rules: WireRules, schema: Schema | 
     known = schema.numbers if schema is not None and _is_quick(rules, schema) else _NO_NAMES
     decode, bytes_max = rules.numbers, rules.record_bytes_max
     for record in records:
-        _, partition, offset, _, value = record
+        value = record.value
         if known and value is not None and len(value) <= bytes_max:
             try:
                 parsed = decode(value)
@@ -154,9 +154,9 @@ def decode_events(records: Iterable[Record], rules: WireRules, schema: Schema | 
             else:
                 features = parsed.features
                 if features and known.issuperset(features):
-                    events.append(Event(partition, offset, parsed.id, parsed.time, features))
+                    events.append(Event(record.partition, record.offset, parsed.id, parsed.time, features))
                     continue
-        events.append(decode_event(partition, offset, value, rules, schema))
+        events.append(decode_event(record.partition, record.offset, value, rules, schema))
     return events
 
 

@@ -120,7 +120,7 @@ class _Topics:
 
     def append_all(self, outputs: Sequence[Output]) -> list[int]:
         """Write each of *outputs* outside any transaction and return their offsets."""
-        return [self.append(*output) for output in outputs]
+        return [self.append(each.topic, each.partition, each.key, each.value) for each in outputs]
 
     def committed(self, group: str) -> Mapping[Place, Committed]:
         """Return what *group* has committed."""

@@ -113,7 +113,7 @@ class SqliteLog:
                 begin = self._bounds(topic, partition)[0]
                 if 0 < offset < begin:
                     raise LogDisagrees(f"{self.path}: {topic}-{partition} starts at {begin}; {offset} was trimmed")
-        return [Record._make(row) for row in rows]
+        return [Record(*row) for row in rows]
 
     def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
         """Write one record and return its offset; Uncommitted if it could not be written now."""
@@ -170,8 +170,8 @@ class SqliteLog:
     def _write(self, outputs: Sequence[Output]) -> dict[Place, int]:
         """Insert *outputs* in the open transaction; return the first offset used of each partition."""
         pairs: dict[Place, list[tuple[bytes | None, bytes | None]]] = {}
-        for topic, partition, key, value in outputs:
-            pairs.setdefault(Place(topic, partition), []).append((key, value))
+        for output in outputs:
+            pairs.setdefault(Place(output.topic, output.partition), []).append((output.key, output.value))
         first = {place: self._bounds(*place)[1] for place in pairs}
         for place, of_place in pairs.items():
             rows = ((*place, offset, *pair) for offset, pair in enumerate(of_place, first[place]))

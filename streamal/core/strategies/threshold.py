@@ -19,6 +19,7 @@ from streamal.core.strategies.base import State
 
 __all__ = ["Fixed", "Mover", "RandomisedVariable", "Split", "Variable"]
 
+_ROOT_2 = math.sqrt(2.0)
 _THETA_MIN, _THETA_MAX = 1e-9, 1e9
 """A threshold outside of these cannot matter any more, but could leave the range of floats in a year."""
 
@@ -107,7 +108,7 @@ class RandomisedVariable:
 
     def propensity(self, uncertainty: float, state: State) -> float:
         """Return P(c < θ·η) = 1 - Φ((c/θ - 1)/δ) in closed form."""
-        return 0.5 * math.erfc(((1.0 - uncertainty) / state[0] - 1.0) / (self.delta * math.sqrt(2.0)))
+        return 0.5 * math.erfc(((1.0 - uncertainty) / state[0] - 1.0) / (self.delta * _ROOT_2))
 
     def update(self, uncertainty: float, asked: float, state: State) -> State:
         """Return the moved θ."""

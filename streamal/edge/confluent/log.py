@@ -233,11 +233,10 @@ class ConfluentLog:
 
 def enqueue(producer: Producer, output: Output, delivered: Callable[..., Any] | None = None) -> None:
     """Hand a record over to *producer*; where its queue is full, wait for room."""
-    topic, partition, key, value = output
     deadline = time.monotonic() + REQUEST_S
     while True:
         try:
-            producer.produce(topic, value, key, partition, on_delivery=delivered)
+            producer.produce(output.topic, output.value, output.key, output.partition, on_delivery=delivered)
         except BufferError:
             if time.monotonic() > deadline:
                 raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from None  # noqa: SLF001

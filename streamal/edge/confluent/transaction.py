@@ -63,9 +63,9 @@ def _sent(producer: Producer, outputs: Sequence[Output]) -> dict[Place, int]:
         if error is None:
             written[place] = message.offset() or 0
 
-    last = {output[:2]: number for number, output in enumerate(outputs)}
+    last = {(output.topic, output.partition): number for number, output in enumerate(outputs)}
     for number, output in enumerate(outputs):
-        at = output[:2]
+        at = output.topic, output.partition
         enqueue(producer, output, partial(delivered, Place(*at)) if last[at] == number else None)
     return written
 

@@ -144,7 +144,7 @@ class ConfluentTransport(ConfluentLog):
             Fatal: a state is above `streamal.cluster.METADATA_BYTES_MAX`, or a record above the topic's limit.
         """
         require_small(offsets)
-        touched = {Place(*at) for at in {output[:2] for output in outputs}}
+        touched = {Place(*at) for at in {(output.topic, output.partition) for output in outputs}}
         for place in touched:
             self._require(*place)
         with self._fence.around(mapped("commit")):

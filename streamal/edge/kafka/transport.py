@@ -139,7 +139,7 @@ class KafkaTransport(KafkaLog):
             Fatal: a state is above `METADATA_BYTES_MAX`, or a record above the topic's limit.
         """
         require_small(offsets)
-        touched = {Place(*at) for at in {output[:2] for output in outputs}}
+        touched = {Place(*at) for at in {(output.topic, output.partition) for output in outputs}}
         for place in touched:
             self._require(*place)
         with self._fence.around(mapped("commit")):
@@ -309,14 +309,14 @@ def _written(producer: KafkaProducer, outputs: Sequence[Output]) -> dict[TopicPa
 
 def _sent(producer: KafkaProducer, outputs: Sequence[Output]) -> list[tuple[TopicPartition, FutureRecordMetadata]]:
     """Hand *outputs* over, past `send`: what that does again for each record costs as much as the rest (K15)."""
-    places = {at: TopicPartition(*at) for at in {output[:2] for output in outputs}}
+    places = {at: TopicPartition(*at) for at in {(output.topic, output.partition) for output in outputs}}
     for place in places.values():
         producer.partitions_for(place.topic)  # waits until the client knows it
         producer._transaction_manager.maybe_add_partition_to_transaction(place)  # noqa: SLF001
     append, sent = producer._accumulator.append, []  # noqa: SLF001
-    for topic, partition, key, value in outputs:
-        place = places[topic, partition]
-        sent.append((place, append(place, None, key, value, [])[0]))
+    for output in outputs:
+        place = places[output.topic, output.partition]
+        sent.append((place, append(place, None, output.key, output.value, [])[0]))
     return sent
 
 
