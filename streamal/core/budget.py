@@ -97,7 +97,7 @@ class Sampler:
         """
         self._accepted += 1
         tokens = self._tokens + self._gain + (self._saved() if self._quotas else 0)
-        self._tokens = min(self._capacity, tokens)
+        self._tokens = tokens if tokens < self._capacity else self._capacity  # noqa: FURB136  (−0.1 µs)
         audit, coin, opener, quoted = self._coins.uniform(offset)
         epsilon = p = q = 0.0
         chosen, quota = False, -1

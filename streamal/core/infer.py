@@ -92,7 +92,7 @@ class _Turn:
         label, top, uncertainty = None, 0.0, 1.0
         if probabilities:
             label, top = likeliest(probabilities)
-            uncertainty = max(0.0, 1.0 - top) if self._by_top else self._measure(probabilities)
+            uncertainty = self._measure(probabilities) if top > 1.0 or not self._by_top else 1.0 - top
         if top * len(probabilities) <= 1.0:
             self._uniform += 1
         score = self.scorer.score(event, probabilities, uncertainty)

@@ -49,7 +49,7 @@ class Mover:
             theta *= 1.0 + self.up
         else:
             theta *= 1.0 + (1.0 - asked) * self.up - asked * self.down
-        return _THETA_MIN if theta < _THETA_MIN else min(theta, _THETA_MAX)
+        return theta if _THETA_MIN <= theta <= _THETA_MAX else min(max(theta, _THETA_MIN), _THETA_MAX)
 
 
 @dataclass(frozen=True, slots=True)
