@@ -50,10 +50,10 @@ class Coins:
 
     def uniform(self, offset: int) -> list[float]:
         """Return four numbers in [0, 1) that depend on seed, partition and *offset* alone; 32 bits each."""
-        number, at = divmod(offset, _EVENTS)
+        number = offset // _EVENTS
         if number != self._number:
             self._number, self._block = number, _block(self._seed, self._partition, number)
-        return self._block[at]
+        return self._block[offset % _EVENTS]
 
 
 _EVENTS, _COINS = 64, 4

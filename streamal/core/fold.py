@@ -101,16 +101,18 @@ class Fold:
 
     def predict_many(self, events: Sequence[Event]) -> list[dict[str, float]]:
         """Return what `predict` returns for each of *events*, whose features the schema has let in."""
-        found, alike = None, [False] * len(events)
+        found: list[dict[str, float]] | None = None
         if self.schema is not None and self.schema.numbers and len(events) >= _MANY:
             rows: list[Any] = [event.features for event in events]  # floats alone, says the schema
             orders = [list(row) for row in rows]
             names = max(orders, key=len)
+            alike = [order == names for order in orders]
             if self.schema.numbers.issuperset(names):
-                alike = [order == names for order in orders]
                 found = self.model.predict_many(names, [*compress(rows, alike)])
         if found is None:
             return [self.predict(event) for event in events]
+        if len(found) == len(events):
+            return found
         told = iter(found)
         return [next(told) if is_alike else self.predict(event) for event, is_alike in zip(events, alike, strict=True)]
 

@@ -14,7 +14,6 @@ from streamal.core.records import (
     Place,
     Prediction,
     Record,
-    Refusal,
     Request,
     coordinates,
     partition_of,
@@ -49,14 +48,12 @@ def infer(
     assert state.version <= fold.version.offset, "the daemon folds up to the noted version before it steps"
     now = max(now, state.now)
     turn = _Turn(rules, fold, place.partition, state, now, result, memory)
-    read = turn.scorer.read(records)
-    predicted = iter(fold.predict_many([event for event in read if not isinstance(event, Refusal)]))
-    for record, event in zip(records, read, strict=True):
-        if isinstance(event, Refusal):
-            refuse(rules, record, event, now, result)
-            result.tally["events", "refused"] += 1
-        else:
-            turn.answer(event, next(predicted))
+    events, refused = turn.scorer.read(records)
+    for event, probabilities in zip(events, fold.predict_many(events), strict=True):
+        turn.answer(event, probabilities)
+    for record, refusal in refused:
+        refuse(rules, record, refusal, now, result)
+        result.tally["events", "refused"] += 1
     past = turn.scorer.finish()
     if past is not None:
         result.memories[place] = past

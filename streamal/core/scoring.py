@@ -33,19 +33,14 @@ class Scorer:
         """What the strategy knows after the last event that `read` gave out was done with."""
         self._untaken: deque[Event] = deque()
 
-    def read(self, records: Sequence[Record]) -> list[Event | Refusal]:
-        """Return the events of *records*, or why they are refused.
+    def read(self, records: Sequence[Record]) -> tuple[list[Event], list[tuple[Record, Refusal]]]:
+        """Return the events of *records*, and those that are refused; each in their order.
 
         A memory takes in whatever is well-formed: whoever reads it back cannot know which schema there was then.
         """
-        wire, schema = self._rules.wire, self._fold.schema
-        if self.memory is None:
-            return decode_events(records, wire, schema)
-        events = decode_events(records, wire, None)
-        self._untaken.extend(event for event in events if isinstance(event, Event))
-        if schema is None:
-            return events
-        return [event if isinstance(event, Refusal) else schema.mismatch(event.features) or event for event in events]
+        if self.memory is not None:
+            self._untaken.extend(decode_events(records, self._rules.wire, None)[0])
+        return decode_events(records, self._rules.wire, self._fold.schema)
 
     def finish(self) -> Memory | None:
         """Take the last events into the memory, and return that."""
@@ -83,9 +78,8 @@ def remember(rules: Rules, records: Sequence[Record]) -> Memory:
     """Return what the strategy knows after the events in *records*, which were read back in order."""
     memory = _memory(rules)
     assert memory is not None, "asked only for a strategy that looks back"
-    for event in decode_events(records, rules.wire, None):
-        if isinstance(event, Event):
-            memory.take(event.offset, event.features)
+    for event in decode_events(records, rules.wire, None)[0]:
+        memory.take(event.offset, event.features)
     return memory
 
 
