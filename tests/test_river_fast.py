@@ -6,6 +6,7 @@ import io
 import pickle
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from river import drift, ensemble, forest, naive_bayes, proba, tree
 from streamal.core import river_fast
 from streamal.core.pickled import dumps, loads
 from streamal.core.pipeline import build_estimator
+from streamal.core.river_tree import HoeffdingTreeClassifier
 
 PAIRS = {
     "GaussianNB": (naive_bayes.GaussianNB, river_fast.GaussianNB),
@@ -99,6 +101,57 @@ def test_rivers_name_builds_the_faster_one(name: str) -> None:
     several: Any = build_estimator([{"use": "ensemble.VotingClassifier", "models": [spec, spec]}], None, 0)
     assert {type(member) for member in several} == {PAIRS[name][1]}
     assert type(loads(pickle.dumps(PAIRS[name][0]()))) is PAIRS[name][0]
+
+
+# Trees.
+
+
+def tree_of(make: Callable[..., Any]) -> Any:
+    """Return a tree that tries to split soon."""
+    return make(grace_period=5, delta=0.5, tau=0.9)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(
+        st.tuples(
+            st.dictionaries(NAMES, st.floats(-1e3, 1e3) | st.integers(0, 3) | st.sampled_from([1e200]), max_size=4),
+            st.sampled_from("xxyyz"),
+        ),
+        max_size=80,
+    ),
+    st.booleans(),
+)
+def test_a_trees_probabilities_are_rivers(taught: Examples, with_text: bool) -> None:
+    """To the last bit, in the same order, whatever is missing, and from a copy too; the tree itself is the same."""
+    slow, fast = tree_of(tree.HoeffdingTreeClassifier), tree_of(HoeffdingTreeClassifier)
+    for i, (numbers, label) in enumerate(taught):
+        features = {**numbers, "word": "ab"[i % 2]} if with_text and i % 3 else numbers
+        for probe in (features, {**features, "new": 1.0}, {}, {"a": 0.5, "b": 2.0}):
+            expected, found = outcome(slow.predict_proba_one, probe), outcome(fast.predict_proba_one, probe)
+            assert repr(found) == repr(expected)
+        if i % 10 == 9:
+            fast = loads(dumps(fast))
+        for model in (slow, fast):
+            with suppress(OverflowError):  # a square: both are half-updated alike (F34)
+                model.learn_one(features, label)
+    assert (fast.n_leaves, fast.height) == (slow.n_leaves, slow.height)
+
+
+def test_a_tree_that_has_split_and_was_closed_down_is_rivers() -> None:
+    """Over thousands of examples: leaves that split, leaves of one class, leaves that were put to sleep and woken."""
+    slow, fast = tree_of(tree.HoeffdingTreeClassifier), tree_of(HoeffdingTreeClassifier)
+    lessons = course(3_000, 1)
+    for number, (features, label) in enumerate(lessons):
+        assert fast.predict_proba_one(features) == slow.predict_proba_one(features)
+        for model in (slow, fast):
+            model.learn_one(features, label)
+            if number % 500 == 499:
+                model._deactivate_all_leaves()
+            if number % 500 == 49 and number > 500:
+                for leaf in model._root.iter_leaves():
+                    leaf.activate()
+    assert fast.n_leaves == slow.n_leaves > 1
 
 
 # Pickles.

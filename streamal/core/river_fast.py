@@ -1,12 +1,13 @@
-"""River, faster where it costs most and the result stays the same: naive Bayes predictions, and pickles.
+"""River, faster where it costs most and the result stays the same: predictions of naive Bayes and trees, and pickles.
 
-Written against River 0.26.1, with nothing of streamal in it, so that any part can go upstream as it is.
+Written against River 0.26.1, with nothing else of streamal in it, so that any part can go upstream as it is.
 
 * **Naive Bayes.** ``BaseNB.predict_proba_one`` (river/naive_bayes/base.py) spends 80 to 100 µs in SciPy's
   ``logsumexp`` on a list as short as there are classes, and `ComplementNB` and `BernoulliNB` walk through their whole
   vocabulary for each prediction. The classes here have the names, parameters, attributes and pickled state of River's,
   whose subclasses they are, and override predictions alone: the same joint log-likelihoods (`GaussianNB` and
   `MultinomialNB` to the last bit, the other two up to the order of additions), normalised without ``logsumexp``.
+* **Hoeffding trees**: see `streamal.core.river_tree`.
 * **Pickles.** Each ``proba.Gaussian`` (river/proba/base.py) carries a ``random.Random`` of 2.5 kB that only ``sample``
   asks: neither a naive Bayes model nor a tree ever does. Left out, models of Gaussians are 10 to 50 times smaller and
   quicker to copy, and equal models have equal bytes, since those generators are the only unseeded ones.
@@ -21,9 +22,18 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import IO, Any
 
-from river import base, naive_bayes, proba
+from river import base, naive_bayes, proba, tree
 
-__all__ = ["FASTER", "BernoulliNB", "ComplementNB", "GaussianNB", "MultinomialNB", "SlimPickler"]
+from streamal.core.river_tree import HoeffdingTreeClassifier
+
+__all__ = [
+    "FASTER",
+    "BernoulliNB",
+    "ComplementNB",
+    "GaussianNB",
+    "MultinomialNB",
+    "SlimPickler",
+]
 
 
 class _Normalised:
@@ -176,6 +186,7 @@ FASTER: Mapping[type[base.Base], type[base.Base]] = {
     naive_bayes.ComplementNB: ComplementNB,
     naive_bayes.GaussianNB: GaussianNB,
     naive_bayes.MultinomialNB: MultinomialNB,
+    tree.HoeffdingTreeClassifier: HoeffdingTreeClassifier,
 }
 """River's class → the one to build in its place."""
 
