@@ -11,15 +11,13 @@ Workers, latency and restart on Kafka: ``python -m benchmarks.kafka``; strategie
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import subprocess
 import sys
 from typing import Annotated
 
 import typer
 
-from benchmarks import engine_table, kafka_peers, scraping, starting
+from benchmarks import engine_table, kafka_peers, process, scraping, starting
 from benchmarks import growth as growing
 from benchmarks import memory as remembering
 from benchmarks import page as paging
@@ -112,8 +110,4 @@ def everything() -> None:
 
 
 if __name__ == "__main__":
-    if "PYTHONHASHSEED" not in os.environ:  # as `streamal` itself does: a snapshot is of one hash seed
-        os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-    multiprocessing.set_start_method("spawn")
-    app()
+    process.run(app)

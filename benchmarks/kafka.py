@@ -11,11 +11,9 @@ consume → JSON → produce with the same client, batches of 500 and the same t
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import platform
 import statistics
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +24,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import kafka_latency, kafka_restart
+from benchmarks import kafka_latency, kafka_restart, process
 from benchmarks.kafka_world import CLIENTS, MODELS, Cluster, Run, World
 from tests import kafka_broker
 
@@ -137,8 +135,4 @@ def show(table: Table) -> None:
 
 
 if __name__ == "__main__":
-    if "PYTHONHASHSEED" not in os.environ:  # as `streamal` itself does: a snapshot is of one hash seed
-        os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-    multiprocessing.set_start_method("spawn")
-    app()
+    process.run(app)
