@@ -21,6 +21,7 @@ from streamal.core.records import Lane
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.core.strategies import STRATEGIES, SamplingRules, State, Strategy, build_strategy
 from streamal.core.strategies.base import State as AnyState
+from streamal.core.strategies.unconditional import Random
 
 
 class Always:
@@ -271,7 +272,7 @@ def test_the_extremes_of_the_audit_share() -> None:
 def test_propensity_is_that_of_both_lanes() -> None:
     """1 - (1 - ε)(1 - s), asked or not; an event that both lanes chose is paid for once."""
     budget = BudgetRules(Fraction("0.5"), Fraction("0.5"), burst=100)
-    half = build_strategy(SamplingRules("random", rate=0.4))
+    half = Random(0.4)
     decisions = Partition(budget, half).step([0.5] * 50)
     assert {decision.propensity for decision in decisions} == {1.0 - 0.75 * 0.6}
     both = Partition(budget, Always())

@@ -188,7 +188,7 @@ def test_the_terminal_shows_the_curve_and_the_table(cli: Cli) -> None:
     """For people: the main curve, then one line for each arm and budget."""
     done = cli(*GRID, "--strategies", "variable", "--cache", "", "--workers", "1")
     assert done.code == 0, done.err
-    for word in ("labels, % of the events", "variable", "random", "all labels", "the label before", "20"):
+    for word in ("labels, % of the events", "variable", "random", "all labels", "the label before", "100.00%"):
         assert word in done.out
 
 

@@ -383,7 +383,7 @@ def test_autos_propensity_is_the_weighted_mean_of_its_arms() -> None:
     auto = build_strategy(SamplingRules("auto", rate=0.1, parameters={"arms": ["random", "variable"]}))
     assert isinstance(auto, Auto)
     score = auto.score(View(0.3, {}, {}, weights=(0.25, 0.75)))
-    assert auto.propensity(score, (1.0,)) == pytest.approx(0.25 * 0.1 + 0.75)
+    assert auto.propensity(score, (1.0,)) == pytest.approx(0.25 * 0.12 + 0.75)
     variable = build_strategy(SamplingRules("variable", rate=0.1))
     assert auto.update(score, False, (1.0,)) == variable.update(0.3, True, (1.0,))
 

@@ -1,4 +1,4 @@
-"""Chance without a generator: a coin is a keyed hash of (seed, lane, coordinates).
+"""Chance without a generator: a coin is a hash of (seed, lane, coordinates).
 
 There is no state to save, each lane has coins of its own, and a replay decides as the live run did.
 """

@@ -37,6 +37,12 @@ __all__ = [
 ]
 
 _ARMS = ("random", "variable", "randomised_variable", "quantile", "selective")
+_EAGER = 1.2
+"""How much more often than its share `random` asks: the budget takes back what is too much.
+
+At the share itself 4 to 6 % of the budget would be left over, more than any strategy that moves a threshold leaves, and
+the control that all others are held against would be a weaker one (noaa_weather at 10 %: 0.739, so 0.749).
+"""
 _VARIANTS = {"ran": "random", "fixun": "fixed", "varun": "variable", "ranvarun": "randomised_variable"}
 
 
@@ -156,7 +162,7 @@ def _own(rules: SamplingRules) -> Strategy:
 
 
 STRATEGIES: Mapping[str, Callable[[SamplingRules], Strategy]] = {
-    "random": lambda r: _made(r, Random, rate=r.rate),
+    "random": lambda r: _made(r, Random, rate=min(1.0, _EAGER * r.rate)),
     "periodic": lambda r: _made(r, Periodic, rate=r.rate),
     "fixed": lambda r: _made(r, Fixed, theta=r.floor + r.rate * (1.0 - r.floor) if r.theta is None else r.theta),
     "variable": lambda r: _made(r, Variable, theta=_theta(r), mover=_mover(r)),
