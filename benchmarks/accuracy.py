@@ -21,8 +21,8 @@ import typer
 from rich.progress import track
 
 from streamal.config import load_config
+from streamal.recordings.reading import Stream
 from streamal.replay import Replay, read_stream, replay
-from streamal.replay.reading import Stream
 
 _ALL = ["budget.share=1", "sampling.strategy=fixed", "sampling.theta=1"]
 

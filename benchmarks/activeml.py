@@ -34,17 +34,17 @@ from skactiveml import stream as theirs
 from skactiveml.base import SkactivemlClassifier
 from skactiveml.stream.budgetmanager import BalancedIncrementalQuantileFilter
 
-from streamal.assembly import new_model
+from streamal.bootstrap.assembly import new_model
 from streamal.config import Config, load_config
-from streamal.core.budget import BudgetRules, Sampler
-from streamal.core.chance import Coins
-from streamal.core.ledger import Ledger
+from streamal.core.budget.counters import Ledger
+from streamal.core.budget.sampler import BudgetRules, Sampler
+from streamal.core.coins import Coins
 from streamal.core.schema import Schema
 from streamal.core.strategies import SamplingRules, View, build_strategy, wants_of
 from streamal.core.strategies.space import vectorised
-from streamal.core.uncertainty import least_confidence, margin, smoothed
+from streamal.core.strategies.uncertainty import least_confidence, margin, smoothed
 from streamal.replay import Stream, read_stream
-from streamal.replay.replaying import stream_config
+from streamal.replay.replay import stream_config
 
 app = typer.Typer(add_completion=False)
 

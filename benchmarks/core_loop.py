@@ -10,10 +10,10 @@ from unittest.mock import patch
 
 import msgspec
 
-from streamal.assembly import new_fold, rules
+from streamal.bootstrap.assembly import new_fold, rules
 from streamal.config import Config, load_config
-from streamal.core import river_fast
-from streamal.core.pipeline import build_estimator, default_pipeline
+from streamal.core.model import river_fast
+from streamal.core.model.pipeline import build_estimator, default_pipeline
 from streamal.core.records import Committed, Place, Record
 from streamal.core.step import step
 

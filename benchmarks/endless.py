@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from streamal.assembly import new_fold, settings, topic_names
-from streamal.cli.parts import WallClock
+from streamal.bootstrap.assembly import new_fold, settings, topic_names
+from streamal.bootstrap.transports import WallClock
 from streamal.cli.run import meter
 from streamal.config import Config
 from streamal.core.records import Committed, Output, Place, Record
-from streamal.daemon import Daemon
+from streamal.daemon.daemon import Daemon
 from streamal.edge.metrics import PrometheusMeter
 from streamal.ports import Transport
 

@@ -25,13 +25,13 @@ from rich.console import Console
 from rich.table import Table
 from river import active, linear_model, preprocessing
 
-from streamal.assembly import new_fold, rules
+from streamal.bootstrap.assembly import new_fold, rules
 from streamal.config import load_config
-from streamal.core.chance import Coin, Coins
+from streamal.core.codec.events import encode
+from streamal.core.coins import Coin, Coins
+from streamal.core.model.rehearsal import Lesson
 from streamal.core.records import Committed, Place, Prediction, Record, coordinates
-from streamal.core.rehearsal import Lesson
 from streamal.core.step import step
-from streamal.core.wire import encode
 
 _CLASSES = ("no", "yes")
 _LEARNED_EVERY = 10

@@ -34,8 +34,8 @@ from scipy.stats import binom
 
 from benchmarks.lean import lean, require_same
 from streamal.config import load_config
+from streamal.recordings.reading import Stream
 from streamal.replay import read_stream
-from streamal.replay.reading import Stream
 
 _DRAWS = 200
 _SIGNIFICANCE = 0.01

@@ -9,11 +9,11 @@ from river import active
 
 from benchmarks import engine
 from benchmarks.kafka_pipe import ConfluentPipe, KafkaPythonPipe
-from streamal.assembly import topic_names
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.bootstrap.assembly import topic_names
 from streamal.config import Config
+from streamal.core.codec.events import decode_training
 from streamal.core.records import NaturalExample
-from streamal.core.wire import decode_training
 
 _CLASSES = ("no", "yes")
 _TAUGHT_MAX = 10_000

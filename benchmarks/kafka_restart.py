@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.kafka_world import World
-from streamal.assembly import fingerprint, new_fold
+from streamal.bootstrap.assembly import fingerprint, new_fold
 from streamal.config import load_config
 from streamal.core.fold import Fold
-from streamal.core.frozen import thaw
 from streamal.core.records import Event
+from streamal.core.snapshot import thaw
 from streamal.edge.snapshots import DirectorySnapshots
 from streamal.ports import scan
 

@@ -21,13 +21,13 @@ import msgspec
 import structlog
 
 from benchmarks import kafka_hand, kafka_pipe, kafka_quix
-from streamal.assembly import new_fold, settings, topic_names
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.bootstrap.assembly import new_fold, settings, topic_names
 from streamal.cli.run import meter
 from streamal.config import Config, load_config
+from streamal.core.codec.events import encode
 from streamal.core.records import NaturalExample, Output
-from streamal.core.wire import encode
-from streamal.daemon import Daemon
+from streamal.daemon.daemon import Daemon
 
 CLIENTS = ("kafka-python", "confluent")
 MODELS = {

@@ -26,8 +26,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from streamal.assembly import topic_names
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.bootstrap.assembly import topic_names
 from streamal.config import Config, load_config
 from tests import kafka_broker
 from tests.label_world import LabelProcess, LabelWorld, ended, started

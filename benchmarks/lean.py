@@ -13,22 +13,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamal.assembly import new_fold, rules
+from streamal.bootstrap.assembly import new_fold, rules
 from streamal.config import Config
-from streamal.core.budget import Sampler
-from streamal.core.chance import Coins
-from streamal.core.estimates import Estimate
+from streamal.core.budget.sampler import Sampler
+from streamal.core.codec.events import encode
+from streamal.core.coins import Coins
 from streamal.core.fold import Fold
-from streamal.core.quality import log_loss
+from streamal.core.quality.estimates import Estimate
+from streamal.core.quality.quality import log_loss
+from streamal.core.quality.totals import Seen
 from streamal.core.records import Event, Example, Lane, Scalar, coordinates
-from streamal.core.seen import Seen
+from streamal.core.rules import Rules
 from streamal.core.strategies import View, wants_of
-from streamal.core.transaction import Rules
-from streamal.core.uncertainty import MEASURES, smoothed
-from streamal.core.wire import encode
+from streamal.core.strategies.uncertainty import MEASURES, smoothed
+from streamal.recordings.reading import Stream
 from streamal.replay import replay
-from streamal.replay.reading import Stream
-from streamal.replay.replaying import stream_config
+from streamal.replay.replay import stream_config
 
 __all__ = ["Figures", "lean", "require_same"]
 

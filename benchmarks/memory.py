@@ -12,7 +12,7 @@ import msgspec
 from benchmarks.core_loop import Case, as_records
 from benchmarks.endless import Endless, daemon_over
 from benchmarks.results import Result, Table, Target, isolated, machine
-from streamal.core.frozen import freeze
+from streamal.core.snapshot import freeze
 
 _GROWTH_MAX = 0.10
 _POOL = 10_000

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, Protocol
 
 from river import active
 
-from streamal.assembly import new_model
+from streamal.bootstrap.assembly import new_model
 from streamal.config import Config
-from streamal.core.pipeline import build_estimator, default_pipeline
-from streamal.core.uncertainty import smoothed
+from streamal.core.model.pipeline import build_estimator, default_pipeline
+from streamal.core.strategies.uncertainty import smoothed
 from streamal.replay import Stream
 
 

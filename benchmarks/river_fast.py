@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from river import forest, naive_bayes, tree
 
-from streamal.core import river_fast
-from streamal.core.pickled import dumps, loads
+from streamal.core.model import river_fast
+from streamal.core.model.slim_pickle import dumps, loads
 
 _VOCABULARY, _WORDS, _FEATURES = 5_000, 20, 8
 

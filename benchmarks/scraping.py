@@ -12,9 +12,9 @@ from statistics import median
 from benchmarks.core_loop import Case, as_records
 from benchmarks.endless import Endless, daemon_over
 from benchmarks.results import Result, Table, Target, machine
-from streamal.cli.parts import WallClock
+from streamal.bootstrap.transports import WallClock
 from streamal.cli.run import admin_server
-from streamal.daemon import Daemon
+from streamal.daemon.daemon import Daemon
 
 _POOL = 10_000
 _LATENCY_MAX_MS = 20.0

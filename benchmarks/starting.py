@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.core_loop import Case, Loop, as_records
 from benchmarks.kafka_restart import free_port, seconds_until_ready
 from benchmarks.results import Result, Table, machine
-from streamal.core.frozen import freeze, thaw
+from streamal.core.snapshot import freeze, thaw
 
 _BATCH = 500
 _STARTS = {

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from streamal.core.chance import Coin
+from streamal.core.coins import Coin
 from streamal.core.strategies import STRATEGIES, SamplingRules, View, build_strategy, wants_of
 
 app = typer.Typer(add_completion=False)

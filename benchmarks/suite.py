@@ -26,7 +26,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.opponents import LEFT_OUT, OPPONENTS
-from streamal.cli.studies import Steps
+from streamal.cli.experiment_options import Steps
 from streamal.config import Config, load_config
 from streamal.replay import Stream, compare, read_stream
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from benchmarks.core_loop import Case, as_records
 from benchmarks.endless import Endless, daemon_over
 from benchmarks.results import Result, Table, machine, ratio
-from streamal.assembly import topic_names, topic_partitions
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.bootstrap.assembly import topic_names, topic_partitions
 from streamal.config import Config
 from streamal.core.records import Output
 from streamal.edge.memory import Broker, MemoryTransport

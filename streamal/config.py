@@ -25,10 +25,10 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from streamal.core.money import MICRO, WINDOWS, Prices, micros
+from streamal.core.budget.money import MICRO, WINDOWS, Prices, micros
+from streamal.core.codec.events import TEXT_BYTES_MAX
 from streamal.core.strategies import STRATEGIES
-from streamal.core.uncertainty import MEASURES
-from streamal.core.wire import TEXT_BYTES_MAX
+from streamal.core.strategies.uncertainty import MEASURES
 from streamal.errors import ConfigError
 
 __all__ = ["LOOPBACK", "Config", "LabelPageConfig", "LogConfig", "ServerConfig", "TemplateConfig", "load_config"]

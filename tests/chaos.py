@@ -16,7 +16,7 @@ from pathlib import Path
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
 from streamal.config import load_config
 from tests.conftest import environment
 from tests.kafka_broker import Cluster

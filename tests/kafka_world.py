@@ -12,9 +12,9 @@ import pytest
 from kafka import KafkaAdminClient
 
 from streamal.core.records import Committed, Output, Place, Record
-from streamal.edge import confluent
-from streamal.edge.confluent import ConfluentLog, ConfluentTransport
-from streamal.edge.kafka import Connection, KafkaLog, KafkaTransport, TopicSettings, create_topics
+from streamal.edge.kafka import librdkafka as confluent
+from streamal.edge.kafka.librdkafka import ConfluentLog, ConfluentTransport
+from streamal.edge.kafka.python import Connection, KafkaLog, KafkaTransport, TopicSettings, create_topics
 from streamal.errors import Uncommitted
 from streamal.ports import Transport
 from tests.kafka_broker import Cluster

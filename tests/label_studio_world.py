@@ -16,11 +16,11 @@ from typing import Any
 
 import httpx
 
-from streamal.cli.parts import create_topics
-from streamal.core.chance import Coin
-from streamal.daemon import Daemon
+from streamal.bootstrap.transports import create_topics
+from streamal.core.coins import Coin
+from streamal.daemon.daemon import Daemon
 from streamal.edge.sqlite import SqliteLog, SqliteTransport
-from streamal.replay.replaying import StreamClock
+from streamal.replay.replay import StreamClock
 from tests.conftest import environment
 from tests.label_studio import LEGACY
 from tests.recorded import CLASSES, World, make_config, rows_of

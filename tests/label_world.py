@@ -20,11 +20,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
 from streamal.config import Config, LabelPageConfig, load_config
+from streamal.core.codec.events import encode
 from streamal.core.records import Lane, Output, Scalar
-from streamal.core.wire import encode
-from streamal.labeling.serving import PageServer
+from streamal.labeling.web.server import PageServer
 from streamal.ports import scan
 from tests.making import make_request
 

@@ -13,11 +13,13 @@ from typing import Any
 from hypothesis import strategies as st
 from river import naive_bayes
 
-from streamal.core.budget import BudgetRules
+from streamal.core.budget.sampler import BudgetRules
+from streamal.core.codec.events import WireRules, encode
 from streamal.core.fold import Fold, FoldRules
-from streamal.core.model import LabelRules, Model
+from streamal.core.model.model import LabelRules, Model
 from streamal.core.pending import Pending
-from streamal.core.quality import Quality
+from streamal.core.quality.quality import Quality
+from streamal.core.quality.totals import Seen
 from streamal.core.records import (
     Abstention,
     Committed,
@@ -32,12 +34,10 @@ from streamal.core.records import (
     SchemaSet,
     coordinates,
 )
+from streamal.core.rules import Rules, Step, TopicNames
 from streamal.core.schema import Schema
-from streamal.core.seen import Seen
 from streamal.core.step import step
 from streamal.core.strategies import SamplingRules, build_strategy
-from streamal.core.transaction import Rules, Step, TopicNames
-from streamal.core.wire import WireRules, encode
 
 TOPICS = TopicNames("events", "labels", "predictions", "requests", "training", "dead-letters")
 LABELS = Place("labels", 0)

@@ -14,7 +14,7 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
 from streamal.config import Config, load_config
 from streamal.core.records import Output
 from streamal.errors import Uncommitted

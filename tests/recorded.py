@@ -12,15 +12,15 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from streamal.assembly import new_fold, settings, topic_names, topic_partitions
+from streamal.bootstrap.assembly import new_fold, settings, topic_names, topic_partitions
 from streamal.config import Config
-from streamal.core.chance import Coin
+from streamal.core.coins import Coin
 from streamal.core.records import Committed, Output, Place, Prediction, Record
-from streamal.daemon import Daemon
+from streamal.daemon.daemon import Daemon
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.ports import Log, Snapshots, Transport, scan
 from streamal.replay import Recorded, Stream
-from streamal.replay.replaying import Player, StreamClock
+from streamal.replay.replay import Player, StreamClock
 
 CLASSES = ("no", "yes")
 QUICK = {"poll_timeout_s": 0.0, "gauges_every_s": 0.0, "backoff_s": 0.0001, "step_target_s": math.inf}

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
 
-from streamal.assembly import budget_rules, new_fold, rules
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.bootstrap.assembly import budget_rules, new_fold, rules
 from streamal.config import Config
-from streamal.verification import verify
+from streamal.inspection.verify.verify import verify
 from tests.outside import CLASSES, POISON_EVENTS, POISON_REPLIES, Outside
 
 SHARE, BURST = 0.1, 20  # of the default configuration

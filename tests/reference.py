@@ -12,10 +12,10 @@ from typing import Any
 import typer.main
 
 from streamal import errors
-from streamal.acls import ROLES
 from streamal.cli import app
 from streamal.core import records
 from streamal.core.records import Outcome, Reason
+from streamal.edge.kafka.acls import ROLES
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs/reference"

@@ -14,10 +14,10 @@ from pathlib import Path
 import msgspec
 from playwright.sync_api import Page
 
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
 from streamal.config import load_config
+from streamal.core.codec.events import encode
 from streamal.core.records import Lane, Output, Request
-from streamal.core.wire import encode
 from tests.browser import browser
 from tests.label_world import ROOT, LabelProcess, ended, environment
 from tests.making import make_request

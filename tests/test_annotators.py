@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
+from streamal.core.codec.events import encode
 from streamal.core.records import Lane, Request
-from streamal.core.wire import encode
 from streamal.replay import Recorded, Stream
 from streamal.replay.annotators import Annotators, AnnotatorsRules
 from tests.recorded import World, easy_stream, make_config, rows_of

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamal.assembly import fingerprint, settings
-from streamal.cluster import POLL_GAP_MS
-from streamal.core.batches import Batches, Rate
+from streamal.bootstrap.assembly import fingerprint, settings
+from streamal.core.model.river_fast import GaussianNB
 from streamal.core.records import Record
-from streamal.core.river_fast import GaussianNB
-from streamal.daemon import Daemon
+from streamal.daemon.batch_size import Batches, Rate
+from streamal.daemon.daemon import Daemon
+from streamal.edge.kafka.membership import POLL_GAP_MS
 from streamal.edge.memory import MemoryTransport
-from streamal.replay.replaying import StreamClock
+from streamal.replay.replay import StreamClock
 from tests.recorded import World, easy_stream, make_config, predictions_of
 
 SECONDS = st.floats(0.0, 100.0)

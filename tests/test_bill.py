@@ -7,12 +7,12 @@ from fractions import Fraction
 
 import pytest
 
-from streamal.core.bill import bill
-from streamal.core.budget import BudgetRules
-from streamal.core.money import Prices
+from streamal.core.budget.money import Prices
+from streamal.core.budget.sampler import BudgetRules
+from streamal.core.codec.events import decode_request, decode_training
+from streamal.core.gauges.spend import bill
 from streamal.core.records import Abstention, Example, Expiry, Request
-from streamal.core.transaction import Rules
-from streamal.core.wire import decode_request, decode_training
+from streamal.core.rules import Rules
 from tests.making import World, event_record, make_fold, make_rules, reply_record
 
 BUDGET = BudgetRules(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
 from streamal.config import load_config
 from tests.block_world import collector, run, streams
 from tests.conftest import Ended

@@ -12,16 +12,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamal.core.chance import Coin
+from streamal.core.codec.events import WireRules, encode
+from streamal.core.coins import Coin
 from streamal.core.records import Example, Expiry, Output, Request
-from streamal.core.wire import WireRules, encode
 from streamal.edge.label_studio import LabelStudio
 from streamal.edge.memory import Broker
 from streamal.errors import ConfigError, Uncommitted, Unreachable
 from streamal.exchange.label_studio import request_task
-from streamal.labeling.bridge import Bridge, BridgeRules
 from streamal.labeling.feed import Feed
-from streamal.labeling.project import ProjectRules, require_project
+from streamal.labeling.label_studio.bridge import Bridge, BridgeRules
+from streamal.labeling.label_studio.project import ProjectRules, require_project
 from streamal.labeling.queue import OpenQueue, QueueRules
 from tests.conftest import Cli
 from tests.label_studio import LEGACY, PERSONAL, FakeLabelStudio, serving

@@ -14,9 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from streamal.core.budget import Allowance, BudgetRules, Decision, Sampler, divided
-from streamal.core.chance import Coins
-from streamal.core.ledger import Ledger
+from streamal.core.budget.counters import Ledger
+from streamal.core.budget.sampler import Allowance, BudgetRules, Decision, Sampler, divided
+from streamal.core.coins import Coins
 from streamal.core.records import Lane
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.core.strategies import STRATEGIES, SamplingRules, State, Strategy, build_strategy

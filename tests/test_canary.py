@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import base, linear_model, multiclass, naive_bayes, optim, preprocessing
 
-from streamal.assembly import budget_rules, new_fold, rules
-from streamal.core.canary import Canary
-from streamal.core.chance import Coin
-from streamal.core.model import LabelRules, Model
-from streamal.core.pickled import dumps, loads
-from streamal.core.rehearsal import Lesson, Rehearsal
-from streamal.core.wire import WireRules, decode_event
+from streamal.bootstrap.assembly import budget_rules, new_fold, rules
+from streamal.core.codec.events import WireRules, decode_event
+from streamal.core.coins import Coin
+from streamal.core.model.guard import Canary
+from streamal.core.model.model import LabelRules, Model
+from streamal.core.model.rehearsal import Lesson, Rehearsal
+from streamal.core.model.slim_pickle import dumps, loads
 from streamal.errors import ConfigError
+from streamal.inspection.verify.verify import verify
 from streamal.replay.annotators import AnnotatorsRules
-from streamal.replay.replaying import play
-from streamal.verification import verify
+from streamal.replay.replay import play
 from tests.recorded import ListSnapshots, World, easy_stream, make_config, predictions_of, rows_of, sums_to_one
 
 AB = LabelRules(("a", "b"))

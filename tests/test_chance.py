@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamal.core.chance import Coin, Coins
+from streamal.core.coins import Coin, Coins
 
 OFFSETS = 64_000
 

@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 import pytest
 
 from streamal.errors import ConfigError
+from streamal.experiments import bench as bench_module
+from streamal.experiments.bench import Bench, Cell
+from streamal.experiments.compare import ALL, CONTROL
+from streamal.experiments.runs import Run
 from streamal.replay import Comparison, Stream, compare, read_stream
-from streamal.replay import bench as bench_module
-from streamal.replay.bench import Bench, Cell
-from streamal.replay.comparing import ALL, CONTROL
-from streamal.replay.pages import comparison_study
-from streamal.replay.panels import PANELS, svg_of
-from streamal.replay.runs import Run
+from streamal.reports.charts import PANELS, svg_of
+from streamal.reports.html import comparison_study
 from tests.conftest import Cli
 from tests.recorded import easy_stream, make_config
 

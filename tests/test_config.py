@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from streamal.assembly import new_fold, new_model, rules
+from streamal.bootstrap.assembly import new_fold, new_model, rules
 from streamal.config import Config, load_config
 from streamal.errors import ConfigError, StreamalError
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streamal.cli import check, parts
+from streamal.bootstrap import transports as parts
+from streamal.cli import check
 from streamal.config import Config, load_config
 from streamal.core.records import Place
-from streamal.edge.confluent import Connection
-from streamal.edge.confluent.connection import mapped
+from streamal.edge.kafka.librdkafka import Connection
+from streamal.edge.kafka.librdkafka.connection import mapped
 from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
 from tests.kafka_broker import Cluster
 from tests.kafka_world import World, copy_all

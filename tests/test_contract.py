@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from river import base, linear_model, naive_bayes, preprocessing, tree
 
-from streamal.core.contract import contract, growth, synthetic_examples
-from streamal.core.model import LabelRules, Model
-from streamal.core.pipeline import build_estimator
+from streamal.core.model.checks import contract, growth, synthetic_examples
+from streamal.core.model.model import LabelRules, Model
+from streamal.core.model.pipeline import build_estimator
 
 KINDS = {"x": "number", "y": "number"}
 AB = LabelRules(("a", "b"))

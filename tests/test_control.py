@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from streamal.config import Config
-from streamal.core.control import Control
+from streamal.core.codec.events import encode
 from streamal.core.fold import Fold
-from streamal.core.model import LabelRules, Model
+from streamal.core.model.model import LabelRules, Model
+from streamal.core.quality.gain import Control
 from streamal.core.records import Example, Lane
-from streamal.core.wire import encode
 from streamal.replay import Stream, read_stream, replay
 from tests.making import BAYES, make_fold
 

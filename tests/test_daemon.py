@@ -9,11 +9,11 @@ import pytest
 
 from streamal.core.records import Committed, Output, Place
 from streamal.core.state import TrainerState, encode_state
-from streamal.daemon import Daemon
+from streamal.daemon.daemon import Daemon
 from streamal.edge.memory import MemoryTransport
 from streamal.errors import Fatal, LogDisagrees, Uncommitted
 from streamal.replay.annotators import AnnotatorsRules
-from streamal.replay.replaying import play
+from streamal.replay.replay import play
 from tests.recorded import ListSnapshots, World, easy_stream, make_config, rows_of
 
 

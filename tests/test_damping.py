@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamal.core.damping import Damper
 from streamal.core.records import Lane, Place, Scalar
 from streamal.core.step import step
+from streamal.core.strategies.near_duplicates import Damper
 from streamal.errors import Behind
 from tests.making import World, ask, event_record, make_fold, make_request, make_rules, reply_record
 

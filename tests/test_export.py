@@ -17,10 +17,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from streamal.cli.parts import create_topics
+from streamal.bootstrap.transports import create_topics
 from streamal.edge.sqlite import SqliteLog, SqliteTransport
 from streamal.replay.annotators import AnnotatorsRules
-from streamal.replay.replaying import Player, play
+from streamal.replay.replay import Player, play
 from tests.conftest import Cli, environment
 from tests.recorded import World, easy_stream, make_config, rows_of
 

@@ -18,7 +18,7 @@ import pytest
 import trustme
 from prometheus_client.openmetrics import parser
 
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
 from streamal.config import Config, load_config
 from streamal.edge.http import AdminServer, Page, tls_context
 from streamal.edge.metrics import PrometheusMeter
@@ -27,7 +27,7 @@ from streamal.edge.snapshots import DirectorySnapshots
 from streamal.errors import ConfigError
 from streamal.replay import read_stream
 from streamal.replay.annotators import AnnotatorsRules
-from streamal.replay.replaying import replay
+from streamal.replay.replay import replay
 from tests.conftest import Cli
 from tests.prometheus_tools import wait_until
 
@@ -287,7 +287,7 @@ def test_a_forged_checksum_is_no_signature(tmp_path: Path) -> None:
 
 def test_the_key_reaches_the_snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """STREAMAL_SNAPSHOTS__KEY is what signs."""
-    from streamal.cli import parts
+    from streamal.bootstrap import transports as parts
 
     monkeypatch.setenv("STREAMAL_SNAPSHOTS__KEY", KEY.decode())
     made = parts.snapshots(load_config(None, [f"snapshots.directory={tmp_path}"]))

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import linear_model
 
-from streamal.core.figures import figures
+from streamal.core.budget.counters import Ledger
+from streamal.core.codec.events import encode
 from streamal.core.fold import Fold
-from streamal.core.frozen import freeze, thaw
-from streamal.core.ledger import Ledger
+from streamal.core.gauges.figures import figures
 from streamal.core.records import Event, Example, Expiry, Lane, Scalar, SchemaSet, Version
+from streamal.core.snapshot import freeze, thaw
 from streamal.core.state import PartitionState, TrainerState
-from streamal.core.wire import encode
 from streamal.errors import LogDisagrees
 from tests.making import ask, make_fold, make_request, teach
 

@@ -19,14 +19,14 @@ from typing import Any
 import pytest
 
 from streamal.config import load_config
+from streamal.core.codec.events import WireRules, dead_letter, decode_event, decode_request, decode_training, encode
+from streamal.core.codec.replies import decode_reply
 from streamal.core.records import Event, NaturalLabel, Reason, Refusal, Reply
-from streamal.core.replies import decode_reply
 from streamal.core.schema import Schema
-from streamal.core.wire import WireRules, dead_letter, decode_event, decode_request, decode_training, encode
 from streamal.edge.memory import Broker
-from streamal.labeling.answering import Answer, Answering, Denied
-from streamal.labeling.api import decoded
-from streamal.labeling.desk import Desk
+from streamal.labeling.annotating import Answer, Answering, Denied
+from streamal.labeling.topics_thread import Desk
+from streamal.labeling.web.api import decoded
 from tests.making import make_request
 from tests.outside import POISON_EVENTS, POISON_REPLIES
 from tests.test_wire import ALL_RULES, NATURAL, TOKENS

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from kafka import TopicPartition
 
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
 from streamal.config import Config, TransportConfig, load_config
 from streamal.core.records import Committed, Output, Place
-from streamal.edge import kafka as edge
-from streamal.edge.kafka import Connection, KafkaTransport, TopicSettings, create_topics, differences
+from streamal.edge.kafka import python as edge
+from streamal.edge.kafka.python import Connection, KafkaTransport, TopicSettings, create_topics, differences
 from streamal.errors import ConfigError, Fatal, LogDisagrees, Uncommitted
 from tests.kafka_broker import Cluster
 from tests.kafka_world import CLIENTS, NUMBERS, Client, World, copy_all, copy_until, echo, on_both, take

@@ -15,11 +15,11 @@ from kafka.admin import ACL, ACLFilter, ACLOperation, ACLPermissionType, Resourc
 from kafka.admin import ACLResourcePatternType as Pattern
 from kafka.admin import ResourceType as Resource
 
-from streamal.acls import ROLES, Acl, acls
-from streamal.assembly import new_fold, settings
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.bootstrap.assembly import new_fold, settings
 from streamal.config import Config, load_config
-from streamal.daemon import Daemon
+from streamal.daemon.daemon import Daemon
+from streamal.edge.kafka.acls import ROLES, Acl, acls
 from streamal.edge.metrics import NullMeter
 from streamal.errors import ConfigError, StreamalError
 from streamal.ports import Log, scan

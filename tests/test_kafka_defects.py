@@ -1,4 +1,4 @@
-"""The traps of kafka-python, one by one: K1 … K15 as in `streamal.edge.kafka`. Each test fails without its remedy."""
+"""The traps of kafka-python, one by one: K1 … K15 as in `streamal.edge.kafka.python`. Each test fails without its remedy."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
 from kafka.producer.record_accumulator import RecordAccumulator
 from kafka.record import util as checksums
 
-from streamal.cluster import watched
 from streamal.core.records import Output, Place
-from streamal.edge.kafka import KafkaLog
-from streamal.edge.kafka import connection as connection_module
-from streamal.edge.kafka import transport as transport_module
-from streamal.edge.kafka.connection import mapped, unstick
+from streamal.edge.kafka.membership import watched
+from streamal.edge.kafka.python import KafkaLog
+from streamal.edge.kafka.python import connection as connection_module
+from streamal.edge.kafka.python import transport as transport_module
+from streamal.edge.kafka.python.connection import mapped, unstick
 from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
 from tests.kafka_broker import Cluster
 from tests.kafka_world import Client, World, copy_all, echo, on_both, take

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 import pytest
 from kafka import ConsumerGroupMetadata, KafkaProducer, OffsetAndMetadata, TopicPartition
 
-from streamal import cluster
-from streamal.cluster import Settled
 from streamal.core.records import Place
-from streamal.edge.kafka.connection import abandon
+from streamal.edge.kafka import membership as cluster
+from streamal.edge.kafka.membership import Settled
+from streamal.edge.kafka.python.connection import abandon
 from streamal.errors import Behind, LogDisagrees, Uncommitted
 from tests.kafka_broker import Cluster
 from tests.kafka_world import CLIENTS, World, copy_all, echo, take
@@ -76,8 +76,8 @@ def test_a_transaction_that_nobody_ends_stops_the_worker(
 @pytest.mark.kafka
 def test_offsets_that_stay_open_are_told(world: World, holder: KafkaProducer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who cannot read where its group stands is told how to look for what hangs there; when it ends, work goes on."""
-    monkeypatch.setattr("streamal.edge.confluent.transport.STABLE_S", 0.5)
-    monkeypatch.setattr("streamal.edge.kafka.transport._STABLE_MS", 500)
+    monkeypatch.setattr("streamal.edge.kafka.librdkafka.transport.STABLE_S", 0.5)
+    monkeypatch.setattr("streamal.edge.kafka.python.transport._STABLE_MS", 500)
     world.feed(b"1", b"2")
     seat = ConsumerGroupMetadata(world.name, -1, "", None)
     holder.send_offsets_to_transaction({TopicPartition(world.events, 0): OffsetAndMetadata(1, "", -1)}, seat)

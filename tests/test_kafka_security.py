@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
 from streamal.config import load_config
 from streamal.core.records import Committed, Output, Place
 from tests.conftest import Cli, Ended, environment

@@ -11,7 +11,7 @@ import pytest
 from kafka import KafkaAdminClient, errors
 
 from streamal.core.records import Committed, Output, Place
-from streamal.edge.kafka import Connection, KafkaLog, KafkaTransport, TopicSettings, create_topics, differences
+from streamal.edge.kafka.python import Connection, KafkaLog, KafkaTransport, TopicSettings, create_topics, differences
 from streamal.errors import Uncommitted
 from tests.kafka_broker import Cluster
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from kafka import KafkaProducer
 
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
 from streamal.config import Config, load_config
 from streamal.core.records import Place
-from streamal.edge.kafka import Connection, TopicSettings, create_topics, differences
-from streamal.edge.kafka import transport as transport_module
+from streamal.edge.kafka.python import Connection, TopicSettings, create_topics, differences
+from streamal.edge.kafka.python import transport as transport_module
 from streamal.errors import ConfigError, Fenced, Uncommitted
 from tests import kafka_broker
 from tests.conftest import Cli, environment

@@ -13,9 +13,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.core.codec.events import dead_letter
 from streamal.core.records import Reason, Refusal
-from streamal.core.wire import dead_letter
 from tests.browser import browser as opened
 from tests.label_world import LabelPage, LabelWorld, until
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from streamal.assembly import topic_names, wire_rules
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.bootstrap.assembly import topic_names, wire_rules
 from streamal.config import load_config
+from streamal.core.codec.events import encode
 from streamal.core.records import Output
-from streamal.core.wire import encode
 from streamal.labeling.feed import Feed
 from streamal.labeling.queue import OpenQueue, QueueRules
 from tests.kafka_broker import Cluster

@@ -12,17 +12,17 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
 from streamal.cli.label import daemon_of
 from streamal.cli.run import admin_server, meter
 from streamal.config import LabelPageConfig, load_config
+from streamal.core.codec.events import encode
 from streamal.core.records import Record
-from streamal.core.wire import encode
 from streamal.edge.memory import Broker
 from streamal.errors import ConfigError, Fatal, StreamalError, Uncommitted
-from streamal.labeling.access import SESSION_S, Access, Throttle
-from streamal.labeling.desk import Desk
-from streamal.labeling.showing import Template, guidelines, shown
+from streamal.labeling.topics_thread import Desk
+from streamal.labeling.web.rendering import Template, guidelines, shown
+from streamal.labeling.web.sessions import SESSION_S, Access, Throttle
 from tests.conftest import Cli
 from tests.label_world import LabelPage, LabelWorld, until
 from tests.making import make_request

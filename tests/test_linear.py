@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from river import compose, linear_model, multiclass, naive_bayes, optim, preprocessing
 
-from streamal.assembly import new_fold
+from streamal.bootstrap.assembly import new_fold
 from streamal.config import load_config
 from streamal.core.fold import Fold
-from streamal.core.linear import predict_proba
+from streamal.core.model.linear import predict_proba
 from streamal.core.records import Event
 
 NAMES = ["a", "b", "c", "never learned"]

@@ -9,17 +9,17 @@ from collections.abc import Collection
 import numpy as np
 import pytest
 
-from streamal.assembly import new_fold, settings, topic_names, topic_partitions, wire_rules
+from streamal.bootstrap.assembly import new_fold, settings, topic_names, topic_partitions, wire_rules
 from streamal.config import Config
 from streamal.core.records import Place, Record
 from streamal.core.strategies.base import Memory
-from streamal.daemon import Daemon
+from streamal.daemon.daemon import Daemon
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.edge.metrics import NullMeter
 from streamal.ports import scan
+from streamal.recordings.reading import Recorded, Stream
 from streamal.replay.annotators import AnnotatorsRules
-from streamal.replay.reading import Recorded, Stream
-from streamal.replay.replaying import Player, SilentLog, StreamClock, stream_config
+from streamal.replay.replay import Player, SilentLog, StreamClock, stream_config
 
 ROWS = 330
 BAYES = ({"use": "naive_bayes.GaussianNB"},)

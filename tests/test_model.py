@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import base, forest, linear_model, naive_bayes, neighbors, preprocessing, tree
 
-from streamal.core.contract import synthetic_examples
-from streamal.core.model import LabelRules, Model
+from streamal.core.model.checks import synthetic_examples
+from streamal.core.model.model import LabelRules, Model
 from streamal.core.records import Scalar
 
 KINDS = {"x": "number", "y": "number"}

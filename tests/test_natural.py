@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from streamal.assembly import budget_rules, new_fold, rules
+from streamal.bootstrap.assembly import budget_rules, new_fold, rules
+from streamal.core.codec.events import WireRules, encode
+from streamal.core.codec.replies import decode_reply
 from streamal.core.records import NaturalExample, NaturalLabel, Reason, Refusal
-from streamal.core.replies import decode_reply
-from streamal.core.wire import WireRules, encode
 from streamal.edge.sqlite import SqliteLog
+from streamal.inspection.verify.verify import verify
 from streamal.ports import recall
-from streamal.verification import verify
 from tests.making import make_fold
 from tests.recorded import World, make_config, predictions_of, rows_of
 

@@ -9,8 +9,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamal.core.codec.events import WireRules, encode
 from streamal.core.records import Committed, Expiry, Lane, Output, Place, Request
-from streamal.core.wire import WireRules, encode
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.labeling.feed import Feed
 from streamal.labeling.queue import Entry, OpenQueue, QueueRules, entry_of

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from streamal.core.records import Output, Place, Record
-from streamal.readback import Own, ReadBack
+from streamal.edge.kafka.readback import Own, ReadBack
 
 HERE, ELSEWHERE = Place("requests", 0), Place("predictions", 0)
 OUTPUTS = [Output("predictions", 0, b"p", b"0"), *(Output("requests", 0, b"k%d" % n, b"%d" % n) for n in range(3))]

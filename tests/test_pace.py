@@ -7,11 +7,11 @@ from fractions import Fraction
 
 import pytest
 
-from streamal.core.allowance import BudgetRules, Cap
+from streamal.core.budget.answer_rate import Pace
+from streamal.core.budget.limits import BudgetRules, Cap
+from streamal.core.codec.events import encode
 from streamal.core.fold import Fold
-from streamal.core.pace import Pace
 from streamal.core.records import Example, Expiry, Lane, coordinates
-from streamal.core.wire import encode
 from tests.making import World, event_record, make_fold, make_rules, reply_record
 
 

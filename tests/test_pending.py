@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamal.core.codec.events import decode_training
 from streamal.core.pending import Pending, answer
 from streamal.core.records import Abstention, Example, Expiry, Lane, Outcome, Reply, Request, Training
-from streamal.core.wire import decode_training
 from tests.making import LABELS, TOPICS, World, ask, digest, make_fold, make_request, make_rules, reply_record
 
 KNOWN = [f"0-{offset}" for offset in range(4)]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from river import linear_model, naive_bayes, neighbors, preprocessing
 
-from streamal.core.model import LabelRules, Model
-from streamal.core.pipeline import build_estimator, default_pipeline, require_own_state
+from streamal.core.model.model import LabelRules, Model
+from streamal.core.model.pipeline import build_estimator, default_pipeline, require_own_state
 from streamal.core.records import Scalar
 from streamal.core.schema import Schema
 from streamal.errors import ConfigError

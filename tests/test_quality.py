@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from streamal.core.budget import BudgetRules, Sampler
-from streamal.core.chance import Coins
-from streamal.core.estimates import Estimate, Sums
-from streamal.core.quality import Quality
+from streamal.core.budget.sampler import BudgetRules, Sampler
+from streamal.core.coins import Coins
+from streamal.core.quality.confidence_sequence import Sequence
+from streamal.core.quality.estimates import Estimate, Sums
+from streamal.core.quality.quality import Quality
+from streamal.core.quality.totals import Seen
 from streamal.core.records import Abstention, Example, Expiry, Lane
-from streamal.core.seen import Seen
-from streamal.core.sequences import Sequence
 from streamal.core.strategies import SamplingRules, build_strategy
 
 STREAMS = 200

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamal.config import RehearsalConfig
-from streamal.core.rehearsal import Lesson, Rehearsal
+from streamal.core.model.rehearsal import Lesson, Rehearsal
 
 COURSE = [Lesson({"x": float(number)}, "ab"[number % 2]) for number in range(200)]
 

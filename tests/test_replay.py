@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamal.cli.parts import create_topics
+from streamal.bootstrap.transports import create_topics
 from streamal.config import Config
 from streamal.core.strategies import STRATEGIES
-from streamal.core.uncertainty import MEASURES
+from streamal.core.strategies.uncertainty import MEASURES
 from streamal.edge.sqlite import SqliteTransport
 from streamal.replay import Replay, Stream, read_stream, replay
 from streamal.replay.annotators import AnnotatorsRules
-from streamal.replay.replaying import Player, play
+from streamal.replay.replay import Player, play
 from tests.conftest import Cli
 from tests.recorded import World, easy_stream, make_config, predictions_of
 

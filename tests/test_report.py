@@ -11,11 +11,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from streamal.core.estimates import Estimate
+from streamal.core.codec.events import encode
+from streamal.core.quality.estimates import Estimate
 from streamal.core.records import Abstention, Example, Expiry, Lane
-from streamal.core.wire import encode
 from streamal.edge.sqlite import SqliteLog
-from streamal.reporting import Point, advise
+from streamal.inspection.report import Point, advise
 from tests.conftest import Cli, Ended
 from tests.making import make_request
 

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import drift, ensemble, forest, naive_bayes, proba, tree
 
-from streamal.core import river_fast
-from streamal.core.pickled import dumps, loads
-from streamal.core.pipeline import build_estimator
-from streamal.core.river_tree import HoeffdingTreeClassifier
+from streamal.core.model import river_fast
+from streamal.core.model.pipeline import build_estimator
+from streamal.core.model.river_tree import HoeffdingTreeClassifier
+from streamal.core.model.slim_pickle import dumps, loads
 
 PAIRS = {
     "GaussianNB": (naive_bayes.GaussianNB, river_fast.GaussianNB),

@@ -12,10 +12,10 @@ import os
 
 import pytest
 
-from streamal.assembly import topic_partitions
+from streamal.bootstrap.assembly import topic_partitions
 from streamal.config import Config, TransportConfig
 from streamal.core.records import Record
-from streamal.verification import verify
+from streamal.inspection.verify.verify import verify
 from tests.simulation.fakes import Shelf
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.runs import SimulationFailure, exhaustive, pairs, play, play_all

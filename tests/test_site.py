@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from streamal import errors
-from streamal.acls import ROLES
 from streamal.config import Config
 from streamal.core.records import Lane, Outcome, Reason
 from streamal.core.strategies import STRATEGIES
+from streamal.edge.kafka.acls import ROLES
 from streamal.edge.metrics import METRICS
 from tests.conftest import environment
 from tests.documents import README, ROOT, config_rows, config_table, metrics_table

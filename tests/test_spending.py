@@ -19,14 +19,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamal.assembly import budget_rules
+from streamal.bootstrap.assembly import budget_rules
 from streamal.config import load_config
-from streamal.core.budget import BudgetRules, Sampler, divided
-from streamal.core.chance import Coins
-from streamal.core.ledger import Ledger
-from streamal.core.money import Prices, Settlements, micros, windows
+from streamal.core.budget.counters import Ledger
+from streamal.core.budget.money import Prices, Settlements, micros, windows
+from streamal.core.budget.sampler import BudgetRules, Sampler, divided
+from streamal.core.coins import Coins
+from streamal.core.quality.totals import Seen
 from streamal.core.records import Abstention, Closing, Example, Expiry, Lane, Request
-from streamal.core.seen import Seen
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.core.strategies import STRATEGIES, SamplingRules, Strategy, build_strategy
 from streamal.core.strategies.base import STATE_BYTES_MAX, State

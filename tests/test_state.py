@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamal.core.ledger import Ledger
+from streamal.core.budget.counters import Ledger
+from streamal.core.quality.totals import Seen
 from streamal.core.records import Committed, Place
-from streamal.core.seen import Seen
 from streamal.core.state import (
     METADATA_BYTES_MAX,
     PartitionState,

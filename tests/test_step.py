@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamal.core.ledger import Ledger
+from streamal.core.budget.counters import Ledger
+from streamal.core.codec.events import WireRules, decode_request, decode_training
 from streamal.core.records import Committed, Example, Lane, Output, Place, Prediction, Record, Request, SchemaSet
+from streamal.core.rules import Step
 from streamal.core.state import METADATA_BYTES_MAX, PartitionState, TrainerState, decode_state, encode_state
 from streamal.core.step import step
 from streamal.core.strategies import STRATEGIES
 from streamal.core.strategies.base import Memory
-from streamal.core.transaction import Step
-from streamal.core.uncertainty import MEASURES
-from streamal.core.wire import WireRules, decode_request, decode_training
+from streamal.core.strategies.uncertainty import MEASURES
 from tests.making import (
     LABELS,
     World,

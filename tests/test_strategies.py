@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamal.core.chance import Coin
+from streamal.core.coins import Coin
 from streamal.core.strategies import STRATEGIES, SamplingRules, State, build_strategy
 from streamal.core.strategies.threshold import Fixed, Mover, RandomisedVariable, Split, Variable
 from streamal.core.strategies.unconditional import Entropy, Random

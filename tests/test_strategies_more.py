@@ -17,23 +17,23 @@ from river import active, base, dummy, ensemble, forest, linear_model, multiclas
 
 from streamal.cli.check import require_sound_strategy
 from streamal.config import load_config
-from streamal.core.chance import Coin
-from streamal.core.damping import Damper
+from streamal.core.codec.events import encode
+from streamal.core.coins import Coin
 from streamal.core.fold import FoldRules
-from streamal.core.model import LabelRules, Model
+from streamal.core.model.model import LabelRules, Model
 from streamal.core.records import Example, Lane, NaturalExample
 from streamal.core.strategies import STRATEGIES, SamplingRules, Strategy, View, build_strategy, wants_of
 from streamal.core.strategies.auto import Auto, Bandit
 from streamal.core.strategies.committee import vote_entropy
-from streamal.core.strategies.looking import gain
-from streamal.core.strategies.margin import Importance, Selective
+from streamal.core.strategies.density import gain
+from streamal.core.strategies.near_duplicates import Damper
 from streamal.core.strategies.quantile import _VALUES, Quantile
+from streamal.core.strategies.selective import Importance, Selective
 from streamal.core.strategies.sketch import NOTHING, Hyperplanes, added, near
 from streamal.core.strategies.space import Neighbours
 from streamal.core.strategies.threshold import Mover
+from streamal.core.strategies.uncertainty import least_confidence, smoothed
 from streamal.core.strategies.unconditional import Periodic
-from streamal.core.uncertainty import least_confidence, smoothed
-from streamal.core.wire import encode
 from streamal.errors import ConfigError
 from tests.making import BAYES, make_fold
 

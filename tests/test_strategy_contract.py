@@ -11,7 +11,7 @@ import pytest
 
 from streamal.core.strategies import STRATEGIES, SamplingRules, State, Strategy, View, build_strategy
 from streamal.core.strategies.base import Past
-from streamal.core.strategies.contract import strategy_contract
+from streamal.core.strategies.checks import strategy_contract
 
 MUTE_BY_THEIR_PAPERS = ("entropy", "fixed")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from streamal.cli.answer import _drawn
-from streamal.core.wire import WireRules, encode
+from streamal.core.codec.events import WireRules, encode
 from streamal.edge.memory import Broker
 from streamal.edge.sqlite import SqliteLog
 from streamal.labeling.feed import Feed

@@ -12,7 +12,7 @@ from streamal.edge.http import AdminServer, Page
 from streamal.edge.metrics import METRICS, PrometheusMeter
 from streamal.edge.scrape import scrape
 from streamal.errors import ConfigError, Unreachable
-from streamal.overview import merged, panels, quantile, rate
+from streamal.inspection.top import merged, panels, quantile, rate
 from tests.conftest import Cli
 
 

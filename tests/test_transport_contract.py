@@ -27,9 +27,9 @@ from kafka.errors import KafkaTimeoutError
 from msgspec.structs import replace
 
 from streamal.core.records import Committed, Output, Place, Record
-from streamal.edge import confluent
-from streamal.edge.confluent.log import flush
-from streamal.edge.kafka import Connection, KafkaLog, KafkaTransport, TopicSettings, create_topics
+from streamal.edge.kafka import librdkafka as confluent
+from streamal.edge.kafka.librdkafka.log import flush
+from streamal.edge.kafka.python import Connection, KafkaLog, KafkaTransport, TopicSettings, create_topics
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.edge.sqlite import SqliteLog, SqliteTransport
 from streamal.errors import ConfigError, Fenced, Uncommitted
@@ -196,7 +196,7 @@ def confluent_world() -> Iterator[World]:
                 flush(producer, timeout_s)
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "sabotage"))
 
-            patch.setattr("streamal.edge.confluent.transaction.flush", broken)
+            patch.setattr("streamal.edge.kafka.librdkafka.transaction.flush", broken)
             yield
 
     made = partial(confluent.ConfluentLog, connection), partial(confluent.ConfluentTransport, connection)

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from river import active, forest, linear_model, naive_bayes, tree
 
-from streamal.assembly import budget_rules, new_strategy
+from streamal.bootstrap.assembly import budget_rules, new_strategy
 from streamal.config import load_config
-from streamal.core.budget import BudgetRules, Sampler
-from streamal.core.chance import Coins
-from streamal.core.figures import arm_weights
-from streamal.core.ledger import Ledger
-from streamal.core.model import LabelRules, Model
+from streamal.core.budget.counters import Ledger
+from streamal.core.budget.sampler import BudgetRules, Sampler
+from streamal.core.coins import Coins
+from streamal.core.gauges.figures import arm_weights
+from streamal.core.model.model import LabelRules, Model
 from streamal.core.records import Lane
 from streamal.core.strategies import STRATEGIES, SamplingRules, build_strategy
-from streamal.core.uncertainty import least_confidence, smoothed
+from streamal.core.strategies.uncertainty import least_confidence, smoothed
 from tests.making import make_fold
 
 ONE_PERCENT = BudgetRules(Fraction("0.01"), Fraction("0.3"), burst=5)

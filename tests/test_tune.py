@@ -16,20 +16,20 @@ import pytest
 from msgspec import structs
 from river import base
 
-from streamal.assembly import new_model
+from streamal.bootstrap.assembly import new_model
 from streamal.config import Config, load_config
-from streamal.core.chance import Coin
+from streamal.core.coins import Coin
+from streamal.experiments.bench import Bench, Cell, part
+from streamal.experiments.compare import ALL, CONTROL, changed
+from streamal.experiments.labels_needed import TUNED, answer_of
+from streamal.experiments.model_families import families
+from streamal.experiments.runs import Run
+from streamal.experiments.search import Candidate, Search
+from streamal.experiments.search_space import model_section, sampling_section
+from streamal.experiments.shapes import Defaults, Shape
+from streamal.recordings.writing import toml_of
 from streamal.replay import Goal, Recorded, Stream, Tuned, replay, tune
 from streamal.replay.annotators import AnnotatorsRules
-from streamal.replay.answering import TUNED, answer_of
-from streamal.replay.bench import Bench, Cell, part
-from streamal.replay.comparing import ALL, CONTROL, changed
-from streamal.replay.families import families
-from streamal.replay.runs import Run
-from streamal.replay.searching import Candidate, Search
-from streamal.replay.shapes import Defaults, Shape
-from streamal.replay.space import model_section, sampling_section
-from streamal.replay.writing import toml_of
 from tests.conftest import Cli
 from tests.recorded import easy_stream
 

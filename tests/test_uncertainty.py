@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamal.core.uncertainty import MEASURES, SMOOTHED, entropy, least_confidence, margin, smoothed, trust
+from streamal.core.strategies.uncertainty import MEASURES, SMOOTHED, entropy, least_confidence, margin, smoothed, trust
 from tests.making import probabilities
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamal.assembly import budget_rules, new_fold, rules
+from streamal.bootstrap.assembly import budget_rules, new_fold, rules
 from streamal.core.records import Committed, Place, Prediction
+from streamal.inspection.verify.verify import verify
 from streamal.replay.annotators import AnnotatorsRules
-from streamal.replay.replaying import play
-from streamal.verification import verify
+from streamal.replay.replay import play
 from tests.recorded import FrozenLog, World, easy_stream, make_config, predictions_of, rows_of
 
 PAID: dict[str, float] = {"share": 0.2, "per_day": 1_000, "cost_per_label": 0.05, "cost_per_month": 100}

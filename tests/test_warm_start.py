@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from river import linear_model, multiclass, preprocessing
 
-from streamal.assembly import budget_rules, fingerprint, new_fold, rules
+from streamal.bootstrap.assembly import budget_rules, fingerprint, new_fold, rules
 from streamal.config import Config
 from streamal.errors import ConfigError, LogDisagrees
+from streamal.inspection.verify.verify import verify
 from streamal.replay import replay
 from streamal.replay.annotators import AnnotatorsRules
-from streamal.replay.replaying import play
-from streamal.verification import verify
+from streamal.replay.replay import play
 from tests.conftest import Cli
 from tests.making import BAYES
 from tests.recorded import ListSnapshots, World, easy_stream, make_config, rows_of

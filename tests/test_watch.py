@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
 from streamal.config import load_config
-from streamal.core.budget import BudgetRules
-from streamal.core.ledger import Ledger
+from streamal.core.budget.counters import Ledger
+from streamal.core.budget.sampler import BudgetRules
+from streamal.core.gauges.mute import watch
 from streamal.core.records import Committed, Place
 from streamal.core.state import PartitionState, encode_state
-from streamal.core.watch import watch
 from streamal.replay.annotators import AnnotatorsRules
-from streamal.replay.replaying import play
+from streamal.replay.replay import play
 from tests.conftest import Cli
 from tests.making import World as Steps
 from tests.making import event_record, make_fold, make_rules

@@ -12,10 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streamal.core.records import Event, NaturalLabel, Reason, Record, Refusal, Reply, Request, Training, coordinates
-from streamal.core.replies import decode_reply, label_text
-from streamal.core.schema import Schema
-from streamal.core.wire import (
+from streamal.core.codec.events import (
     TEXT_BYTES_MAX,
     DeadLetter,
     WireRules,
@@ -26,6 +23,9 @@ from streamal.core.wire import (
     decode_training,
     encode,
 )
+from streamal.core.codec.replies import decode_reply, label_text
+from streamal.core.records import Event, NaturalLabel, Reason, Record, Refusal, Reply, Request, Training, coordinates
+from streamal.core.schema import Schema
 from tests.making import event_ids, event_times, requests, trainings
 
 RULES = WireRules()

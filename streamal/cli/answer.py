@@ -20,8 +20,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from streamal.assembly import topic_names, wire_rules
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.bootstrap.assembly import topic_names, wire_rules
 from streamal.cli.options import ConfigPath, Overrides
 from streamal.config import Config, load_config
 from streamal.core.records import Request

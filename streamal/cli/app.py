@@ -17,7 +17,7 @@ from streamal.cli import (
     dashboards,
     demo,
     export,
-    importing,
+    import_labels,
     label,
     replay,
     report,
@@ -83,7 +83,7 @@ def _main(
 
 for _module in (demo, run, check, replay, compare, tune, simulate, label, answer, export, verify, status, top, report):
     app.command(name=_module.__name__.rpartition(".")[2])(_module.command)
-app.command(name="import")(importing.command)
+app.command(name="import")(import_labels.command)
 app.add_typer(topics.app, name="topics")
 app.add_typer(bridge.app, name="bridge")
 app.add_typer(dashboards.app, name="dashboards")

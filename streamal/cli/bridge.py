@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import structlog
 import typer
 
-from streamal.assembly import topic_names, wire_rules
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.bootstrap.assembly import topic_names, wire_rules
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.cli.workers import stop_on_signals
@@ -23,9 +23,9 @@ from streamal.config import Config, load_config
 from streamal.core.records import Request
 from streamal.errors import ConfigError, Uncommitted, Unreachable
 from streamal.exchange.label_studio import request_task
-from streamal.labeling.bridge import Bridge, BridgeRules
 from streamal.labeling.feed import Feed
-from streamal.labeling.project import Project, ProjectRules, require_project
+from streamal.labeling.label_studio.bridge import Bridge, BridgeRules
+from streamal.labeling.label_studio.project import Project, ProjectRules, require_project
 from streamal.labeling.queue import OpenQueue, QueueRules, priority
 
 if TYPE_CHECKING:

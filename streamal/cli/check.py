@@ -11,14 +11,14 @@ from typing import Any
 
 import typer
 
-from streamal.assembly import budget_rules, new_fold, new_model, new_strategy, rules, topic_partitions
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.bootstrap.assembly import budget_rules, new_fold, new_model, new_strategy, rules, topic_partitions
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import Config, load_config
-from streamal.core.contract import contract, growth, synthetic_examples
 from streamal.core.fold import Fold
+from streamal.core.model.checks import contract, growth, synthetic_examples
 from streamal.core.strategies import wants_of
-from streamal.core.strategies.contract import strategy_contract
+from streamal.core.strategies.checks import strategy_contract
 from streamal.errors import ConfigError
 
 __all__ = ["command", "require_sound_model", "require_sound_strategy"]

@@ -18,19 +18,19 @@ import msgspec
 import typer
 from rich.progress import Progress
 
-from streamal.assembly import new_fold, settings, topic_names, wire_rules
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.bootstrap.assembly import new_fold, settings, topic_names, wire_rules
 from streamal.cli.options import Json, Overrides, progress_bar, show
 from streamal.cli.run import admin_server, meter
 from streamal.config import Config, load_config
 from streamal.core.records import Prediction
-from streamal.daemon import Daemon
+from streamal.daemon.daemon import Daemon
 from streamal.errors import ConfigError
 from streamal.ports import scan
 from streamal.replay import Replay, Stream, read_stream, replay
 from streamal.replay.annotators import AnnotatorsRules
-from streamal.replay.pictures import rolling, save_curves, terminal_curves
-from streamal.replay.replaying import Player, SilentLog, StreamClock, outcome, play
+from streamal.replay.replay import Player, SilentLog, StreamClock, outcome, play
+from streamal.reports.curves import rolling, save_curves, terminal_curves
 
 __all__ = ["command"]
 

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from streamal import __version__
-from streamal.assembly import topic_names
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.bootstrap.assembly import topic_names
 from streamal.cli.options import ConfigPath, Overrides
 from streamal.config import Config, load_config
 from streamal.core.records import Training

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Overrides
 from streamal.cli.workers import stop_on_signals
@@ -39,7 +39,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     for module in ("starlette", "uvicorn", "jinja2", "markdown_it"):
         if find_spec(module) is None:
             raise ConfigError(f"{module} is not installed; run `pip install 'streamal[label]'`")
-    from streamal.labeling.serving import PageServer  # noqa: PLC0415  (an extra)
+    from streamal.labeling.web.server import PageServer  # noqa: PLC0415  (an extra)
 
     def announce(url: str) -> None:
         typer.echo(f"label page: {url}")

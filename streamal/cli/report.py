@@ -12,14 +12,14 @@ from typing import Annotated
 
 import typer
 
-from streamal.assembly import topic_names
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.bootstrap.assembly import topic_names
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import Config, load_config
-from streamal.core.estimates import Estimate
+from streamal.core.quality.estimates import Estimate
 from streamal.errors import ConfigError
-from streamal.replay.pictures import save_points, terminal_points
-from streamal.reporting import Report, report
+from streamal.inspection.report import Report, report
+from streamal.reports.curves import save_points, terminal_points
 
 __all__ = ["command"]
 

@@ -12,15 +12,15 @@ from typing import Annotated
 import structlog
 import typer
 
-from streamal.assembly import new_fold, settings
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.bootstrap.assembly import new_fold, settings
 from streamal.cli.check import require_sound_model
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Overrides
 from streamal.cli.workers import end_with_the_head, seats, stop_on_signals, supervise
 from streamal.config import Config, load_config
-from streamal.core.money import MICRO, WINDOWS
-from streamal.daemon import Daemon
+from streamal.core.budget.money import MICRO, WINDOWS
+from streamal.daemon.daemon import Daemon
 from streamal.edge.http import AdminServer, Headers, Page, tls_context
 from streamal.edge.metrics import PrometheusMeter
 from streamal.edge.otel import TracedMeter, new_provider

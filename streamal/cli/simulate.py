@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from streamal.assembly import topic_names, wire_rules
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.bootstrap.assembly import topic_names, wire_rules
 from streamal.cli.options import ConfigPath, Json, Overrides, progress_bar, show
 from streamal.cli.replay import Abstain, Delay, Drop, Error, Label, LabelTime, Limit, Silence, Stream, Time, columns
 from streamal.config import load_config
@@ -18,7 +18,7 @@ from streamal.errors import ConfigError
 from streamal.replay import Recorded, read_stream
 from streamal.replay import Stream as RecordedStream
 from streamal.replay.annotators import AnnotatorsRules
-from streamal.replay.replaying import Player
+from streamal.replay.replay import Player
 
 __all__ = ["command"]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from streamal.assembly import rules, topic_names
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.bootstrap.assembly import rules, topic_names
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import load_config
-from streamal.core.bill import bill
-from streamal.core.figures import figures
+from streamal.core.gauges.figures import figures
+from streamal.core.gauges.mute import watch
+from streamal.core.gauges.spend import bill
 from streamal.core.records import Committed, Place
 from streamal.core.state import TrainerState, decode_states
-from streamal.core.watch import watch
-from streamal.counting import counting_fold
+from streamal.inspection.fold_without_model import counting_fold
 from streamal.ports import scan
 
 __all__ = ["command"]

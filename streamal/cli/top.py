@@ -19,12 +19,12 @@ from rich.panel import Panel as Box
 from rich.table import Table
 from rich.text import Text
 
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
 from streamal.cli.options import ConfigPath, Json, Overrides
 from streamal.config import load_config
 from streamal.edge.scrape import scrape
 from streamal.errors import ConfigError, Unreachable
-from streamal.overview import Panel, Series, merged, panels, rate, sparkline
+from streamal.inspection.top import Panel, Series, merged, panels, rate, sparkline
 
 __all__ = ["command"]
 

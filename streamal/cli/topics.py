@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from streamal import acls as permissions
-from streamal.assembly import topic_partitions
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.bootstrap.assembly import topic_partitions
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import load_config
+from streamal.edge.kafka import acls as permissions
 from streamal.errors import ConfigError
 
 __all__ = ["app"]

@@ -8,9 +8,7 @@ from typing import Annotated
 
 import typer
 
-from streamal.cli.options import Json, OptionalConfigPath, Overrides
-from streamal.cli.replay import Abstain, Delay, Drop, Error, Label, LabelTime, Limit, Silence, Stream, Time, columns
-from streamal.cli.studies import (
+from streamal.cli.experiment_options import (
     Budgets,
     Cache,
     MetricName,
@@ -23,6 +21,8 @@ from streamal.cli.studies import (
     deliver,
     require_places,
 )
+from streamal.cli.options import Json, OptionalConfigPath, Overrides
+from streamal.cli.replay import Abstain, Delay, Drop, Error, Label, LabelTime, Limit, Silence, Stream, Time, columns
 from streamal.config import load_config
 from streamal.errors import ConfigError
 from streamal.replay import Goal, read_stream, tune

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from streamal.assembly import budget_rules, new_fold, rules
-from streamal.cli import parts
+from streamal.bootstrap import transports as parts
+from streamal.bootstrap.assembly import budget_rules, new_fold, rules
 from streamal.cli.options import ConfigPath, Json, Overrides, progress_bar, show
 from streamal.config import load_config
-from streamal.verification import verify
+from streamal.inspection.verify.verify import verify
 
 __all__ = ["command"]
 

@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from streamal.config import Config
+from streamal.daemon.exporter import Logger
 from streamal.errors import ConfigError
-from streamal.watching import Logger
 
 __all__ = ["Patience", "end_with_the_head", "seats", "stop_on_signals", "supervise"]
 

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any
 
-from streamal.core.canary import Canary
-from streamal.core.control import Control
-from streamal.core.model import Model
-from streamal.core.money import Settlements
-from streamal.core.pace import Pace
+from streamal.core.budget.answer_rate import Pace
+from streamal.core.budget.money import Settlements
+from streamal.core.codec.events import decode_request, decode_training
+from streamal.core.model.guard import Canary
+from streamal.core.model.model import Model
+from streamal.core.model.rehearsal import Lesson
 from streamal.core.pending import Pending
-from streamal.core.quality import Quality
+from streamal.core.quality.gain import Control
+from streamal.core.quality.quality import Quality
 from streamal.core.records import (
     Event,
     Example,
@@ -31,10 +33,8 @@ from streamal.core.records import (
     Version,
     WarmStart,
 )
-from streamal.core.rehearsal import Lesson
 from streamal.core.schema import Schema
 from streamal.core.strategies.auto import Bandit
-from streamal.core.wire import decode_request, decode_training
 from streamal.errors import LogDisagrees
 
 __all__ = ["Fold", "FoldRules"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from streamal.core.budget import Sampler, divided
-from streamal.core.chance import Coins
-from streamal.core.damping import Damper
+from streamal.core.budget.sampler import Sampler, divided
+from streamal.core.codec.events import encode
+from streamal.core.coins import Coins
 from streamal.core.fold import Fold
+from streamal.core.quality.totals import MILLION, Seen
 from streamal.core.records import (
     Committed,
     Event,
@@ -18,13 +19,12 @@ from streamal.core.records import (
     coordinates,
     partition_of,
 )
-from streamal.core.scoring import Scorer
-from streamal.core.seen import MILLION, Seen
+from streamal.core.rules import Rules, Step, refuse
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.core.strategies.base import Memory
-from streamal.core.transaction import Rules, Step, refuse
-from streamal.core.uncertainty import MEASURES, least_confidence, likeliest
-from streamal.core.wire import encode
+from streamal.core.strategies.near_duplicates import Damper
+from streamal.core.strategies.scoring import Scorer
+from streamal.core.strategies.uncertainty import MEASURES, least_confidence, likeliest
 from streamal.errors import Behind
 
 __all__ = ["infer"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from streamal.core.codec.events import decode_event, encode
+from streamal.core.codec.replies import decode_reply
 from streamal.core.fold import Fold
 from streamal.core.pending import answer
 from streamal.core.records import (
@@ -26,10 +28,8 @@ from streamal.core.records import (
     WarmStart,
     partition_of,
 )
-from streamal.core.replies import decode_reply
+from streamal.core.rules import Rules, Step, refuse
 from streamal.core.schema import infer_schema
-from streamal.core.transaction import Rules, Step, refuse
-from streamal.core.wire import decode_event, encode
 
 __all__ = ["join", "named"]
 

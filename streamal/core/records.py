@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from streamal.core.seen import Seen
+from streamal.core.quality.totals import Seen
 
 __all__ = [
     "Abstention",

@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import msgspec
 
-from streamal.core.ledger import Ledger
+from streamal.core.budget.counters import Ledger
+from streamal.core.quality.totals import Seen
 from streamal.core.records import Committed, Place
-from streamal.core.seen import Seen
 from streamal.core.strategies import State
 from streamal.errors import LogDisagrees
 

@@ -15,9 +15,9 @@ from streamal.core.fold import Fold
 from streamal.core.infer import infer
 from streamal.core.join import join
 from streamal.core.records import Committed, Place, Record
+from streamal.core.rules import Rules, Step
 from streamal.core.state import TrainerState, encode_state
 from streamal.core.strategies.base import Memory
-from streamal.core.transaction import Rules, Step
 
 __all__ = ["step"]
 

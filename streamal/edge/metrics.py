@@ -24,7 +24,7 @@ from prometheus_client import (
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from streamal import __version__
-from streamal.core.money import WINDOWS
+from streamal.core.budget.money import WINDOWS
 from streamal.core.records import Lane, Outcome, Reason
 from streamal.core.strategies import STRATEGIES
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
-from streamal.core.money import MICRO
+from streamal.core.budget.money import MICRO
 from streamal.core.records import Abstention, Example, Expiry, NaturalExample, Training
 
 __all__ = ["Survey", "card"]

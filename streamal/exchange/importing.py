@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from streamal.core.codec.events import WireRules, decode_training
+from streamal.core.codec.replies import decode_reply
 from streamal.core.records import Abstention, Closing, Example, Output, Refusal, Reply
-from streamal.core.replies import decode_reply
-from streamal.core.transaction import TopicNames
-from streamal.core.wire import WireRules, decode_training
+from streamal.core.rules import TopicNames
 from streamal.errors import LogDisagrees
 from streamal.exchange.reading import Answer, Flaw
 from streamal.ports import Log, scan

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from streamal.core.codec.replies import label_text
 from streamal.core.records import Abstention, Closing, EventId, Expiry, NaturalExample, Request, Scalar
-from streamal.core.replies import label_text
 
 __all__ = [
     "CHOICES",

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from streamal.core.codec.events import WireRules
+from streamal.core.codec.replies import decode_reply
 from streamal.core.records import Refusal, Reply
-from streamal.core.replies import decode_reply
-from streamal.core.wire import WireRules
 from streamal.errors import ConfigError
 from streamal.exchange.label_studio import read_annotation
 from streamal.exchange.writing import Format

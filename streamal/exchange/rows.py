@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from streamal.core.codec.events import decode_training
 from streamal.core.records import Refusal, Training
-from streamal.core.wire import decode_training
 from streamal.ports import Log, scan
 
 __all__ = ["LEARNED", "Columns", "Row", "flat", "rows"]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from streamal.core.codec.events import WireRules, decode_request, decode_training
+from streamal.core.codec.replies import decode_reply
 from streamal.core.records import Closing, Place, Record, Refusal, Reply, Request, Training
-from streamal.core.replies import decode_reply
-from streamal.core.transaction import TopicNames
-from streamal.core.wire import WireRules, decode_request, decode_training
+from streamal.core.rules import TopicNames
 from streamal.labeling.queue import Entry, OpenQueue, entry_of
 from streamal.ports import Log, scan
 

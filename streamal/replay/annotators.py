@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from streamal.core.chance import Coin
+from streamal.core.codec.events import decode_request
+from streamal.core.coins import Coin
 from streamal.core.records import Output, Request
-from streamal.core.wire import decode_request
 from streamal.ports import Log, scan
-from streamal.replay.reading import Recorded, Stream
+from streamal.recordings.reading import Recorded, Stream
 
 __all__ = ["Annotators", "AnnotatorsRules"]
 

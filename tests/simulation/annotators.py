@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from streamal.core.codec.events import decode_request
 from streamal.core.records import Request, coordinates
-from streamal.core.wire import decode_request
 from streamal.edge.memory import Broker
 from tests.simulation.fakes import FakeClock
 from tests.simulation.scenario import CLASSES, TOPICS

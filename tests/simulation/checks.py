@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
+from streamal.core.codec.events import DeadLetter, decode_event
 from streamal.core.fold import Fold
-from streamal.core.frozen import thaw
 from streamal.core.records import (
     Closing,
     Example,
@@ -29,7 +29,7 @@ from streamal.core.records import (
     Training,
     coordinates,
 )
-from streamal.core.wire import DeadLetter, decode_event
+from streamal.core.snapshot import thaw
 from tests.simulation.fakes import FINGERPRINT
 from tests.simulation.process import Violation
 from tests.simulation.scenario import CLASSES, GROUP, TOPICS

@@ -12,7 +12,7 @@ from typing import Any
 from river import base
 
 from streamal.core.fold import Fold
-from streamal.core.frozen import freeze
+from streamal.core.snapshot import freeze
 
 FINGERPRINT = "simulated"
 SNAPSHOTS_KEPT = 2

@@ -14,13 +14,13 @@ from typing import Any
 
 import msgspec
 
+from streamal.core.budget.money import Settlements
 from streamal.core.fold import Fold
-from streamal.core.frozen import freeze
-from streamal.core.model import LabelRules, Model
-from streamal.core.money import Settlements
+from streamal.core.model.model import LabelRules, Model
 from streamal.core.pending import Pending
 from streamal.core.records import Closing, Committed, Lane, Outcome, Output, Place, Record, Reply, Request
-from streamal.daemon import Daemon
+from streamal.core.snapshot import freeze
+from streamal.daemon.daemon import Daemon
 from streamal.edge.memory import MemoryTransport
 from streamal.errors import Uncommitted
 from tests.simulation.fakes import FINGERPRINT, Chain, Shelf

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamal.daemon import Daemon
+from streamal.daemon.daemon import Daemon
 from streamal.edge.memory import MemoryTransport
 
 

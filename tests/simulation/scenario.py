@@ -13,17 +13,17 @@ from fractions import Fraction
 from random import Random
 from typing import NamedTuple
 
-from streamal.core.budget import BudgetRules
+from streamal.core.budget.money import Prices
+from streamal.core.budget.sampler import BudgetRules
+from streamal.core.codec.events import WireRules
 from streamal.core.fold import Fold, FoldRules
-from streamal.core.model import LabelRules, Model
-from streamal.core.money import Prices
+from streamal.core.model.model import LabelRules, Model
 from streamal.core.pending import Pending
-from streamal.core.quality import Quality
+from streamal.core.quality.quality import Quality
+from streamal.core.rules import Rules, TopicNames
 from streamal.core.schema import Schema
 from streamal.core.strategies import STRATEGIES, SamplingRules, build_strategy
-from streamal.core.transaction import Rules, TopicNames
-from streamal.core.wire import WireRules
-from streamal.daemon import Settings
+from streamal.daemon.daemon import Settings
 from tests.simulation.fakes import FINGERPRINT, Chain
 from tests.simulation.faults import KINDS
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from streamal.core.fold import Fold
 from streamal.core.records import Record, coordinates
-from streamal.daemon import Daemon
+from streamal.daemon.daemon import Daemon
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.errors import Behind, Fatal, Fenced, LogDisagrees
 from tests.simulation.annotators import Annotators

@@ -1,9 +1,9 @@
 """The strategies: each maps a score of an event (its uncertainty, or its own) and a small state to a propensity.
 
 A strategy is pure: its state comes in and goes out, it draws no random numbers (the coin is tossed by
-`streamal.core.budget`) and knows no budget (which may close the lane: then it is not consulted). Confidence is
+`streamal.core.budget.sampler`) and knows no budget (which may close the lane: then it is not consulted). Confidence is
 ``c = 1 - uncertainty``. A class of the user's own is named ``"package.module:Class"``; `streamal check` puts any
-strategy through `streamal.core.strategies.contract`.
+strategy through `streamal.core.strategies.checks`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 from streamal.core.strategies.auto import Auto
 from streamal.core.strategies.base import State, Strategy, View, Wants, wants_of
 from streamal.core.strategies.committee import Committee
-from streamal.core.strategies.looking import Cognitive, Density, Probabilistic
-from streamal.core.strategies.margin import Importance, Selective
+from streamal.core.strategies.density import Cognitive, Density, Probabilistic
 from streamal.core.strategies.quantile import Quantile
+from streamal.core.strategies.selective import Importance, Selective
 from streamal.core.strategies.threshold import Fixed, Mover, RandomisedVariable, Split, Variable
 from streamal.core.strategies.unconditional import Entropy, Periodic, Random
 from streamal.errors import ConfigError

@@ -3,7 +3,7 @@
 "Active Learning With Drifting Streaming Data", IEEE TNNLS 25(1):27-39, 2014. Two things are ours:
 
 * Their budget estimate, a decaying average that overspends at small budgets, is not taken over:
-  `streamal.core.budget` counts exactly.
+  `streamal.core.budget.sampler` counts exactly.
 * Their threshold moves by the same step up and down, so it comes to rest where *half* of the events are asked, and
   it is the empty budget that chooses. `Mover` can go up more slowly by r/(1 - r), r the share to be asked: it then
   rests where that share is, the r-quantile of the stream's confidence. Worth about 1 point of accuracy on real

@@ -9,7 +9,7 @@ from typing import Any
 from kafka import KafkaAdminClient, errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from streamal.edge.kafka.connection import Connection, mapped, retried
+from streamal.edge.kafka.python.connection import Connection, mapped, retried
 
 __all__ = ["TopicSettings", "create_topics", "differences"]
 

@@ -1,0 +1,1 @@
+"""The budget: how much may be asked."""

@@ -1,0 +1,101 @@
+"""Replies: the bytes on ``labels`` to answers and natural labels. As in `wire`, nothing raises for bad input."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from streamal.core.codec.events import TEXT_BYTES_MAX, WireRules, checked, parse, short
+from streamal.core.records import NaturalLabel, Reason, Refusal, Reply
+from streamal.core.schema import Schema
+
+__all__ = ["decode_reply", "label_text"]
+
+_COORDINATES = re.compile(r"(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,17})", re.ASCII)
+"""Exactly as `coordinates` writes them: two spellings of one event would be two events."""
+
+
+class _Reply(msgspec.Struct):
+    request: str | None = None
+    event: str | None = None
+    features: dict[str, float | str | bool | None] | None = None
+    label: str | bool | int | None = None
+    abstain: bool = False
+    annotator: str | None = None
+    reply: str | int | None = None
+    seconds: float | None = None
+    supersedes: str | int | None = None
+    id: str | int | None = None
+    time: float | str | None = None
+
+
+_decode = msgspec.json.Decoder(_Reply).decode
+
+
+def decode_reply(value: bytes | None, rules: WireRules, schema: Schema | None) -> Reply | NaturalLabel | Refusal:
+    """Return what *value* answers or tells, or why it is refused. Never raises.
+
+    ``{"request", "label"}`` answers a request; without "request", ``{"event", "label"}`` tells the truth about an
+    event of the log, and ``{"features", "label"}`` about the features that it brings. A label may be a JSON string, a
+    truth value or an integer; it is compared as text (``true`` -> "true").
+
+    >>> decode_reply(b'{"request": "0-7", "label": true}', WireRules(), None).label
+    'true'
+    >>> decode_reply(b'{"features": {"x": 1}, "label": "a"}', WireRules(), None).features
+    {'x': 1.0}
+    """
+    parsed = parse(value, _decode, rules.record_bytes_max)
+    if isinstance(parsed, Refusal):
+        return parsed
+    refusal = _flaw(parsed, rules)
+    if refusal is not None:
+        return refusal
+    reply = None if parsed.reply is None else str(parsed.reply)
+    label = None if parsed.label is None else label_text(parsed.label)
+    if parsed.request is not None:
+        return Reply(parsed.request, label, parsed.annotator, reply, parsed.seconds)
+    assert label is not None, "a flaw otherwise"
+    if parsed.event is not None:
+        return NaturalLabel(parsed.event, None, label, parsed.annotator, reply)
+    features = checked(parsed.id, parsed.time, parsed.features, rules, schema)
+    if isinstance(features, Refusal):
+        return features
+    return NaturalLabel(None, features, label, parsed.annotator, reply, parsed.id, parsed.time)
+
+
+def label_text(label: str | bool | int) -> str:
+    """Return the one spelling of *label*: River would take 1, True and 1.0 for one class but "1" for another.
+
+    >>> label_text(True), label_text(3), label_text("spam")
+    ('true', '3', 'spam')
+    """
+    if isinstance(label, bool):
+        return "true" if label else "false"
+    return str(label)
+
+
+def _flaw(parsed: _Reply, rules: WireRules) -> Refusal | None:
+    """Return the first rule that a well-formed reply breaks."""
+    if parsed.supersedes is not None:
+        return Refusal(Reason.NOT_SUPPORTED, "corrections (field 'supersedes') are not supported yet")
+    if parsed.request is None and parsed.event is None and parsed.features is None:
+        return Refusal(Reason.REPLY_INCOMPLETE, "field 'request' is missing (or 'event', or 'features')")
+    if parsed.request is None and (parsed.label is None or parsed.abstain):
+        return Refusal(Reason.REPLY_INCOMPLETE, "a reply without 'request' must have a 'label'")
+    if (parsed.label is None) != parsed.abstain:
+        return Refusal(Reason.REPLY_INCOMPLETE, "exactly one of 'label' and 'abstain': true is needed")
+    if parsed.request is None and parsed.event is not None:
+        if not rules.natural:
+            return Refusal(Reason.NOT_SUPPORTED, "natural labels (field 'event') are off; set labels.natural = true")
+        if _COORDINATES.fullmatch(parsed.event) is None:
+            return Refusal(Reason.BAD_FIELD, "field 'event' must be the coordinates of a prediction, like \"0-1845\"")
+    if not short(parsed.label) or not short(parsed.reply):
+        return Refusal(Reason.BAD_FIELD, f"label and reply must have at most {TEXT_BYTES_MAX} characters, or 63 bits")
+    for name in ("request", "label", "annotator", "reply"):
+        text = getattr(parsed, name)
+        if text is not None and not 0 < len(str(text).encode()) <= TEXT_BYTES_MAX:
+            return Refusal(Reason.BAD_FIELD, f"field {name!r} must have 1 to {TEXT_BYTES_MAX} bytes")
+    if parsed.seconds is not None and not 0 <= parsed.seconds <= rules.magnitude_max:
+        return Refusal(Reason.NUMBER_OUT_OF_RANGE, "field 'seconds' is negative or too large")
+    return None

@@ -1,0 +1,49 @@
+"""Rehearsal: each new lesson also repeats some recent ones, since labels are scarce and computing is not.
+
+Which ones is a coin of how many lessons there were, so that every worker, every replay and every snapshot repeats the
+same. It is experience replay (Lin 1992) with a window for a memory: what is older than the window is never repeated,
+so that a stream that drifts is not held back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from streamal.core.coins import Coin
+from streamal.core.records import Scalar
+
+__all__ = ["Lesson", "Rehearsal"]
+
+
+class Lesson(NamedTuple):
+    """What a model learns at once: the arguments of `Model.learn`."""
+
+    features: Mapping[str, Scalar]
+    label: str
+    weight: float | None = None
+
+
+class Rehearsal:
+    """The last *window* lessons, of which each new one repeats *repeats*; 0: nothing is kept or repeated."""
+
+    def __init__(self, window: int = 0, repeats: int = 0, seed: int = 0) -> None:
+        """Start with nothing to repeat; *seed* is of the coin."""
+        assert (window > 0) >= (repeats > 0), "repeats need a window"
+        self._window, self.repeats, self._seed = window, repeats, seed
+        self._kept: list[Lesson] = []
+        self._count = 0
+
+    def course(self, lesson: Lesson) -> Iterator[Lesson]:
+        """Yield *lesson* and then those to be repeated with it, and keep it."""
+        yield lesson
+        if not self.repeats:
+            return
+        coin, kept = Coin(self._seed, "rehearsal"), self._kept
+        for repeat in range(self.repeats if kept else 0):
+            yield kept[int(coin.uniform(f"{self._count}.{repeat}") * len(kept))]
+        if len(kept) < self._window:
+            kept.append(lesson)
+        else:
+            kept[self._count % self._window] = lesson
+        self._count += 1

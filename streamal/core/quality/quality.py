@@ -1,0 +1,222 @@
+"""Honest quality from labels that were bought where the model is weak: a fold of ``training``.
+
+The share of correct predictions *among the labels asked* is wrong by 10 to 20 points, since the hard events were
+asked. How that is undone stands in `streamal.core.quality.estimates`; here is what it is undone from: the last labels in order
+of their events, and what the partitions had counted when each was asked (`Seen`), whose differences tell how many
+events lie between two labels and how sure the model was of all of them, though only few were ever labelled.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections import Counter, deque
+from typing import NamedTuple
+
+from streamal.core.quality.confidence_sequence import Sequence
+from streamal.core.quality.estimates import Estimate, Sums, balanced
+from streamal.core.quality.totals import Seen
+from streamal.core.records import Closing, Example, partition_of
+
+__all__ = ["Labelled", "Population", "Quality", "log_loss"]
+
+_PROBABILITY_MIN = 1e-6
+"""A log loss is at most 13.8 nats: one confident mistake of a large weight shall not be the whole figure."""
+
+
+def log_loss(probability: float) -> float:
+    """Return the log loss of a prediction that gave the truth this *probability*, in nats.
+
+    >>> round(log_loss(0.5), 3)
+    0.693
+    """
+    return -math.log(max(_PROBABILITY_MIN, min(1.0, probability)))
+
+
+class Labelled(NamedTuple):
+    """One label, as far as quality needs it; in order of its event."""
+
+    asked_at: float
+    offset: int
+    request: str
+    weight: float
+    correct: bool
+    label: str
+    confidence: float
+    probability: float
+    seen: Seen | None
+
+    @classmethod
+    def of(cls, example: Example) -> Labelled:
+        """Return what *example*, of a propensity above 0, tells."""
+        return cls(
+            example.asked_at,
+            int(example.request.partition("-")[2]),
+            example.request,
+            1.0 / example.propensity,
+            example.label == example.predicted,
+            example.label,
+            example.confidence or 0.0,
+            example.probability or 0.0,
+            None if example.confidence is None else example.seen,
+        )
+
+    @property
+    def loss(self) -> float:
+        """The log loss of the prediction, in nats."""
+        return log_loss(self.probability)
+
+
+class Population:
+    """All events between the first and the last of some labels, in every partition."""
+
+    __slots__ = ("_first", "_last", "known")
+
+    def __init__(self) -> None:
+        """Start at the beginning of every partition."""
+        self._first: dict[int, Seen] = {}
+        self._last: dict[int, Seen] = {}
+        self.known = True
+        """Whether every label said what its partition had counted; those of a log older than 0.2 do not."""
+
+    def add(self, labelled: Labelled) -> None:
+        """Reach up to this label."""
+        if labelled.seen is None:
+            self.known = False
+            return
+        partition = partition_of(labelled.request)
+        self._last[partition] = max(self._last.get(partition, Seen()), labelled.seen)
+
+    def begin(self, labelled: Labelled) -> None:
+        """Begin after this label."""
+        if labelled.seen is not None:
+            partition = partition_of(labelled.request)
+            self._first[partition] = max(self._first.get(partition, Seen()), labelled.seen)
+
+    def between(self) -> Seen:
+        """Return how many events there are, how sure the model was of all of them together, and so on."""
+        ends = [(self._first.get(partition, Seen()), last) for partition, last in self._last.items()]
+        pairs = [(first, last) for first, last in ends if last > first]
+        return Seen(*(sum(last[i] - first[i] for first, last in pairs) for i in range(3)))
+
+    def confidence(self) -> float | None:
+        """Return the mean confidence over all events, None where it is not known."""
+        events, confidence, _ = self.between()
+        return confidence / events / 1_000_000 if self.known and events else None
+
+
+class Quality:
+    """The estimates over everything, and over the last labels in order of their events."""
+
+    def __init__(self, window: int, floor: float | None = None) -> None:
+        """Keep *window* examples for the figures that follow the present.
+
+        With a *floor*, the audit lane's propensity, there is a confidence sequence over everything too.
+        """
+        self._window_max = window
+        self._window: list[Labelled] = []
+        self._begin: dict[int, Labelled] = {}
+        self.total = Sums()
+        self._everything = Population()
+        self._sequence = None if floor is None else Sequence(floor)
+        self.closed: Counter[str] = Counter()
+        """How many requests of each lane ended how: "audit example", "strategy expiry" …"""
+        self._natural: deque[bool] = deque(maxlen=window)
+        self.natural_count = 0
+
+    def fold(self, record: Closing) -> None:
+        """Take in one closed request."""
+        self.closed[f"{record.lane} {type(record).__name__.lower()}"] += 1
+        if not isinstance(record, Example) or record.propensity <= 0.0:
+            return
+        labelled = Labelled.of(record)
+        self.total.add(labelled.weight, labelled.correct, labelled.confidence)
+        self._everything.add(labelled)
+        if self._sequence is not None and labelled.seen is not None:
+            self._sequence.add(labelled.weight, labelled.correct, labelled.confidence)
+        bisect.insort(self._window, labelled)
+        if len(self._window) > self._window_max:
+            self._drop(self._window.pop(0))
+
+    @property
+    def labels(self) -> int:
+        """How many labels were folded, bought and natural."""
+        return self.total.count + self.natural_count
+
+    def accuracy(self) -> Estimate | None:
+        """Return the accuracy over the window; over everything, ever valid, if there is a confidence sequence."""
+        if self._sequence is None:
+            return self.recent().proportion(self._population().confidence())
+        events, confidence, _ = self._everything.between()
+        return self._sequence.accuracy(events, confidence / 1_000_000)
+
+    def total_accuracy(self) -> Estimate | None:
+        """Return the accuracy over everything."""
+        return self.total.proportion(self._everything.confidence())
+
+    def log_loss(self) -> Estimate | None:
+        """Return the mean log loss over the window, in nats; None where the log does not tell probabilities."""
+        sums, population = Sums(), self._population()
+        for labelled in self._window:
+            sums.add(labelled.weight, labelled.loss, labelled.confidence)
+        return sums.mean(population.confidence()) if population.known else None
+
+    def recalls(self) -> dict[str, Estimate]:
+        """Return class -> share of its events that were predicted as such, over the window; commonest class first."""
+        by_class = self._by_class()
+        order = sorted(by_class, key=lambda label: (-by_class[label].w, label))
+        found = ((label, by_class[label].proportion()) for label in order)
+        return {label: estimate for label, estimate in found if estimate is not None}
+
+    def balanced_accuracy(self) -> Estimate | None:
+        """Return the mean of `recalls`."""
+        by_class = self._by_class()
+        return balanced(by_class[label] for label in sorted(by_class))
+
+    def recent(self) -> Sums:
+        """Return the sums over the window, added up afresh so that no rounding gathers over the years."""
+        sums = Sums()
+        for labelled in self._window:
+            sums.add(labelled.weight, labelled.correct, labelled.confidence)
+        return sums
+
+    def unreachable(self) -> float | None:
+        """Return the share of the window's events that had no chance of being asked: no estimate speaks of them."""
+        population = self._population()
+        between = population.between()
+        return between.unreachable / between.events if population.known and between.events else None
+
+    def natural(self, correct: bool) -> None:
+        """Take in a natural label: whether the model, as it was just before learning it, says the same."""
+        self._natural.append(correct)
+        self.natural_count += 1
+
+    def natural_accuracy(self) -> float | None:
+        """Return the share of the last natural labels that the model knew already; biased by which of them arrive."""
+        return sum(self._natural) / len(self._natural) if self._natural else None
+
+    def unanswered(self) -> float | None:
+        """Return the share of closed requests that brought no label: what the estimate cannot see."""
+        total = sum(self.closed.values())
+        examples = sum(count for how, count in self.closed.items() if how.endswith("example"))
+        return 1.0 - examples / total if total else None
+
+    def _population(self) -> Population:
+        """Return the events of the window: from each partition's last label that has left it on."""
+        population = Population()
+        for labelled in self._window:
+            population.add(labelled)
+        for labelled in self._begin.values():
+            population.begin(labelled)
+        return population
+
+    def _drop(self, labelled: Labelled) -> None:
+        partition = partition_of(labelled.request)
+        if partition not in self._begin or labelled[:2] > self._begin[partition][:2]:
+            self._begin[partition] = labelled
+
+    def _by_class(self) -> dict[str, Sums]:
+        by_class: dict[str, Sums] = {}
+        for labelled in self._window:
+            by_class.setdefault(labelled.label, Sums()).add(labelled.weight, labelled.correct)
+        return by_class

@@ -1,0 +1,89 @@
+"""What a step is made of and what it returns: the rules that decide, and one transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from streamal.core.budget.money import FREE, Prices
+from streamal.core.budget.sampler import Allowance
+from streamal.core.codec.events import WireRules, dead_letter
+from streamal.core.records import Committed, Output, Place, Record, Refusal, coordinates
+from streamal.core.strategies import Strategy, Wants, wants_of
+from streamal.core.strategies.base import Memory
+
+__all__ = ["Rules", "Step", "Tally", "TopicNames", "refuse"]
+
+Tally = Counter[tuple[str, str]]
+"""How often what happened in a step: (counter, kind) -> times."""
+
+
+class TopicNames(NamedTuple):
+    """The six topics by their roles."""
+
+    events: str
+    labels: str
+    predictions: str
+    requests: str
+    training: str
+    dead_letters: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Everything that decides, besides the records, the fold and the time.
+
+    Attributes:
+        partitions: how many partitions ``events`` (and predictions, requests) have.
+        allowances: each partition's part of the budget.
+        measure: the uncertainty, a key of `MEASURES`.
+        seed: of the coins.
+        ttl_s: how long a request stays open.
+        expiries_max: expired requests closed in one step.
+        prices: what a label costs.
+        damping: how near to an open request an event is damped, see `streamal.core.strategies.near_duplicates`; None: not at all.
+        pace_horizon_s: no more is open than annotators answer in so many seconds; None: their pace does not matter.
+        pace_unknown: open requests of all partitions together while the pace cannot be told yet.
+        wants: what the strategy looks at beside the uncertainty.
+    """
+
+    topics: TopicNames
+    partitions: int
+    wire: WireRules
+    allowances: Sequence[Allowance]
+    strategy_name: str
+    strategy: Strategy
+    measure: str
+    seed: int
+    ttl_s: float
+    expiries_max: int
+    prices: Prices = FREE
+    damping: float | None = None
+    pace_horizon_s: float | None = None
+    pace_unknown: int = 0
+    wants: Wants = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "wants", wants_of(self.strategy))
+
+
+class Step(NamedTuple):
+    """One transaction, and what happened in it."""
+
+    outputs: list[Output]
+    offsets: dict[Place, Committed]
+    tally: Tally
+    label_delays_s: list[float]
+    """How long the accepted replies of this step took, from request to join."""
+    memories: dict[Place, Memory]
+    """What the strategy knows of each partition's past after this step, if it looks back."""
+
+
+def refuse(rules: Rules, record: Record, refusal: Refusal, now: float, result: Step) -> None:
+    """Dead-letter *record*, and count why."""
+    letter = dead_letter(record.topic, record.partition, record.offset, record.value, refusal, now)
+    key = coordinates(record.partition, record.offset).encode()
+    result.outputs.append(Output(rules.topics.dead_letters, 0, key, letter))
+    result.tally["dead_letters", refusal.reason] += 1

@@ -1,0 +1,88 @@
+"""What the strategy sees of an event: its score. Only what the strategy wants is computed."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from streamal.core.codec.events import decode_events
+from streamal.core.fold import Fold
+from streamal.core.records import Event, Record, Refusal
+from streamal.core.rules import Rules
+from streamal.core.strategies import State, View
+from streamal.core.strategies.base import Memory
+from streamal.core.strategies.uncertainty import MEASURES, SMOOTHED, smoothed, trust
+
+__all__ = ["Scorer", "remember"]
+
+
+class Scorer:
+    """Reads and scores the events of one partition, in order, while a step lasts."""
+
+    def __init__(self, rules: Rules, fold: Fold, memory: Memory | None) -> None:
+        """Go on from what the strategy knows of the partition's past, *memory*, which stays as it is."""
+        self._rules, self._fold, self._wants = rules, fold, rules.wants
+        self._measure = MEASURES[rules.measure]
+        self._examples = sum(fold.model.learned.values())
+        self._trust = trust(self._examples)
+        self._shrink = SMOOTHED.get(rules.measure) if rules.wants.score is None else None
+        self._weights = fold.bandit.weights() if rules.wants.arms else ()
+        self.memory = _memory(rules) if memory is None else memory.copy()
+        """What the strategy knows after the last event that `read` gave out was done with."""
+        self._untaken: deque[Event] = deque()
+
+    def read(self, records: Sequence[Record]) -> tuple[list[Event], list[tuple[Record, Refusal]]]:
+        """Return the events of *records*, and those that are refused; each in their order.
+
+        A memory takes in whatever is well-formed: whoever reads it back cannot know which schema there was then.
+        """
+        if self.memory is not None:
+            self._untaken.extend(decode_events(records, self._rules.wire, None)[0])
+        return decode_events(records, self._rules.wire, self._fold.schema)
+
+    def finish(self) -> Memory | None:
+        """Take the last events into the memory, and return that."""
+        self._take(math.inf)
+        return self.memory
+
+    def _take(self, offset: float) -> None:
+        """Take the events before *offset* into the memory."""
+        while self.memory is not None and self._untaken and self._untaken[0].offset < offset:
+            event = self._untaken.popleft()
+            self.memory.take(event.offset, event.features)
+
+    def score(self, event: Event, probabilities: Mapping[str, float], uncertainty: float) -> Any:
+        """Return the strategy's own score of *event*, by default its *uncertainty*, smoothed."""
+        if self._shrink is not None and probabilities:
+            return self._shrink(uncertainty, self._trust, len(probabilities))
+        seen = smoothed(probabilities, self._examples)
+        uncertainty = self._measure(seen) if seen else 1.0
+        wants = self._wants
+        if wants.score is None:
+            return uncertainty
+        self._take(event.offset)
+        schema = self._fold.schema
+        votes = self._fold.model.votes(schema.select(event.features)) if wants.votes and schema else None
+        return wants.score(
+            View(uncertainty, seen, event.features, event.offset, self._examples, votes, self.memory, self._weights)
+        )
+
+    def arms(self, score: Any, state: State) -> tuple[float, ...]:
+        """Return with what propensity each arm of `auto` would have asked; () for any other strategy."""
+        return tuple(round(p, 4) for p in self._wants.arms(score, state)) if self._wants.arms else ()
+
+
+def remember(rules: Rules, records: Sequence[Record]) -> Memory:
+    """Return what the strategy knows after the events in *records*, which were read back in order."""
+    memory = _memory(rules)
+    assert memory is not None, "asked only for a strategy that looks back"
+    for event in decode_events(records, rules.wire, None)[0]:
+        memory.take(event.offset, event.features)
+    return memory
+
+
+def _memory(rules: Rules) -> Memory | None:
+    memory: Memory | None = rules.wants.memory() if rules.wants.lookback else None
+    return memory

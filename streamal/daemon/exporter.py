@@ -1,0 +1,95 @@
+"""What an operator is shown: the gauges, and a line in the log when something turns bad, or good again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import islice
+from typing import Protocol
+
+from streamal.core.fold import Fold
+from streamal.core.gauges.confidence_drift import Shift
+from streamal.core.gauges.figures import arm_weights, figures
+from streamal.core.gauges.mute import watch
+from streamal.core.gauges.spend import bill
+from streamal.core.records import Committed, Place
+from streamal.core.rules import Rules
+from streamal.core.state import PartitionState, decode_state, decode_states
+from streamal.ports import Log, Meter
+
+__all__ = ["Logger", "Watcher"]
+
+
+class Logger(Protocol):
+    """What the daemon says, as an event name and fields (structlog's way)."""
+
+    def info(self, event: str, **fields: object) -> object:
+        """Note something expected."""
+        ...
+
+    def warning(self, event: str, **fields: object) -> object:
+        """Note something that an operator may want to know."""
+        ...
+
+
+class Watcher:
+    """Remembers what it has said, so that it says it once."""
+
+    def __init__(self, rules: Rules, meter: Meter, log: Logger) -> None:
+        """Watch a worker with these *rules*."""
+        self._rules, self._meter, self._log = rules, meter, log
+        self._failures = self._quarantined = 0
+        self._sick = False
+        self._shift = Shift()
+        self._mute: tuple[int, ...] = ()
+
+    def resume(self, fold: Fold) -> None:
+        """Take what *fold* has gone through, as of a snapshot, for known."""
+        self._failures, self._quarantined = fold.model.failures, fold.canary.quarantined
+        self._sick = fold.canary.sick
+
+    def learned(self, fold: Fold) -> None:
+        """Say what has gone wrong while *fold* has learned."""
+        canary = fold.canary
+        if fold.model.failures > self._failures:
+            self._log.warning("examples_not_learned", failures=fold.model.failures)
+        new = min(canary.quarantined - self._quarantined, len(canary.names))
+        for name in islice(canary.names, len(canary.names) - new, None):
+            self._log.warning("example_quarantined", example=name, quarantined=canary.quarantined)
+        if canary.sick and not self._sick:
+            self._log.warning("model_sick", hint="its answers are no probabilities, and no single example explains it")
+        self.resume(fold)
+
+    def export(self, fold: Fold, committed: Mapping[Place, Committed], log: Log, now: float) -> None:
+        """Set all gauges of a worker that owns the partitions among *committed*."""
+        topics = self._rules.topics
+        watched = watch(self._rules, committed)
+        states = decode_states(committed, topics.events)
+        self._shift.update(
+            {
+                place.partition: state.seen
+                for place, (_, metadata) in committed.items()
+                if place.topic == topics.events and (state := decode_state(metadata, PartitionState)) is not None
+            }
+        )
+        found = {
+            **figures(fold, states, now),
+            **bill(self._rules, fold, committed, now),
+            **watched.figures(),
+            **self._shift.figures(),
+            **arm_weights(self._rules.strategy, fold),
+        }
+        for name, value in found.items():
+            self._meter.gauge(name, math.nan if value is None else value)
+        for name, topic in (("lag_events", topics.events), ("lag_labels", topics.labels)):
+            places = [place for place in committed if place.topic == topic]
+            lag = sum(log.end(*place) - committed[place].offset for place in places)
+            self._meter.gauge(name, max(0, lag))
+        if watched.mute and not self._mute:
+            full = len(fold.pending) >= sum(allowance.open.total for allowance in self._rules.allowances)
+            self._log.warning(
+                "mute", partitions=list(watched.mute), events_since_request=watched.unasked, open_requests_full=full
+            )
+        elif self._mute and not watched.mute:
+            self._log.info("asks_again")
+        self._mute = watched.mute

@@ -1,0 +1,74 @@
+"""One transaction, from begin to commit or abort, with an end to every wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from streamal.core.records import Output, Place
+from streamal.edge.kafka.librdkafka.log import enqueue, flush
+from streamal.edge.kafka.membership import TRANSACTION_S
+
+__all__ = ["Aborted", "transact"]
+
+
+class Aborted(Exception):
+    """The transaction was aborted in good order because of *cause*; the producer can begin another one."""
+
+    def __init__(self, cause: KafkaException) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+def transact(
+    producer: Producer, outputs: Sequence[Output], offsets: Sequence[TopicPartition], seat: Any, timeout_s: float
+) -> dict[Place, int]:
+    """Run one transaction; return the last offset that was written to each partition.
+
+    Raises:
+        Aborted: nothing has happened.
+        KafkaException: whether anything has happened is not known; or nothing can be done any more.
+    """
+    deadline = time.monotonic() + timeout_s
+    committing = False
+    producer.begin_transaction()
+    try:
+        written = _sent(producer, outputs)
+        if offsets:  # while the records are on their way (−2 ms)
+            producer.send_offsets_to_transaction(list(offsets), seat, _left(deadline))
+        flush(producer, min(TRANSACTION_S, _left(deadline)))
+        committing = True
+        producer.commit_transaction(_left(deadline))
+    except KafkaException as error:
+        told = error.args[0]
+        if told.fatal() or told.retriable() or (committing and not told.txn_requires_abort()):
+            raise  # retriable: it is still going on
+        producer.abort_transaction(_left(deadline))
+        raise Aborted(error) from error
+    return written
+
+
+def _sent(producer: Producer, outputs: Sequence[Output]) -> dict[Place, int]:
+    """Hand *outputs* over; return where, once they are flushed, the last offset of each partition stands.
+
+    If one fails the client fails the transaction, so only each last one is listened to.
+    """
+    written: dict[Place, int] = {}
+
+    def delivered(place: Place, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            written[place] = message.offset() or 0
+
+    last = {(output.topic, output.partition): number for number, output in enumerate(outputs)}
+    for number, output in enumerate(outputs):
+        at = output.topic, output.partition
+        enqueue(producer, output, partial(delivered, Place(*at)) if last[at] == number else None)
+    return written
+
+
+def _left(deadline: float) -> float:
+    return max(0.1, deadline - time.monotonic())

@@ -1,0 +1,211 @@
+"""Searching the first part of a stream for settings, with Optuna (the extra ``tune``): TPE and successive halving.
+
+Trials are asked for in rounds of four and told in that order, however many processes there are, so that the same seed
+finds the same settings everywhere. A trial begins on half of the rows; only the better half sees all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from types import ModuleType
+from typing import Any
+
+from streamal.config import Config
+from streamal.errors import ConfigError
+from streamal.experiments.bench import Bench, Cell
+from streamal.experiments.compare import ASK_ALL, changed
+from streamal.experiments.model_families import families
+from streamal.experiments.runs import Metric
+from streamal.experiments.search_space import BATCHES, model_section, sampling_section
+from streamal.experiments.shapes import Defaults, Draw, Shape
+from streamal.replay.annotators import AnnotatorsRules
+
+__all__ = ["FINALISTS", "Candidate", "Search", "Trial", "require_optuna"]
+
+_ROUND = 4
+_REDUCTION = 2
+"""The better half goes on. A third, judged on a third, kept whoever learns fast rather than whoever learns well."""
+FINALISTS = 4
+"""Settings that are tried again with other coins; and as many families that were cut short meet them."""
+_LONG_STEP = 4.0
+"""Learning rate at which a linear model follows the last few labels: where they tell most, it beats every forest."""
+_PREFIX_MIN = 500
+"""Rows below which a prefix tells nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Settings that can be replayed: sections that change the configuration, and the events per step."""
+
+    sections: Mapping[str, Any]
+    batch: int
+    family: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One trial: *value* is of the rows that it has seen, all of the first part unless it was *pruned*."""
+
+    number: int
+    value: float
+    pruned: bool
+    rows: int
+    parameters: Mapping[str, Any]
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is searched, and on which rows.
+
+    Attributes:
+        bench: makes the replays.
+        config: what is not searched, the budget among it.
+        shape: decides which models fit.
+        rows: of the first part: nothing behind it is ever looked at.
+        all_labels: search for the best model that knows every label: no strategy, one event per step.
+        delayed: labels come late.
+        families: the models to be searched; none: all that fit.
+    """
+
+    bench: Bench
+    config: Config
+    shape: Shape
+    metric: Metric
+    annotators: AnnotatorsRules
+    rows: int
+    all_labels: bool
+    delayed: bool
+    families: Sequence[str] = ()
+
+    def run(self, trials: int, seed: int, done: Callable[[int], object] = lambda _: None) -> list[Trial]:
+        """Return *trials* trials in order; *done* is told how many have been finished since."""
+        optuna, known = require_optuna(), families(self.shape)
+        for name in self.families:
+            if name not in known:
+                raise ConfigError(f"families: {name!r} does not fit this stream; there are {', '.join(known)}")
+        study = optuna.create_study(
+            direction="maximize",
+            sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(5, trials // 3)),
+            pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=_REDUCTION),
+        )
+        for drawn in self._beginnings(list(self.families or known)):
+            study.enqueue_trial(drawn)
+        found: list[Trial] = []
+        while len(found) < trials:
+            asked = [study.ask() for _ in range(min(_ROUND, trials - len(found)))]
+            found += self._round(study, asked, optuna)
+            done(len(asked))
+        return found
+
+    def _beginnings(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the defaults of each family; and of the first, the cheapest, also plain, with short and long steps."""
+        plain = {"family": names[0], f"{names[0]}.repeats": 0}
+        starts: list[dict[str, Any]] = [
+            *({"family": name} for name in names),
+            plain,
+            {**plain, f"{names[0]}.AdaGrad.lr": _LONG_STEP},
+        ]
+        found: list[dict[str, Any]] = []
+        for fixed in starts:
+            drawn = Defaults(**fixed)
+            self.candidate(drawn)
+            if drawn.drawn not in found:
+                found.append(drawn.drawn)
+        return found
+
+    def candidate(self, draw: Draw) -> Candidate:
+        """Return the settings that *draw* draws."""
+        wanted = list(self.families or families(self.shape))
+        model = model_section(self.shape, draw, wanted, self.all_labels)
+        family = str(draw.choice("family", wanted))
+        if self.all_labels:
+            return Candidate({"model": model}, 1, family)
+        sampling = sampling_section(self.shape, draw, self.delayed)
+        return Candidate({"model": model, "sampling": sampling}, draw.choice("batch", BATCHES), family)
+
+    def cell(self, candidate: Candidate, rows: int, seed: int = 0) -> Cell:
+        """Return the replay of *candidate* on the first *rows* rows, with the *seed*-th coins."""
+        sections = [_FRESH, candidate.sections, {"sampling": {"seed": self.config.sampling.seed + seed}}]
+        config = changed(self.config, *sections, *([ASK_ALL] if self.all_labels else []))
+        return Cell("trial", candidate.family, config, self.annotators, candidate.batch, 0, rows)
+
+    def values(self, cells: Sequence[Cell]) -> list[float]:
+        """Return the figure of each cell, without its cold start: the rest of the stream is longer than the first."""
+        return [run.settled_value(self.metric) for run in self.bench.run(cells)]
+
+    def best(self, candidates: Sequence[Candidate], seeds: int, preferred: Sequence[Candidate] = ()) -> Candidate:
+        """Return the best of the *candidates* on all rows: of the few best, by the mean over *seeds* sets of coins.
+
+        One of the *preferred* stands above what is better by less than a standard error: on so few rows chance decides
+        between them.
+        """
+        once = self.values([self.cell(candidate, self.rows) for candidate in candidates])
+        best_once = sorted(range(len(candidates)), key=lambda i: (-once[i], i))[:FINALISTS]
+        few = [*preferred, *(candidates[i] for i in best_once)]
+        values = self.values([self.cell(candidate, self.rows, seed) for candidate in few for seed in range(seeds)])
+        means = [fmean(values[i * seeds : (i + 1) * seeds]) for i in range(len(few))]
+        top = max(means)
+        error = math.sqrt(top * (1.0 - top) / (self.rows - self.rows // 3))  # of the rows that `values` looks at
+        near = [i for i in range(len(preferred)) if means[i] >= top - error]
+        return few[max(near or range(len(few)), key=lambda i: (means[i], -i))]
+
+    def _round(self, study: Any, asked: Sequence[Any], optuna: ModuleType) -> list[Trial]:
+        """Try the *asked* trials side by side."""
+        candidates = [self.candidate(_FromTrial(trial)) for trial in asked]
+        prefix = self.rows // _REDUCTION
+        going = list(range(len(asked)))
+        values, pruned = [0.0] * len(asked), [False] * len(asked)
+        if prefix >= _PREFIX_MIN:
+            for i, value in enumerate(self.values([self.cell(candidate, prefix) for candidate in candidates])):
+                asked[i].report(value, 1)
+                values[i] = value
+                pruned[i] = asked[i].should_prune()
+            going = [i for i in going if not pruned[i]]
+        for i, value in zip(going, self.values([self.cell(candidates[i], self.rows) for i in going]), strict=True):
+            values[i] = value
+        trials = []
+        for trial, candidate, value, cut in zip(asked, candidates, values, pruned, strict=True):
+            state = optuna.trial.TrialState.PRUNED if cut else optuna.trial.TrialState.COMPLETE
+            study.tell(trial, None if cut else value, state=state)
+            rows = prefix if cut else self.rows
+            trials.append(Trial(trial.number, value, cut, rows, dict(trial.params), candidate))
+        return trials
+
+
+_FRESH: Mapping[str, Any] = {"model": {"pipeline": (), "factory": None, "warm_start": None}}
+"""A model of the search takes the place of the configured one."""
+
+
+class _FromTrial:
+    """Draws what Optuna suggests."""
+
+    def __init__(self, trial: Any) -> None:
+        self._trial = trial
+
+    def real(self, name: str, low: float, high: float, default: float) -> float:
+        """Return a number on a logarithmic scale, with three digits: nobody reads more."""
+        del default
+        return float(f"{self._trial.suggest_float(name, low, high, log=True):.3g}")
+
+    def choice(self, name: str, options: Sequence[Any]) -> Any:
+        """Return one of *options*."""
+        return self._trial.suggest_categorical(name, list(options))
+
+
+def require_optuna() -> ModuleType:
+    """Return Optuna, silent.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import optuna  # noqa: PLC0415  (half a second that nothing else needs)
+    except ImportError as error:
+        raise ConfigError("tune needs Optuna: pip install 'streamal[tune]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    module: ModuleType = optuna
+    return module

@@ -1,0 +1,1 @@
+"""Looking at a deployment from outside: status, report, top, verify."""

@@ -1,0 +1,1 @@
+"""Verify: what the topics tell, without the daemon."""

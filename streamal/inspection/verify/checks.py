@@ -1,0 +1,81 @@
+"""What `streamal.inspection.verify.verify` counts with: one promise, and the account of the labels that nobody asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import msgspec
+
+from streamal.core.codec.events import decode_event
+from streamal.core.records import Event, NaturalExample, NaturalLabel
+from streamal.core.rules import Rules
+from streamal.ports import Log, recall
+
+__all__ = ["Check", "NaturalLabels"]
+
+_EXAMPLES_MAX = 5
+
+
+@dataclass(slots=True)
+class Check:
+    """One promise: how often it was looked at, how often it was broken, and where first."""
+
+    promise: str
+    looked_at: int = 0
+    broken: int = 0
+    where: list[str] = field(default_factory=list)
+
+    def that(self, holds: bool, where: str) -> None:
+        """Count one look."""
+        self.looked_at += 1
+        if not holds:
+            self.broken += 1
+            if len(self.where) < _EXAMPLES_MAX:
+                self.where.append(where)
+
+
+class NaturalLabels:
+    """What came by itself, and what was learned of it; an event's label is learned once, bought or natural."""
+
+    def __init__(self, log: Log, rules: Rules) -> None:
+        self._log, self._rules = log, rules
+        self._came: Counter[tuple[object, ...]] = Counter()
+        self._learned: Counter[tuple[object, ...]] = Counter()
+        self._events: set[str] = set()
+        self._check = Check("each natural label is learned once, with its event's features, and no other is")
+        self.bought: set[str] = set()
+        """Events whose label was bought."""
+
+    def came(self, label: NaturalLabel) -> None:
+        """Take in one that was consumed and not refused."""
+        self._came[self._name(label)] += 1
+
+    def learned(self, example: NaturalExample) -> None:
+        """Take in one of the training log."""
+        self._learned[self._name(example)] += 1
+        if example.event is not None:
+            self._events.add(example.event)
+            partition, _, offset = example.event.partition("-")
+            found = recall(self._log, self._rules.topics.events, {int(partition): [int(offset)]}).get(example.event)
+            event = None if found is None else decode_event(0, 0, found.value, self._rules.wire, None)
+            same = event is None or (isinstance(event, Event) and event.features == example.features)
+            self._check.that(same, f"{example.event}: other features than the event's")
+
+    @property
+    def any(self) -> bool:
+        """Whether any came or was learned."""
+        return bool(self._came or self._learned)
+
+    def check(self) -> Check:
+        """Return the check, once everything was taken in."""
+        for name, times in self._learned.items():
+            enough = self._came[name] == times if name[0] is None else self._came[name] >= times
+            self._check.that(enough, f"{name[:2]}: learned {times} times, told {self._came[name]} times")
+        for name in self._came.keys() - self._learned.keys():
+            self._check.that(name[0] in self._events | self.bought, f"{name[:2]}: told, but not learned")
+        return self._check
+
+    def _name(self, label: NaturalLabel | NaturalExample) -> tuple[object, ...]:
+        brought = None if label.event is not None else msgspec.json.encode(label.features, order="sorted")
+        return (label.event, label.label, label.annotator, label.reply, brought)

@@ -1,0 +1,1 @@
+"""Recorded streams as rows: reading and writing."""

@@ -1,0 +1,259 @@
+"""Recorded streams: CSV, JSON lines, Parquet or a data set of River, as rows of features, true label and times."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import importlib
+import io
+import itertools
+import json
+import math
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from streamal.core.codec.replies import label_text
+from streamal.core.records import Scalar
+from streamal.errors import ConfigError
+
+__all__ = ["Recorded", "Stream", "blank", "label_of", "raw_rows", "read_stream"]
+
+Row = Mapping[str, Any]
+
+_WORDS_OF_TEXT = 5
+"""A column of strings with more words than that, on average, is free text rather than categories."""
+
+
+class Recorded(NamedTuple):
+    """One event of a recorded stream; *label* is the truth, *label_time* when it became known (seconds)."""
+
+    features: dict[str, Scalar]
+    label: str
+    time: float
+    label_time: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A recorded stream in memory.
+
+    Attributes:
+        name: what to call it in a report.
+        rows: in order of arrival; times never decrease.
+        kinds: feature -> "number" | "string" | "boolean" | "text".
+        classes: the labels that occur, sorted.
+    """
+
+    name: str
+    rows: Sequence[Recorded]
+    kinds: Mapping[str, str]
+    classes: tuple[str, ...]
+
+
+def read_stream(
+    source: str,
+    label: str,
+    time: str | None = None,
+    label_time: str | None = None,
+    drop: Sequence[str] = (),
+    limit: int | None = None,
+) -> Stream:
+    """Return the recorded stream in *source*.
+
+    Args:
+        source: a path (``.csv``, ``.jsonl``, either with ``.gz``, or ``.parquet``), or ``river:NAME``.
+        label: the column of the true label.
+        time: the column of the event's time (seconds since the epoch, or ISO 8601); else one event per second.
+        label_time: the column of the time when the label became known; else the oracle's delay decides.
+        drop: columns that are no features; *label*, *time* and *label_time* never are.
+        limit: take only so many rows.
+
+    A column whose values are all numbers becomes numbers, any other strings; blanks (and NaN) are missing features.
+    Rows without a label are left out.
+
+    Raises:
+        ConfigError: the source cannot be read, or a column does not exist.
+    """
+    rows = list(itertools.islice(raw_rows(source, label), limit))
+    if not rows:
+        raise ConfigError(f"stream {source}: no rows")
+    columns = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
+    for column in (label, time, label_time, *drop):
+        if column is not None and column not in columns:
+            raise ConfigError(f"stream {source}: there is no column {column!r}, but {', '.join(columns[:50])}")
+    kinds = {
+        column: _kind(row.get(column) for row in rows)
+        for column in columns
+        if column not in {label, time, label_time, *drop}
+    }
+    recorded = []
+    latest = -math.inf
+    for number, row in enumerate(rows):
+        if blank(row.get(label)):
+            continue
+        latest = max(latest, float(number) if time is None else _seconds(row.get(time), source, time, number))
+        answered = row.get(label_time) if label_time is not None else None
+        recorded.append(
+            Recorded(
+                {c: v for c, kind in kinds.items() if (v := _value(row.get(c), kind)) is not None},
+                label_of(row[label]),
+                latest,
+                None if blank(answered) else _seconds(answered, source, str(label_time), number),
+            )
+        )
+    if not recorded:
+        raise ConfigError(f"stream {source}: column {label!r}, the label, is blank in every row")
+    return Stream(source, _since_1970(recorded), kinds, tuple(sorted({row.label for row in recorded})))
+
+
+def _since_1970(rows: list[Recorded]) -> list[Recorded]:
+    """Return *rows*, shifted to begin at 0 if they begin before: the daemon's clock knows no time before 1970."""
+    shift = min(0.0, rows[0].time)
+    if shift == 0.0:
+        return rows
+    return [
+        row._replace(time=row.time - shift, label_time=None if row.label_time is None else row.label_time - shift)
+        for row in rows
+    ]
+
+
+def raw_rows(source: str, label: str) -> Iterator[Row]:
+    """Yield the rows of *source*, see `read_stream`, as they stand there; raises what that one raises."""
+    if source.startswith("river:"):
+        return _river(source.removeprefix("river:"), label)
+    path = Path(source)
+    if not path.is_file():
+        raise ConfigError(f"stream {source}: no such file")
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".csv"):
+        return _lines(path, _csv)
+    if name.endswith((".jsonl", ".ndjson")):
+        return _lines(path, _jsonl)
+    if name.endswith(".parquet"):
+        return _parquet(path)
+    raise ConfigError(f"stream {source}: the name must end in .csv, .csv.gz, .jsonl, .jsonl.gz or .parquet")
+
+
+def _lines(path: Path, parse: Callable[[TextIO], Iterator[Row]]) -> Iterator[Row]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    try:
+        with (
+            gzip.open(path) if path.suffix == ".gz" else path.open("rb") as raw,
+            io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text,  # spreadsheets write the mark
+        ):
+            yield from parse(text)
+    except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
+        raise ConfigError(f"stream {path}: {error}") from error
+
+
+def _csv(text: TextIO) -> Iterator[Row]:
+    reader = csv.DictReader(text)
+    for row in reader:
+        if None in row:
+            raise ValueError(f"line {reader.line_num} has more fields than the header")
+        yield row
+
+
+def _jsonl(text: TextIO) -> Iterator[Row]:
+    for number, line in enumerate(text, 1):
+        if line.strip():
+            try:
+                row = _flat(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"line {number}: {getattr(error, 'msg', error)}") from error
+            yield row
+
+
+def _flat(row: Any) -> Row:
+    """Return a JSON line as a row; the nested form ``{"features": {…}, …}`` is flattened."""
+    if not isinstance(row, dict):
+        raise ValueError("every line must be a JSON object")  # noqa: TRY004
+    features = row.pop("features", {})
+    return {**row, **features} if isinstance(features, dict) else {**row, "features": features}
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    try:
+        from pyarrow import parquet  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError(f"stream {path}: Parquet needs pyarrow: pip install 'streamal[parquet]'") from error
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
+    except (OSError, ValueError) as error:  # pyarrow's errors are either
+        raise ConfigError(f"stream {path}: {error}") from error
+
+
+def _river(name: str, label: str) -> Iterator[Row]:
+    """Yield the rows of ``river.datasets.NAME`` (``synth.NAME`` too), the target under *label*."""
+    module_name, _, class_name = f"river.datasets.{name}".rpartition(".")
+    try:
+        data = getattr(importlib.import_module(module_name), class_name)()
+        rows = iter(data)
+    except Exception as error:
+        raise ConfigError(f"stream river:{name}: {type(error).__name__}: {error}; try river:Phishing") from error
+    for features, target in rows:
+        if label in features:
+            raise ConfigError(f"--label {label}: river:{name} has a feature of that name; call its target otherwise")
+        yield {**{str(key): value for key, value in features.items()}, label: target}
+
+
+def _kind(values: Iterable[Any]) -> str:
+    """Return the type of a column: "number" if all its values are finite numbers, "boolean", "text" or "string"."""
+    present = [value for value in values if not blank(value)]
+    if present and all(isinstance(value, bool) for value in present):
+        return "boolean"
+    if present and all(_number(value) is not None for value in present):
+        return "number"
+    words = sum(len(str(value).split()) for value in present[:1_000])
+    return "text" if words > _WORDS_OF_TEXT * min(len(present), 1_000) else "string"
+
+
+def blank(value: Any) -> bool:
+    """Whether *value* stands for none: a blank, null or NaN."""
+    if isinstance(value, str):
+        return value.strip().lower() in {"", "nan"}
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _value(value: Any, kind: str) -> Scalar | None:
+    if blank(value):
+        return None
+    if kind == "number":
+        return _number(value)
+    return bool(value) if kind == "boolean" else str(value)
+
+
+def label_of(value: Any) -> str:
+    """Return a label as text, as a reply would have it: 1, 1.0 and "1" are the same class."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return label_text(value) if isinstance(value, bool | int) else str(value)
+
+
+def _seconds(value: Any, source: str, column: str, number: int) -> float:
+    seconds = _number(value)
+    if seconds is not None:
+        return seconds
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError as error:
+        raise ConfigError(
+            f"{source}, row {number + 1}: column {column!r} is {value!r}; a time is in seconds or ISO 8601"
+        ) from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,269 @@
+"""A recorded stream through the production loop, on the memory transport, by the stream's own clock."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import msgspec
+
+from streamal.bootstrap.assembly import new_fold, settings, topic_names, topic_partitions, wire_rules
+from streamal.config import Config
+from streamal.core.codec.events import DeadLetter, WireRules
+from streamal.core.quality.estimates import Estimate
+from streamal.core.quality.quality import log_loss
+from streamal.core.records import Lane, Output, Prediction, coordinates
+from streamal.core.rules import TopicNames
+from streamal.daemon.daemon import Daemon
+from streamal.edge.memory import Broker, MemoryTransport
+from streamal.edge.metrics import NullMeter
+from streamal.errors import ConfigError
+from streamal.ports import Clock, Log, scan
+from streamal.recordings.reading import Recorded, Stream
+from streamal.replay.annotators import Annotators, AnnotatorsRules
+
+__all__ = [
+    "Player",
+    "Replay",
+    "SilentLog",
+    "StreamClock",
+    "no_change_accuracy",
+    "outcome",
+    "play",
+    "read_predictions",
+    "replay",
+    "stream_config",
+]
+
+
+_NESTED = WireRules()
+_NO_FIGURES = frozenset(
+    {"refused", "correct", "asked", "truths", "predicted", "uncertainties", "log_loss", "estimated_log_loss"}
+)
+
+
+class StreamClock(Clock):
+    """The stream's own clock: it stands where the player has put it."""
+
+    def __init__(self) -> None:
+        """Start at 0."""
+        self.time = 0.0
+
+    def now(self) -> float:
+        """Return the stream's present."""
+        return self.time
+
+
+class SilentLog:
+    """Says nothing."""
+
+    def info(self, event: str, **fields: object) -> None:
+        """Say nothing."""
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a replay showed.
+
+    Attributes:
+        events, requests, labels: accepted events, labels asked for, labels that came and were learned.
+        share: requests / events.
+        accuracy: share of *all* events that were predicted rightly, each before its label was known (prequential).
+        estimated_accuracy: the same figure as streamal sees it, from the labels that it bought; with 95 % interval.
+        naive_accuracy: share of right predictions among the labels bought: what one should not look at.
+        log_loss: mean over all events, in nats, as `Labelled.loss` counts it; estimated_log_loss: the same from the
+            labels that quality still has in its window.
+        no_change_accuracy: of predicting the previous event's label; majority_accuracy: the commonest label.
+        refused: reason -> how many rows were no acceptable events; none of the figures counts them.
+        correct: for each event in order of arrival, whether its prediction was right.
+        asked: for each event, the lane that asked, or None.
+        truths, predicted: for each event, its label and what was predicted.
+        uncertainties: for each event, how uncertain the model was, in [0, 1].
+    """
+
+    events: int
+    requests: int
+    labels: int
+    share: float
+    accuracy: float
+    estimated_accuracy: Estimate | None
+    naive_accuracy: float | None
+    log_loss: float
+    estimated_log_loss: Estimate | None
+    no_change_accuracy: float
+    majority_accuracy: float
+    events_per_second: float
+    refused: Mapping[str, int]
+    correct: Sequence[bool]
+    asked: Sequence[Lane | None]
+    truths: Sequence[str]
+    predicted: Sequence[str | None]
+    uncertainties: Sequence[float]
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the figures that a person reads (not the sequences) as JSON-ready values."""
+        figures: dict[str, object] = {name: getattr(self, name) for name in self.__slots__ if name not in _NO_FIGURES}
+        estimate = self.estimated_accuracy
+        figures["estimated_accuracy"] = None if estimate is None else estimate._asdict()
+        return figures
+
+
+class Player:
+    """Plays a recorded stream into any `Log`: appends its events, and the annotators' answers when they are due."""
+
+    def __init__(
+        self, log: Log, topics: TopicNames, stream: Stream, rules: AnnotatorsRules, wire: WireRules = _NESTED
+    ) -> None:
+        """Play *stream* into the topics of *log*, in the format of *wire*, round robin over the partitions."""
+        self._wire = wire
+        self.log, self.topics, self.stream = log, topics, stream
+        self._partitions = log.partitions(topics.events)
+        self.annotators = Annotators(log, topics.requests, topics.labels, stream, rules)
+        self.rows: dict[str, int] = {}
+        """Coordinates -> number of the row."""
+
+    def send(self, numbers: Sequence[int]) -> None:
+        """Append the rows with these *numbers* to ``events``."""
+        outputs = []
+        for number in numbers:
+            row = self.stream.rows[number]
+            value = msgspec.json.encode(self._event(number, row))
+            outputs.append(Output(self.topics.events, number % self._partitions, None, value))
+        for number, output, offset in zip(numbers, outputs, self.log.append_all(outputs), strict=True):
+            key = coordinates(output.partition, offset)
+            self.rows[key] = number
+            self.annotators.sent(key, self.stream.rows[number])
+
+    def _event(self, number: int, row: Recorded) -> dict[str, object]:
+        if self._wire.flat:
+            return {**row.features, self._wire.id_field: number, self._wire.time_field: row.time}
+        return {"id": number, "time": row.time, "features": row.features}
+
+
+def stream_config(config: Config, stream: Stream) -> Config:
+    """Return *config* with what the recording itself tells: features and classes, where they were left open."""
+    features, labels = config.features, config.labels
+    if not features.declared and not features.open:
+        features = features.model_copy(update={"declared": dict(stream.kinds)})
+    if not labels.classes:
+        labels = labels.model_copy(update={"classes": stream.classes})
+    return config.model_copy(update={"features": features, "labels": labels})
+
+
+def replay(
+    stream: Stream,
+    config: Config,
+    annotators: AnnotatorsRules | None = None,
+    batch: int = 1,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Replay:
+    """Run *stream* through the daemon's own loop and return what it showed.
+
+    Args:
+        stream: the recording; see `read_stream`.
+        config: as for a live daemon; declared features and classes default to those of the recording.
+        annotators: how they answer; by default at once and rightly.
+        batch: events per step; with 1, a label that comes at once is known to the very next prediction.
+        progress: called with the number of events done since the last call.
+    """
+    config = stream_config(config, stream)
+    partitions = config.transport.partitions
+    topics = topic_names(config)
+    broker = Broker()
+    for topic, count in topic_partitions(config).items():
+        broker.create(topic, count)
+    transport = MemoryTransport(broker, config.transport.group, "replay", topics.events, topics.labels)
+    clock = StreamClock()
+    # nobody scrapes a replay, and its clock may jump by days from one event to the next; the batches are the caller's
+    quiet = dataclasses.replace(settings(config, partitions), gauges_every_s=math.inf, step_target_s=math.inf)
+    daemon = Daemon(quiet, lambda: new_fold(config), transport, None, clock, NullMeter(), SilentLog())
+    player = Player(transport, topics, stream, annotators or AnnotatorsRules(), wire_rules(config))
+    began = time.perf_counter()
+    play(daemon, player, clock, batch, progress)
+    return outcome(daemon, transport, player, time.perf_counter() - began)
+
+
+def play(daemon: Daemon, player: Player, clock: StreamClock, batch: int, progress: Callable[[int], object]) -> None:
+    """Start *daemon* and play the whole stream through it, *batch* events per step, every answer at its own time."""
+    daemon.start()
+    rows = player.stream.rows
+    for first in range(0, len(rows), batch):
+        numbers = range(first, min(first + batch, len(rows)))
+        _advance(daemon, player.annotators, clock, rows[numbers[-1]].time)
+        player.send(numbers)
+        daemon.tick()
+        player.annotators.read()
+        progress(len(numbers))
+    while (due := player.annotators.next_due) is not None:
+        _advance(daemon, player.annotators, clock, due)
+
+
+def _advance(daemon: Daemon, annotators: Annotators, clock: StreamClock, until: float) -> None:
+    """Let every answer that is due by *until* come in at its own time, one step each."""
+    while (due := annotators.next_due) is not None and due <= until:
+        clock.time = max(clock.time, due)
+        annotators.answer(due)
+        daemon.tick()
+    clock.time = max(clock.time, until)
+
+
+def read_predictions(log: Log, topics: TopicNames) -> dict[str, Prediction]:
+    """Return all predictions by coordinates."""
+    found = {}
+    for partition in range(log.partitions(topics.predictions)):
+        for record in scan(log, topics.predictions, partition):
+            prediction = msgspec.json.decode(record.value or b"", type=Prediction)
+            found[prediction.event] = prediction
+    return found
+
+
+def outcome(daemon: Daemon, log: Log, player: Player, elapsed_s: float) -> Replay:
+    """Return what the played stream showed, read back from the topics."""
+    stream = player.stream
+    by_number = {player.rows[key]: prediction for key, prediction in read_predictions(log, player.topics).items()}
+    numbers = sorted(by_number)
+    asked = [by_number[number].asked for number in numbers]
+    rows = [stream.rows[number] for number in numbers]
+    correct = [by_number[number].label == row.label for number, row in zip(numbers, rows, strict=True)]
+    events, requests = len(numbers), sum(lane is not None for lane in asked)
+    letters = (msgspec.json.decode(r.value or b"", type=DeadLetter) for r in scan(log, player.topics.dead_letters, 0))
+    refused = Counter(letter.reason.value for letter in letters if letter.topic == player.topics.events)
+    if not events:
+        raise ConfigError(f"stream {stream.name}: no row is an acceptable event: {dict(refused)}")
+    quality = daemon.fold.quality
+    return Replay(
+        events=events,
+        requests=requests,
+        labels=quality.total.count,
+        share=requests / events,
+        accuracy=sum(correct) / events,
+        estimated_accuracy=quality.total_accuracy(),
+        naive_accuracy=quality.total.naive(),
+        log_loss=fmean(
+            log_loss((by_number[number].probabilities or {}).get(stream.rows[number].label, 0.0)) for number in numbers
+        ),
+        estimated_log_loss=quality.log_loss(),
+        no_change_accuracy=no_change_accuracy(rows),
+        majority_accuracy=max(Counter(row.label for row in rows).values()) / events,
+        events_per_second=events / elapsed_s,
+        refused=refused,
+        correct=correct,
+        asked=asked,
+        truths=[row.label for row in rows],
+        predicted=[by_number[number].label for number in numbers],
+        uncertainties=[by_number[number].uncertainty for number in numbers],
+    )
+
+
+def no_change_accuracy(rows: Sequence[Recorded]) -> float:
+    """Return the accuracy of predicting each label by the one before it (the first one counts as wrong)."""
+    return sum(a.label == b.label for a, b in itertools.pairwise(rows)) / len(rows)
