@@ -62,7 +62,7 @@ def memory(
 @app.command()
 def transports(events: Events = 20_000, repetitions: Repetitions = 5) -> None:
     """The same daemon over nothing, memory and SQLite."""
-    save(transporting.transports(events, repetitions))
+    save(transporting.measure_transports(events, repetitions))
 
 
 @app.command()

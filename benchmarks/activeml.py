@@ -36,11 +36,11 @@ from skactiveml.stream.budgetmanager import BalancedIncrementalQuantileFilter
 
 from streamal.bootstrap.assembly import new_model
 from streamal.config import Config, load_config
-from streamal.core.budget.counters import Ledger
-from streamal.core.budget.sampler import BudgetRules, Sampler
+from streamal.core.budget.counters import BudgetCounters
+from streamal.core.budget.sampler import Budget, Sampler
 from streamal.core.coins import Coins
 from streamal.core.schema import Schema
-from streamal.core.strategies import SamplingRules, View, build_strategy, wants_of
+from streamal.core.strategies import EventView, SamplingRules, build_strategy, requirements_of
 from streamal.core.strategies.space import vectorised
 from streamal.core.strategies.uncertainty import least_confidence, margin, smoothed
 from streamal.replay import Stream, read_stream
@@ -130,16 +130,16 @@ def ours(data: Data, cell: Cell) -> Ask:
     floor = 0.0 if name == "density" else 1.0 / len(data.classes)
     rules = SamplingRules(name, float(share), floor, share=float(share), parameters=parameters)
     strategy = build_strategy(rules)
-    allowance = BudgetRules(share, Fraction(0), burst=20).allowance(0, 1)
-    start = round(_AT_THE_START * share) * allowance.price
-    sampler = Sampler(allowance, strategy, Coins(cell.seed), Ledger(0, start, 0, 0), None, 0.0, 0, 0)
-    wants = wants_of(strategy)
+    partition_budget = Budget(share, Fraction(0), burst=20).partition_budget(0, 1)
+    start = round(_AT_THE_START * share) * partition_budget.price
+    sampler = Sampler(partition_budget, strategy, Coins(cell.seed), BudgetCounters(0, start, 0, 0), None, 0.0, 0, 0)
+    wants = requirements_of(strategy)
     memory = wants.memory() if wants.lookback else None
 
     def ask(i: int, probabilities: Mapping[str, float], examples: int) -> bool:
         score: Any = measure(probabilities)
         if wants.score is not None:
-            score = wants.score(View(score, probabilities, data.features[i], i, examples, memory=memory))
+            score = wants.score(EventView(score, probabilities, data.features[i], i, examples, memory=memory))
         decision = sampler.decide(i, score)
         if memory is not None:
             memory.take(i, data.features[i])

@@ -14,7 +14,7 @@ from streamal.bootstrap.assembly import new_fold, rules
 from streamal.config import Config, load_config
 from streamal.core.model import river_fast
 from streamal.core.model.pipeline import build_estimator, default_pipeline
-from streamal.core.records import Committed, Place, Record
+from streamal.core.records import OffsetAndMetadata, Record, TopicPartition
 from streamal.core.step import step
 
 _SCALER = '{ use = "preprocessing.StandardScaler" }'
@@ -99,8 +99,8 @@ class Loop:
         self._rules, self.fold, self._batch = rules(config, 1), new_fold(config), batch
         self._topics = self._rules.topics
         self._committed = {
-            Place(self._topics.events, 0): Committed(0, ""),
-            Place(self._topics.labels, 0): Committed(0, ""),
+            TopicPartition(self._topics.events, 0): OffsetAndMetadata(0, ""),
+            TopicPartition(self._topics.labels, 0): OffsetAndMetadata(0, ""),
         }
         self._offset = self._now = self._requests = self._trained = self._replies = 0
         self._answers: list[Record] = []

@@ -15,7 +15,7 @@ from streamal.bootstrap.assembly import new_fold, settings, topic_names
 from streamal.bootstrap.transports import WallClock
 from streamal.cli.run import meter
 from streamal.config import Config
-from streamal.core.records import Committed, Output, Place, Record
+from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
 from streamal.daemon.daemon import Daemon
 from streamal.edge.metrics import PrometheusMeter
 from streamal.ports import Transport
@@ -34,7 +34,9 @@ class Endless:
             topic: deque(maxlen=_KEPT) for topic in (self._topics.requests, self._topics.training)
         }
         self._answers: deque[Record] = deque()
-        self._states = {Place(topic, 0): Committed(0, "") for topic in (self._topics.events, self._topics.labels)}
+        self._states = {
+            TopicPartition(topic, 0): OffsetAndMetadata(0, "") for topic in (self._topics.events, self._topics.labels)
+        }
         self.predicted = self.learned = 0
 
     def partitions(self, topic: str) -> int:
@@ -60,15 +62,15 @@ class Endless:
             self._tails[topic].append(Record(topic, partition, self._ends[topic] - 1, key, value))
         return self._ends[topic] - 1
 
-    def append_all(self, outputs: Sequence[Output]) -> list[int]:
+    def append_all(self, outputs: Sequence[OutputRecord]) -> list[int]:
         """Write all."""
         return [self.append(each.topic, each.partition, each.key, each.value) for each in outputs]
 
-    def committed(self, group: str) -> Mapping[Place, Committed]:  # noqa: ARG002
+    def committed(self, group: str) -> Mapping[TopicPartition, OffsetAndMetadata]:  # noqa: ARG002
         """Return the committed states."""
         return self._states
 
-    def assignment(self) -> tuple[int, Mapping[Place, Committed]]:
+    def assignment(self) -> tuple[int, Mapping[TopicPartition, OffsetAndMetadata]]:
         """Return the only assignment there is."""
         return 1, self._states
 
@@ -81,7 +83,7 @@ class Endless:
         due = min(len(self._answers), quota.get(self._topics.labels, 0))
         return polled + [self._answers.popleft() for _ in range(due)]
 
-    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+    def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Drop the predictions, answer the requests."""
         requests, training = self._topics.requests, self._topics.training
         for each in outputs:

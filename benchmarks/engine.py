@@ -29,8 +29,8 @@ from streamal.bootstrap.assembly import new_fold, rules
 from streamal.config import load_config
 from streamal.core.codec.events import encode
 from streamal.core.coins import Coin, Coins
-from streamal.core.model.rehearsal import Lesson
-from streamal.core.records import Committed, Place, Prediction, Record, coordinates
+from streamal.core.model.rehearsal import WeightedExample
+from streamal.core.records import OffsetAndMetadata, Prediction, Record, TopicPartition, coordinates
 from streamal.core.step import step
 
 _CLASSES = ("no", "yes")
@@ -95,13 +95,14 @@ def streamal(events: Sequence[bytes], labels: Sequence[str], batch: int, *, taug
     rule, fold = rules(config, 1), new_fold(config)
     topics = rule.topics
     records = [Record(topics.events, 0, i, None, value) for i, value in enumerate(events)]
-    place, replies = Place(topics.events, 0), Place(topics.labels, 0)
+    place, replies = TopicPartition(topics.events, 0), TopicPartition(topics.labels, 0)
     lessons = [
-        Lesson(msgspec.json.decode(value)["features"], label) for value, label in zip(events, labels, strict=True)
+        WeightedExample(msgspec.json.decode(value)["features"], label)
+        for value, label in zip(events, labels, strict=True)
     ]
 
     def teach() -> int:
-        committed = {place: Committed(0, "")}
+        committed = {place: OffsetAndMetadata(0, "")}
         for start in range(0, len(records), batch):
             result = step(rule, fold, committed, records[start : start + batch], float(start))
             committed.update(result.offsets)
@@ -110,7 +111,7 @@ def streamal(events: Sequence[bytes], labels: Sequence[str], batch: int, *, taug
         return len(records) // _LEARNED_EVERY
 
     def run() -> int:
-        committed = {place: Committed(0, ""), replies: Committed(0, "")}
+        committed = {place: OffsetAndMetadata(0, ""), replies: OffsetAndMetadata(0, "")}
         answers: list[Record] = []
         answered = trained = 0
         for start in range(0, len(records), batch):

@@ -9,7 +9,7 @@ from river import active
 
 from benchmarks import engine
 from benchmarks.kafka_pipe import ConfluentPipe, KafkaPythonPipe
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import topic_names
 from streamal.config import Config
 from streamal.core.codec.events import decode_training
@@ -44,7 +44,7 @@ class Answering:
 def taught(config: Config) -> Any:
     """Return River's sampler around the same model, which has learned the training log."""
     sampler: Any = active.EntropySampler(engine.model(), seed=1)
-    log = parts.open_log(config)
+    log = transports.open_log(config)
     for record in log.read(topic_names(config).training, 0, 0, _TAUGHT_MAX):
         lesson = decode_training(record.value)
         if isinstance(lesson, NaturalExample):

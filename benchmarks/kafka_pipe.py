@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import kafka
 import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata
-from kafka import TopicPartition as Place
 
 from streamal.config import Config
 
@@ -52,7 +52,7 @@ class KafkaPythonPipe:
                 self.send(record.value, place.partition)
         self.producer.flush()
         offsets = {
-            Place(place.topic, place.partition): OffsetAndMetadata(records[-1].offset + 1, "", -1)
+            kafka.TopicPartition(place.topic, place.partition): OffsetAndMetadata(records[-1].offset + 1, "", -1)
             for place, records in batches.items()
         }
         self.producer.send_offsets_to_transaction(offsets, self._consumer.group_metadata())

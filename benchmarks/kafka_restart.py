@@ -19,7 +19,7 @@ from streamal.bootstrap.assembly import fingerprint, new_fold
 from streamal.config import load_config
 from streamal.core.fold import Fold
 from streamal.core.records import Event
-from streamal.core.snapshot import thaw
+from streamal.core.snapshot import decode_snapshot
 from streamal.edge.snapshots import DirectorySnapshots
 from streamal.ports import scan
 
@@ -79,7 +79,9 @@ def _differences(world: World, settings: list[str], directory: Path) -> int:
     """Compare the snapshot's model with one folded from the log alone, probability for probability."""
     config = load_config(None, [*settings, f"snapshots.directory={directory}"])
     restored = next(
-        fold for data in DirectorySnapshots(directory).load() if (fold := thaw(data, fingerprint(config))) is not None
+        fold
+        for data in DirectorySnapshots(directory).load()
+        if (fold := decode_snapshot(data, fingerprint(config))) is not None
     )
     folded: Fold = new_fold(config)
     for record in scan(world.log, world.topics.training, 0):

@@ -21,12 +21,12 @@ import msgspec
 import structlog
 
 from benchmarks import kafka_hand, kafka_pipe, kafka_quix
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import new_fold, settings, topic_names
 from streamal.cli.run import meter
 from streamal.config import Config, load_config
 from streamal.core.codec.events import encode
-from streamal.core.records import NaturalExample, Output
+from streamal.core.records import NaturalExample, OutputRecord
 from streamal.daemon.daemon import Daemon
 
 CLIENTS = ("kafka-python", "confluent")
@@ -108,8 +108,8 @@ class World:
         self.overrides = [f"{key}={value}" for key, value in wanted.items()]
         self.config = load_config(None, self.overrides)
         self.topics = topic_names(self.config)
-        parts.make_topics(self.config)
-        self.log = parts.open_log(self.config)
+        transports.make_topics(self.config)
+        self.log = transports.open_log(self.config)
         self.random = random.Random(1)
 
     def event(self) -> tuple[dict[str, float], str]:
@@ -122,7 +122,7 @@ class World:
         for begin in range(0, events, _CHUNK):
             self.log.append_all(
                 [
-                    Output(
+                    OutputRecord(
                         self.topics.events,
                         number % self.partitions,
                         None,
@@ -137,7 +137,7 @@ class World:
         for begin in range(0, examples, _CHUNK):
             made = (self.event() for _ in range(begin, min(examples, begin + _CHUNK)))
             rows = [encode(NaturalExample(label, dict(features), float(begin))) for features, label in made]
-            self.log.append_all([Output(self.topics.training, 0, None, row) for row in rows])
+            self.log.append_all([OutputRecord(self.topics.training, 0, None, row) for row in rows])
 
     def measure(self, what: str, events: int, workers: int) -> Run:
         """Let so many processes work off so many events; what they need to start is not counted."""
@@ -187,13 +187,13 @@ def _streamal(overrides: list[str], events: int, workers: int, ready: Any, share
     """Run the daemon's loop over this worker's share of the events."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     config = load_config(None, overrides)
-    transport = parts.open_transport(config)
+    transport = transports.open_transport(config)
     daemon = Daemon(
         settings(config, config.transport.partitions),
         lambda: new_fold(config),
         transport,
         None,
-        parts.WallClock(),
+        transports.WallClock(),
         meter(config),
         structlog.get_logger(),
     )

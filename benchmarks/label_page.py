@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import topic_names
 from streamal.config import Config, load_config
 from tests import kafka_broker
@@ -59,7 +59,7 @@ class Outside:
                 thread.join()
 
     def _send(self) -> None:
-        log, topics, draw = parts.open_log(self._config), topic_names(self._config), random.Random(1)
+        log, topics, draw = transports.open_log(self._config), topic_names(self._config), random.Random(1)
         due = time.monotonic()
         while not self._stop.is_set():
             body = {"features": {f"x{i}": draw.gauss(0.0, 1.0) for i in range(8)}}
@@ -69,7 +69,7 @@ class Outside:
         log.close()
 
     def _read(self) -> None:
-        log, topics = parts.open_log(self._config), topic_names(self._config)
+        log, topics = transports.open_log(self._config), topic_names(self._config)
         places = {topics.training: 0, topics.predictions: 0}
         while not self._stop.is_set():
             for topic, offset in places.items():
@@ -205,7 +205,7 @@ def written(directory: Path, transport: str, prefix: str) -> Path:
         f"[model]\npipeline = {_MODEL}\n[budget]\nshare = 0.5\n[server]\nenabled = false\n[label_page]\nport = 0\n"
         "[snapshots]\ndirectory = ''\n[features.declared]\n" + "".join(f"x{i} = 'number'\n" for i in range(8))
     )
-    parts.make_topics(load_config(path), 1)
+    transports.make_topics(load_config(path), 1)
     return path
 
 

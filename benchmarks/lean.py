@@ -21,10 +21,10 @@ from streamal.core.coins import Coins
 from streamal.core.fold import Fold
 from streamal.core.quality.estimates import Estimate
 from streamal.core.quality.quality import log_loss
-from streamal.core.quality.totals import Seen
+from streamal.core.quality.totals import RunningTotals
 from streamal.core.records import Event, Example, Lane, Scalar, coordinates
 from streamal.core.rules import Rules
-from streamal.core.strategies import View, wants_of
+from streamal.core.strategies import EventView, requirements_of
 from streamal.core.strategies.uncertainty import MEASURES, smoothed
 from streamal.recordings.reading import Stream
 from streamal.replay import replay
@@ -50,11 +50,11 @@ class _Partition:
     """Event by event: predict, decide, and learn the answer at once."""
 
     def __init__(self, fold: Fold, decides: Rules) -> None:
-        self._fold, self._measure, self._wants = fold, MEASURES[decides.measure], wants_of(decides.strategy)
+        self._fold, self._measure, self._wants = fold, MEASURES[decides.measure], requirements_of(decides.strategy)
         assert not self._wants.votes, "the votes of an ensemble are for the daemon's own replay"
-        self._sampler = Sampler(decides.allowances[0], decides.strategy, Coins(decides.seed), None, None, 0.0, 0, 0)
+        self._sampler = Sampler(decides.budgets[0], decides.strategy, Coins(decides.seed), None, None, 0.0, 0, 0)
         self._memory = self._wants.memory() if self._wants.lookback else None
-        self._seen = Seen()
+        self._seen = RunningTotals()
 
     def answer(self, offset: int, features: dict[str, Scalar], truth: str) -> tuple[str, float]:
         """Return what was predicted, and the log loss."""
@@ -94,7 +94,7 @@ class _Partition:
         if self._wants.score is None:
             return uncertainty
         weights = self._fold.bandit.weights() if self._wants.arms else ()
-        return self._wants.score(View(uncertainty, seen, features, offset, examples, None, self._memory, weights))
+        return self._wants.score(EventView(uncertainty, seen, features, offset, examples, None, self._memory, weights))
 
 
 def lean(stream: Stream, config: Config) -> Figures:

@@ -12,7 +12,7 @@ import msgspec
 from benchmarks.core_loop import Case, as_records
 from benchmarks.endless import Endless, daemon_over
 from benchmarks.results import Result, Table, Target, isolated, machine
-from streamal.core.snapshot import freeze
+from streamal.core.snapshot import encode_snapshot
 
 _GROWTH_MAX = 0.10
 _POOL = 10_000
@@ -139,7 +139,7 @@ def attacked(unknown: str, names: int, *, honest: bool) -> tuple[Standing, Stand
             daemon.tick()
         page = measured.render()
         series = sum(not line.startswith(b"#") for line in page.splitlines())
-        return Standing(resident_mb(), len(page), series, len(freeze(daemon.fold, "")))
+        return Standing(resident_mb(), len(page), series, len(encode_snapshot(daemon.fold, "")))
 
     daemon.start()
     for _ in range(_LONG // _STEP):

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.core_loop import Case, Loop, as_records
 from benchmarks.kafka_restart import free_port, seconds_until_ready
 from benchmarks.results import Result, Table, machine
-from streamal.core.snapshot import freeze, thaw
+from streamal.core.snapshot import decode_snapshot, encode_snapshot
 
 _BATCH = 500
 _STARTS = {
@@ -90,9 +90,9 @@ def _snapshot(case: Case, labels: int, repetitions: int) -> tuple[str, str, str]
     data, froze, thawed = b"", [], []
     for _ in range(repetitions):
         began = time.perf_counter()
-        data = freeze(loop.fold, "")
+        data = encode_snapshot(loop.fold, "")
         froze.append(time.perf_counter() - began)
         began = time.perf_counter()
-        assert thaw(data, "") is not None
+        assert decode_snapshot(data, "") is not None
         thawed.append(time.perf_counter() - began)
     return f"{len(data) / 1e3:,.0f}", f"{median(froze) * 1e3:.1f}", f"{median(thawed) * 1e3:.1f}"

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from streamal.core.coins import Coin
-from streamal.core.strategies import STRATEGIES, SamplingRules, View, build_strategy, wants_of
+from streamal.core.strategies import STRATEGIES, EventView, SamplingRules, build_strategy, requirements_of
 
 app = typer.Typer(add_completion=False)
 
@@ -25,21 +25,21 @@ def main() -> None:
     """Benchmarks of the strategies."""
 
 
-def views(count: int, numbers: int) -> list[View]:
+def views(count: int, numbers: int) -> list[EventView]:
     """Return *count* events with so many numbers; the model is mostly sure of one of two classes."""
     coin = Coin(1, "benchmark")
     made = []
     for i in range(count):
         u = 0.5 * coin.uniform(f"{i}") ** 2
         features = {f"x{k}": coin.uniform(f"{i}.{k}") for k in range(numbers)}
-        made.append(View(u, {"a": 1.0 - u, "b": u}, features, i, 500, {"a": int(10 - 10 * u), "b": int(10 * u)}))
+        made.append(EventView(u, {"a": 1.0 - u, "b": u}, features, i, 500, {"a": int(10 - 10 * u), "b": int(10 * u)}))
     return made
 
 
-def one(name: str, events: Sequence[View]) -> float:
+def one(name: str, events: Sequence[EventView]) -> float:
     """Return seconds of the processor for all decisions on *events*."""
     strategy = build_strategy(SamplingRules(name, rate=0.07, share=0.1, floor=0.5))
-    wants, state = wants_of(strategy), strategy.initial()
+    wants, state = requirements_of(strategy), strategy.initial()
     memory = wants.memory() if wants.lookback else None
     began = time.process_time()
     for view in events:

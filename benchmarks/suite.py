@@ -28,7 +28,8 @@ from rich.console import Console
 from benchmarks.opponents import LEFT_OUT, OPPONENTS
 from streamal.cli.experiment_options import Steps
 from streamal.config import Config, load_config
-from streamal.replay import Stream, compare, read_stream
+from streamal.experiments import compare
+from streamal.replay import Stream, read_stream
 
 KNOWN: dict[str, dict[str, Any]] = {
     "mails": {"label": "label", "time": "time"},

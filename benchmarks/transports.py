@@ -13,10 +13,10 @@ from typing import NamedTuple
 from benchmarks.core_loop import Case, as_records
 from benchmarks.endless import Endless, daemon_over
 from benchmarks.results import Result, Table, machine, ratio
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import topic_names, topic_partitions
 from streamal.config import Config
-from streamal.core.records import Output
+from streamal.core.records import OutputRecord
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.ports import Transport
 
@@ -28,7 +28,7 @@ class Cost(NamedTuple):
     wall_us: float
 
 
-def transports(events: int, repetitions: int) -> Result:
+def measure_transports(events: int, repetitions: int) -> Result:
     """Return what an event costs through each transport that needs no server."""
     found = machine()
     case = Case()
@@ -85,7 +85,7 @@ def _in_memory(config: Config) -> Transport:
 def _over_sqlite(case: Case, values: Sequence[bytes], labels: Sequence[str]) -> Cost:
     with TemporaryDirectory() as directory:
         config = case.config(**{"transport.path": f'"{Path(directory) / "streamal.db"}"'})
-        transport = parts.open_transport(config)
+        transport = transports.open_transport(config)
         try:
             return _over(transport, config, values, labels)
         finally:
@@ -95,7 +95,7 @@ def _over_sqlite(case: Case, values: Sequence[bytes], labels: Sequence[str]) -> 
 def _over(transport: Transport, config: Config, values: Sequence[bytes], labels: Sequence[str]) -> Cost:
     """Work all events off; only the daemon's own ticks are timed."""
     topics = topic_names(config)
-    transport.append_all([Output(topics.events, 0, None, value) for value in values])
+    transport.append_all([OutputRecord(topics.events, 0, None, value) for value in values])
     daemon, _ = daemon_over(config, transport)
     daemon.start()
     gc.collect()
@@ -110,7 +110,9 @@ def _over(transport: Transport, config: Config, values: Sequence[bytes], labels:
         at = asked[-1].offset + 1 if asked else at
         transport.append_all(
             [
-                Output(topics.labels, 0, None, b'{"request":"%s","label":"%s"}' % (key, labels[int(key[2:])].encode()))
+                OutputRecord(
+                    topics.labels, 0, None, b'{"request":"%s","label":"%s"}' % (key, labels[int(key[2:])].encode())
+                )
                 for key in (request.key for request in asked if request.value is not None)
                 if key is not None
             ]

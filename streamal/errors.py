@@ -22,10 +22,10 @@ __all__ = [
     "ConfigError",
     "Fatal",
     "Fenced",
-    "LogDisagrees",
+    "InconsistentLog",
+    "ServiceUnavailable",
     "StreamalError",
     "Uncommitted",
-    "Unreachable",
 ]
 
 
@@ -49,13 +49,13 @@ class Fenced(Fatal):
     """A newer worker owns what we believed to be ours; nothing we do becomes visible any more (KIP-447)."""
 
 
-class LogDisagrees(Fatal):
+class InconsistentLog(Fatal):
     """A stored record, offset or snapshot contradicts another; going on would break a promise."""
 
     exit_code = 2
 
 
-class Unreachable(StreamalError):
+class ServiceUnavailable(StreamalError):
     """Another service does not answer for now: try again, in *after_s* seconds at the earliest if it said so."""
 
     def __init__(self, text: str, after_s: float = 0.0) -> None:

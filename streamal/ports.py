@@ -10,18 +10,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from streamal.core.records import Committed, Output, Place, Record, coordinates
-from streamal.errors import LogDisagrees
+from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition, coordinates
+from streamal.errors import InconsistentLog
 
-__all__ = [
-    "Clock",
-    "Log",
-    "Meter",
-    "Snapshots",
-    "Transport",
-    "recall",
-    "scan",
-]
+__all__ = ["Clock", "Log", "Meter", "Snapshots", "Transport", "read_events", "scan"]
 
 
 _NEAR = 1_000
@@ -48,11 +40,11 @@ class Log(Protocol):
         """Write one record outside any transaction (as producers and annotators do) and return its offset."""
         ...
 
-    def append_all(self, outputs: Sequence[Output]) -> list[int]:
+    def append_all(self, outputs: Sequence[OutputRecord]) -> list[int]:
         """Write records as `append` does, with one wait for all of them, and return their offsets."""
         ...
 
-    def committed(self, group: str) -> Mapping[Place, Committed]:
+    def committed(self, group: str) -> Mapping[TopicPartition, OffsetAndMetadata]:
         """Return what *group* has committed, for every partition that it ever consumed."""
         ...
 
@@ -69,7 +61,7 @@ class Transport(Log, Protocol):
     must `rewind` and drop whatever it had polled.
     """
 
-    def assignment(self) -> tuple[int, Mapping[Place, Committed]]:
+    def assignment(self) -> tuple[int, Mapping[TopicPartition, OffsetAndMetadata]]:
         """Return (generation, owned input partitions with their committed state).
 
         The generation grows with every change of ownership and every `rewind`; it is 0, and nothing is owned,
@@ -89,7 +81,7 @@ class Transport(Log, Protocol):
         """
         ...
 
-    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+    def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Write *outputs* and move *offsets* in one transaction: all of it becomes visible, or nothing.
 
         Its own `read` and `end` see it; others may see it a moment later.
@@ -153,7 +145,7 @@ def scan(log: Log, topic: str, partition: int, offset: int = 0) -> Iterator[Reco
         offset = records[-1].offset + 1
 
 
-def recall(log: Log, topic: str, wanted: Mapping[int, Sequence[int]]) -> dict[str, Record]:
+def read_events(log: Log, topic: str, wanted: Mapping[int, Sequence[int]]) -> dict[str, Record]:
     """Return those of *wanted* (partition → ascending offsets) that *topic* still has, by coordinates.
 
     Neighbours are read in one go.
@@ -166,7 +158,7 @@ def recall(log: Log, topic: str, wanted: Mapping[int, Sequence[int]]) -> dict[st
             near = {offset for offset in left if offset < first + _NEAR}
             try:
                 records = log.read(topic, partition, first, max(near) - first + 1)
-            except LogDisagrees:  # the first of them was deleted
+            except InconsistentLog:  # the first of them was deleted
                 records, near = [], {first}
             for _ in near:
                 left.popleft()

@@ -16,7 +16,7 @@ from pathlib import Path
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.config import load_config
 from tests.conftest import environment
 from tests.kafka_broker import Cluster
@@ -55,7 +55,7 @@ def configured(cluster: Cluster, directory: Path, partitions: int = PARTITIONS) 
     path = directory / "config.toml"
     made = {"bootstrap": cluster.bootstrap, "name": name, "topics": topics, "partitions": partitions}
     path.write_text(CONFIG.format(**made, session_s=SESSION_S, ttl_s=TTL_S))
-    parts.make_topics(load_config(path))
+    transports.make_topics(load_config(path))
     admin = KafkaAdminClient(bootstrap_servers=cluster.bootstrap)
     wide = {"max.message.bytes": str(16 * 1024 * 1024)}
     topic = ConfigResourceType.TOPIC
@@ -87,10 +87,10 @@ class Worker:
         self.process.terminate()
         return self.process.wait(timeout=60)
 
-    def freeze(self) -> None:
+    def encode_snapshot(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
 
-    def thaw(self) -> None:
+    def decode_snapshot(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
     def works(self) -> bool:
@@ -134,5 +134,5 @@ def worker(config: Path, name: str, *arguments: str) -> Iterator[Worker]:
         yield started
     finally:
         if started.process.poll() is None:
-            started.thaw()
+            started.decode_snapshot()
             started.kill()

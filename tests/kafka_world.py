@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 from kafka import KafkaAdminClient
 
-from streamal.core.records import Committed, Output, Place, Record
+from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
 from streamal.edge.kafka import librdkafka as confluent
 from streamal.edge.kafka.librdkafka import ConfluentLog, ConfluentTransport
 from streamal.edge.kafka.python import Connection, KafkaLog, KafkaTransport, TopicSettings, create_topics
@@ -56,7 +56,7 @@ class World:
             instance=settings.get("instance"),
             name=f"w{next(NUMBERS)}",
             session_timeout_s=6,
-            witness=settings.get("witness"),
+            predictions_topic=settings.get("witness"),
             client=settings.get("client"),
         )
         self._opened.append(made)
@@ -86,9 +86,9 @@ def take(worker: Transport, topic: str, count: int, at_once: int = 10) -> list[R
     return found
 
 
-def echo(world: World, records: Sequence[Record]) -> tuple[list[Output], dict[Place, Committed]]:
-    outputs = [Output(world.out, record.partition, record.key, record.value) for record in records]
-    return outputs, {Place(r.topic, r.partition): Committed(r.offset + 1, "s") for r in records}
+def echo(world: World, records: Sequence[Record]) -> tuple[list[OutputRecord], dict[TopicPartition, OffsetAndMetadata]]:
+    outputs = [OutputRecord(world.out, record.partition, record.key, record.value) for record in records]
+    return outputs, {TopicPartition(r.topic, r.partition): OffsetAndMetadata(r.offset + 1, "s") for r in records}
 
 
 def copy_all(world: World, worker: Worker, patience_s: float = 60.0) -> int:
@@ -102,9 +102,9 @@ def copy_all(world: World, worker: Worker, patience_s: float = 60.0) -> int:
                 worker.rewind()
             trouble = False
             worker.commit(*echo(world, worker.poll({world.events: 7}, 0.1)))
-            if worker.committed(world.name).get(Place(world.events, 0), Committed(0, ""))[0] == worker.end(
-                world.events, 0
-            ):
+            if worker.committed(world.name).get(TopicPartition(world.events, 0), OffsetAndMetadata(0, ""))[
+                0
+            ] == worker.end(world.events, 0):
                 return aborts
         except Uncommitted:
             aborts, trouble = aborts + 1, True
@@ -122,7 +122,10 @@ def copy_until(world: World, worker: Worker, seats: int) -> None:
         except Uncommitted:
             worker.rewind()
         done = log.committed(world.name)
-        copied = all(done.get(Place(world.events, p), Committed(0, ""))[0] == log.end(world.events, p) for p in (0, 1))
+        copied = all(
+            done.get(TopicPartition(world.events, p), OffsetAndMetadata(0, ""))[0] == log.end(world.events, p)
+            for p in (0, 1)
+        )
         if copied and len(admin.describe_groups([world.name])[world.name]["members"]) == seats:
             worker.poll({}, 0.1)
             break

@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.config import Config, LabelPageConfig, load_config
 from streamal.core.codec.events import encode
-from streamal.core.records import Lane, Output, Scalar
+from streamal.core.records import Lane, OutputRecord, Scalar
 from streamal.labeling.web.server import PageServer
 from streamal.ports import scan
 from tests.making import make_request
@@ -53,7 +53,7 @@ class LabelWorld:
             f"[transport]\npath = {json.dumps(str(directory / 'streamal.db'))}\n"
             f"[labels]\nclasses = {json.dumps(CLASSES)}\n[server]\nport = 0\n[label_page]\nport = 0\n{more}"
         )
-        parts.create_topics(load_config(self.path))
+        transports.create_topics(load_config(self.path))
 
     @property
     def config(self) -> Config:
@@ -61,7 +61,7 @@ class LabelWorld:
 
     def ask(self, features: Sequence[Mapping[str, Scalar]], first: int = 0) -> list[str]:
         """Write a request for each, the first the most uncertain, and return their coordinates."""
-        now, log, outputs = time.time(), parts.open_log(self.config), []
+        now, log, outputs = time.time(), transports.open_log(self.config), []
         for number, given in enumerate(features, first):
             request = msgspec.structs.replace(
                 make_request(number, asked_at=now, ttl_s=86_400.0),
@@ -71,7 +71,7 @@ class LabelWorld:
                 label="ham",
                 probabilities={"ham": 0.7, "spam": 0.3},
             )
-            outputs.append(Output("streamal.requests", 0, request.request.encode(), encode(request)))
+            outputs.append(OutputRecord("streamal.requests", 0, request.request.encode(), encode(request)))
         try:
             log.append_all(outputs)
         finally:
@@ -80,7 +80,7 @@ class LabelWorld:
 
     def replies(self) -> list[dict[str, Any]]:
         """Return everything on ``labels``."""
-        log = parts.open_log(self.config)
+        log = transports.open_log(self.config)
         try:
             return [json.loads(record.value or b"null") for record in scan(log, "streamal.labels", 0)]
         finally:
@@ -97,7 +97,7 @@ class LabelWorld:
         )
         announced: queue.Queue[str] = queue.Queue()
         config = config.model_copy(update={"label_page": shown})
-        server = PageServer(config, lambda: parts.open_log(config), lambda: None, announced.put)
+        server = PageServer(config, lambda: transports.open_log(config), lambda: None, announced.put)
         thread = threading.Thread(target=server.run)
         thread.start()
         try:

@@ -13,25 +13,25 @@ from typing import Any
 from hypothesis import strategies as st
 from river import naive_bayes
 
-from streamal.core.budget.sampler import BudgetRules
+from streamal.core.budget.sampler import Budget
 from streamal.core.codec.events import WireRules, encode
 from streamal.core.fold import Fold, FoldRules
 from streamal.core.model.model import LabelRules, Model
 from streamal.core.pending import Pending
 from streamal.core.quality.quality import Quality
-from streamal.core.quality.totals import Seen
+from streamal.core.quality.totals import RunningTotals
 from streamal.core.records import (
     Abstention,
-    Committed,
     Example,
     Expiry,
     Lane,
-    Output,
-    Place,
+    OffsetAndMetadata,
+    OutputRecord,
     Record,
     Request,
     Scalar,
     SchemaSet,
+    TopicPartition,
     coordinates,
 )
 from streamal.core.rules import Rules, Step, TopicNames
@@ -40,7 +40,7 @@ from streamal.core.step import step
 from streamal.core.strategies import SamplingRules, build_strategy
 
 TOPICS = TopicNames("events", "labels", "predictions", "requests", "training", "dead-letters")
-LABELS = Place("labels", 0)
+LABELS = TopicPartition("labels", 0)
 BAYES: Callable[[], Any] = naive_bayes.GaussianNB  # River leaves it untyped
 
 
@@ -54,21 +54,21 @@ def make_rules(
     partitions: int = 1,
     strategy: str = "variable",
     ttl_s: float = 100.0,
-    expiries_max: int = 1_000,
+    expiries_per_step: int = 1_000,
     wire: WireRules | None = None,
 ) -> Rules:
-    budget = BudgetRules(Fraction(share), Fraction(audit_share), burst, per_hour, open_max)
+    budget = Budget(Fraction(share), Fraction(audit_share), burst, per_hour, open_max)
     return Rules(
         topics=TOPICS,
         partitions=partitions,
         wire=wire or WireRules(),
-        allowances=tuple(budget.allowance(partition, partitions) for partition in range(partitions)),
+        budgets=tuple(budget.partition_budget(partition, partitions) for partition in range(partitions)),
         strategy_name=strategy,
         strategy=build_strategy(SamplingRules(strategy, float(budget.rate), share=float(budget.share))),
         measure="least_confidence",
         seed=7,
         ttl_s=ttl_s,
-        expiries_max=expiries_max,
+        expiries_per_step=expiries_per_step,
     )
 
 
@@ -146,24 +146,26 @@ class World:
 
     def __init__(self, rules: Rules, fold: Fold) -> None:
         self.rules, self.fold = rules, fold
-        self.committed = {Place("events", partition): Committed(0, "") for partition in range(rules.partitions)}
-        self.committed[LABELS] = Committed(0, "")
-        self.written: dict[str, list[Output]] = {topic: [] for topic in TOPICS}
-        self._ends: Counter[Place] = Counter()
+        self.committed = {
+            TopicPartition("events", partition): OffsetAndMetadata(0, "") for partition in range(rules.partitions)
+        }
+        self.committed[LABELS] = OffsetAndMetadata(0, "")
+        self.written: dict[str, list[OutputRecord]] = {topic: [] for topic in TOPICS}
+        self._ends: Counter[TopicPartition] = Counter()
 
     def run(self, polled: Sequence[Record], now: float) -> Step:
         """Step, commit, fold what was committed."""
         result = step(self.rules, self.fold, self.committed, polled, now)
         self.committed.update(result.offsets)
         for output in result.outputs:
-            place = Place(output.topic, output.partition)
+            place = TopicPartition(output.topic, output.partition)
             self.written[output.topic].append(output)
             if output.topic == "training":
                 self.fold.training(self._ends[place], output.value)
             elif output.topic == "requests":
                 self.fold.request(place.partition, self._ends[place], output.key, output.value)
             self._ends[place] += 1
-        for place in {Place(output.topic, output.partition) for output in result.outputs}:
+        for place in {TopicPartition(output.topic, output.partition) for output in result.outputs}:
             self._ends[place] += 1  # the commit marker takes an offset too
         return result
 
@@ -181,7 +183,7 @@ event_times = st.none() | finite | short_text
 scalars: st.SearchStrategy[Scalar] = finite | short_text | st.booleans()
 feature_maps = st.dictionaries(short_text, scalars, max_size=5)
 _amounts = st.integers(0, 2**62)
-_seen = st.none() | st.builds(Seen, _amounts, _amounts, _amounts)
+_seen = st.none() | st.builds(RunningTotals, _amounts, _amounts, _amounts)
 _arms = st.lists(finite, max_size=3).map(tuple)
 _closing = {
     "request": short_text,

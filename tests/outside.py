@@ -14,9 +14,9 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.config import Config, load_config
-from streamal.core.records import Output
+from streamal.core.records import OutputRecord
 from streamal.errors import Uncommitted
 from streamal.ports import scan
 from tests.chaos import TTL_S
@@ -89,7 +89,7 @@ class Outside(threading.Thread):
 
     def __init__(self, config: Config, seed: int, per_second: float) -> None:
         super().__init__(name="outside", daemon=True)
-        self.config, self.log = config, parts.open_log(config)
+        self.config, self.log = config, transports.open_log(config)
         self.sending, self.in_time, self.did = True, dict[str, str | None](), Counter[str]()
         self._seed, self._random, self._per_second = seed, random.Random(seed), per_second
         self.left = ""
@@ -133,7 +133,7 @@ class Outside(threading.Thread):
     def finish(self, patience_s: float = 90.0) -> None:
         """Send no more, and play on until all is consumed and no request is open (I16); then end."""
         self.sending = False
-        asking = parts.open_log(self.config)
+        asking = transports.open_log(self.config)
         try:
             self.play_until(lambda: self._is_done(asking), patience_s)
         finally:
@@ -176,7 +176,7 @@ class Outside(threading.Thread):
             self._owed -= 1.0
             self.did["event"] += 1
             partition = self._random.randrange(len(self._positions))
-            outputs.append(Output(self.config.topics.events, partition, b"key", self._event()))
+            outputs.append(OutputRecord(self.config.topics.events, partition, b"key", self._event()))
         if outputs:
             self.log.append_all(outputs)
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from streamal.bootstrap.assembly import new_fold, settings, topic_names, topic_partitions
 from streamal.config import Config
 from streamal.core.coins import Coin
-from streamal.core.records import Committed, Output, Place, Prediction, Record
+from streamal.core.records import OffsetAndMetadata, OutputRecord, Prediction, Record, TopicPartition
 from streamal.daemon.daemon import Daemon
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.ports import Log, Snapshots, Transport, scan
@@ -167,8 +167,8 @@ class FrozenLog:
     def __init__(self, log: Log, config: Config) -> None:
         self.topics = topic_names(config)
         self.counts = dict(topic_partitions(config))
-        self.records: dict[Place, list[Record]] = {
-            Place(topic, partition): list(scan(log, topic, partition))
+        self.records: dict[TopicPartition, list[Record]] = {
+            TopicPartition(topic, partition): list(scan(log, topic, partition))
             for topic, count in self.counts.items()
             for partition in range(count)
         }
@@ -178,22 +178,22 @@ class FrozenLog:
         return self.counts.get(topic, 0)
 
     def end(self, topic: str, partition: int) -> int:
-        records = self.records[Place(topic, partition)]
+        records = self.records[TopicPartition(topic, partition)]
         return records[-1].offset + 1 if records else 0
 
     def read(self, topic: str, partition: int, offset: int, records_max: int) -> list[Record]:
-        records = self.records[Place(topic, partition)]
+        records = self.records[TopicPartition(topic, partition)]
         return [record for record in records if record.offset >= offset][:records_max]
 
     def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
         offset = self.end(topic, partition)
-        self.records[Place(topic, partition)].append(Record(topic, partition, offset, key, value))
+        self.records[TopicPartition(topic, partition)].append(Record(topic, partition, offset, key, value))
         return offset
 
-    def append_all(self, outputs: Sequence[Output]) -> list[int]:
+    def append_all(self, outputs: Sequence[OutputRecord]) -> list[int]:
         return [self.append(each.topic, each.partition, each.key, each.value) for each in outputs]
 
-    def committed(self, group: str) -> Mapping[Place, Committed]:
+    def committed(self, group: str) -> Mapping[TopicPartition, OffsetAndMetadata]:
         return self.offsets
 
     def close(self) -> None:
@@ -203,7 +203,7 @@ class FrozenLog:
 
     def of(self, topic: str) -> list[Record]:
         """Return the records of partition 0 of *topic*, to be changed in place."""
-        return self.records[Place(topic, 0)]
+        return self.records[TopicPartition(topic, 0)]
 
     def change(self, topic: str, number: int, **fields: object) -> str:
         """Change fields of the JSON record *number* of *topic* and return its key."""

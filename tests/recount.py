@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import budget_rules, new_fold, rules
 from streamal.config import Config
 from streamal.inspection.verify.verify import verify
@@ -30,7 +30,7 @@ class Found(NamedTuple):
 
 def require_promises(outside: Outside) -> Counter[str]:
     """Fail with what the verifier or the recount has found; return how much there was to look at."""
-    config, log = outside.config, parts.open_log(outside.config)
+    config, log = outside.config, transports.open_log(outside.config)
     try:
         deciding, group = rules(config, config.transport.partitions), config.transport.group
         checks = verify(log, deciding, budget_rules(config), group, lambda: new_fold(config), rederive=True)

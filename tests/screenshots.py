@@ -14,10 +14,10 @@ from pathlib import Path
 import msgspec
 from playwright.sync_api import Page
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.config import load_config
 from streamal.core.codec.events import encode
-from streamal.core.records import Lane, Output, Request
+from streamal.core.records import Lane, OutputRecord, Request
 from tests.browser import browser
 from tests.label_world import ROOT, LabelProcess, ended, environment
 from tests.making import make_request
@@ -63,10 +63,10 @@ def _ask(demo: Path) -> None:
     """Open some requests about the demo's mails, unless an earlier call did: in the end all of its own are answered."""
     with gzip.open(demo / "mails.csv.gz", "rt", newline="") as stream:
         mails = [row["text"] for row, _ in zip(csv.DictReader(stream), range(2_400), strict=False)][::100]
-    log = parts.open_log(load_config(demo / "config.toml", [_database(demo)]))
+    log = transports.open_log(load_config(demo / "config.toml", [_database(demo)]))
     try:
         outputs = [_request(number, text) for number, text in enumerate(mails[:_OPEN])]
-        log.append_all([Output("streamal.requests", 0, one.request.encode(), encode(one)) for one in outputs])
+        log.append_all([OutputRecord("streamal.requests", 0, one.request.encode(), encode(one)) for one in outputs])
     finally:
         log.close()
 

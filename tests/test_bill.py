@@ -8,14 +8,14 @@ from fractions import Fraction
 import pytest
 
 from streamal.core.budget.money import Prices
-from streamal.core.budget.sampler import BudgetRules
+from streamal.core.budget.sampler import Budget
 from streamal.core.codec.events import decode_request, decode_training
 from streamal.core.gauges.spend import bill
 from streamal.core.records import Abstention, Example, Expiry, Request
 from streamal.core.rules import Rules
 from tests.making import World, event_record, make_fold, make_rules, reply_record
 
-BUDGET = BudgetRules(
+BUDGET = Budget(
     share=Fraction(1),
     audit_share=Fraction(1),
     burst=10,
@@ -27,9 +27,9 @@ BUDGET = BudgetRules(
 """0.50 a label and 36 an hour of work, at most 50 s: 1.00 is reserved."""
 
 
-def rules_of(budget: BudgetRules, partitions: int = 1) -> Rules:
-    allowances = tuple(budget.allowance(partition, partitions) for partition in range(partitions))
-    return replace(make_rules(partitions=partitions), allowances=allowances, prices=budget.prices)
+def rules_of(budget: Budget, partitions: int = 1) -> Rules:
+    budgets = tuple(budget.partition_budget(partition, partitions) for partition in range(partitions))
+    return replace(make_rules(partitions=partitions), budgets=budgets, prices=budget.prices)
 
 
 def test_the_log_says_what_a_label_cost() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.config import load_config
 from tests.block_world import collector, run, streams
 from tests.conftest import Ended
@@ -189,7 +189,7 @@ SPANS = here("docs/logs.md", "OTEL_SERVICE_NAME")
 def test_spans_reach_a_collector(tmp_path: Path) -> None:
     """Where the block says that they go, they arrive."""
     world = LabelWorld(tmp_path)
-    log = parts.open_log(world.config)
+    log = transports.open_log(world.config)
     log.append("streamal.events", 0, None, b'{"features": {"text": "cheap pills"}}')
     log.close()
     with collector() as (url, posted):

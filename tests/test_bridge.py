@@ -14,10 +14,10 @@ import pytest
 
 from streamal.core.codec.events import WireRules, encode
 from streamal.core.coins import Coin
-from streamal.core.records import Example, Expiry, Output, Request
+from streamal.core.records import Example, Expiry, OutputRecord, Request
 from streamal.edge.label_studio import LabelStudio
 from streamal.edge.memory import Broker
-from streamal.errors import ConfigError, Uncommitted, Unreachable
+from streamal.errors import ConfigError, ServiceUnavailable, Uncommitted
 from streamal.exchange.label_studio import request_task
 from streamal.labeling.feed import Feed
 from streamal.labeling.label_studio.bridge import Bridge, BridgeRules
@@ -65,7 +65,7 @@ class ForgetfulBroker(Broker):
 
     forget = False
 
-    def append_all(self, outputs: Sequence[Output]) -> list[int]:
+    def append_all(self, outputs: Sequence[OutputRecord]) -> list[int]:
         done = super().append_all(outputs)
         if self.forget:
             self.forget = False
@@ -227,7 +227,7 @@ def test_an_import_of_unknown_outcome_doubles_no_task(desk: Given, fault: str | 
     made, fake, _ = desk
     made.ask(1, 2, 3)
     fake.faults.append(("POST /api/projects/1/import", lambda: fault))
-    with pytest.raises(Unreachable) as raised:
+    with pytest.raises(ServiceUnavailable) as raised:
         made.cycle()
     assert raised.value.after_s == (1.0 if fault == 429 else 0.0)
     made.cycle()
@@ -299,7 +299,7 @@ def test_whatever_fails_when_every_answer_is_there_once(desk: Given, seed: int) 
                 made.broker.forget = bool(one_of(2))
         try:
             made.cycle(one_of(700))
-        except (Unreachable, Uncommitted):
+        except (ServiceUnavailable, Uncommitted):
             continue
         made.join()
     fake.faults.clear()

@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from streamal.core.budget.counters import Ledger
-from streamal.core.budget.sampler import Allowance, BudgetRules, Decision, Sampler, divided
+from streamal.core.budget.counters import BudgetCounters
+from streamal.core.budget.sampler import Budget, Decision, PartitionBudget, Sampler, divided
 from streamal.core.coins import Coins
 from streamal.core.records import Lane
 from streamal.core.state import PartitionState, decode_state, encode_state
@@ -42,7 +42,7 @@ class Never(Always):
         return 0.0
 
 
-def strategy_of(name: str, budget: BudgetRules) -> Strategy:
+def strategy_of(name: str, budget: Budget) -> Strategy:
     if name == "always":
         return Always()
     return build_strategy(SamplingRules(name, rate=float(budget.rate), share=float(budget.share)))
@@ -51,8 +51,8 @@ def strategy_of(name: str, budget: BudgetRules) -> Strategy:
 class Partition:
     """One partition of a stream: its committed state goes through the wire between any two steps."""
 
-    def __init__(self, budget: BudgetRules, strategy: Strategy, partition: int = 0, partitions: int = 1) -> None:
-        self.allowance = budget.allowance(partition, partitions)
+    def __init__(self, budget: Budget, strategy: Strategy, partition: int = 0, partitions: int = 1) -> None:
+        self.partition_budget = budget.partition_budget(partition, partitions)
         self.strategy, self.number = strategy, partition
         self.metadata = ""
         self.accepted = 0
@@ -61,10 +61,10 @@ class Partition:
     def step(self, scores: Sequence[float], now: float = 0.0) -> list[Decision]:
         state = decode_state(self.metadata, PartitionState) or PartitionState()
         sampler = Sampler(
-            self.allowance,
+            self.partition_budget,
             self.strategy,
             Coins(7, self.number),
-            state.ledger,
+            state.counters,
             state.strategy,
             now,
             self.open[Lane.AUDIT],
@@ -73,7 +73,7 @@ class Partition:
         decisions = [sampler.decide(self.accepted + i, u) for i, u in enumerate(scores)]
         self.accepted += len(scores)
         self.open.update(decision.lane for decision in decisions if decision.lane is not None)
-        self.metadata = encode_state(PartitionState(0, now, sampler.ledger, sampler.state))
+        self.metadata = encode_state(PartitionState(0, now, sampler.counters, sampler.state))
         return decisions
 
 
@@ -85,18 +85,18 @@ shares = st.fractions(min_value=Fraction(1, 5_000), max_value=1, max_denominator
 audit_shares = st.just(Fraction(0)) | st.just(Fraction(1)) | st.fractions(0, 1, max_denominator=50)
 names = st.sampled_from(["always", *STRATEGIES])
 scores = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.999, 1.0]) | st.floats(0.0, 1.0), max_size=120)
-budgets = st.builds(BudgetRules, shares, audit_shares, st.integers(1, 30))
+budgets = st.builds(Budget, shares, audit_shares, st.integers(1, 30))
 
 
 # The bound.
 
 
 @given(budgets, names, scores, st.integers(1, 30))
-@example(BudgetRules(Fraction(1), Fraction(1, 2), 1), "always", [1.0] * 100, 1)
-@example(BudgetRules(Fraction(1, 10), Fraction(1), 20), "always", [1.0] * 100, 7)
-@example(BudgetRules(Fraction(1, 10), Fraction(1), 1), "always", [1.0] * 100, 30)
-@example(BudgetRules(Fraction(1, 2), Fraction(0), 1), "always", [1.0] * 100, 7)
-def test_the_bound_holds_in_every_prefix(budget: BudgetRules, name: str, us: list[float], repeat: int) -> None:
+@example(Budget(Fraction(1), Fraction(1, 2), 1), "always", [1.0] * 100, 1)
+@example(Budget(Fraction(1, 10), Fraction(1), 20), "always", [1.0] * 100, 7)
+@example(Budget(Fraction(1, 10), Fraction(1), 1), "always", [1.0] * 100, 30)
+@example(Budget(Fraction(1, 2), Fraction(0), 1), "always", [1.0] * 100, 7)
+def test_the_bound_holds_in_every_prefix(budget: Budget, name: str, us: list[float], repeat: int) -> None:
     """At most share·events + burst requests, exactly, for any scores, share, audit share, burst and strategy."""
     decisions = Partition(budget, strategy_of(name, budget)).step(us * repeat)
     requests = 0
@@ -107,7 +107,7 @@ def test_the_bound_holds_in_every_prefix(budget: BudgetRules, name: str, us: lis
 
 
 @given(budgets, names, scores, st.lists(st.integers(0, 120), max_size=6))
-def test_a_partition_can_be_cut_anywhere(budget: BudgetRules, name: str, us: list[float], cuts: list[int]) -> None:
+def test_a_partition_can_be_cut_anywhere(budget: Budget, name: str, us: list[float], cuts: list[int]) -> None:
     """I14: in one step or in many, each through the commit metadata, the decisions and the end state are the same."""
     whole, cut = (Partition(budget, strategy_of(name, budget)) for _ in range(2))
     decisions = whole.step(us)
@@ -121,18 +121,18 @@ def test_a_partition_can_be_cut_anywhere(budget: BudgetRules, name: str, us: lis
 @pytest.mark.parametrize("name", ["always", *STRATEGIES])
 def test_t3_small_budgets_are_not_overspent(name: str, share: str) -> None:
     """T3: over 20,000 events the decaying average of the literature spends 4.2 times a budget of 0.1 %."""
-    budget = BudgetRules(Fraction(share), Fraction("0.3"), burst=5)
+    budget = Budget(Fraction(share), Fraction("0.3"), burst=5)
     us = np.random.default_rng(1).beta(1.0, 3.0, 20_000).tolist()
     spent = asked(Partition(budget, strategy_of(name, budget)).step(us))
     assert spent <= 20_000 * Fraction(share) + 5
     assert spent >= 20_000 // (3 * budget.audit_every)  # and the audit lane was not muted by anything
-    bucket = budget.allowance(0, 1).capacity // budget.allowance(0, 1).price
+    bucket = budget.partition_budget(0, 1).capacity // budget.partition_budget(0, 1).price
     assert name != "always" or spent >= 20_000 * Fraction(share) + 5 - bucket, "all of it, however small the share"
 
 
 def test_0_2_an_entropy_sampler_has_a_budget() -> None:
     """0.2: River's EntropySampler spent 93 % of the first 200 events; with such scores this asks 10 % and a burst."""
-    budget = BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20)
+    budget = Budget(Fraction("0.1"), Fraction("0.3"), burst=20)
     us = np.random.default_rng(2).uniform(0.9, 1.0, 5_000).tolist()
     decisions = Partition(budget, strategy_of("entropy", budget)).step(us)
     assert 30 <= asked(decisions[:200]) <= 40
@@ -142,7 +142,7 @@ def test_0_2_an_entropy_sampler_has_a_budget() -> None:
 @pytest.mark.parametrize("name", ["always", *STRATEGIES])
 def test_0_3_a_shift_in_the_scores_is_not_overspent(name: str) -> None:
     """0.3: scikit-activeml asks 10.5 % of all and 20 % of the worst 100 events; here 10 % and the bucket bound both."""
-    budget = BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=5)
+    budget = Budget(Fraction("0.1"), Fraction("0.3"), burst=5)
     rng = np.random.default_rng(3)
     us = [*rng.beta(1.0, 9.0, 3_000), *rng.beta(9.0, 1.0, 3_000), *rng.beta(1.0, 9.0, 3_000)]
     partition = Partition(budget, strategy_of(name, budget))
@@ -156,7 +156,7 @@ def test_0_3_a_shift_in_the_scores_is_not_overspent(name: str) -> None:
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_constant_utility_is_not_overspent(name: str, u: float) -> None:
     """T2: BIQF spends 100 % on a constant utility; here the bound holds, and the audit lane asks all the same."""
-    budget = BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20)
+    budget = Budget(Fraction("0.1"), Fraction("0.3"), burst=20)
     spent = asked(Partition(budget, strategy_of(name, budget)).step([u] * 5_000))
     assert 5_000 // (2 * budget.audit_every) <= spent <= 520
 
@@ -164,7 +164,7 @@ def test_a_constant_utility_is_not_overspent(name: str, u: float) -> None:
 @pytest.mark.parametrize("burst", [1, 2, 20])
 def test_no_more_than_the_burst_is_saved(burst: int) -> None:
     """After 10,000 events that nobody found worth it, the next n bring no more than share·n + the bucket either."""
-    budget = BudgetRules(Fraction("0.1"), Fraction("0.3"), burst)
+    budget = Budget(Fraction("0.1"), Fraction("0.3"), burst)
     stream = Partition(budget, Never())
     stream.step([0.0] * 10_000)
     stream.strategy = Always()
@@ -175,7 +175,7 @@ def test_no_more_than_the_burst_is_saved(burst: int) -> None:
 
 
 @given(budgets)
-def test_the_audit_takes_at_most_its_part(budget: BudgetRules) -> None:
+def test_the_audit_takes_at_most_its_part(budget: Budget) -> None:
     """1/L <= B·a < 1/(L-1): as often as it may be, and nothing is taken from the strategy lane."""
     audit = budget.share * budget.audit_share
     assert 0 <= budget.rate <= budget.share
@@ -189,7 +189,7 @@ def test_the_audit_takes_at_most_its_part(budget: BudgetRules) -> None:
 def test_the_greedy_spend_all_of_it() -> None:
     """The bound is tight: who asks whenever possible gets share·events + burst, but for the audit lane's reserve."""
     for share, audit_share in (("0.1", "0.3"), ("0.25", "0"), ("1", "0.5"), ("0.013", "0.9")):
-        budget = BudgetRules(Fraction(share), Fraction(audit_share), burst=20, open_max=10**6)
+        budget = Budget(Fraction(share), Fraction(audit_share), burst=20, open_max=10**6)
         events = 10_000
         spent = asked(Partition(budget, Always()).step([1.0] * events))
         assert min(events, math.floor(events * budget.share + 20)) - budget.reserve - 8 <= spent
@@ -197,7 +197,7 @@ def test_the_greedy_spend_all_of_it() -> None:
 
 def test_a_share_of_one_asks_everything() -> None:
     """Every event is asked, and its propensity says so."""
-    budget = BudgetRules(Fraction(1), Fraction("0.5"), burst=20)
+    budget = Budget(Fraction(1), Fraction("0.5"), burst=20)
     decisions = Partition(budget, Always()).step([0.0] * 500)
     assert asked(decisions) == 500
     assert {decision.propensity for decision in decisions} == {1.0}
@@ -210,7 +210,7 @@ def test_a_share_of_one_asks_everything() -> None:
 @pytest.mark.parametrize("strategy", [Always(), Never()])
 def test_every_event_is_audited_with_the_same_odds(share: str, strategy: Strategy) -> None:
     """Whatever the other lane does: one in ⌈1/(B·a)⌉ (binomial test at 0.1 %), and hardly ever is the bucket empty."""
-    budget = BudgetRules(Fraction(share), Fraction("0.3"), burst=20)
+    budget = Budget(Fraction(share), Fraction("0.3"), burst=20)
     decisions = Partition(budget, strategy).step([0.5] * (budget.audit_every * 500))
     audits = sum(decision.lane is Lane.AUDIT for decision in decisions)
     assert stats.binomtest(audits, len(decisions), 1 / budget.audit_every).pvalue > 0.001
@@ -220,7 +220,7 @@ def test_every_event_is_audited_with_the_same_odds(share: str, strategy: Strateg
 
 def test_an_audit_says_nothing_about_the_next() -> None:
     """The odds are ε right after an audit, too (χ² at 0.1 %): no event is out of reach because of its neighbour."""
-    budget = BudgetRules(Fraction("0.1"), Fraction("0.5"), burst=20)
+    budget = Budget(Fraction("0.1"), Fraction("0.5"), burst=20)
     decisions = Partition(budget, Never()).step([0.5] * 80_000)
     audits = [i for i, decision in enumerate(decisions) if decision.lane is Lane.AUDIT]
     lags = Counter(
@@ -231,7 +231,7 @@ def test_an_audit_says_nothing_about_the_next() -> None:
 
 def test_a_model_that_learns_at_once_does_not_bias_the_audit() -> None:
     """Right for some events after each label: audited in blocks, with one slot each, it looks 6 points too bad."""
-    budget = BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20)
+    budget = Budget(Fraction("0.1"), Fraction("0.3"), burst=20)
     decisions = Partition(budget, Never()).step([0.5] * 60_000)
     known, right, seen = 0, [], []
     for decision in decisions:
@@ -246,14 +246,14 @@ def test_a_model_that_learns_at_once_does_not_bias_the_audit() -> None:
 
 def test_partitions_audit_different_events() -> None:
     """The coin knows the coordinates: events that arrive side by side are not audited side by side."""
-    budget = BudgetRules(Fraction("0.1"), Fraction("0.5"), burst=20)
+    budget = Budget(Fraction("0.1"), Fraction("0.5"), burst=20)
     lanes = [Partition(budget, Never(), p, 2).step([0.5] * 2_000) for p in (0, 1)]
     assert [decision.lane for decision in lanes[0]] != [decision.lane for decision in lanes[1]]
 
 
 def test_the_strategy_lane_closes_by_degrees() -> None:
     """Who would ask for everything comes to rest at what the bucket gains, not at all or nothing: p stays near B."""
-    budget = BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20)
+    budget = Budget(Fraction("0.1"), Fraction("0.3"), burst=20)
     odds = np.array([decision.propensity for decision in Partition(budget, Always()).step([1.0] * 20_000)[1_000:]])
     assert float(np.mean(odds)) == pytest.approx(0.1, abs=0.005)
     assert float(np.mean(1.0 / odds[odds > 0.0])) < 20.0  # 32 where it is shut for want of one token
@@ -261,17 +261,17 @@ def test_the_strategy_lane_closes_by_degrees() -> None:
 
 def test_the_extremes_of_the_audit_share() -> None:
     """0: no audit lane at all. 1: nothing but audits, however eager the strategy."""
-    none = Partition(BudgetRules(Fraction("0.1"), Fraction(0), 20), Always()).step([1.0] * 2_000)
+    none = Partition(Budget(Fraction("0.1"), Fraction(0), 20), Always()).step([1.0] * 2_000)
     assert {decision.lane for decision in none} == {None, Lane.STRATEGY}
     assert any(decision.propensity == 0.0 for decision in none)
-    only = Partition(BudgetRules(Fraction("0.1"), Fraction(1), 20), Always()).step([1.0] * 2_000)
+    only = Partition(Budget(Fraction("0.1"), Fraction(1), 20), Always()).step([1.0] * 2_000)
     assert {decision.lane for decision in only} == {None, Lane.AUDIT}
     assert 150 < asked(only) <= 220
 
 
 def test_propensity_is_that_of_both_lanes() -> None:
     """1 - (1 - ε)(1 - s), asked or not; an event that both lanes chose is paid for once."""
-    budget = BudgetRules(Fraction("0.5"), Fraction("0.5"), burst=100)
+    budget = Budget(Fraction("0.5"), Fraction("0.5"), burst=100)
     half = Random(0.4)
     decisions = Partition(budget, half).step([0.5] * 50)
     assert {decision.propensity for decision in decisions} == {1.0 - 0.75 * 0.6}
@@ -279,11 +279,11 @@ def test_propensity_is_that_of_both_lanes() -> None:
     decisions = both.step([1.0] * 8)
     state = decode_state(both.metadata, PartitionState)
     assert state is not None
-    assert state.ledger is not None
-    assert state.ledger.audit > 0
-    assert state.ledger.audit + state.ledger.strategy == 8
-    price = both.allowance.price  # eight were paid, and the first event could not be saved: the bucket was full
-    assert state.ledger.tokens == both.allowance.capacity + 7 * both.allowance.gain - 8 * price
+    assert state.counters is not None
+    assert state.counters.audit > 0
+    assert state.counters.audit + state.counters.strategy == 8
+    price = both.partition_budget.price  # eight were paid, and the first event could not be saved: the bucket was full
+    assert state.counters.tokens == both.partition_budget.capacity + 7 * both.partition_budget.gain - 8 * price
 
 
 @pytest.mark.parametrize(("burst", "per_hour"), [(1_000, None), (6, None), (1, None), (1_000, 5)])
@@ -293,12 +293,12 @@ def test_the_propensity_is_how_often_an_event_is_asked(name: str, burst: int, pe
 
     With a small burst, or a cap, the lanes are open by degrees, or shut: for each seed at other events.
     """
-    budget = BudgetRules(Fraction("0.2"), Fraction("0.3"), burst, per_hour)
-    allowance, strategy = budget.allowance(0, 1), strategy_of(name, budget)
+    budget = Budget(Fraction("0.2"), Fraction("0.3"), burst, per_hour)
+    partition_budget, strategy = budget.partition_budget(0, 1), strategy_of(name, budget)
     us = np.random.default_rng(5).beta(1.0, 3.0, 40).tolist()
     requested, expected, variance = np.zeros(40), np.zeros(40), np.zeros(40)
     for seed in range(1_500):
-        sampler = Sampler(allowance, strategy, Coins(seed), None, None, 0.0, 0, 0)
+        sampler = Sampler(partition_budget, strategy, Coins(seed), None, None, 0.0, 0, 0)
         decisions = [sampler.decide(i, u) for i, u in enumerate(us)]
         p = np.array([decision.propensity for decision in decisions])
         requested += [decision.lane is not None for decision in decisions]
@@ -320,7 +320,7 @@ def test_no_clock_hour_exceeds_its_cap(
     per_hour: int, audit_share: Fraction, name: str, steps: list[tuple[float, int]]
 ) -> None:
     """However the clock jumps, forwards or back: at most ``per_hour`` requests in each hour that it ever showed."""
-    budget = BudgetRules(Fraction(1, 2), audit_share, 1_000, per_hour)
+    budget = Budget(Fraction(1, 2), audit_share, 1_000, per_hour)
     partition = Partition(budget, strategy_of(name, budget))
     spent: Counter[int] = Counter()
     latest = 0
@@ -332,7 +332,7 @@ def test_no_clock_hour_exceeds_its_cap(
 
 def test_a_new_hour_opens_the_lanes_again() -> None:
     """At the cap everything is closed and propensities are 0; the next clock hour starts from nothing."""
-    budget = BudgetRules(Fraction(1), Fraction("0.5"), 1_000, per_hour=10)
+    budget = Budget(Fraction(1), Fraction("0.5"), 1_000, per_hour=10)
     partition = Partition(budget, Always())
     first = partition.step([1.0] * 100, now=3_599.9)
     assert asked(first) == 10
@@ -343,7 +343,7 @@ def test_a_new_hour_opens_the_lanes_again() -> None:
 
 def test_the_hour_keeps_room_for_the_audit() -> None:
     """The strategy may not spend the audit's part of the cap: its events come later in the hour."""
-    budget = BudgetRules(Fraction("0.5"), Fraction("0.2"), 1_000, per_hour=10)
+    budget = Budget(Fraction("0.5"), Fraction("0.2"), 1_000, per_hour=10)
     lanes = Counter(decision.lane for decision in Partition(budget, Always()).step([1.0] * 100))
     assert lanes[Lane.AUDIT] + lanes[Lane.STRATEGY] == 10
     assert lanes[Lane.AUDIT] >= 2
@@ -359,19 +359,19 @@ def test_open_requests_never_exceed_their_bound(
     open_max: int, audit_share: Fraction, name: str, steps: list[tuple[int, int, int]]
 ) -> None:
     """F27: answered or not, at any moment; what is kept for the audit lane the strategy never takes."""
-    budget = BudgetRules(Fraction(1, 2), audit_share, 1_000, open_max=open_max)
+    budget = Budget(Fraction(1, 2), audit_share, 1_000, open_max=open_max)
     partition = Partition(budget, strategy_of(name, budget))
     for events, audits_closed, others_closed in steps:
         partition.open[Lane.AUDIT] -= min(partition.open[Lane.AUDIT], audits_closed)
         partition.open[Lane.STRATEGY] -= min(partition.open[Lane.STRATEGY], others_closed)
         partition.step([1.0] * events)
         assert partition.open.total() <= open_max
-        assert partition.open[Lane.STRATEGY] <= partition.allowance.open.strategy
+        assert partition.open[Lane.STRATEGY] <= partition.partition_budget.open.strategy
 
 
 def test_the_audit_finds_an_open_slot() -> None:
     """With silent annotators the strategy fills its part and stops; the audit lane goes on until its own is full."""
-    budget = BudgetRules(Fraction("0.5"), Fraction("0.2"), 1_000, open_max=10)
+    budget = Budget(Fraction("0.5"), Fraction("0.2"), 1_000, open_max=10)
     partition = Partition(budget, Always())
     decisions = partition.step([1.0] * 200)
     lanes = Counter(decision.lane for decision in decisions)
@@ -389,14 +389,10 @@ def test_divided_caps_sum_to_the_cap(cap: int, partitions: int) -> None:
 
 
 @given(budgets, st.integers(1, 8), st.integers(0, 100), st.integers(0, 100))
-def test_the_parts_of_the_budget_sum_to_the_budget(
-    budget: BudgetRules, partitions: int, more: int, per_hour: int
-) -> None:
+def test_the_parts_of_the_budget_sum_to_the_budget(budget: Budget, partitions: int, more: int, per_hour: int) -> None:
     """Burst, open requests and hourly cap are divided among the partitions; shares hold in each."""
-    total = BudgetRules(
-        budget.share, budget.audit_share, partitions + more, partitions + per_hour, 2 * partitions + more
-    )
-    parts: list[Allowance] = [total.allowance(partition, partitions) for partition in range(partitions)]
+    total = Budget(budget.share, budget.audit_share, partitions + more, partitions + per_hour, 2 * partitions + more)
+    parts: list[PartitionBudget] = [total.partition_budget(partition, partitions) for partition in range(partitions)]
     starts = sum(Fraction(part.start, part.price) for part in parts)
     assert starts == total.burst
     assert sum(part.open.total for part in parts) == total.open_max
@@ -409,27 +405,27 @@ def test_the_parts_of_the_budget_sum_to_the_budget(
 
 def test_no_cap_is_no_cap() -> None:
     """Without any both lanes are bounded by the share alone."""
-    part = BudgetRules(Fraction("0.1"), Fraction("0.3"), 20).allowance(0, 1)
+    part = Budget(Fraction("0.1"), Fraction("0.3"), 20).partition_budget(0, 1)
     assert (*part.requests, *part.money) == (None,) * 5
 
 
 def test_tokens_beyond_64_bits_survive_the_metadata() -> None:
     """A share of 16 digits has a denominator of as many: counting stays exact beyond 2^64."""
-    budget = BudgetRules(Fraction("0.3333333333333333"), Fraction("0.3"), burst=1_000_000)
+    budget = Budget(Fraction("0.3333333333333333"), Fraction("0.3"), burst=1_000_000)
     partition = Partition(budget, Always())
     partition.step([1.0] * 10)
     state = decode_state(partition.metadata, PartitionState)
     assert state is not None
-    assert state.ledger is not None
-    assert state.ledger.tokens > 2**64
+    assert state.counters is not None
+    assert state.counters.tokens > 2**64
 
 
 def test_a_closed_lane_does_not_move_the_threshold() -> None:
     """What the strategy would have said while it was not asked teaches it nothing."""
-    budget = BudgetRules(Fraction("0.1"), Fraction(0), burst=1)
+    budget = Budget(Fraction("0.1"), Fraction(0), burst=1)
     strategy = strategy_of("variable", budget)
-    sampler = Sampler(budget.allowance(0, 1), strategy, Coins(7), Ledger(0, 0, 0, 0), None, 0.0, 0, 0)
+    sampler = Sampler(budget.partition_budget(0, 1), strategy, Coins(7), BudgetCounters(0, 0, 0, 0), None, 0.0, 0, 0)
     before: State = sampler.state
     sampler.decide(0, 1.0)
     assert sampler.state == before
-    assert sampler.ledger == Ledger(1, 1, 0, 0)
+    assert sampler.counters == BudgetCounters(1, 1, 0, 0)

@@ -15,9 +15,9 @@ from river import base, linear_model, multiclass, naive_bayes, optim, preprocess
 from streamal.bootstrap.assembly import budget_rules, new_fold, rules
 from streamal.core.codec.events import WireRules, decode_event
 from streamal.core.coins import Coin
-from streamal.core.model.guard import Canary
+from streamal.core.model.guard import ModelGuard
 from streamal.core.model.model import LabelRules, Model
-from streamal.core.model.rehearsal import Lesson, Rehearsal
+from streamal.core.model.rehearsal import Rehearsal, WeightedExample
 from streamal.core.model.slim_pickle import dumps, loads
 from streamal.errors import ConfigError
 from streamal.inspection.verify.verify import verify
@@ -37,23 +37,25 @@ ESTIMATORS: Mapping[str, Callable[[], Any]] = {
 }
 
 
-def lessons(count: int, seed: int = 1) -> list[Lesson]:
+def lessons(count: int, seed: int = 1) -> list[WeightedExample]:
     """Return learnable lessons of two classes, in no regular order."""
     coin = Coin(seed, "lessons")
     found = []
     for number in range(count):
         label = "ab"[coin.uniform(f"{number} label") < 0.5]
         x, y = (4.0 * coin.uniform(f"{number} {name}") for name in "xy")
-        found.append(Lesson({"x": x + (label == "b"), "y": y}, label))
+        found.append(WeightedExample({"x": x + (label == "b"), "y": y}, label))
     return found
 
 
-def taught(estimator: Any, course: Sequence[Lesson], rehearsal: Rehearsal | None = None) -> tuple[Model, Canary]:
+def taught(
+    estimator: Any, course: Sequence[WeightedExample], rehearsal: Rehearsal | None = None
+) -> tuple[Model, ModelGuard]:
     """Return model and canary after *course*; lessons are called by their numbers."""
-    model, canary = Model(estimator, AB), Canary(rehearsal)
+    model, guard = Model(estimator, AB), ModelGuard(rehearsal)
     for number, lesson in enumerate(course):
-        model = canary.learn(model, lesson, str(number))
-    return model, canary
+        model = guard.learn(model, lesson, str(number))
+    return model, guard
 
 
 def answers(model: Model) -> list[dict[str, float]]:
@@ -69,9 +71,9 @@ def test_trap_0_4_an_example_that_kills_a_scaler_is_left_out(value: float, at: i
     """Wherever it comes, and though 1e155 kills one or two examples later only: it alone is found, and all is well."""
     course = lessons(150)
     clean, _ = taught(ESTIMATORS["scaled logistic"](), course)
-    course.insert(at, Lesson({"x": value, "y": 1.0}, "a"))
-    model, canary = taught(ESTIMATORS["scaled logistic"](), course)
-    assert (canary.quarantined, list(canary.names), canary.sick) == (1, [str(at)], False)
+    course.insert(at, WeightedExample({"x": value, "y": 1.0}, "a"))
+    model, guard = taught(ESTIMATORS["scaled logistic"](), course)
+    assert (guard.quarantined, list(guard.names), guard.sick) == (1, [str(at)], False)
     assert answers(model) == answers(clean)
 
 
@@ -80,11 +82,11 @@ def test_trap_0_4_a_nan_leaves_no_model_without_an_answer(name: str) -> None:
     """Among them those that would say NaN for ever after; wire lets none through, the canary would catch it."""
     course = lessons(100)
     clean, _ = taught(ESTIMATORS[name](), course)
-    course[50:50] = [Lesson({"x": math.nan, "y": 1.0}, "b")] * 2
-    model, canary = taught(ESTIMATORS[name](), course)
+    course[50:50] = [WeightedExample({"x": math.nan, "y": 1.0}, "b")] * 2
+    model, guard = taught(ESTIMATORS[name](), course)
     assert all(math.isfinite(p) for answer in answers(model) for p in answer.values())
-    if canary.quarantined:
-        assert (list(canary.names), answers(model)) == (["50", "51"], answers(clean))
+    if guard.quarantined:
+        assert (list(guard.names), answers(model)) == (["50", "51"], answers(clean))
     else:
         assert name == "naive bayes"
 
@@ -99,9 +101,9 @@ def test_many_killers_are_all_found() -> None:
     """Every one of them, one after the other or apart; where two do their damage together, neighbours may go too."""
     course = lessons(400)
     for at in (390, 200, 199, 64, 10, 9):
-        course.insert(at, Lesson({"x": -1e300, "y": 1e300}, "b"))
-    model, canary = taught(ESTIMATORS["scaled softmax"](), course)
-    left_out = [course[int(name)].features["x"] for name in canary.names]
+        course.insert(at, WeightedExample({"x": -1e300, "y": 1e300}, "b"))
+    model, guard = taught(ESTIMATORS["scaled softmax"](), course)
+    left_out = [course[int(name)].features["x"] for name in guard.names]
     assert left_out.count(-1e300) == 6
     assert len(left_out) <= 9
     assert all(math.isfinite(p) for answer in answers(model) for p in answer.values())
@@ -109,8 +111,8 @@ def test_many_killers_are_all_found() -> None:
 
 def test_a_learning_rate_that_explodes_leaves_predictions_that_are_probabilities() -> None:
     """What breaks the model is not learned, and the count says so."""
-    model, canary = taught(linear_model.LogisticRegression(optimizer=optim.SGD(1e308)), lessons(40))
-    assert canary.quarantined > 0
+    model, guard = taught(linear_model.LogisticRegression(optimizer=optim.SGD(1e308)), lessons(40))
+    assert guard.quarantined > 0
     answered = [model.predict(lesson.features) for lesson in lessons(10, seed=2)]
     assert all(math.fsum(answer.values()) == pytest.approx(1.0) for answer in answered)
 
@@ -133,7 +135,7 @@ def test_trap_0_4_through_the_daemon() -> None:
     world.reply(killer, "no" if said == "yes" else "yes")  # what it knows already would teach it nothing
     world.drain(daemon)
     play(daemon, world.player(easy_stream(60, seed=5), AnnotatorsRules()), world.clock, 1, lambda _: None)
-    assert (daemon.fold.canary.quarantined, list(daemon.fold.canary.names)) == (1, [killer])
+    assert (daemon.fold.guard.quarantined, list(daemon.fold.guard.names)) == (1, [killer])
     assert world.log.fields("example_quarantined") == {"example": killer, "quarantined": 1}
     assert (world.meter.gauges["model_quarantined"], world.meter.gauges["model_sick"]) == (1, 0)
     predictions = predictions_of(world.broker, config)
@@ -150,7 +152,7 @@ def test_trap_0_4_through_the_daemon() -> None:
         again.start()
         assert (world.log.fields("started")["restored"] == 0) == (data is None)
         assert [again.fold.model.predict(probe) for probe in probes] == expected
-        assert list(again.fold.canary.names) == [killer]
+        assert list(again.fold.guard.names) == [killer]
     checks = verify(world.broker, rules(config, 1), budget_rules(config), "streamal", lambda: new_fold(config))
     assert [check.promise for check in checks if check.broken] == []
 
@@ -162,24 +164,24 @@ def test_an_example_that_makes_the_model_say_the_same_of_everything_is_left_out(
     """1e12 is within the default bounds; without a scaler it leaves weights that drown every feature."""
     course = lessons(300)
     clean, _ = taught(linear_model.LogisticRegression(), course)
-    course.insert(200, Lesson({"x": 1e12, "y": 1e12}, "a"))
-    model, canary = taught(linear_model.LogisticRegression(), course)
-    assert list(canary.names) == ["200"]
+    course.insert(200, WeightedExample({"x": 1e12, "y": 1e12}, "a"))
+    model, guard = taught(linear_model.LogisticRegression(), course)
+    assert list(guard.names) == ["200"]
     assert answers(model) == answers(clean)
 
 
-LEGITIMATE: Mapping[str, list[Lesson]] = {
+LEGITIMATE: Mapping[str, list[WeightedExample]] = {
     "one class": [lesson._replace(label="a") for lesson in lessons(400)],
     "one class, then the other": [
         lesson._replace(label="ab"[number >= 200]) for number, lesson in enumerate(lessons(400))
     ],
     "sorted in runs": [lesson._replace(label="ab"[number // 12 % 2]) for number, lesson in enumerate(lessons(400))],
-    "certain": [Lesson({"x": 1e6 if each.label == "a" else -1e6}, each.label) for each in lessons(400)],
+    "certain": [WeightedExample({"x": 1e6 if each.label == "a" else -1e6}, each.label) for each in lessons(400)],
     "a concept that turns over": [
         lesson._replace(label="ba"[lesson.label == "b"] if number >= 200 else lesson.label)
         for number, lesson in enumerate(lessons(400))
     ],
-    "a text of nothing": [Lesson({}, each.label) for each in lessons(400)],
+    "a text of nothing": [WeightedExample({}, each.label) for each in lessons(400)],
 }
 
 
@@ -191,16 +193,16 @@ def test_what_is_no_collapse_is_learned(name: str, stream: str) -> None:
     plain = Model(ESTIMATORS[name](), AB)
     for lesson in course:
         plain.learn(*lesson)
-    model, canary = taught(ESTIMATORS[name](), course)
-    assert (canary.quarantined, canary.sick) == (0, False)
+    model, guard = taught(ESTIMATORS[name](), course)
+    assert (guard.quarantined, guard.sick) == (0, False)
     assert answers(model) == answers(plain)
 
 
 def test_a_stream_that_collapses_the_model_again_and_again_is_believed() -> None:
     """Labels that all say the same in the end are the stream's own doing: it is not kept from learning them."""
-    course = [*lessons(200), *(Lesson({"x": 1e12, "y": 1e12}, "a") for _ in range(100))]
-    _, canary = taught(linear_model.LogisticRegression(), course)
-    assert 0 < canary.quarantined <= 40
+    course = [*lessons(200), *(WeightedExample({"x": 1e12, "y": 1e12}, "a") for _ in range(100))]
+    _, guard = taught(linear_model.LogisticRegression(), course)
+    assert 0 < guard.quarantined <= 40
 
 
 # Faults that no example explains.
@@ -234,8 +236,8 @@ class Stubborn(Failing):
 
 def test_a_model_that_never_answers_is_sick_and_learns_on() -> None:
     """No example is to blame: none is left out, the checks become rare, and it says so."""
-    model, canary = taught(Stubborn(0), lessons(2_000))
-    assert (canary.quarantined, canary.sick) == (0, True)
+    model, guard = taught(Stubborn(0), lessons(2_000))
+    assert (guard.quarantined, guard.sick) == (0, True)
     assert model._estimator.learned == 2_000
 
 
@@ -258,17 +260,17 @@ def test_a_pickle_anywhere_changes_nothing(killers: list[tuple[int, float]], cut
     """I4: model and canary through a snapshot at any place leave out the same examples, and hold the same model."""
     course = lessons(80)
     for at, value in killers:
-        course.insert(at, Lesson({"x": value, "y": 0.5}, "b"))
+        course.insert(at, WeightedExample({"x": value, "y": 0.5}, "b"))
     rehearsal = Rehearsal(10, 2, 5) if rehearse else None
-    model, canary = taught(ESTIMATORS["scaled logistic"](), course, rehearsal)
+    model, guard = taught(ESTIMATORS["scaled logistic"](), course, rehearsal)
     half, keeper = taught(ESTIMATORS["scaled logistic"](), course[:cut], Rehearsal(10, 2, 5) if rehearse else None)
     half, keeper = loads(dumps((half, keeper)))
     for number, lesson in enumerate(course[cut:], cut):
         half = keeper.learn(half, lesson, str(number))
     assert (keeper.quarantined, list(keeper.names), keeper.sick) == (
-        canary.quarantined,
-        list(canary.names),
-        canary.sick,
+        guard.quarantined,
+        list(guard.names),
+        guard.sick,
     )
     assert [half.predict(lesson.features) for lesson in lessons(10, 2)] == [
         model.predict(lesson.features) for lesson in lessons(10, 2)
@@ -277,15 +279,15 @@ def test_a_pickle_anywhere_changes_nothing(killers: list[tuple[int, float]], cut
 
 def test_what_is_kept_is_bounded() -> None:
     """I9: however long the stream, about a thousand lessons and two copies."""
-    _, canary = taught(linear_model.LogisticRegression(), lessons(3_000))
-    assert canary._history is not None
-    assert len(canary._history.lessons) <= 1_024 + 16
-    course = [Lesson({"x": math.nan}, "a") if n % 4 == 0 else each for n, each in enumerate(lessons(3_000))]
-    _, canary = taught(linear_model.LogisticRegression(), course)
-    assert 740 <= canary.quarantined <= 750  # two in a block may hide each other
-    assert len(canary.names) == 100
-    assert canary._history is not None
-    assert len(canary._history.lessons) <= 1_024 + 16
+    _, guard = taught(linear_model.LogisticRegression(), lessons(3_000))
+    assert guard._history is not None
+    assert len(guard._history.lessons) <= 1_024 + 16
+    course = [WeightedExample({"x": math.nan}, "a") if n % 4 == 0 else each for n, each in enumerate(lessons(3_000))]
+    _, guard = taught(linear_model.LogisticRegression(), course)
+    assert 740 <= guard.quarantined <= 750  # two in a block may hide each other
+    assert len(guard.names) == 100
+    assert guard._history is not None
+    assert len(guard._history.lessons) <= 1_024 + 16
 
 
 # 0.5: labels that a binary model would silently take for True.

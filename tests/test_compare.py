@@ -14,11 +14,12 @@ from typing import Any, ClassVar
 import pytest
 
 from streamal.errors import ConfigError
+from streamal.experiments import Comparison, compare
 from streamal.experiments import bench as bench_module
 from streamal.experiments.bench import Bench, Cell
 from streamal.experiments.compare import ALL, CONTROL
 from streamal.experiments.runs import Run
-from streamal.replay import Comparison, Stream, compare, read_stream
+from streamal.replay import Stream, read_stream
 from streamal.reports.charts import PANELS, svg_of
 from streamal.reports.html import comparison_study
 from tests.conftest import Cli

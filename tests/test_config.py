@@ -281,7 +281,7 @@ def test_every_strategy_can_be_configured(strategy: str) -> None:
     made = rules(load_config(overrides=[f"sampling.strategy={strategy}", "budget.per_hour=5"]), 3)
     assert made.strategy_name == strategy
     assert made.measure == ("entropy" if strategy == "entropy" else "least_confidence")
-    assert sum(cap.total for allowance in made.allowances if (cap := allowance.requests[0])) == 5
+    assert sum(cap.total for partition_budget in made.budgets if (cap := partition_budget.requests[0])) == 5
 
 
 def test_a_cap_on_money_must_pay_a_label_in_each_partition() -> None:
@@ -298,7 +298,7 @@ def test_a_quota_is_for_a_class() -> None:
     with pytest.raises(ConfigError, match=r"budget\.quotas names 'spma', which is not among labels\.classes"):
         load_config(overrides=[classes, "budget.quotas={spma = 0.2}"])
     made = rules(load_config(overrides=[classes, "budget.quotas={spam = 0.2}"]), 1)
-    assert [quota.label for quota in made.allowances[0].quotas] == ["spam"]
+    assert [quota.label for quota in made.budgets[0].quotas] == ["spam"]
 
 
 def test_a_binary_model_and_many_classes_do_not_fit() -> None:

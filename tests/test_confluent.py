@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.cli import check
 from streamal.config import Config, load_config
-from streamal.core.records import Place
+from streamal.core.records import TopicPartition
 from streamal.edge.kafka.librdkafka import Connection
 from streamal.edge.kafka.librdkafka.connection import mapped
-from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
+from streamal.errors import ConfigError, Fatal, Fenced, InconsistentLog, StreamalError, Uncommitted
 from tests.kafka_broker import Cluster
 from tests.kafka_world import World, copy_all
 
@@ -25,8 +25,8 @@ CONFLUENT = [*KAFKA, "transport.client=confluent"]
 
 def test_without_the_extra_the_text_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is opened: a ConfigError with the command, from the log as from the check of the topics."""
-    monkeypatch.setattr(parts, "find_spec", lambda name: None)
-    for opened in (parts.open_log, parts.require_topics, parts.open_transport):
+    monkeypatch.setattr(transports, "find_spec", lambda name: None)
+    for opened in (transports.open_log, transports.require_topics, transports.open_transport):
         with pytest.raises(ConfigError, match=r"pip install 'streamal\[confluent\]'"):
             opened(load_config(None, CONFLUENT))
 
@@ -36,7 +36,7 @@ def test_the_security_is_said_in_the_words_of_librdkafka(tmp_path: Path, monkeyp
     monkeypatch.setenv("STREAMAL_TRANSPORT__SECURITY__SASL_PASSWORD", "hunter2")
     login = "protocol='SASL_SSL', sasl_mechanism='PLAIN', sasl_username='me', ssl_cafile='ca.pem'"
     config = load_config(None, [*CONFLUENT, f"transport.security={{ {login}, ssl_check_hostname=false }}"])
-    connection = parts._confluent_connection(config)
+    connection = transports._confluent_connection(config)
     assert connection.security == {
         "security.protocol": "SASL_SSL",
         "sasl.mechanism": "PLAIN",
@@ -71,7 +71,7 @@ def test_an_absent_cluster_is_waited_for_and_then_given_up() -> None:
         (KafkaError.INVALID_PRODUCER_EPOCH, Fenced),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, ConfigError),
         (KafkaError._AUTHENTICATION, ConfigError),
-        (KafkaError._AUTO_OFFSET_RESET, LogDisagrees),
+        (KafkaError._AUTO_OFFSET_RESET, InconsistentLog),
         (KafkaError.MSG_SIZE_TOO_LARGE, Fatal),
         (KafkaError.ILLEGAL_GENERATION, Uncommitted),
         (KafkaError._TIMED_OUT, Uncommitted),
@@ -92,7 +92,7 @@ def test_each_error_of_the_client_has_a_meaning(code: int, ours: type[StreamalEr
 def test_who_asks_for_a_groups_offsets_survives_an_outage(fragile: Cluster) -> None:
     """Through half a minute without a broker there is an error, and then the answer; the process lives on (R13)."""
     world = World(fragile, client="confluent")
-    node, asked = fragile.nodes[0], Place(world.events, 0)
+    node, asked = fragile.nodes[0], TopicPartition(world.events, 0)
     try:
         world.feed(b"1", b"2")
         copy_all(world, world.worker())
@@ -109,7 +109,7 @@ def test_who_asks_for_a_groups_offsets_survives_an_outage(fragile: Cluster) -> N
         world.close()
 
 
-def answered(world: World, asked: Place) -> int:
+def answered(world: World, asked: TopicPartition) -> int:
     """Return the offset that is committed, once there is an answer."""
     deadline = time.monotonic() + 120.0
     while True:

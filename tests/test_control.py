@@ -11,15 +11,15 @@ from streamal.config import Config
 from streamal.core.codec.events import encode
 from streamal.core.fold import Fold
 from streamal.core.model.model import LabelRules, Model
-from streamal.core.quality.gain import Control
+from streamal.core.quality.gain import RandomControl
 from streamal.core.records import Example, Lane
 from streamal.replay import Stream, read_stream, replay
 from tests.making import BAYES, make_fold
 
 
-def control(window: int = 1_000) -> Control:
+def control(window: int = 1_000) -> RandomControl:
     rules = LabelRules(("a", "b"))
-    return Control(Model(BAYES(), rules), Model(BAYES(), rules), window)
+    return RandomControl(Model(BAYES(), rules), Model(BAYES(), rules), window)
 
 
 def example(offset: int, x: float, lane: Lane) -> Example:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from streamal.core.records import Committed, Output, Place
+from streamal.core.records import OffsetAndMetadata, OutputRecord, TopicPartition
 from streamal.core.state import TrainerState, encode_state
 from streamal.daemon.daemon import Daemon
 from streamal.edge.memory import MemoryTransport
-from streamal.errors import Fatal, LogDisagrees, Uncommitted
+from streamal.errors import Fatal, InconsistentLog, Uncommitted
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replay import play
 from tests.recorded import ListSnapshots, World, easy_stream, make_config, rows_of
@@ -172,7 +172,7 @@ class Refusing(MemoryTransport):
 
     refused = 0
 
-    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+    def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         if self.refused:
             self.refused -= 1
             raise Uncommitted("the broker is gone")
@@ -209,11 +209,11 @@ def test_trouble_without_end_is_fatal(world: World) -> None:
 def test_a_log_that_lost_records_stops_the_daemon(world: World) -> None:
     """A committed version beyond the end of training is waited for, then exit 2 with what to do."""
     state = encode_state(TrainerState(version=50, records=50))
-    world.broker.groups["streamal"].offsets[Place(world.topics.labels, 0)] = Committed(0, state)
+    world.broker.groups["streamal"].offsets[TopicPartition(world.topics.labels, 0)] = OffsetAndMetadata(0, state)
     daemon = world.daemon(attempts_max=3)
     daemon.start()
     assert [daemon.tick() for _ in range(2)] == [0, 0]
-    with pytest.raises(LogDisagrees, match="restore the topic, or begin afresh in a new group") as raised:
+    with pytest.raises(InconsistentLog, match="restore the topic, or begin afresh in a new group") as raised:
         daemon.tick()
     assert raised.value.exit_code == 2
     assert world.meter.counts["steps", "uncommitted"] == 3
@@ -222,7 +222,7 @@ def test_a_log_that_lost_records_stops_the_daemon(world: World) -> None:
 def test_a_foreign_training_record_stops_the_daemon(world: World) -> None:
     """A model folded without it would not be the others' model: exit 2 before anything is predicted."""
     world.broker.append(world.topics.training, 0, None, b"whatever")
-    with pytest.raises(LogDisagrees, match="only streamal may write to this topic"):
+    with pytest.raises(InconsistentLog, match="only streamal may write to this topic"):
         world.daemon().start()
 
 

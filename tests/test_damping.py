@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamal.core.records import Lane, Place, Scalar
+from streamal.core.records import Lane, Scalar, TopicPartition
 from streamal.core.step import step
 from streamal.core.strategies.near_duplicates import Damper
 from streamal.errors import Behind
@@ -83,4 +83,7 @@ def test_a_request_that_is_hidden_is_waited_for() -> None:
     ask(blind, make_request(0, lane=Lane.AUDIT))
     with pytest.raises(Behind, match="newest requests cannot be read yet"):
         step(rules, blind, world.committed, [event_record(2)], 1.0)
-    assert step(rules, world.fold, world.committed, [event_record(2)], 1.0).offsets[Place("events", 0)].offset == 3
+    assert (
+        step(rules, world.fold, world.committed, [event_record(2)], 1.0).offsets[TopicPartition("events", 0)].offset
+        == 3
+    )

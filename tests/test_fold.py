@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import linear_model
 
-from streamal.core.budget.counters import Ledger
+from streamal.core.budget.counters import BudgetCounters
 from streamal.core.codec.events import encode
 from streamal.core.fold import Fold
 from streamal.core.gauges.figures import figures
 from streamal.core.records import Event, Example, Expiry, Lane, Scalar, SchemaSet, Version
-from streamal.core.snapshot import freeze, thaw
+from streamal.core.snapshot import decode_snapshot, encode_snapshot
 from streamal.core.state import PartitionState, TrainerState
-from streamal.errors import LogDisagrees
+from streamal.errors import InconsistentLog
 from tests.making import ask, make_fold, make_request, teach
 
 EXAMPLES: list[tuple[dict[str, Scalar], str]] = [({"x": float(i % 5), "y": float(-i)}, "ab"[i % 2]) for i in range(30)]
@@ -111,7 +111,7 @@ def test_the_time_of_the_fold_never_goes_back() -> None:
 def test_a_foreign_record_in_training_stops_the_worker(value: bytes | None) -> None:
     """A model folded without it would not be the others' model: LogDisagrees, exit 2, and the offset named."""
     fold = make_fold(kinds={"x": "number"})
-    with pytest.raises(LogDisagrees, match=r"training offset 7: .*only streamal may write"):
+    with pytest.raises(InconsistentLog, match=r"training offset 7: .*only streamal may write"):
         fold.training(7, value)
     assert fold.version == Version(0, 0)
 
@@ -119,7 +119,7 @@ def test_a_foreign_record_in_training_stops_the_worker(value: bytes | None) -> N
 @pytest.mark.parametrize("value", [b"", b"{}", b"null", b"\xff", b'{"request":"0-1"}'])
 def test_a_foreign_record_in_requests_stops_the_worker(value: bytes) -> None:
     """The open queue decides what is learned, so the same holds there."""
-    with pytest.raises(LogDisagrees, match=r"requests 3-7: .*only streamal may write"):
+    with pytest.raises(InconsistentLog, match=r"requests 3-7: .*only streamal may write"):
         make_fold().request(3, 7, b"3-1", value)
 
 
@@ -133,7 +133,7 @@ def test_a_thawed_fold_goes_on_as_the_original(cut: int) -> None:
     whole, first = (make_fold(kinds={"x": "number", "y": "number"}) for _ in range(2))
     teach(whole, EXAMPLES)
     teach(first, EXAMPLES[:cut])
-    thawed = thaw(freeze(first, "make"), "make")
+    thawed = decode_snapshot(encode_snapshot(first, "make"), "make")
     assert thawed is not None
     assert thawed.version == first.version
     teach(thawed, EXAMPLES[cut:])
@@ -142,13 +142,13 @@ def test_a_thawed_fold_goes_on_as_the_original(cut: int) -> None:
 
 def test_another_make_is_not_thawed() -> None:
     """F41: another configuration, River, Python or hash seed: the log is folded afresh instead."""
-    data = freeze(make_fold(), "one")
-    assert thaw(data, "one") is not None
-    assert thaw(data, "two") is None
-    assert thaw(data[:-20], "one") is None
-    assert thaw(b"", "one") is None
-    assert thaw(pickle.dumps((1, "one", "no fold")), "one") is None
-    assert thaw(pickle.dumps("something"), "one") is None
+    data = encode_snapshot(make_fold(), "one")
+    assert decode_snapshot(data, "one") is not None
+    assert decode_snapshot(data, "two") is None
+    assert decode_snapshot(data[:-20], "one") is None
+    assert decode_snapshot(b"", "one") is None
+    assert decode_snapshot(pickle.dumps((1, "one", "no fold")), "one") is None
+    assert decode_snapshot(pickle.dumps("something"), "one") is None
 
 
 @pytest.mark.parametrize("enabled", [True, False])
@@ -157,9 +157,9 @@ def test_thawing_leaves_the_collector_as_it_was(enabled: bool) -> None:
     was = gc.isenabled()
     try:
         gc.enable() if enabled else gc.disable()
-        assert thaw(b"broken", "make") is None
+        assert decode_snapshot(b"broken", "make") is None
         assert gc.isenabled() == enabled
-        assert thaw(freeze(make_fold(), "make"), "make") is not None
+        assert decode_snapshot(encode_snapshot(make_fold(), "make"), "make") is not None
         assert gc.isenabled() == enabled
     finally:
         gc.enable() if was else gc.disable()
@@ -199,7 +199,11 @@ def test_the_figures_add_up() -> None:
     fold = make_fold(kinds={"x": "number", "y": "number"})
     teach(fold, EXAMPLES)
     ask(fold, make_request(0, asked_at=4.0), make_request(1, asked_at=2.0))
-    states = [PartitionState(ledger=Ledger(100, 0, 3, 7)), PartitionState(ledger=Ledger(60, 0, 2, 4)), PartitionState()]
+    states = [
+        PartitionState(counters=BudgetCounters(100, 0, 3, 7)),
+        PartitionState(counters=BudgetCounters(60, 0, 2, 4)),
+        PartitionState(),
+    ]
     worker, trainer = figures(fold, states, 10.0), figures(fold, [*states, TrainerState()], 10.0)
     assert worker["budget_spent_ratio"] == 16 / 160
     assert (worker["open_requests"], worker["oldest_open_request_seconds"]) == (2, 8.0)

@@ -10,15 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
+import kafka
 import pytest
-from kafka import TopicPartition
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.config import Config, TransportConfig, load_config
-from streamal.core.records import Committed, Output, Place
+from streamal.core.records import OffsetAndMetadata, OutputRecord, TopicPartition
 from streamal.edge.kafka import python as edge
 from streamal.edge.kafka.python import Connection, KafkaTransport, TopicSettings, create_topics, differences
-from streamal.errors import ConfigError, Fatal, LogDisagrees, Uncommitted
+from streamal.errors import ConfigError, Fatal, InconsistentLog, Uncommitted
 from tests.kafka_broker import Cluster
 from tests.kafka_world import CLIENTS, NUMBERS, Client, World, copy_all, copy_until, echo, on_both, take
 
@@ -61,7 +61,11 @@ def test_a_worker_that_joins_gets_its_share_and_no_record_is_lost_or_doubled(
                 done.result()
         assert (world.copied(0), world.copied(1)) == ([b"a"], [b"b"])
         owned = [set(worker.assignment()[1]) for worker in (first, second)]
-        assert sorted(owned[0] | owned[1]) == [Place(world.events, 0), Place(world.events, 1), Place(world.labels, 0)]
+        assert sorted(owned[0] | owned[1]) == [
+            TopicPartition(world.events, 0),
+            TopicPartition(world.events, 1),
+            TopicPartition(world.labels, 0),
+        ]
         assert owned[0]
         assert owned[1]
         assert not owned[0] & owned[1]
@@ -111,14 +115,14 @@ def test_a_nameless_worker_whose_transaction_has_timed_out_goes_on(world: World)
 def test_offsets_that_have_expired_stop_the_worker(world: World) -> None:
     """The group has no offsets, yet there are predictions: LogDisagrees, for the budget's state is lost with them."""
     world.feed(b"1")
-    worker = world.worker(witness=world.out)
+    worker = world.worker(predictions_topic=world.out)
     worker.commit(*echo(world, take(worker, world.events, 1)))
     worker.close()
     admin = world.admin()
     admin.delete_groups([world.name])
     admin.close()
-    with pytest.raises(LogDisagrees, match="expired") as raised:
-        take(world.worker(witness=world.out), world.events, 1)
+    with pytest.raises(InconsistentLog, match="expired") as raised:
+        take(world.worker(predictions_topic=world.out), world.events, 1)
     assert raised.value.exit_code == 2
 
 
@@ -131,11 +135,11 @@ def test_records_that_were_deleted_stop_the_worker(world: World) -> None:
     worker.commit(*echo(world, records))
     worker.close()
     admin = world.admin()
-    admin.delete_records({TopicPartition(world.events, 0): 3})
+    admin.delete_records({kafka.TopicPartition(world.events, 0): 3})
     admin.close()
-    with pytest.raises(LogDisagrees):
+    with pytest.raises(InconsistentLog):
         take(world.worker(), world.events, 1)
-    with pytest.raises(LogDisagrees, match="starts at 3"):
+    with pytest.raises(InconsistentLog, match="starts at 3"):
         world.log.read(world.events, 0, 1, 10)
     assert [record.value for record in world.log.read(world.events, 0, 0, 10)] == [b"4"]
 
@@ -145,11 +149,11 @@ def test_a_group_without_offsets_starts_at_the_first_record_that_is_left(world: 
     """Nothing is skipped and nothing is reset: the start is an explicit one."""
     world.feed(b"1", b"2", b"3")
     admin = world.admin()
-    admin.delete_records({TopicPartition(world.events, 0): 1})
+    admin.delete_records({kafka.TopicPartition(world.events, 0): 1})
     admin.close()
     worker = world.worker()
     assert [record.value for record in take(worker, world.events, 2)] == [b"2", b"3"]
-    assert worker.assignment()[1][Place(world.events, 0)] == Committed(1, "")
+    assert worker.assignment()[1][TopicPartition(world.events, 0)] == OffsetAndMetadata(1, "")
 
 
 @pytest.mark.kafka
@@ -158,7 +162,7 @@ def test_a_state_above_the_brokers_limit_is_fatal(world: World) -> None:
     worker = world.worker()
     take(worker, world.events, 0)
     with pytest.raises(Fatal, match="4098 bytes"):
-        worker.commit([], {Place(world.events, 0): Committed(0, "é" * 2049)})
+        worker.commit([], {TopicPartition(world.events, 0): OffsetAndMetadata(0, "é" * 2049)})
 
 
 @pytest.mark.kafka
@@ -166,7 +170,7 @@ def test_a_record_above_the_topics_limit_is_fatal(world: World) -> None:
     """It would be so at the next attempt too; the text says which limit."""
     worker = world.worker()
     with pytest.raises(Fatal, match=r"max\.message\.bytes"):
-        worker.commit([Output(world.out, 0, None, b"x" * 2_000_000)], {})
+        worker.commit([OutputRecord(world.out, 0, None, b"x" * 2_000_000)], {})
     assert world.copied() == []
 
 
@@ -177,7 +181,7 @@ def test_a_topic_that_is_not_there_is_a_config_error(world: World) -> None:
     calls: list[Callable[[], object]] = [
         lambda: world.log.end("nonsense", 0),
         lambda: world.log.read(world.out, 7, 0, 1),
-        lambda: worker.commit([Output("nonsense", 0, None, b"x")], {}),
+        lambda: worker.commit([OutputRecord("nonsense", 0, None, b"x")], {}),
         lambda: world.seat("g", "nonsense", world.labels),
     ]
     for call in calls:
@@ -231,7 +235,7 @@ def test_passwords_come_from_the_environment_only(tmp_path: Path, monkeypatch: p
     file.write_text(f"[transport]\n{login} }}\n")
     monkeypatch.setenv(variable, "hunter2")
     config = load_config(file)
-    connection = parts._connection(config)
+    connection = transports._connection(config)
     assert connection.security["security_protocol"] == "SASL_SSL"
     assert connection.security["ssl_password" if "key" in secret else "sasl_plain_password"] == "hunter2"
     assert "hunter2" not in f"{config!r} {connection!r} {config.model_dump_json()}"
@@ -270,5 +274,5 @@ def test_a_worker_does_not_start_on_topics_that_cannot_keep_the_promises(kafka: 
     config = Config(transport=TransportConfig(kind="kafka", bootstrap_servers=kafka.bootstrap))
     config = config.model_copy(update={"topics": config.topics.model_copy(update=names)})
     with pytest.raises(ConfigError, match=rf"topic '{names['events']}' is missing.*streamal topics create") as raised:
-        parts.open_transport(config)
+        transports.open_transport(config)
     assert raised.value.exit_code == 2

@@ -15,7 +15,7 @@ from kafka.admin import ACL, ACLFilter, ACLOperation, ACLPermissionType, Resourc
 from kafka.admin import ACLResourcePatternType as Pattern
 from kafka.admin import ResourceType as Resource
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import new_fold, settings
 from streamal.config import Config, load_config
 from streamal.daemon.daemon import Daemon
@@ -108,7 +108,7 @@ class Guest:
 def guest(guarded: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
     """The guest, with topics made by somebody else."""
     made = Guest(guarded, tmp_path, monkeypatch)
-    parts.make_topics(made.master)
+    transports.make_topics(made.master)
     yield made
     made.admin.close()
 
@@ -116,14 +116,14 @@ def guest(guarded: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def work(guest: Guest, patience_s: float = 15.0) -> None:
     """Be a worker until an event is predicted and asked about, a reply trained, and something dead-lettered."""
     topics, config = guest.config.topics, guest.config
-    with contextlib.closing(parts.open_log(guest.master)) as log:
+    with contextlib.closing(transports.open_log(guest.master)) as log:
         for value in (EVENT, b"no JSON"):
             log.append(topics.events, 0, None, value)
         before = {topic: log.end(topic, 0) for topic in (topics.training, topics.dead_letters)}
-        transport = parts.open_transport(config)
+        transport = transports.open_transport(config)
         try:
             daemon = Daemon(
-                settings(config, 1), lambda: new_fold(config), transport, None, parts.WallClock(), NullMeter(),
+                settings(config, 1), lambda: new_fold(config), transport, None, transports.WallClock(), NullMeter(),
                 structlog.get_logger(),
             )  # fmt: skip
             daemon.start()
@@ -152,7 +152,7 @@ def test_a_worker_works_with_just_its_permissions(guest: Guest) -> None:
     guest.grant(list(acls(guest.config, "worker")))
     work(guest)
     with pytest.raises(StreamalError, match=r"no permission|cannot"):
-        parts.make_topics(
+        transports.make_topics(
             guest.config.model_copy(update={"topics": guest.config.topics.model_copy(update={"events": "more"})})
         )
 
@@ -206,15 +206,15 @@ def answer(log: Log, config: Config) -> None:
 )
 def test_the_other_roles(guest: Guest, role: str, job: Callable[[Log, Config], None]) -> None:
     """Each does its job with just its permissions, and not without the last of them."""
-    with contextlib.closing(parts.open_log(guest.master)) as log:
+    with contextlib.closing(transports.open_log(guest.master)) as log:
         for topic in guest.config.topics.model_dump().values():
             log.append(topic, 0, b"0-0", EVENT)
     needed = list(acls(guest.config, role))
     guest.grant(needed)
-    with contextlib.closing(parts.open_log(guest.config)) as log:
+    with contextlib.closing(transports.open_log(guest.config)) as log:
         job(log, guest.config)
     guest.grant(needed[:-1])
-    with contextlib.closing(parts.open_log(guest.config)) as log, pytest.raises(StreamalError):
+    with contextlib.closing(transports.open_log(guest.config)) as log, pytest.raises(StreamalError):
         job(log, guest.config)
 
 
@@ -223,6 +223,6 @@ def test_an_admin_makes_topics(guarded: Secured, tmp_path: Path, monkeypatch: py
     """`topics create` and the comparison of `check` need no more than the admin's permissions."""
     guest = Guest(guarded, tmp_path, monkeypatch)
     guest.grant(list(acls(guest.config, "admin")))
-    assert len(parts.make_topics(guest.config)) == 6
-    assert parts.topic_problems(guest.config) == []
+    assert len(transports.make_topics(guest.config)) == 6
+    assert transports.topic_problems(guest.config) == []
     guest.admin.close()

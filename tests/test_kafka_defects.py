@@ -1,4 +1,4 @@
-"""The traps of kafka-python, one by one: K1 … K15 as in `streamal.edge.kafka.python`. Each test fails without its remedy."""
+"""The traps of kafka-python, one by one: K1 … K15 as in `streamal.edge.kafka.python`; each test needs its remedy."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from typing import Any
 
 import crc32c
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
+from kafka import KafkaConsumer, KafkaProducer, errors
+from kafka import TopicPartition as KafkaPartition
 from kafka.producer.record_accumulator import RecordAccumulator
 from kafka.record import util as checksums
 
-from streamal.core.records import Output, Place
+from streamal.core.records import OutputRecord, TopicPartition
 from streamal.edge.kafka.membership import watched
 from streamal.edge.kafka.python import KafkaLog
 from streamal.edge.kafka.python import connection as connection_module
 from streamal.edge.kafka.python import transport as transport_module
 from streamal.edge.kafka.python.connection import mapped, unstick
-from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
+from streamal.errors import ConfigError, Fatal, Fenced, InconsistentLog, StreamalError, Uncommitted
 from tests.kafka_broker import Cluster
 from tests.kafka_world import Client, World, copy_all, echo, on_both, take
 
@@ -119,7 +120,7 @@ def wrapped(inner: BaseException) -> BaseException:
         (wrapped(wrapped(errors.InvalidProducerEpochError())), Fenced),
         (errors.TopicAuthorizationFailedError("t"), ConfigError),
         (errors.SaslAuthenticationFailedError(), ConfigError),
-        (errors.OffsetOutOfRangeError(), LogDisagrees),
+        (errors.OffsetOutOfRangeError(), InconsistentLog),
         (wrapped(errors.MessageSizeTooLargeError()), Fatal),
         (
             errors.KafkaError("Unexpected error in TxnOffsetCommitResponse: [Error 12] OffsetMetadataTooLargeError"),
@@ -187,11 +188,11 @@ def test_nothing_of_a_step_that_was_given_up_is_left_behind(fragile: Cluster, mo
     try:
         before = count_threads("kafka-transaction", "streamal-network-thread")
         worker = world.worker()
-        worker.commit([Output(world.out, 0, None, b"1")], {})
+        worker.commit([OutputRecord(world.out, 0, None, b"1")], {})
         worker.end(world.out, 0)
         fragile.nodes[0].kill()
         with pytest.raises(Uncommitted, match="1 s"):
-            worker.commit([Output(world.out, 0, None, b"2")], {})
+            worker.commit([OutputRecord(world.out, 0, None, b"2")], {})
         deadline = time.monotonic() + 15.0
         while count_threads("kafka-transaction", "streamal-network-thread") > before:
             assert time.monotonic() < deadline
@@ -214,7 +215,7 @@ def test_a_commit_does_not_switch_lingering_off(world: World) -> None:
     """After commits the client does not believe that a flush is under way, so batches are filled (K2)."""
     worker = world.worker()
     for _ in range(3):
-        worker.commit([Output(world.out, 0, None, b"x")], {})
+        worker.commit([OutputRecord(world.out, 0, None, b"x")], {})
         assert isinstance(worker._producer, KafkaProducer)
         assert not worker._producer._accumulator.flush_in_progress()  # a number in there that only it reads
 
@@ -227,7 +228,7 @@ def test_transactions_in_a_row_do_not_wait_a_tenth_of_a_second_each(world: World
     seconds = []
     for _ in range(15):
         began = time.monotonic()
-        transport_module._transaction(producer, [Output(world.out, 0, None, b"x")], {}, None)
+        transport_module._transaction(producer, [OutputRecord(world.out, 0, None, b"x")], {}, None)
         seconds.append(time.monotonic() - began)
     producer.close(timeout=2)
     assert median(seconds) < 0.09, seconds
@@ -237,7 +238,7 @@ def test_transactions_in_a_row_do_not_wait_a_tenth_of_a_second_each(world: World
 def test_a_record_that_was_refused_is_told(world: World) -> None:
     """A flush returns as if all were well; what came with it stays hidden; the log's append says so too (K5)."""
     worker = world.worker()
-    outputs = [Output(world.out, 0, None, value) for value in (b"small", b"x" * 2_000_000)]
+    outputs = [OutputRecord(world.out, 0, None, value) for value in (b"small", b"x" * 2_000_000)]
     with pytest.raises(Fatal, match=r"max\.message\.bytes"):
         worker.commit(outputs, {})
     with pytest.raises(Fatal, match=r"max\.message\.bytes"):
@@ -258,7 +259,7 @@ class Refusing:
     def partitions_for(self, topic: str) -> None:
         pass
 
-    def maybe_add_partition_to_transaction(self, place: TopicPartition) -> None:
+    def maybe_add_partition_to_transaction(self, place: KafkaPartition) -> None:
         pass
 
     def succeeded(self) -> bool:
@@ -275,7 +276,7 @@ def test_a_transaction_with_a_refused_record_is_aborted() -> None:
     """Each record's future is looked at before the commit (K5)."""
     producer = Refusing()
     with pytest.raises(errors.NotEnoughReplicasError):
-        transport_module._transaction(producer, [Output("out", 0, None, b"x")], {}, None)
+        transport_module._transaction(producer, [OutputRecord("out", 0, None, b"x")], {}, None)
     assert producer.calls == ["begin_transaction", "flush", "abort_transaction"]
 
 
@@ -293,7 +294,7 @@ def test_what_waits_for_a_stalled_broker_is_bounded(fragile: Cluster, monkeypatc
     monkeypatch.setattr(RecordAccumulator, "append", counted)
     world = World(fragile)
     worker = world.worker()
-    outputs = [Output(world.out, 0, None, b"x" * 1_000)] * 100
+    outputs = [OutputRecord(world.out, 0, None, b"x" * 1_000)] * 100
     try:
         worker.commit(outputs, {})
         worker.end(world.out, 0)
@@ -314,7 +315,7 @@ def test_no_record_goes_through_send(world: World, monkeypatch: pytest.MonkeyPat
     """A step's records reach the topics, in order and with their keys, without the client's dear way in (K15)."""
     monkeypatch.setattr(KafkaProducer, "send", None)
     worker = world.worker()
-    worker.commit([Output(world.out, 0, b"k%d" % number, b"%d" % number) for number in range(5)], {})
+    worker.commit([OutputRecord(world.out, 0, b"k%d" % number, b"%d" % number) for number in range(5)], {})
     assert [(one.key, one.value) for one in world.log.read(world.out, 0, 0, 9)] == [
         (b"k%d" % number, b"%d" % number) for number in range(5)
     ]
@@ -343,9 +344,9 @@ def test_the_group_is_joined_with_the_topics_known(world: World, monkeypatch: py
 def test_a_resumed_partition_has_its_fetched_records_back(kafka: Cluster) -> None:
     """The client fetches no more of it, having these; without `unstick` it does not hand them out either (K8)."""
     world = World(kafka, partitions=2)
-    first, second = (TopicPartition(world.events, partition) for partition in (0, 1))
+    first, second = (KafkaPartition(world.events, partition) for partition in (0, 1))
     for partition in (0, 1):
-        world.log.append_all([Output(world.events, partition, None, b"%d" % number) for number in range(3)])
+        world.log.append_all([OutputRecord(world.events, partition, None, b"%d" % number) for number in range(3)])
     consumer = world.connection.consumer()
     consumer.assign([first, second])
     for place in (first, second):
@@ -367,11 +368,11 @@ def test_a_resumed_partition_has_its_fetched_records_back(kafka: Cluster) -> Non
         world.close()
 
 
-def polled(consumer: KafkaConsumer, records_max: int) -> dict[TopicPartition, list[Any]]:
+def polled(consumer: KafkaConsumer, records_max: int) -> dict[KafkaPartition, list[Any]]:
     """Return the next records."""
     deadline = time.monotonic() + 5.0
     while True:
-        found: dict[TopicPartition, list[Any]] = consumer.poll(100, max_records=records_max)
+        found: dict[KafkaPartition, list[Any]] = consumer.poll(100, max_records=records_max)
         if found:
             return found
         assert time.monotonic() < deadline
@@ -383,11 +384,11 @@ class Forgetful:
     def __init__(self, reader: KafkaConsumer) -> None:
         self._reader, self.asked = reader, 0
 
-    def end_offsets(self, places: list[TopicPartition], **named: int) -> dict[TopicPartition, int]:
+    def end_offsets(self, places: list[KafkaPartition], **named: int) -> dict[KafkaPartition, int]:
         self.asked += 1
         if self.asked < 3:
             raise KeyError(places[0])
-        ends: dict[TopicPartition, int] = self._reader.end_offsets(places, **named)
+        ends: dict[KafkaPartition, int] = self._reader.end_offsets(places, **named)
         return ends
 
     def __getattr__(self, name: str) -> Any:
@@ -414,7 +415,7 @@ def test_hasty_polls_take_the_seat_at_the_first_attempt(world: World) -> None:
         assert time.monotonic() < deadline
         worker.poll({}, 0.0)
         time.sleep(0.05)  # in which the answer comes
-    assert set(worker.assignment()[1]) == {Place(world.events, 0), Place(world.labels, 0)}
+    assert set(worker.assignment()[1]) == {TopicPartition(world.events, 0), TopicPartition(world.labels, 0)}
 
 
 def test_checksums_are_computed_in_c() -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+import kafka
 import pytest
-from kafka import ConsumerGroupMetadata, KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka import ConsumerGroupMetadata, KafkaProducer
 
-from streamal.core.records import Place
+from streamal.core.records import TopicPartition
 from streamal.edge.kafka import membership as cluster
 from streamal.edge.kafka.membership import Settled
 from streamal.edge.kafka.python.connection import abandon
-from streamal.errors import Behind, LogDisagrees, Uncommitted
+from streamal.errors import Behind, InconsistentLog, Uncommitted
 from tests.kafka_broker import Cluster
 from tests.kafka_world import CLIENTS, World, copy_all, echo, take
 
-A, B = Place("t", 0), Place("t", 1)
+A, B = TopicPartition("t", 0), TopicPartition("t", 1)
 
 
 @pytest.fixture(params=CLIENTS)
@@ -66,7 +67,9 @@ def test_a_transaction_that_nobody_ends_stops_the_worker(
     world.feed(b"1")
     worker = world.worker()
     command = f"--bootstrap-server {world.connection.bootstrap_servers} abort --topic {world.out} --partition 0"
-    with pytest.raises(LogDisagrees, match=re.escape(f"kafka-transactions.sh {command} --start-offset 0`")) as raised:
+    with pytest.raises(
+        InconsistentLog, match=re.escape(f"kafka-transactions.sh {command} --start-offset 0`")
+    ) as raised:
         worker.commit(*echo(world, take(worker, world.events, 1)))
     assert raised.value.exit_code == 2
     holder.commit_transaction()
@@ -80,7 +83,9 @@ def test_offsets_that_stay_open_are_told(world: World, holder: KafkaProducer, mo
     monkeypatch.setattr("streamal.edge.kafka.python.transport._STABLE_MS", 500)
     world.feed(b"1", b"2")
     seat = ConsumerGroupMetadata(world.name, -1, "", None)
-    holder.send_offsets_to_transaction({TopicPartition(world.events, 0): OffsetAndMetadata(1, "", -1)}, seat)
+    holder.send_offsets_to_transaction(
+        {kafka.TopicPartition(world.events, 0): kafka.OffsetAndMetadata(1, "", -1)}, seat
+    )
     worker = world.worker()
     with pytest.raises(Uncommitted, match=rf"group '{world.name}' .*kafka-transactions.sh .*find-hanging"):
         take(worker, world.events, 1)
@@ -94,15 +99,15 @@ def test_offsets_that_stay_open_are_told(world: World, holder: KafkaProducer, mo
 class Log:
     """The two ends of each partition, and how often they were asked for."""
 
-    def __init__(self, high: Mapping[Place, int], stable: Mapping[Place, int]) -> None:
+    def __init__(self, high: Mapping[TopicPartition, int], stable: Mapping[TopicPartition, int]) -> None:
         self.highs, self.stables = dict(high), dict(stable)
-        self.asked: list[tuple[str, list[Place]]] = []
+        self.asked: list[tuple[str, list[TopicPartition]]] = []
 
-    def high(self, places: list[Place]) -> dict[Place, int]:
+    def high(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
         self.asked.append(("high", places))
         return {place: self.highs[place] for place in places}
 
-    def stable(self, places: list[Place]) -> dict[Place, int]:
+    def stable(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
         self.asked.append(("stable", places))
         return {place: self.stables[place] for place in places}
 
@@ -172,5 +177,5 @@ def test_the_limit_counts_waits_in_a_row_only(monkeypatch: pytest.MonkeyPatch) -
     log.stables[A] = 3
     guard.begun([A])
     wait(6)
-    with pytest.raises(LogDisagrees, match="open transaction at 3 for 30 s"):
+    with pytest.raises(InconsistentLog, match="open transaction at 3 for 30 s"):
         guard.require({A})

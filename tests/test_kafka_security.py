@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.config import load_config
-from streamal.core.records import Committed, Output, Place
+from streamal.core.records import OffsetAndMetadata, OutputRecord, TopicPartition
 from tests.conftest import Cli, Ended, environment
 from tests.kafka_secured import GUEST, GUEST_PASSWORD, KEY_PASSWORD, PASSWORD, USER, Secured
 from tests.kafka_world import take
@@ -71,13 +71,13 @@ def test_each_way_in_leads_to_a_transaction(
         path = configured(tmp_path, guarded.tls, certificate(guarded, key))
     config = load_config(path, [f'transport.client="{client}"'])
     topics = config.topics
-    assert len(parts.make_topics(config)) == 6
-    worker = parts.open_transport(config)
+    assert len(transports.make_topics(config)) == 6
+    worker = transports.open_transport(config)
     try:
         worker.append(topics.events, 0, None, b"x")
         found = take(worker, topics.events, 1)
-        done = {Place(topics.events, 0): Committed(1, "")}
-        worker.commit([Output(topics.predictions, 0, None, found[0].value)], done)
+        done = {TopicPartition(topics.events, 0): OffsetAndMetadata(1, "")}
+        worker.commit([OutputRecord(topics.predictions, 0, None, found[0].value)], done)
         assert [record.value for record in worker.read(topics.predictions, 0, 0, 9)] == [b"x"]
         assert worker.committed(config.transport.group) == done
     finally:
@@ -111,7 +111,7 @@ def test_the_daemon_works_there_and_keeps_the_secret(guarded: Secured, tmp_path:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(SASL_PASSWORD, PASSWORD)
             config = load_config(path)
-        log = parts.open_log(config)
+        log = transports.open_log(config)
         log.append(config.topics.events, 0, None, b'{"features": {"x": 1}}')
         deadline = time.monotonic() + 30
         while log.end(config.topics.predictions, 0) == 0:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from kafka import KafkaAdminClient, errors
 
-from streamal.core.records import Committed, Output, Place
+from streamal.core.records import OffsetAndMetadata, OutputRecord, TopicPartition
 from streamal.edge.kafka.python import Connection, KafkaLog, KafkaTransport, TopicSettings, create_topics, differences
 from streamal.errors import Uncommitted
 from tests.kafka_broker import Cluster
@@ -27,7 +27,7 @@ def test_the_offsets_of_an_aborted_transaction_never_come_back(kafka: Cluster) -
     create_topics(connection, [TopicSettings(events, 2), TopicSettings(labels, 1)])
     worker = KafkaTransport(connection, name, events, labels)
     try:
-        worker.append_all([Output(events, partition, None, b"1") for partition in (0, 1)])
+        worker.append_all([OutputRecord(events, partition, None, b"1") for partition in (0, 1)])
         polled, deadline = 0, time.monotonic() + 30
         while polled < 2:
             assert time.monotonic() < deadline
@@ -35,10 +35,10 @@ def test_the_offsets_of_an_aborted_transaction_never_come_back(kafka: Cluster) -
         assert worker._seat is not None
         worker._seat = worker._seat._replace(generation_id=worker._seat.generation_id + 1)
         with pytest.raises(Uncommitted, match="IllegalGeneration"):
-            worker.commit([], {Place(events, 0): Committed(1, "refused")})
+            worker.commit([], {TopicPartition(events, 0): OffsetAndMetadata(1, "refused")})
         worker.rewind()
-        worker.commit([], {Place(events, 1): Committed(1, "taken")})
-        assert worker.committed(name) == {Place(events, 1): Committed(1, "taken")}
+        worker.commit([], {TopicPartition(events, 1): OffsetAndMetadata(1, "taken")})
+        assert worker.committed(name) == {TopicPartition(events, 1): OffsetAndMetadata(1, "taken")}
     finally:
         worker.close()
 

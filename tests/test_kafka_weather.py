@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from kafka import KafkaProducer
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.config import Config, load_config
-from streamal.core.records import Place
+from streamal.core.records import TopicPartition
 from streamal.edge.kafka.python import Connection, TopicSettings, create_topics, differences
 from streamal.edge.kafka.python import transport as transport_module
 from streamal.errors import ConfigError, Fenced, Uncommitted
@@ -167,7 +167,7 @@ def test_partitions_that_are_added_stop_the_worker(kafka: Cluster, client: Clien
         admin.close()
         with pytest.raises(ConfigError, match=rf"'{world.events}' has 2 partitions, not 1"):
             until(lambda: bool(poll_fresh(worker, world)))
-        assert set(world.log.committed(world.name)) == {Place(world.events, 0)}
+        assert set(world.log.committed(world.name)) == {TopicPartition(world.events, 0)}
     finally:
         world.close()
 
@@ -213,8 +213,8 @@ def test_a_transaction_that_takes_too_long_costs_a_restart_and_no_record(
 def test_a_worker_that_was_replaced_ends_and_says_so(kafka: Cluster, streamal: Cli, tmp_path: Path) -> None:
     """The second `run` of an instance fences the first: exit 1, a line, and each event is predicted once (F11)."""
     config = configured(tmp_path, kafka.bootstrap)
-    parts.make_topics(config)
-    log = parts.open_log(config)
+    transports.make_topics(config)
+    log = transports.open_log(config)
     settings = ("run", "--set", "transport.instance=one", "--set")
     sent = 0
 
@@ -244,7 +244,7 @@ def test_a_worker_that_was_replaced_ends_and_says_so(kafka: Cluster, streamal: C
 
 
 def predicted(config: Config) -> int:
-    log = parts.open_log(config)
+    log = transports.open_log(config)
     try:
         return len(log.read(config.topics.predictions, 0, 0, 10_000))
     finally:
@@ -255,8 +255,8 @@ def test_a_broker_that_takes_no_metadata_is_told(streamal: Cli, tmp_path: Path) 
     """Its offset.metadata.max.bytes is too small for a partition's state: exit 1, and that setting is named (F16)."""
     with kafka_broker.fragile(1, Extra({"offset.metadata.max.bytes": "20"})) as cluster:
         config = configured(tmp_path, cluster.bootstrap)
-        parts.make_topics(config)
-        log = parts.open_log(config)
+        transports.make_topics(config)
+        log = transports.open_log(config)
         log.append(config.topics.events, 0, None, EVENT)
         ended = streamal("run", cwd=tmp_path)
         assert ended.code == 1

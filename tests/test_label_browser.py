@@ -13,7 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.core.codec.events import dead_letter
 from streamal.core.records import Reason, Refusal
 from tests.browser import browser as opened
@@ -148,7 +148,7 @@ def test_poison_is_shown_as_the_text_that_it_is(browser: Browser, tmp_path: Path
             }
         ]
     )
-    log = parts.open_log(world.config)
+    log = transports.open_log(world.config)
     refusal = Refusal(Reason.FEATURE_NAME, POISON)
     log.append("streamal.dead-letters", 0, None, dead_letter(POISON, 0, 5, b"x", refusal, time.time()))
     log.close()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import topic_names, wire_rules
 from streamal.config import load_config
 from streamal.core.codec.events import encode
-from streamal.core.records import Output
+from streamal.core.records import OutputRecord
 from streamal.labeling.feed import Feed
 from streamal.labeling.queue import OpenQueue, QueueRules
 from tests.kafka_broker import Cluster
@@ -35,12 +35,14 @@ def test_the_open_queue_is_read_and_answered_over_kafka(kafka: Cluster, tmp_path
             *(f"topics.{role}=page.{client}.{role}" for role in load_config(None).topics.model_dump()),
         ],
     )
-    parts.make_topics(config, 1)
-    topics, log = topic_names(config), parts.open_log(config)
+    transports.make_topics(config, 1)
+    topics, log = topic_names(config), transports.open_log(config)
     try:
         asked = [make_request(number, partition=number % 2, asked_at=float(number)) for number in range(4)]
-        outputs = [Output(topics.requests, int(each.request[0]), each.request.encode(), encode(each)) for each in asked]
-        log.append_all([*outputs, Output(topics.requests, 0, b"0-2", None)])
+        outputs = [
+            OutputRecord(topics.requests, int(each.request[0]), each.request.encode(), encode(each)) for each in asked
+        ]
+        log.append_all([*outputs, OutputRecord(topics.requests, 0, b"0-2", None)])
         feed = Feed(log, topics, config.transport.group, OpenQueue(QueueRules()), wire_rules(config))
         feed.read(10.0)
         entry = feed.queue.lease("ann", 10.0)

@@ -11,7 +11,7 @@ import pytest
 
 from streamal.bootstrap.assembly import new_fold, settings, topic_names, topic_partitions, wire_rules
 from streamal.config import Config
-from streamal.core.records import Place, Record
+from streamal.core.records import Record, TopicPartition
 from streamal.core.strategies.base import Memory
 from streamal.daemon.daemon import Daemon
 from streamal.edge.memory import Broker, MemoryTransport
@@ -46,7 +46,7 @@ def drifting(partitions: int) -> Stream:
 class Forgets(Daemon):
     """Its windows begin empty."""
 
-    def _read_back(self) -> dict[Place, Memory]:
+    def _read_back(self) -> dict[TopicPartition, Memory]:
         return {}
 
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamal.core.records import Committed, Output, Place, Record
+from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
 from streamal.edge.memory import METADATA_BYTES_MAX, Broker, MemoryTransport
 from streamal.errors import ConfigError, Fatal, Fenced, Uncommitted
 
 SIDES = ("before", "after")
-E0, E1, LABELS = Place("events", 0), Place("events", 1), Place("labels", 0)
+E0, E1, LABELS = TopicPartition("events", 0), TopicPartition("events", 1), TopicPartition("labels", 0)
 
 
 class Crash(BaseException):
@@ -41,8 +41,8 @@ def raising(error: BaseException, at: str, instance: str = "a") -> Callable[[str
     return fault
 
 
-def outs(count: int) -> list[Output]:
-    return [Output("out", 0, None, b"%d" % number) for number in range(count)]
+def outs(count: int) -> list[OutputRecord]:
+    return [OutputRecord("out", 0, None, b"%d" % number) for number in range(count)]
 
 
 def seen(broker: Broker) -> list[tuple[int, bytes | None]]:
@@ -56,7 +56,7 @@ def test_a_commit_marker_takes_one_offset_of_each_written_partition() -> None:
     """``0: rec rec C rec C | 1: rec C``: offsets have gaps, and the end counts the markers."""
     broker = make_broker()
     worker = join(broker, "a")
-    worker.commit([*outs(2), Output("out", 1, None, b"x")], {})
+    worker.commit([*outs(2), OutputRecord("out", 1, None, b"x")], {})
     worker.commit(outs(1), {})
     assert seen(broker) == [(0, b"0"), (1, b"1"), (3, b"0")]
     assert (broker.end("out", 0), broker.end("out", 1), broker.end("events", 0)) == (5, 2, 0)
@@ -93,9 +93,9 @@ def test_metadata_above_the_brokers_limit_is_fatal() -> None:
     broker = make_broker()
     worker = join(broker, "a")
     worker.poll({}, 0)
-    worker.commit([], {E0: Committed(0, "x" * METADATA_BYTES_MAX)})
+    worker.commit([], {E0: OffsetAndMetadata(0, "x" * METADATA_BYTES_MAX)})
     with pytest.raises(Fatal, match=r"events-0 has 4098 bytes: .*offset\.metadata\.max\.bytes"):
-        worker.commit(outs(1), {E0: Committed(0, "x" * (METADATA_BYTES_MAX - 1) + "€")})
+        worker.commit(outs(1), {E0: OffsetAndMetadata(0, "x" * (METADATA_BYTES_MAX - 1) + "€")})
     assert seen(broker) == []
 
 
@@ -124,11 +124,14 @@ def test_a_kept_partition_keeps_its_position() -> None:
     assert len(first.poll({"events": 4}, 0)) == 4
     second = join(broker, "b")
     assert [record.partition for record in second.poll({"events": 4}, 0)] == [1, 1]
-    second.commit([], {E1: Committed(1, "one")})
+    second.commit([], {E1: OffsetAndMetadata(1, "one")})
     assert first.poll({"events": 4}, 0) == []
     second.close()
     assert first.poll({"events": 4}, 0) == [Record("events", 1, 1, None, b"2")]
-    assert first.assignment() == (3, {E0: Committed(0, ""), E1: Committed(1, "one"), LABELS: Committed(0, "")})
+    assert first.assignment() == (
+        3,
+        {E0: OffsetAndMetadata(0, ""), E1: OffsetAndMetadata(1, "one"), LABELS: OffsetAndMetadata(0, "")},
+    )
 
 
 def test_a_commit_across_a_rebalance_is_aborted() -> None:
@@ -138,10 +141,10 @@ def test_a_commit_across_a_rebalance_is_aborted() -> None:
     worker.poll({}, 0)
     join(broker, "b")
     with pytest.raises(Uncommitted, match="rebalanced"):
-        worker.commit(outs(2), {E0: Committed(1, "")})
+        worker.commit(outs(2), {E0: OffsetAndMetadata(1, "")})
     worker.commit(outs(1), {})
     worker.rewind()
-    worker.commit(outs(1), {E0: Committed(1, "")})
+    worker.commit(outs(1), {E0: OffsetAndMetadata(1, "")})
     assert seen(broker) == [(3, b"0"), (5, b"0")]
 
 
@@ -164,7 +167,7 @@ def test_offsets_of_a_foreign_partition_are_fenced() -> None:
     join(broker, "b")
     worker.poll({}, 0)
     with pytest.raises(Fenced, match="owns only"):
-        worker.commit(outs(1), {E1: Committed(1, "")})
+        worker.commit(outs(1), {E1: OffsetAndMetadata(1, "")})
     assert seen(broker) == []
     assert broker.end("out", 0) == 2
     assert broker.committed("g") == {}
@@ -190,7 +193,7 @@ def test_a_namesakes_close_does_not_evict_the_successor() -> None:
     zombie, successor = join(broker, "a"), join(broker, "a")
     successor.poll({}, 0)
     zombie.close()
-    successor.commit(outs(1), {E0: Committed(1, "")})
+    successor.commit(outs(1), {E0: OffsetAndMetadata(1, "")})
     assert seen(broker) == [(0, b"0")]
 
 
@@ -204,7 +207,7 @@ def test_each_io_point_is_announced_before_and_after() -> None:
     broker.fault = lambda who, point: points.append(f"{who} {point}")
     worker = join(broker, "a")
     worker.poll({"events": 1}, 0)
-    worker.commit(outs(2), {E0: Committed(0, "")})
+    worker.commit(outs(2), {E0: OffsetAndMetadata(0, "")})
     worker.read("out", 0, worker.end("out", 0), 1)
     worker.rewind()
     worker.append("labels", 0, None, b"x")
@@ -222,10 +225,10 @@ def test_an_unknown_outcome_had_succeeded() -> None:
     worker.poll({}, 0)
     broker.fault = raising(Uncommitted("no answer"), "commit:after")
     with pytest.raises(Uncommitted, match="no answer"):
-        worker.commit(outs(1), {E0: Committed(7, "s")})
+        worker.commit(outs(1), {E0: OffsetAndMetadata(7, "s")})
     worker.rewind()
     assert seen(broker) == [(0, b"0")]
-    assert worker.assignment()[1][E0] == Committed(7, "s")
+    assert worker.assignment()[1][E0] == OffsetAndMetadata(7, "s")
 
 
 CURES: dict[str, Callable[[Broker, MemoryTransport], object]] = {
@@ -248,7 +251,7 @@ def test_a_crash_holds_back_the_last_stable_offset(cure: str, point: str, writte
         crashed.commit(outs(3), {})
     broker.fault = None
     broker.append("out", 0, None, b"plain")
-    other.commit([Output("out", 0, None, b"other")], {})
+    other.commit([OutputRecord("out", 0, None, b"other")], {})
     assert (broker.end("out", 0), seen(broker)) == (1, [(0, b"before")])
     with pytest.raises(Uncommitted, match="unfinished: rewind first"):
         crashed.commit(outs(1), {})
@@ -264,7 +267,7 @@ def test_an_unfinished_transaction_holds_back_polls_too() -> None:
     worker = join(broker, "a")
     broker.fault = raising(Crash(), "commit:before", "b")
     with pytest.raises(Crash):
-        join(broker, "b").commit([Output("labels", 0, None, b"x")], {})
+        join(broker, "b").commit([OutputRecord("labels", 0, None, b"x")], {})
     broker.append("labels", 0, None, b"y")
     assert worker.poll({"labels": 5}, 0) == []
     broker.expel("g", "b")
@@ -279,7 +282,7 @@ def test_a_worker_expelled_in_the_middle_of_a_commit_is_fenced(point: str) -> No
     worker.poll({}, 0)
     broker.fault = lambda _, at: broker.expel("g", "a") if at == point else None
     with pytest.raises(Fenced):
-        worker.commit(outs(2), {E0: Committed(1, "")})
+        worker.commit(outs(2), {E0: OffsetAndMetadata(1, "")})
     assert seen(broker) == []
     assert broker.append("out", 0, None, b"x") == broker.end("out", 0) - 1
 
@@ -311,8 +314,10 @@ class Life:
             self.again(lambda: None)
 
     def commit(self, polled: list[Record]) -> None:
-        outputs = [Output("out", record.partition, None, record.value) for record in polled]
-        self.worker.commit(outputs, {Place("events", r.partition): Committed(r.offset + 1, "") for r in polled})
+        outputs = [OutputRecord("out", record.partition, None, record.value) for record in polled]
+        self.worker.commit(
+            outputs, {TopicPartition("events", r.partition): OffsetAndMetadata(r.offset + 1, "") for r in polled}
+        )
 
     def again(self, cure: Callable[[], None]) -> None:
         """Rewind, or start anew, with no fault on the way that would not end in a new start."""

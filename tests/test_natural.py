@@ -13,7 +13,7 @@ from streamal.core.codec.replies import decode_reply
 from streamal.core.records import NaturalExample, NaturalLabel, Reason, Refusal
 from streamal.edge.sqlite import SqliteLog
 from streamal.inspection.verify.verify import verify
-from streamal.ports import recall
+from streamal.ports import read_events
 from tests.making import make_fold
 from tests.recorded import World, make_config, predictions_of, rows_of
 
@@ -259,6 +259,6 @@ def test_an_event_that_retention_has_deleted_is_missing(tmp_path: Path) -> None:
     for number in range(10):
         log.append("events", 0, None, b"%d" % number)
     log.trim("events", 0, 5)
-    assert sorted(recall(log, "events", {0: [1, 4, 5, 9]})) == ["0-5", "0-9"]
-    assert recall(log, "events", {0: [2]}) == {}
+    assert sorted(read_events(log, "events", {0: [1, 4, 5, 9]})) == ["0-5", "0-9"]
+    assert read_events(log, "events", {0: [2]}) == {}
     log.close()

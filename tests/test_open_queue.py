@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamal.core.codec.events import WireRules, encode
-from streamal.core.records import Committed, Expiry, Lane, Output, Place, Request
+from streamal.core.records import Expiry, Lane, OffsetAndMetadata, OutputRecord, Request, TopicPartition
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.labeling.feed import Feed
 from streamal.labeling.queue import Entry, OpenQueue, QueueRules, entry_of
@@ -130,7 +130,7 @@ def test_an_answer_that_the_daemon_refused_is_asked_again() -> None:
     feed.answer("0-1", b'{"request": "0-1", "label": "no class"}')
     trainer = MemoryTransport(broker, "group", "trainer", "events", "labels")
     trainer.poll({"labels": 10}, 0.0)
-    trainer.commit([], {Place("labels", 0): Committed(1, "")})
+    trainer.commit([], {TopicPartition("labels", 0): OffsetAndMetadata(1, "")})
     for later in (0.0, 3.0, 6.0):
         feed.read(NOW + later)
     assert order(feed.queue) == ["0-1"]
@@ -214,7 +214,7 @@ def test_a_batch_is_written_and_read_as_one() -> None:
     """A closing in ``training`` takes the request off before its tombstone is seen."""
     broker = make_broker()
     request = unsure(1, 0.4)
-    broker.append_all([Output("requests", 0, b"0-1", encode(request))])
+    broker.append_all([OutputRecord("requests", 0, b"0-1", encode(request))])
     close(broker, request, tombstone=False)
     feed = make_feed(broker)
     feed.read(NOW)

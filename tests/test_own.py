@@ -6,11 +6,14 @@ from collections.abc import Iterable
 
 import pytest
 
-from streamal.core.records import Output, Place, Record
+from streamal.core.records import OutputRecord, Record, TopicPartition
 from streamal.edge.kafka.readback import Own, ReadBack
 
-HERE, ELSEWHERE = Place("requests", 0), Place("predictions", 0)
-OUTPUTS = [Output("predictions", 0, b"p", b"0"), *(Output("requests", 0, b"k%d" % n, b"%d" % n) for n in range(3))]
+HERE, ELSEWHERE = TopicPartition("requests", 0), TopicPartition("predictions", 0)
+OUTPUTS = [
+    OutputRecord("predictions", 0, b"p", b"0"),
+    *(OutputRecord("requests", 0, b"k%d" % n, b"%d" % n) for n in range(3)),
+]
 
 
 def committed(last: int = 12) -> Own:
@@ -61,13 +64,13 @@ class Ends:
     """A cluster whose markers show when they are asked for the *lag*-th time."""
 
     def __init__(self, lag: int) -> None:
-        self.lag, self.asked, self.seen = lag, 0, set[Place]()
+        self.lag, self.asked, self.seen = lag, 0, set[TopicPartition]()
 
-    def ask(self, places: list[Place]) -> dict[Place, int]:
+    def ask(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
         self.asked += 1
         return dict.fromkeys(places, 14 if self.asked > self.lag else 10)
 
-    def note(self, places: Iterable[Place]) -> None:
+    def note(self, places: Iterable[TopicPartition]) -> None:
         self.seen.update(places)
 
 

@@ -7,8 +7,8 @@ from fractions import Fraction
 
 import pytest
 
-from streamal.core.budget.answer_rate import Pace
-from streamal.core.budget.limits import BudgetRules, Cap
+from streamal.core.budget.answer_rate import AnswerRate
+from streamal.core.budget.limits import Budget, Cap
 from streamal.core.codec.events import encode
 from streamal.core.fold import Fold
 from streamal.core.records import Example, Expiry, Lane, coordinates
@@ -20,7 +20,7 @@ def example(number: int, asked_at: float, at: float) -> Example:
 
 
 def paced(spans: list[tuple[float, float]], horizon_s: float = 100.0) -> int | None:
-    pace = Pace()
+    pace = AnswerRate()
     for number, (asked_at, at) in enumerate(spans):
         pace.fold(example(number, asked_at, at))
     return pace.open_max(horizon_s, 7)
@@ -53,7 +53,7 @@ def test_who_answers_at_once_is_not_throttled() -> None:
 
 def test_expiries_are_no_answers() -> None:
     """Annotators who left: what expires takes time and brings nothing."""
-    pace = Pace()
+    pace = AnswerRate()
     for number in range(20):
         pace.fold(Expiry(coordinates(0, number), 0.5, Lane.STRATEGY, float(number), 100.0 + number))
     assert pace.open_max(1e6, 7) == 0
@@ -62,8 +62,8 @@ def test_expiries_are_no_answers() -> None:
 @pytest.mark.parametrize(("open_max", "cap"), [(0, (2, 1)), (10, (10, 8)), (10**9, (100, 80))])
 def test_the_throttle_leaves_one_of_each_lane(open_max: int, cap: tuple[int, int]) -> None:
     """Never mute, never more than configured, and the audit lane keeps its part of what there is."""
-    allowance = BudgetRules(Fraction(1, 2), Fraction(1, 5), 1_000, open_max=100).allowance(0, 1)
-    assert allowance.paced(open_max).open == Cap(*cap)
+    partition_budget = Budget(Fraction(1, 2), Fraction(1, 5), 1_000, open_max=100).partition_budget(0, 1)
+    assert partition_budget.paced(open_max).open == Cap(*cap)
 
 
 def test_no_more_is_open_than_can_be_answered() -> None:

@@ -162,7 +162,7 @@ def test_a_reply_at_the_deadline_is_taken_first() -> None:
 
 def test_expiries_are_bounded_in_a_step_and_come_in_order() -> None:
     """F21: after a long night the queue is emptied by and by, earliest deadlines first."""
-    world = World(make_rules(expiries_max=3), make_fold(kinds={"x": "number"}))
+    world = World(make_rules(expiries_per_step=3), make_fold(kinds={"x": "number"}))
     ask(world.fold, *(make_request(offset, asked_at=float(10 - offset)) for offset in range(10)))
     counts = [run(world, [], now=200.0)["expiries", ""] for _ in range(5)]
     assert counts == [3, 3, 3, 1, 0]

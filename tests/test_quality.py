@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from streamal.core.budget.sampler import BudgetRules, Sampler
+from streamal.core.budget.sampler import Budget, Sampler
 from streamal.core.coins import Coins
 from streamal.core.quality.confidence_sequence import Sequence
 from streamal.core.quality.estimates import Estimate, Sums
 from streamal.core.quality.quality import Quality
-from streamal.core.quality.totals import Seen
+from streamal.core.quality.totals import RunningTotals
 from streamal.core.records import Abstention, Example, Expiry, Lane
 from streamal.core.strategies import SamplingRules, build_strategy
 
@@ -103,9 +103,9 @@ class Synthetic:
 
     def __init__(self, seed: int, strategy: str) -> None:
         random = np.random.default_rng(seed)
-        budget = BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20)
+        budget = Budget(Fraction("0.1"), Fraction("0.3"), burst=20)
         rules = SamplingRules(strategy, rate=float(budget.rate), share=float(budget.share))
-        sampler = Sampler(budget.allowance(0, 1), build_strategy(rules), Coins(seed), None, None, 0.0, 0, 0)
+        sampler = Sampler(budget.partition_budget(0, 1), build_strategy(rules), Coins(seed), None, None, 0.0, 0, 0)
         uncertainty = random.beta(0.8, 3.0, EVENTS) * 0.5
         right = random.random(EVENTS) > 0.04 + 0.9 * uncertainty
         quality = Quality(EVENTS)
@@ -221,7 +221,7 @@ class Population:
         millionths = np.rint(1e6 * self.confidence).astype(int)
         for i in np.flatnonzero(self.asked).tolist():
             f, of_partition = float(self.confidence[i]), slice(i % partitions, i + 1, partitions)
-            seen = Seen(len(millionths[of_partition]), int(millionths[of_partition].sum()))
+            seen = RunningTotals(len(millionths[of_partition]), int(millionths[of_partition].sum()))
             example = make_example(i, float(self.propensity[i]), bool(self.right[i]))
             told = {"request": f"{i % partitions}-{i}", "seen": seen, "confidence": f, "probability": f}
             quality.fold(msgspec.structs.replace(example, **told))
@@ -321,7 +321,7 @@ def test_the_log_loss_is_that_of_all_events() -> None:
 def test_recalls_and_their_mean() -> None:
     """Σ w of the right ones over Σ w, class by class; the balanced accuracy is their mean, within its interval."""
     quality = folded(100, [(0.1, True), (0.5, False), (0.1, True), (0.5, True), (0.2, False)])
-    recalls = {label: recall.value for label, recall in quality.recalls().items()}
+    recalls = {label: read_events.value for label, read_events in quality.recalls().items()}
     assert recalls == pytest.approx({"a": (10 + 10 + 2) / (10 + 2 + 10 + 2 + 5)})
     two = Quality(100)
     for i, (label, said) in enumerate([("a", "a"), ("a", "b"), ("b", "b"), ("b", "b")]):

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamal.config import RehearsalConfig
-from streamal.core.model.rehearsal import Lesson, Rehearsal
+from streamal.core.model.rehearsal import Rehearsal, WeightedExample
 
-COURSE = [Lesson({"x": float(number)}, "ab"[number % 2]) for number in range(200)]
+COURSE = [WeightedExample({"x": float(number)}, "ab"[number % 2]) for number in range(200)]
 
 
-def taught(rehearsal: Rehearsal, course: list[Lesson]) -> list[list[float]]:
+def taught(rehearsal: Rehearsal, course: list[WeightedExample]) -> list[list[float]]:
     """Return the numbers that were learned, for each lesson."""
     return [[float(each.features["x"]) for each in rehearsal.course(lesson)] for lesson in course]
 

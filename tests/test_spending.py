@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 
 from streamal.bootstrap.assembly import budget_rules
 from streamal.config import load_config
-from streamal.core.budget.counters import Ledger
+from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.money import Prices, Settlements, micros, windows
-from streamal.core.budget.sampler import BudgetRules, Sampler, divided
+from streamal.core.budget.sampler import Budget, Sampler, divided
 from streamal.core.coins import Coins
-from streamal.core.quality.totals import Seen
+from streamal.core.quality.totals import RunningTotals
 from streamal.core.records import Abstention, Closing, Example, Expiry, Lane, Request
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.core.strategies import STRATEGIES, SamplingRules, Strategy, build_strategy
@@ -54,7 +54,7 @@ class Always:
 class Bank:
     """What truly happened: every request that was committed and every closing, which the program has to live up to."""
 
-    budget: BudgetRules
+    budget: Budget
     partitions: int
     strategy: Strategy
     states: dict[int, str] = field(default_factory=lambda: defaultdict(str))
@@ -76,22 +76,22 @@ class Bank:
             settlements.fold(record)
             closed[record.request.partition("-")[0], record.lane] += 1
         now = max(clock, state.now)
-        ledger = state.ledger or Ledger(0, 0, 0, 0)
+        counters = state.counters or BudgetCounters(0, 0, 0, 0)
         sampler = Sampler(
-            self.budget.allowance(partition, self.partitions),
+            self.budget.partition_budget(partition, self.partitions),
             self.strategy,
             Coins(7, partition),
-            state.ledger,
+            state.counters,
             state.strategy,
             now,
-            ledger.audit - closed[str(partition), Lane.AUDIT],
-            ledger.strategy - closed[str(partition), Lane.STRATEGY],
+            counters.audit - closed[str(partition), Lane.AUDIT],
+            counters.strategy - closed[str(partition), Lane.STRATEGY],
             settlements.refunds(partition),
         )
         first = self.accepted[partition]
         decisions = [sampler.decide(first + i, u, {"rare": u, "a": 1 - u}) for i, u in enumerate(scores)]
         if committed:
-            self.states[partition] = encode_state(PartitionState(version, now, sampler.ledger, sampler.state))
+            self.states[partition] = encode_state(PartitionState(version, now, sampler.counters, sampler.state))
             self.accepted[partition] += len(scores)
             for i, decision in enumerate(decisions):
                 if decision.lane is not None:
@@ -148,7 +148,7 @@ class Bank:
             assert requests <= self.budget.share * events + burst
         assert len(self.open) <= self.budget.open_max
         for (partition, kind, _), amount in own.items():
-            part = self.budget.allowance(partition, self.partitions).money[("hour", "day", "month").index(kind)]
+            part = self.budget.partition_budget(partition, self.partitions).money[("hour", "day", "month").index(kind)]
             assert part is None or amount <= part.strategy, "the strategy has spent what was kept for the audit lane"
 
 
@@ -165,7 +165,7 @@ def calendar(at: float) -> Iterator[tuple[str, Any]]:
 
 
 @st.composite
-def budgets(draw: st.DrawFn) -> BudgetRules:
+def budgets(draw: st.DrawFn) -> Budget:
     """Return a budget whose caps are a few labels each, so that any of them may be the one that binds."""
     prices = Prices(
         per_label=draw(st.sampled_from([0, 1, 80_000])),
@@ -177,7 +177,7 @@ def budgets(draw: st.DrawFn) -> BudgetRules:
     few = st.none() | st.none() | st.integers(3, 20)
     labels = draw(st.tuples(few, few, few))
     spare = draw(st.sampled_from([0, 1, prices.reserved // 2]))
-    return BudgetRules(
+    return Budget(
         share=draw(st.sampled_from([Fraction(1), Fraction(1), Fraction(1, 2), Fraction(1, 7)])),
         audit_share=draw(st.sampled_from([Fraction(0), Fraction(3, 10), Fraction(1)])),
         burst=draw(st.sampled_from([3, 20, 1_000])),
@@ -208,7 +208,7 @@ closes = st.tuples(
     st.sampled_from(["always", "always", *STRATEGIES]),
     st.lists(steps | closes, min_size=5, max_size=25),
 )
-def test_no_attack_breaks_a_cap(budget: BudgetRules, partitions: int, name: str, story: list[Any]) -> None:
+def test_no_attack_breaks_a_cap(budget: Budget, partitions: int, name: str, story: list[Any]) -> None:
     """Every cap on requests and money, in every prefix, window and partition, whatever happens in whatever order."""
     known = SamplingRules(name, rate=float(budget.rate), share=float(budget.share))
     bank = Bank(budget, partitions, Always() if name == "always" else build_strategy(known))
@@ -224,7 +224,7 @@ def test_no_attack_breaks_a_cap(budget: BudgetRules, partitions: int, name: str,
 
 # Settlement.
 
-WAGE = BudgetRules(
+WAGE = Budget(
     share=Fraction(1),
     audit_share=Fraction(0),
     burst=1_000,
@@ -314,8 +314,8 @@ def test_t6_nothing_is_refunded_silently() -> None:
         assert asked == (12 if refunded else 3), "12 tokens and never one more; or three labels' money, all of it gone"
         state = decode_state(bank.states[0], PartitionState)
         assert state is not None
-        assert state.ledger is not None
-        assert state.ledger.strategy == state.ledger.day_strategy == asked
+        assert state.counters is not None
+        assert state.counters.strategy == state.counters.day_strategy == asked
         bank.check()
 
 
@@ -353,7 +353,7 @@ def test_a_new_month_opens_the_lanes_again() -> None:
 
 def test_every_cap_keeps_room_for_the_audit() -> None:
     """Whichever cap is reached first, the strategy has taken its part and the audit lane goes on asking."""
-    base = BudgetRules(Fraction("0.5"), Fraction("0.2"), 1_000, prices=Prices(per_label=1_000_000))
+    base = Budget(Fraction("0.5"), Fraction("0.2"), 1_000, prices=Prices(per_label=1_000_000))
     for budget in (
         replace(base, per_day=10),
         replace(base, money=(10_000_000, None, None)),
@@ -371,20 +371,20 @@ def test_every_cap_keeps_room_for_the_audit() -> None:
 
 
 @given(budgets(), st.integers(1, 8))
-def test_the_parts_of_the_money_sum_to_the_cap(budget: BudgetRules, partitions: int) -> None:
+def test_the_parts_of_the_money_sum_to_the_cap(budget: Budget, partitions: int) -> None:
     """To the last micro-unit, and no partition is without."""
     for i, cap in enumerate(budget.money):
-        parts = [budget.allowance(partition, partitions).money[i] for partition in range(partitions)]
+        parts = [budget.partition_budget(partition, partitions).money[i] for partition in range(partitions)]
         assert (cap is None and parts == [None] * partitions) or sum(part.total for part in parts if part) == cap
 
 
 # What is in the commit metadata.
 
 
-def full_ledger() -> Ledger:
+def full_ledger() -> BudgetCounters:
     """Return the ledger after 10^12 events, with every cap and four quotas and money up to a billion a month."""
     share = Fraction("0.123456789")
-    budget = BudgetRules(
+    budget = Budget(
         share=share,
         audit_share=Fraction("0.3"),
         burst=1_000,
@@ -394,10 +394,10 @@ def full_ledger() -> Ledger:
         prices=Prices(per_label=80_000),
         quotas=tuple((name, Fraction("0.05")) for name in "abcd"),
     )
-    allowance = budget.allowance(0, 1)
-    return Ledger(
+    partition_budget = budget.partition_budget(0, 1)
+    return BudgetCounters(
         accepted=10**12,
-        tokens=allowance.capacity,
+        tokens=partition_budget.capacity,
         audit=3 * 10**10,
         strategy=7 * 10**10,
         hour=10**6,
@@ -406,7 +406,7 @@ def full_ledger() -> Ledger:
         day_audit=3 * 10**6,
         day_strategy=7 * 10**6,
         reserved=(3 * 10**12, 7 * 10**12, 3 * 10**13, 7 * 10**13, 3 * 10**14, 7 * 10**14),
-        kept=tuple(quota.capacity for quota in allowance.quotas),
+        kept=tuple(quota.capacity for quota in partition_budget.quotas),
     )
 
 
@@ -417,14 +417,14 @@ def test_the_ledger_stays_small() -> None:
     assert len(text) - len(encode_state(PartitionState(2**53, 1e9 / 7, None, ()))) + len("null") <= 250
     state = decode_state(text, PartitionState)
     assert state is not None
-    assert state.ledger == full
+    assert state.counters == full
 
 
 def test_the_largest_state_fits() -> None:
     """F16: a full ledger, a strategy's state of all it may take, and the counts of 10^12 events, all at once."""
     strategy = ("x" * (STATE_BYTES_MAX - 4),)
     assert len(msgspec.json.encode(strategy)) == STATE_BYTES_MAX
-    seen = Seen(events=10**12, confidence=10**18, unreachable=10**12)
+    seen = RunningTotals(events=10**12, confidence=10**18, unreachable=10**12)
     assert len(msgspec.json.encode(seen)) <= 60
     largest = PartitionState(2**53, 1e9 / 7, full_ledger(), strategy, unasked=10**12, asked_at=2**31, seen=seen)
     assert decode_state(encode_state(largest), PartitionState) == largest
@@ -434,16 +434,16 @@ def test_the_metadata_of_the_version_before_are_read() -> None:
     """A ledger without days, money and quotas goes on where it was."""
     state = decode_state("[3,7.0,[100,5,3,4,0,1,2],null]", PartitionState)
     assert state is not None
-    assert state.ledger == Ledger(100, 5, 3, 4, 0, 1, 2)
+    assert state.counters == BudgetCounters(100, 5, 3, 4, 0, 1, 2)
 
 
 # Quotas.
 
 
-def rare(budget: BudgetRules, probability: float, every: int, events: int) -> tuple[int, int]:
+def rare(budget: Budget, probability: float, every: int, events: int) -> tuple[int, int]:
     """Return how many of the rare events, and of all events, are asked by a strategy that never asks."""
     never = build_strategy(SamplingRules("random", rate=0.0))
-    sampler = Sampler(budget.allowance(0, 1), never, Coins(7), None, None, 0.0, 0, 0)
+    sampler = Sampler(budget.partition_budget(0, 1), never, Coins(7), None, None, 0.0, 0, 0)
     asked = [0, 0]
     for i in range(events):
         p = probability if i % every == 0 else 0.0
@@ -455,7 +455,7 @@ def rare(budget: BudgetRules, probability: float, every: int, events: int) -> tu
 
 def test_a_quota_is_spent_on_its_class() -> None:
     """Where nobody else asks, a rare class is asked about as often as its quota allows, and no other is."""
-    budget = BudgetRules(Fraction("0.1"), Fraction(0), 20, quotas=(("rare", Fraction("0.2")),))
+    budget = Budget(Fraction("0.1"), Fraction(0), 20, quotas=(("rare", Fraction("0.2")),))
     found, asked = rare(budget, 1.0, 10, 10_000)
     assert asked == found
     assert 200 <= found <= 200 + 20
@@ -465,8 +465,8 @@ def test_a_quota_is_spent_on_its_class() -> None:
 
 def test_a_quota_does_not_cost_the_others_anything() -> None:
     """A greedy strategy gets all that a class leaves over, and the whole is no more than it was."""
-    budget = BudgetRules(Fraction("0.1"), Fraction(0), 20, quotas=(("rare", Fraction("0.5")),))
-    sampler = Sampler(budget.allowance(0, 1), Always(), Coins(7), None, None, 0.0, 0, 0)
+    budget = Budget(Fraction("0.1"), Fraction(0), 20, quotas=(("rare", Fraction("0.5")),))
+    sampler = Sampler(budget.partition_budget(0, 1), Always(), Coins(7), None, None, 0.0, 0, 0)
     lanes = [sampler.decide(i, 1.0, {"other": 1.0}).lane for i in range(10_000)]
     assert 1_000 <= sum(lane is not None for lane in lanes) <= 1_020
     assert sampler.decide(10_000, 0.0, {"rare": 1.0}).lane is Lane.STRATEGY, "what is kept is kept all the same"
@@ -476,12 +476,12 @@ def test_a_quota_does_not_cost_the_others_anything() -> None:
 def test_the_propensity_counts_the_quotas_in(burst: int) -> None:
     """Over many seeds, each event is asked as often as its prediction says, by whichever of the three it was."""
     quotas = (("a", Fraction("0.3")), ("b", Fraction("0.3")))
-    budget = BudgetRules(Fraction("0.5"), Fraction("0.3"), burst, quotas=quotas)
+    budget = Budget(Fraction("0.5"), Fraction("0.3"), burst, quotas=quotas)
     strategy = build_strategy(SamplingRules("random", rate=0.2))
     likely = [{"a": 0.3, "b": 0.1 * (i % 4), "c": 0.4} for i in range(40)]
     requested, expected, variance = [0.0] * 40, [0.0] * 40, [0.0] * 40
     for seed in range(1_500):
-        sampler = Sampler(budget.allowance(0, 1), strategy, Coins(seed), None, None, 0.0, 0, 0)
+        sampler = Sampler(budget.partition_budget(0, 1), strategy, Coins(seed), None, None, 0.0, 0, 0)
         for i, probabilities in enumerate(likely):
             decision = sampler.decide(i, 0.5, probabilities)
             requested[i] += decision.lane is not None
@@ -494,13 +494,13 @@ def test_the_propensity_counts_the_quotas_in(burst: int) -> None:
 
 def test_other_quotas_lose_no_tokens() -> None:
     """Whoever changes the quotas finds what was saved in the common purse."""
-    one = BudgetRules(Fraction("0.1"), Fraction(0), 20, quotas=(("rare", Fraction("0.2")),))
-    before = Sampler(one.allowance(0, 1), Always(), Coins(7), None, None, 0.0, 0, 0)
+    one = Budget(Fraction("0.1"), Fraction(0), 20, quotas=(("rare", Fraction("0.2")),))
+    before = Sampler(one.partition_budget(0, 1), Always(), Coins(7), None, None, 0.0, 0, 0)
     before.decide(0, 0.0, {"rare": 1.0})
-    assert before.ledger.kept[0] > 0
+    assert before.counters.kept[0] > 0
     none = replace(one, quotas=())
-    after = Sampler(none.allowance(0, 1), Always(), Coins(7), before.ledger, (), 0.0, 0, 0)
-    assert (after.ledger.tokens, after.ledger.kept) == (before.ledger.tokens + before.ledger.kept[0], ())
+    after = Sampler(none.partition_budget(0, 1), Always(), Coins(7), before.counters, (), 0.0, 0, 0)
+    assert (after.counters.tokens, after.counters.kept) == (before.counters.tokens + before.counters.kept[0], ())
 
 
 # From the configuration.
@@ -512,7 +512,7 @@ def test_a_budget_as_it_is_written_is_a_budget_to_the_micro_unit() -> None:
     budget = budget_rules(load_config(overrides=written))
     assert budget.money == (None, 25_000_000, 500_000_000)
     assert budget.prices.reserved == 80_000
-    assert [budget.allowance(p, 3).money[1] for p in range(3)] == [
+    assert [budget.partition_budget(p, 3).money[1] for p in range(3)] == [
         (8_333_334, 5_833_333),
         (8_333_333, 5_833_333),
         (8_333_333, 5_833_333),

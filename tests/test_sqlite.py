@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from streamal.core.records import Committed, Output, Place
+from streamal.core.records import OffsetAndMetadata, OutputRecord, TopicPartition
 from streamal.edge.sqlite import SqliteLog, SqliteTransport
-from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
+from streamal.errors import ConfigError, Fatal, Fenced, InconsistentLog, StreamalError, Uncommitted
 
-E0 = Place("events", 0)
+E0 = TopicPartition("events", 0)
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def make_worker(path: Path) -> SqliteTransport:
     return SqliteTransport(path, "g", "w", "events", "labels", synchronous="OFF", busy_s=0.05)
 
 
-def outs(*values: bytes) -> list[Output]:
-    return [Output("out", 0, None, value) for value in values]
+def outs(*values: bytes) -> list[OutputRecord]:
+    return [OutputRecord("out", 0, None, value) for value in values]
 
 
 # The file.
@@ -165,10 +165,13 @@ def test_an_idle_zombie_is_fenced_while_it_polls(worker: SqliteTransport, log: S
 def test_groups_do_not_fence_each_other(worker: SqliteTransport, log: SqliteLog) -> None:
     """Two groups on one file consume side by side, each with its own offsets."""
     other = SqliteTransport(log.path, "other", "w", "events", "labels", synchronous="OFF")
-    other.commit(outs(b"other"), {E0: Committed(5, "o")})
-    worker.commit(outs(b"mine"), {E0: Committed(7, "m")})
+    other.commit(outs(b"other"), {E0: OffsetAndMetadata(5, "o")})
+    worker.commit(outs(b"mine"), {E0: OffsetAndMetadata(7, "m")})
     other.close()
-    assert [log.committed(group)[E0] for group in ("g", "other")] == [Committed(7, "m"), Committed(5, "o")]
+    assert [log.committed(group)[E0] for group in ("g", "other")] == [
+        OffsetAndMetadata(7, "m"),
+        OffsetAndMetadata(5, "o"),
+    ]
 
 
 def test_text_from_a_foreign_hand_is_refused_at_the_door(log: SqliteLog) -> None:
@@ -181,10 +184,10 @@ def test_text_from_a_foreign_hand_is_refused_at_the_door(log: SqliteLog) -> None
 
 def test_many_records_are_written_at_once_or_not_at_all(log: SqliteLog) -> None:
     """`append_all` is one transaction: a missing topic at its end undoes the rest."""
-    log.append_all([Output("events", number % 2, None, b"%d" % number) for number in range(5)])
+    log.append_all([OutputRecord("events", number % 2, None, b"%d" % number) for number in range(5)])
     assert [record.value for record in log.read("events", 0, 0, 9)] == [b"0", b"2", b"4"]
     with pytest.raises(ConfigError, match="nonsense"):
-        log.append_all([*outs(b"x"), Output("nonsense", 0, None, b"y")])
+        log.append_all([*outs(b"x"), OutputRecord("nonsense", 0, None, b"y")])
     assert (log.end("events", 1), log.end("out", 0)) == (2, 0)
 
 
@@ -205,12 +208,12 @@ def test_trimming_keeps_the_offsets(log: SqliteLog, monkeypatch: pytest.MonkeyPa
 
 def test_reading_into_a_trimmed_hole_is_an_error(worker: SqliteTransport, log: SqliteLog) -> None:
     """A noted offset whose records are gone stops the daemon instead of skipping what it has not seen (F14)."""
-    log.append_all([Output("events", 0, None, b"%d" % number) for number in range(10)])
-    worker.commit([], {E0: Committed(3, "")})
+    log.append_all([OutputRecord("events", 0, None, b"%d" % number) for number in range(10)])
+    worker.commit([], {E0: OffsetAndMetadata(3, "")})
     log.trim("events", 0, 5)
-    with pytest.raises(LogDisagrees, match="events-0 starts at 5; 3 was trimmed"):
+    with pytest.raises(InconsistentLog, match="events-0 starts at 5; 3 was trimmed"):
         log.read("events", 0, 3, 1)
-    with pytest.raises(LogDisagrees, match="3 was trimmed"):
+    with pytest.raises(InconsistentLog, match="3 was trimmed"):
         worker.poll({"events": 1}, 0.0)
 
 
@@ -244,7 +247,7 @@ def test_a_full_disk_is_uncommitted(worker: SqliteTransport, log: SqliteLog) -> 
     pages = worker._db.execute("PRAGMA page_count").fetchone()[0]
     worker._db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(Uncommitted, match="the disk is full"):
-        worker.commit(outs(b"small", b"x" * 100_000), {E0: Committed(1, "")})
+        worker.commit(outs(b"small", b"x" * 100_000), {E0: OffsetAndMetadata(1, "")})
     assert (log.read("out", 0, 0, 9), log.end("out", 0), log.committed("g")) == ([], 0, {})
     worker._db.execute("PRAGMA max_page_count = 100000")
     worker.rewind()
@@ -269,7 +272,7 @@ def test_a_damaged_file_is_fatal(log: SqliteLog, path: Path) -> None:
         file.seek(size // 2)
         file.write(b"\xff" * (size // 2))
     damaged = SqliteLog(path)
-    with pytest.raises(LogDisagrees, match="is damaged; restore a copy"):
+    with pytest.raises(InconsistentLog, match="is damaged; restore a copy"):
         damaged.read("out", 0, 0, 1000)
     damaged.close()
 
@@ -280,7 +283,7 @@ def test_a_damaged_file_is_fatal(log: SqliteLog, path: Path) -> None:
         (sqlite3.SQLITE_IOERR_FSYNC, Uncommitted),
         (sqlite3.SQLITE_BUSY_SNAPSHOT, Uncommitted),
         (sqlite3.SQLITE_READONLY_DBMOVED, Fatal),
-        (sqlite3.SQLITE_NOTADB, LogDisagrees),
+        (sqlite3.SQLITE_NOTADB, InconsistentLog),
         (sqlite3.SQLITE_MISMATCH, Fatal),
     ],
 )
@@ -317,7 +320,7 @@ while True:
 """
 
 
-def killed_after(path: Path, lines: int, meanwhile: Callable[[], object]) -> dict[Place, int]:
+def killed_after(path: Path, lines: int, meanwhile: Callable[[], object]) -> dict[TopicPartition, int]:
     """Run the copying child, kill it in the middle of its work, and return what it last said was committed."""
     with subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
@@ -331,19 +334,19 @@ def killed_after(path: Path, lines: int, meanwhile: Callable[[], object]) -> dic
         counts = json.loads(said)
     except json.JSONDecodeError:  # killed while it spoke
         return {}
-    return {Place(topic, partition): count for topic, partition, count in counts}
+    return {TopicPartition(topic, partition): count for topic, partition, count in counts}
 
 
 def test_kill_9_loses_nothing_and_doubles_nothing(log: SqliteLog, path: Path) -> None:
     """Killed again and again while replies come in, the worker has copied each record once, in order (F2-F5)."""
-    log.append_all([Output("events", number % 2, None, b"%d" % number) for number in range(4000)])
+    log.append_all([OutputRecord("events", number % 2, None, b"%d" % number) for number in range(4000)])
     patient = SqliteLog(path)
     for lines in (1, 7, 20, 33, 2, 55):
         acknowledged = killed_after(path, lines, lambda: patient.append("labels", 0, None, b"reply"))
         committed = log.committed("g")
         assert all(int(committed[place].metadata) >= count for place, count in acknowledged.items() if count)
     patient.close()
-    for place in (E0, Place("events", 1), Place("labels", 0)):
+    for place in (E0, TopicPartition("events", 1), TopicPartition("labels", 0)):
         offset = log.committed("g")[place].offset
         inputs = [record.value for record in log.read(*place, 0, offset)]
         assert int(log.committed("g")[place].metadata) == offset == len(inputs)
@@ -353,14 +356,14 @@ def test_kill_9_loses_nothing_and_doubles_nothing(log: SqliteLog, path: Path) ->
     for partition in (0, 1):
         half = [number for number in copied if number % 2 == partition]
         assert half == list(range(partition, 2 * len(half), 2))
-        assert len(half) == log.committed("g")[Place("events", partition)].offset
+        assert len(half) == log.committed("g")[TopicPartition("events", partition)].offset
     assert log._db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
 
 
 def test_another_group_does_not_do_the_work_again(log: SqliteLog) -> None:
     """A group without offsets does not begin where an output topic has records: it was mistyped, or has lost them."""
     log.append("out", 0, None, b"a prediction")
-    other = SqliteTransport(log.path, "mistyped", "w", "events", "labels", witness="out", synchronous="OFF")
-    with pytest.raises(LogDisagrees, match=r"group 'mistyped' has no offsets, but out has records"):
+    other = SqliteTransport(log.path, "mistyped", "w", "events", "labels", predictions_topic="out", synchronous="OFF")
+    with pytest.raises(InconsistentLog, match=r"group 'mistyped' has no offsets, but out has records"):
         other.poll({"events": 1}, 0.0)
     other.close()

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamal.core.budget.counters import Ledger
-from streamal.core.quality.totals import Seen
-from streamal.core.records import Committed, Place
+from streamal.core.budget.counters import BudgetCounters
+from streamal.core.quality.totals import RunningTotals
+from streamal.core.records import OffsetAndMetadata, TopicPartition
 from streamal.core.state import (
     METADATA_BYTES_MAX,
     PartitionState,
@@ -17,13 +17,13 @@ from streamal.core.state import (
     decode_states,
     encode_state,
 )
-from streamal.errors import LogDisagrees
+from streamal.errors import InconsistentLog
 from tests.making import LABELS, finite
 
 counts = st.integers(0, 2**62)
 # every field by name: Hypothesis makes up what has a type and is left out, in sizes that no budget has
 ledgers = st.builds(
-    Ledger,
+    BudgetCounters,
     accepted=counts,
     tokens=st.integers(0, 2**200),
     audit=counts,
@@ -40,11 +40,11 @@ partition_states = st.builds(
     PartitionState,
     version=counts,
     now=finite,
-    ledger=st.none() | ledgers,
+    counters=st.none() | ledgers,
     strategy=st.none() | st.lists(finite, max_size=3).map(tuple),
     unasked=counts,
     asked_at=counts,
-    seen=st.builds(Seen, counts, counts, counts),
+    seen=st.builds(RunningTotals, counts, counts, counts),
 )
 trainer_states = st.builds(TrainerState, counts, counts, counts)
 
@@ -69,7 +69,7 @@ def test_nothing_committed_is_no_state() -> None:
 @pytest.mark.parametrize("metadata", ["null", "{}", "x", "[1,2,3,4", '["a"]', "[1,0.0,[1]]", "[1,null]", "\x00", "é"])
 def test_foreign_metadata_stops_the_worker(metadata: str) -> None:
     """Somebody else commits in our group: LogDisagrees, which says what to do, never a guess."""
-    with pytest.raises(LogDisagrees, match="group of its own") as raised:
+    with pytest.raises(InconsistentLog, match="group of its own") as raised:
         decode_state(metadata, PartitionState)
     assert raised.value.exit_code == 2
 
@@ -82,10 +82,10 @@ def test_a_state_that_is_too_large_is_never_sent() -> None:
 
 def test_states_are_told_apart_by_their_topic() -> None:
     """Those of ``events`` are partitions', those of ``labels`` the trainer's; places without one are left out."""
-    partition, trainer = PartitionState(3, 1.0, Ledger(1, 2, 3, 4), (0.5,)), TrainerState(7, 5)
+    partition, trainer = PartitionState(3, 1.0, BudgetCounters(1, 2, 3, 4), (0.5,)), TrainerState(7, 5)
     committed = {
-        Place("events", 0): Committed(4, encode_state(partition)),
-        Place("events", 1): Committed(0, ""),
-        LABELS: Committed(2, encode_state(trainer)),
+        TopicPartition("events", 0): OffsetAndMetadata(4, encode_state(partition)),
+        TopicPartition("events", 1): OffsetAndMetadata(0, ""),
+        LABELS: OffsetAndMetadata(2, encode_state(trainer)),
     }
     assert decode_states(committed, "events") == [partition, trainer]

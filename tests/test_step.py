@@ -14,9 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamal.core.budget.counters import Ledger
+from streamal.core.budget.counters import BudgetCounters
 from streamal.core.codec.events import WireRules, decode_request, decode_training
-from streamal.core.records import Committed, Example, Lane, Output, Place, Prediction, Record, Request, SchemaSet
+from streamal.core.records import (
+    Example,
+    Lane,
+    OffsetAndMetadata,
+    OutputRecord,
+    Prediction,
+    Record,
+    Request,
+    SchemaSet,
+    TopicPartition,
+)
 from streamal.core.rules import Step
 from streamal.core.state import METADATA_BYTES_MAX, PartitionState, TrainerState, decode_state, encode_state
 from streamal.core.step import step
@@ -36,26 +46,26 @@ from tests.making import (
     teach,
 )
 
-E0, E1 = Place("events", 0), Place("events", 1)
+E0, E1 = TopicPartition("events", 0), TopicPartition("events", 1)
 KINDS = {"x": "number"}
-Worker = Mapping[Place, Committed]
+Worker = Mapping[TopicPartition, OffsetAndMetadata]
 
 
-def fresh(partitions: int = 1) -> dict[Place, Committed]:
-    return {Place("events", partition): Committed(0, "") for partition in range(partitions)}
+def fresh(partitions: int = 1) -> dict[TopicPartition, OffsetAndMetadata]:
+    return {TopicPartition("events", partition): OffsetAndMetadata(0, "") for partition in range(partitions)}
 
 
 def garbage(offset: int) -> Record:
     return Record("events", 0, offset, None, b"{")
 
 
-def predictions(outputs: Sequence[Output]) -> list[Prediction]:
+def predictions(outputs: Sequence[OutputRecord]) -> list[Prediction]:
     return [
         msgspec.json.decode(output.value or b"", type=Prediction) for output in outputs if output.topic == "predictions"
     ]
 
 
-def state_of(committed: Mapping[Place, Committed], place: Place = E0) -> PartitionState:
+def state_of(committed: Mapping[TopicPartition, OffsetAndMetadata], place: TopicPartition = E0) -> PartitionState:
     state = decode_state(committed[place].metadata, PartitionState)
     assert state is not None
     return state
@@ -128,7 +138,7 @@ def test_refused_events_earn_no_budget() -> None:
     rules = make_rules(share="0.5", audit_share="0", burst=1, strategy="random")
     world = World(rules, make_fold(kinds=KINDS))
     world.run([garbage(offset) for offset in range(500)], 0.0)
-    assert state_of(world.committed).ledger == Ledger(0, 2, 0, 0)  # two halves: the burst of one
+    assert state_of(world.committed).counters == BudgetCounters(0, 2, 0, 0)  # two halves: the burst of one
     plain = World(rules, make_fold(kinds=KINDS))
     one = world.run([event_record(offset) for offset in range(500, 540)], 0.0)
     two = plain.run([event_record(offset) for offset in range(500, 540)], 0.0)
@@ -159,7 +169,7 @@ def test_a_step_can_be_split_anywhere(
     teach(fold, [({"x": float(i % 5)}, "ab"[i % 2]) for i in range(20)])
     polled = [event_record(offset, body) for offset, body in enumerate(bodies)]
     whole = step(rules, fold, fresh(), polled, 5.0)
-    committed, outputs, memories = fresh(), [], dict[Place, Memory]()
+    committed, outputs, memories = fresh(), [], dict[TopicPartition, Memory]()
     edges = [0, *sorted(min(at, len(polled)) for at in cuts), len(polled)]
     for number, start in enumerate(edges[:-1]):
         result = step(rules, fold, committed, polled[start : edges[number + 1]], 5.0, memories=memories)
@@ -170,7 +180,7 @@ def test_a_step_can_be_split_anywhere(
     assert committed == {**fresh(), **whole.offsets}
 
 
-def by_topic(outputs: Sequence[Output]) -> list[Output]:
+def by_topic(outputs: Sequence[OutputRecord]) -> list[OutputRecord]:
     """Return *outputs* topic by topic; within each the order matters."""
     return sorted(outputs, key=lambda output: output.topic)
 
@@ -194,7 +204,7 @@ def test_a_step_changes_nothing() -> None:
     teach(fold, [({"x": float(i % 5)}, "ab"[i % 2]) for i in range(20)])
     ask(fold, *(make_request(offset) for offset in range(6)))
     rules = make_rules(share="1")
-    committed = {**fresh(), LABELS: Committed(0, "")}
+    committed = {**fresh(), LABELS: OffsetAndMetadata(0, "")}
     polled = [
         *(event_record(offset) for offset in range(40)),
         garbage(40),
@@ -254,7 +264,7 @@ def test_nothing_expires_that_may_have_been_answered() -> None:
     """Deadlines after the time up to which all replies were polled have to wait."""
     fold = make_fold(kinds=KINDS)
     ask(fold, make_request(0, ttl_s=10.0), make_request(1, ttl_s=20.0))
-    committed = {LABELS: Committed(0, "")}
+    committed = {LABELS: OffsetAndMetadata(0, "")}
     rules = make_rules()
     assert step(rules, fold, committed, [], 100.0, answered=9.0) == Step([], {}, Counter(), [], {})
     assert step(rules, fold, committed, [], 100.0, answered=10.0).tally["expiries", ""] == 1
@@ -324,15 +334,17 @@ def test_the_trainer_notes_how_far_training_goes() -> None:
     world = World(make_rules(), make_fold(kinds=KINDS))
     ask(world.fold, *(make_request(offset) for offset in range(3)))
     world.run([reply_record(10, "0-0", "a"), reply_record(12, "0-1", "a"), reply_record(14, "0-9", "a")], 1.0)
-    assert world.committed[LABELS] == Committed(15, encode_state(TrainerState(0, 2)))
+    assert world.committed[LABELS] == OffsetAndMetadata(15, encode_state(TrainerState(0, 2)))
     world.run([], 1e3)
-    assert world.committed[LABELS] == Committed(15, encode_state(TrainerState(world.fold.version.offset - 2, 3)))
+    assert world.committed[LABELS] == OffsetAndMetadata(
+        15, encode_state(TrainerState(world.fold.version.offset - 2, 3))
+    )
     assert world.fold.version.records == 3
 
 
 def test_a_model_older_than_the_last_prediction_is_not_asked() -> None:
     """I5: a new owner must have folded up to the noted version; that it has is asserted, in production too."""
-    committed = {E0: Committed(4, encode_state(PartitionState(version=9)))}
+    committed = {E0: OffsetAndMetadata(4, encode_state(PartitionState(version=9)))}
     with pytest.raises(AssertionError, match="folds up to the noted version"):
         step(make_rules(), make_fold(kinds=KINDS), committed, [event_record(4)], 0.0)
 

@@ -22,7 +22,7 @@ from streamal.core.coins import Coin
 from streamal.core.fold import FoldRules
 from streamal.core.model.model import LabelRules, Model
 from streamal.core.records import Example, Lane, NaturalExample
-from streamal.core.strategies import STRATEGIES, SamplingRules, Strategy, View, build_strategy, wants_of
+from streamal.core.strategies import STRATEGIES, EventView, SamplingRules, Strategy, build_strategy, requirements_of
 from streamal.core.strategies.auto import Auto, Bandit
 from streamal.core.strategies.committee import vote_entropy
 from streamal.core.strategies.density import gain
@@ -163,7 +163,7 @@ def test_the_local_density_is_its_definition() -> None:
 def test_density_asks_inside_a_cloud_and_not_outside() -> None:
     """Equally uncertain: outliers are asked much less often than events in the crowd."""
     strategy = build_strategy(SamplingRules("density", rate=0.2, share=0.2))
-    rng, wants = np.random.default_rng(4), wants_of(strategy)
+    rng, wants = np.random.default_rng(4), requirements_of(strategy)
     memory = wants.memory()
     dense: dict[bool, list[bool]] = {True: [], False: []}
     for offset in range(3_000):
@@ -171,7 +171,7 @@ def test_density_asks_inside_a_cloud_and_not_outside() -> None:
         centre = rng.choice([-1.0, 1.0], 2) * rng.uniform(20.0, 90.0, 2) if far else np.zeros(2)
         features = {"x": float(centre[0] + rng.normal()), "y": float(centre[1] + rng.normal())}
         if offset > 200:
-            dense[far].append(wants.score(View(0.4, {}, features, offset, memory=memory)) >= 0.0)
+            dense[far].append(wants.score(EventView(0.4, {}, features, offset, memory=memory)) >= 0.0)
         memory.take(offset, features)
     assert np.mean(dense[False]) > 1.3 * np.mean(dense[True])
 
@@ -319,11 +319,11 @@ def test_a_full_sketch_forgets_by_halves() -> None:
 def test_damping_reaches_every_arm_of_auto() -> None:
     """Beside open requests that are all alike each arm sees a lower score, whatever its score is made of."""
     auto = build_strategy(SamplingRules("auto", 0.1, share=0.1, parameters={"arms": ["variable", "probabilistic"]}))
-    wants = wants_of(auto)
+    wants = requirements_of(auto)
     memory = wants.memory()
     for i in range(40):
         memory.take(i, {"x": float(i % 7)})
-    score = wants.score(View(0.4, {"a": 0.6, "b": 0.4}, {"x": 9.0}, 40, 5, None, memory))
+    score = wants.score(EventView(0.4, {"a": 0.6, "b": 0.4}, {"x": 9.0}, 40, 5, None, memory))
     damped: Any = Damper(1.0, [{"x": 9.0}, {"x": 8.0}, {"x": 9.5}]).damped(score, {"x": 9.0})
     assert damped.each[0] < 0.1
     assert damped.each[1].factor < 0.25
@@ -341,7 +341,7 @@ def test_auto_finds_the_arm_whose_requests_correct_the_model() -> None:
     rng, bandit, state, leads = np.random.default_rng(5), Bandit(), auto.initial(), []
     for i in range(40_000):
         u = float(rng.beta(1.0, 3.0))
-        score = auto.score(View(u, {}, {}, i, weights=bandit.weights()))
+        score = auto.score(EventView(u, {}, {}, i, weights=bandit.weights()))
         wrong = bool(rng.random() < (u if i < 20_000 else 0.3 * (1.0 - u) ** 4))
         if i % 30 == 0:  # the audit lane
             bandit.reward(auto.arms_of(score, state), wrong)
@@ -355,7 +355,7 @@ def test_the_bandit_is_even_without_evidence_and_keeps_every_arm() -> None:
     """No reward, equal weights; however bad an arm is, it keeps its part of the floor."""
     auto = build_strategy(SamplingRules("auto", rate=0.1))
     assert isinstance(auto, Auto)
-    weights, scores = auto.score(View(0.3, {}, {}))
+    weights, scores = auto.score(EventView(0.3, {}, {}))
     assert set(weights) == {1.0 / len(scores)}
     bandit = Bandit()
     for i in range(3_000):
@@ -382,7 +382,7 @@ def test_autos_propensity_is_the_weighted_mean_of_its_arms() -> None:
     """And each arm moves as if it had been alone."""
     auto = build_strategy(SamplingRules("auto", rate=0.1, parameters={"arms": ["random", "variable"]}))
     assert isinstance(auto, Auto)
-    score = auto.score(View(0.3, {}, {}, weights=(0.25, 0.75)))
+    score = auto.score(EventView(0.3, {}, {}, weights=(0.25, 0.75)))
     assert auto.propensity(score, (1.0,)) == pytest.approx(0.25 * 0.12 + 0.75)
     variable = build_strategy(SamplingRules("variable", rate=0.1))
     assert auto.update(score, False, (1.0,)) == variable.update(0.3, True, (1.0,))

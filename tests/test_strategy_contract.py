@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streamal.core.strategies import STRATEGIES, SamplingRules, State, Strategy, View, build_strategy
+from streamal.core.strategies import STRATEGIES, EventView, SamplingRules, State, Strategy, build_strategy
 from streamal.core.strategies.base import Past
 from streamal.core.strategies.checks import strategy_contract
 
@@ -97,7 +97,7 @@ class LooksBack(Sound):
 
     lookback = 20
 
-    def score(self, view: View) -> float:
+    def score(self, view: EventView) -> float:
         recent = [features.get("s") for features in view.memory]
         return float(recent.count(view.features.get("s")) / (1.0 + len(recent)))
 
@@ -125,7 +125,7 @@ class LooksFurther(Sound):
     def memory(self) -> Past:
         return Counting()
 
-    def score(self, view: View) -> float:
+    def score(self, view: EventView) -> float:
         return float(1.0 / (1.0 + view.memory.total))
 
     def propensity(self, score: Any, state: State) -> float:

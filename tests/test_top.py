@@ -11,7 +11,7 @@ import pytest
 from streamal.edge.http import AdminServer, Page
 from streamal.edge.metrics import METRICS, PrometheusMeter
 from streamal.edge.scrape import scrape
-from streamal.errors import ConfigError, Unreachable
+from streamal.errors import ConfigError, ServiceUnavailable
 from streamal.inspection.top import merged, panels, quantile, rate
 from tests.conftest import Cli
 
@@ -97,7 +97,7 @@ def test_without_a_daemon_it_says_so(cli: Cli, directory: Path) -> None:
     url = f"http://127.0.0.1:{server.start()}"
     try:
         for path, told in (("/metrics", "tells nothing"), ("/other", "404")):
-            with pytest.raises(Unreachable, match=told):
+            with pytest.raises(ServiceUnavailable, match=told):
                 scrape(url + path, 0.0)
     finally:
         server.stop()

@@ -26,14 +26,14 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaTimeoutError
 from msgspec.structs import replace
 
-from streamal.core.records import Committed, Output, Place, Record
+from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
 from streamal.edge.kafka import librdkafka as confluent
 from streamal.edge.kafka.librdkafka.log import flush
 from streamal.edge.kafka.python import Connection, KafkaLog, KafkaTransport, TopicSettings, create_topics
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.edge.sqlite import SqliteLog, SqliteTransport
 from streamal.errors import ConfigError, Fenced, Uncommitted
-from streamal.ports import Log, Transport, recall
+from streamal.ports import Log, Transport, read_events
 from tests import kafka_broker
 
 PARTITIONS = {"events": 2, "labels": 1, "out": 2}
@@ -121,10 +121,10 @@ class Renamed:
     def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
         return self._inner.append(topic + self._suffix, partition, key, value)
 
-    def append_all(self, outputs: Sequence[Output]) -> list[int]:
+    def append_all(self, outputs: Sequence[OutputRecord]) -> list[int]:
         return self._inner.append_all([replace(output, topic=output.topic + self._suffix) for output in outputs])
 
-    def committed(self, group: str) -> Mapping[Place, Committed]:
+    def committed(self, group: str) -> Mapping[TopicPartition, OffsetAndMetadata]:
         return self._places(self._inner.committed(group + self._suffix))
 
     def close(self) -> None:
@@ -133,7 +133,7 @@ class Renamed:
     def _short(self, records: list[Record]) -> list[Record]:
         return [replace(record, topic=record.topic.removesuffix(self._suffix)) for record in records]
 
-    def _places(self, states: Mapping[Place, Committed]) -> dict[Place, Committed]:
+    def _places(self, states: Mapping[TopicPartition, OffsetAndMetadata]) -> dict[TopicPartition, OffsetAndMetadata]:
         return {place._replace(topic=place.topic.removesuffix(self._suffix)): state for place, state in states.items()}
 
 
@@ -144,7 +144,7 @@ class RenamedWorker(Renamed):
         super().__init__(inner, suffix)
         self._worker = inner
 
-    def assignment(self) -> tuple[int, Mapping[Place, Committed]]:
+    def assignment(self) -> tuple[int, Mapping[TopicPartition, OffsetAndMetadata]]:
         generation, committed = self._worker.assignment()
         return generation, self._places(committed)
 
@@ -152,7 +152,7 @@ class RenamedWorker(Renamed):
         long = {topic + self._suffix: records_max for topic, records_max in quota.items()}
         return self._short(self._worker.poll(long, timeout_s))
 
-    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+    def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         self._worker.commit(
             [replace(output, topic=output.topic + self._suffix) for output in outputs],
             {place._replace(topic=place.topic + self._suffix): state for place, state in offsets.items()},
@@ -241,7 +241,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         yield made
 
 
-def seated(worker: Transport) -> Mapping[Place, Committed]:
+def seated(worker: Transport) -> Mapping[TopicPartition, OffsetAndMetadata]:
     """Poll nothing until the partitions are ours."""
     deadline = time.monotonic() + PATIENCE_S
     while not worker.assignment()[1]:
@@ -268,10 +268,12 @@ def everything(log: Log, topic: str, partition: int) -> list[bytes | None]:
     return [record.value for record in log.read(topic, partition, 0, 10_000)]
 
 
-def echo(records: Sequence[Record]) -> tuple[list[Output], dict[Place, Committed]]:
+def echo(records: Sequence[Record]) -> tuple[list[OutputRecord], dict[TopicPartition, OffsetAndMetadata]]:
     """Return the transaction that copies *records* to ``out``."""
-    outputs = [Output("out", record.partition, record.key, record.value) for record in records]
-    offsets = {Place(record.topic, record.partition): Committed(record.offset + 1, "") for record in records}
+    outputs = [OutputRecord("out", record.partition, record.key, record.value) for record in records]
+    offsets = {
+        TopicPartition(record.topic, record.partition): OffsetAndMetadata(record.offset + 1, "") for record in records
+    }
     return outputs, offsets
 
 
@@ -299,7 +301,7 @@ def test_single_records_can_be_recalled(world: World) -> None:
     offsets = feed(world.log, "events", 0, *(b"%d" % number for number in range(30)))
     feed(world.log, "events", 1, b"other")
     wanted = {0: [offsets[0], offsets[1], offsets[29], offsets[29] + 5, offsets[29] + 5_000], 1: [0, 3]}
-    found = recall(world.worker(), "events", wanted)
+    found = read_events(world.worker(), "events", wanted)
     assert {key: record.value for key, record in found.items()} == {
         **{f"0-{offsets[number]}": b"%d" % number for number in (0, 1, 29)},
         "1-0": b"other",
@@ -308,8 +310,8 @@ def test_single_records_can_be_recalled(world: World) -> None:
 
 def test_the_one_worker_owns_all_inputs(world: World) -> None:
     """A single worker's assignment is every partition of events and labels, from the start, without state."""
-    want = {Place("events", 0), Place("events", 1), Place("labels", 0)}
-    assert seated(world.worker()) == dict.fromkeys(want, Committed(0, ""))
+    want = {TopicPartition("events", 0), TopicPartition("events", 1), TopicPartition("labels", 0)}
+    assert seated(world.worker()) == dict.fromkeys(want, OffsetAndMetadata(0, ""))
 
 
 def test_appended_records_are_polled(world: World) -> None:
@@ -320,7 +322,7 @@ def test_appended_records_are_polled(world: World) -> None:
 
 def test_many_records_are_appended_in_order(world: World) -> None:
     """`append_all` writes as `append` would one by one, and tells the offset of each."""
-    outputs = [Output("events", number % 2, None, b"%d" % number) for number in range(6)]
+    outputs = [OutputRecord("events", number % 2, None, b"%d" % number) for number in range(6)]
     offsets = world.log.append_all(outputs)
     for output, offset in zip(outputs, offsets, strict=True):
         found = world.log.read("events", output.partition, offset, 1)
@@ -338,7 +340,9 @@ def test_a_worker_can_append_outside_a_transaction(world: World) -> None:
 def test_a_tombstone_survives(world: World) -> None:
     """A value of None stays None, and an empty value or key stays empty."""
     worker = world.worker()
-    worker.commit([Output("out", 0, b"k", None), Output("out", 0, None, b""), Output("out", 0, b"", b"v")], {})
+    worker.commit(
+        [OutputRecord("out", 0, b"k", None), OutputRecord("out", 0, None, b""), OutputRecord("out", 0, b"", b"v")], {}
+    )
     assert [(r.key, r.value) for r in world.log.read("out", 0, 0, 10)] == [(b"k", None), (None, b""), (b"", b"v")]
 
 
@@ -393,8 +397,14 @@ def test_a_commit_shows_everything_at_once(world: World) -> None:
     feed(world.log, "events", 0, b"1", b"2")
     worker = world.worker()
     take(worker, {"events": 2}, 2)
-    offsets = {Place("events", 0): Committed(2, "state"), Place("labels", 0): Committed(0, "trainer")}
-    worker.commit([Output("out", 0, None, b"a"), Output("out", 1, None, b"b"), Output("out", 0, None, b"c")], offsets)
+    offsets = {
+        TopicPartition("events", 0): OffsetAndMetadata(2, "state"),
+        TopicPartition("labels", 0): OffsetAndMetadata(0, "trainer"),
+    }
+    worker.commit(
+        [OutputRecord("out", 0, None, b"a"), OutputRecord("out", 1, None, b"b"), OutputRecord("out", 0, None, b"c")],
+        offsets,
+    )
     assert everything(world.log, "out", 0) == [b"a", b"c"]
     assert everything(world.log, "out", 1) == [b"b"]
     assert world.log.committed("workers") == offsets == worker.committed("workers")
@@ -445,7 +455,7 @@ def test_the_generation_stands_still_between_changes(world: World) -> None:
     worker.commit(*echo(take(worker, {"events": 1}, 1)))
     take(worker, {"events": 1}, 1)
     assert worker.assignment()[0] == generation
-    assert committed[Place("events", 0)] == Committed(0, "")
+    assert committed[TopicPartition("events", 0)] == OffsetAndMetadata(0, "")
 
 
 def test_a_successor_starts_at_the_committed_state(world: World) -> None:
@@ -453,10 +463,10 @@ def test_a_successor_starts_at_the_committed_state(world: World) -> None:
     feed(world.log, "events", 0, b"1", b"2")
     first = world.worker()
     take(first, {"events": 2}, 2)
-    first.commit([], {Place("events", 0): Committed(1, "state of 1")})
+    first.commit([], {TopicPartition("events", 0): OffsetAndMetadata(1, "state of 1")})
     first.close()
     second = world.worker()
-    assert seated(second)[Place("events", 0)] == Committed(1, "state of 1")
+    assert seated(second)[TopicPartition("events", 0)] == OffsetAndMetadata(1, "state of 1")
     assert [record.value for record in take(second, {"events": 5}, 1)] == [b"2"]
 
 
@@ -481,9 +491,9 @@ def test_metadata_of_a_thousand_bytes_survives(world: World) -> None:
     state = "{§" + "x" * 996 + "}"
     worker = world.worker()
     seated(worker)
-    worker.commit([], {Place("events", 0): Committed(0, state)})
+    worker.commit([], {TopicPartition("events", 0): OffsetAndMetadata(0, state)})
     worker.rewind()
-    assert worker.assignment()[1][Place("events", 0)].metadata == state
+    assert worker.assignment()[1][TopicPartition("events", 0)].metadata == state
 
 
 def test_end_and_read_agree_in_spite_of_gaps(world: World) -> None:
@@ -492,9 +502,9 @@ def test_end_and_read_agree_in_spite_of_gaps(world: World) -> None:
     seated(worker)
     for number in range(6):
         with world.sabotage(), pytest.raises(Uncommitted):
-            worker.commit([Output("out", 0, None, b"aborted")] * 3, {})
+            worker.commit([OutputRecord("out", 0, None, b"aborted")] * 3, {})
         worker.rewind()
-        worker.commit([Output("out", 0, None, b"%d" % number)] * 2, {})
+        worker.commit([OutputRecord("out", 0, None, b"%d" % number)] * 2, {})
     found: list[Record] = []
     offset, end = 0, world.log.end("out", 0)
     while records := world.log.read("out", 0, offset, 5):

@@ -10,8 +10,8 @@ from river import active, forest, linear_model, naive_bayes, tree
 
 from streamal.bootstrap.assembly import budget_rules, new_strategy
 from streamal.config import load_config
-from streamal.core.budget.counters import Ledger
-from streamal.core.budget.sampler import BudgetRules, Sampler
+from streamal.core.budget.counters import BudgetCounters
+from streamal.core.budget.sampler import Budget, Sampler
 from streamal.core.coins import Coins
 from streamal.core.gauges.figures import arm_weights
 from streamal.core.model.model import LabelRules, Model
@@ -20,12 +20,12 @@ from streamal.core.strategies import STRATEGIES, SamplingRules, build_strategy
 from streamal.core.strategies.uncertainty import least_confidence, smoothed
 from tests.making import make_fold
 
-ONE_PERCENT = BudgetRules(Fraction("0.01"), Fraction("0.3"), burst=5)
+ONE_PERCENT = Budget(Fraction("0.01"), Fraction("0.3"), burst=5)
 
 
-def sampler(name: str, budget: BudgetRules) -> Sampler:
+def sampler(name: str, budget: Budget) -> Sampler:
     strategy = build_strategy(SamplingRules(name, rate=float(budget.rate), share=float(budget.share)))
-    return Sampler(budget.allowance(0, 1), strategy, Coins(7), None, None, 0.0, 0, 0)
+    return Sampler(budget.partition_budget(0, 1), strategy, Coins(7), None, None, 0.0, 0, 0)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -34,7 +34,7 @@ def test_t4_no_strategy_has_a_head_start(name: str) -> None:
     lanes = sampler(name, ONE_PERCENT)
     requests = [lanes.decide(i, 0.5).lane is not None for i in range(100)]
     assert sum(requests) <= 5 + 1
-    assert sampler(name, ONE_PERCENT).ledger.tokens == sampler("random", ONE_PERCENT).ledger.tokens
+    assert sampler(name, ONE_PERCENT).counters.tokens == sampler("random", ONE_PERCENT).counters.tokens
 
 
 COLD: list[Any] = [
@@ -77,18 +77,18 @@ def test_0_7_deciding_again_is_deciding_the_same() -> None:
     once = sampler("randomised_variable", ONE_PERCENT)
     expected = [once.decide(i, i * 0.37 % 0.5).lane for i in range(300)]
     assert Lane.AUDIT in expected or Lane.STRATEGY in expected
-    state: tuple[Ledger | None, Any] = (None, None)
+    state: tuple[BudgetCounters | None, Any] = (None, None)
     for i, lane in enumerate(expected):
         for _ in range(2):
             strategy = build_strategy(SamplingRules("randomised_variable", float(ONE_PERCENT.rate), share=0.01))
-            again = Sampler(ONE_PERCENT.allowance(0, 1), strategy, Coins(7), *state, 0.0, 0, 0)
+            again = Sampler(ONE_PERCENT.partition_budget(0, 1), strategy, Coins(7), *state, 0.0, 0, 0)
             assert again.decide(i, i * 0.37 % 0.5).lane == lane
-        state = again.ledger, again.state
+        state = again.counters, again.state
 
 
 def test_without_an_audit_lane_nothing_keeps_the_strategy_lane_from_its_tokens() -> None:
     """It closes by degrees only to keep the weights of audited events small; with no audit every token can be spent."""
-    budget = BudgetRules(Fraction("0.1"), Fraction(0), burst=20)
+    budget = Budget(Fraction("0.1"), Fraction(0), burst=20)
     lanes = sampler("fixed", budget)
     asked = sum(lanes.decide(i, 1.0).lane is not None for i in range(1_000))
     assert asked == 20 + 100 - 1  # what the first event earns does not fit into the full bucket

@@ -19,6 +19,7 @@ from river import base
 from streamal.bootstrap.assembly import new_model
 from streamal.config import Config, load_config
 from streamal.core.coins import Coin
+from streamal.experiments import Goal, Tuned, tune
 from streamal.experiments.bench import Bench, Cell, part
 from streamal.experiments.compare import ALL, CONTROL, changed
 from streamal.experiments.labels_needed import TUNED, answer_of
@@ -28,7 +29,7 @@ from streamal.experiments.search import Candidate, Search
 from streamal.experiments.search_space import model_section, sampling_section
 from streamal.experiments.shapes import Defaults, Shape
 from streamal.recordings.writing import toml_of
-from streamal.replay import Goal, Recorded, Stream, Tuned, replay, tune
+from streamal.replay import Recorded, Stream, replay
 from streamal.replay.annotators import AnnotatorsRules
 from tests.conftest import Cli
 from tests.recorded import easy_stream

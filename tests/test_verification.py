@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from streamal.bootstrap.assembly import budget_rules, new_fold, rules
-from streamal.core.records import Committed, Place, Prediction
+from streamal.core.records import OffsetAndMetadata, Prediction, TopicPartition
 from streamal.inspection.verify.verify import verify
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replay import play
@@ -126,14 +126,16 @@ def request_unasked(log: FrozenLog) -> None:
 
 def training_without_reply(log: FrozenLog) -> None:
     key = log.of(log.topics.training)[first(log, log.topics.training, kind="example")].key or b""
-    log.records[Place(log.topics.labels, 0)] = [record for record in log.of(log.topics.labels) if record.key != key]
+    log.records[TopicPartition(log.topics.labels, 0)] = [
+        record for record in log.of(log.topics.labels) if record.key != key
+    ]
 
 
 def lost_reply(log: FrozenLog) -> None:
     number = first(log, log.topics.training, kind="example")
     key = log.of(log.topics.training)[number].key
     remove(log, log.topics.training, number)
-    log.records[Place(log.topics.requests, 0)] = [
+    log.records[TopicPartition(log.topics.requests, 0)] = [
         record for record in log.of(log.topics.requests) if not (record.key == key and record.value is None)
     ]
 
@@ -162,8 +164,8 @@ def version_back(log: FrozenLog) -> None:
 
 
 def unread_events(log: FrozenLog) -> None:
-    place = Place(log.topics.events, 0)
-    log.offsets[place] = Committed(log.offsets[place].offset - 3, log.offsets[place].metadata)
+    place = TopicPartition(log.topics.events, 0)
+    log.offsets[place] = OffsetAndMetadata(log.offsets[place].offset - 3, log.offsets[place].metadata)
 
 
 def prediction_of_nothing(log: FrozenLog) -> None:

@@ -14,7 +14,7 @@ from river import linear_model, multiclass, preprocessing
 
 from streamal.bootstrap.assembly import budget_rules, fingerprint, new_fold, rules
 from streamal.config import Config
-from streamal.errors import ConfigError, LogDisagrees
+from streamal.errors import ConfigError, InconsistentLog
 from streamal.inspection.verify.verify import verify
 from streamal.replay import replay
 from streamal.replay.annotators import AnnotatorsRules
@@ -157,7 +157,7 @@ def test_a_worker_with_another_file_stops(directory: Path) -> None:
         daemon = world.daemon()
         play(daemon, world.player(easy_stream(30), AnnotatorsRules()), world.clock, 1, lambda _: None)
         world.config = make_config() if come is None else warm(come)
-        with pytest.raises(LogDisagrees, match=r"began with .*warm start") as raised:
+        with pytest.raises(InconsistentLog, match=r"began with .*warm start") as raised:
             world.daemon().start()
         assert raised.value.exit_code == 2
         assert all(digest(path) in str(raised.value) for path in (began, come) if path)

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.config import load_config
-from streamal.core.budget.counters import Ledger
-from streamal.core.budget.sampler import BudgetRules
+from streamal.core.budget.counters import BudgetCounters
+from streamal.core.budget.sampler import Budget
 from streamal.core.gauges.mute import watch
-from streamal.core.records import Committed, Place
+from streamal.core.records import OffsetAndMetadata, TopicPartition
 from streamal.core.state import PartitionState, encode_state
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replay import play
@@ -29,12 +29,17 @@ from tests.recorded import World, easy_stream, make_config
 RULES = make_rules(share="0.1", audit_share="0.3")  # one audit in 34 events
 
 
-def committed(*states: PartitionState) -> Mapping[Place, Committed]:
-    return {Place("events", number): Committed(1, encode_state(state)) for number, state in enumerate(states)}
+def committed(*states: PartitionState) -> Mapping[TopicPartition, OffsetAndMetadata]:
+    return {
+        TopicPartition("events", number): OffsetAndMetadata(1, encode_state(state))
+        for number, state in enumerate(states)
+    }
 
 
 def spent(requests: int, accepted: int, unasked: int = 0, now: float = 0.0, asked_at: int = 0) -> PartitionState:
-    return PartitionState(now=now, ledger=Ledger(accepted, 0, 0, requests), unasked=unasked, asked_at=asked_at)
+    return PartitionState(
+        now=now, counters=BudgetCounters(accepted, 0, 0, requests), unasked=unasked, asked_at=asked_at
+    )
 
 
 @pytest.mark.parametrize(("unasked", "mute"), [(0, ()), (680, ()), (681, (0,)), (10_000, (0,))])
@@ -69,7 +74,16 @@ def test_a_request_beyond_the_budget_is_counted() -> None:
 def test_nothing_owned_is_nothing_seen() -> None:
     """A worker without partitions, or before its first event, is not mute."""
     assert watch(RULES, {}).figures() == dict.fromkeys(watch(RULES, {}).figures(), 0)
-    assert watch(RULES, {Place("events", 0): Committed(0, ""), Place("labels", 0): Committed(0, "")}).mute == ()
+    assert (
+        watch(
+            RULES,
+            {
+                TopicPartition("events", 0): OffsetAndMetadata(0, ""),
+                TopicPartition("labels", 0): OffsetAndMetadata(0, ""),
+            },
+        ).mute
+        == ()
+    )
 
 
 @settings(deadline=None)
@@ -92,8 +106,8 @@ def test_no_budget_is_ever_mute_or_over(share: str, audit: str, strategy: str, s
 
 def test_the_share_of_both_lanes_is_the_budget() -> None:
     """What the watch holds the ledger to is the share of the configuration, not a rounding of it."""
-    budget = BudgetRules(Fraction("0.07"), Fraction("0.3"), 5)
-    rules = replace(RULES, allowances=(budget.allowance(0, 1),))
+    budget = Budget(Fraction("0.07"), Fraction("0.3"), 5)
+    rules = replace(RULES, budgets=(budget.partition_budget(0, 1),))
     for accepted in (0, 1, 99, 100, 12_345):
         most = int(Fraction("0.07") * accepted) + 5
         assert watch(rules, committed(spent(most, accepted))).over == 0
@@ -128,13 +142,17 @@ def test_status_says_that_it_is_mute(streamal: Cli, directory: Path) -> None:
 
     loaded = load_config(directory / "config.toml")
 
-    parts.create_topics(loaded)
-    log = parts.open_transport(loaded)
+    transports.create_topics(loaded)
+    log = transports.open_transport(loaded)
     log.append("streamal.events", 0, None, json.dumps({"features": {"x1": 1.0}}).encode())
     log.poll({"streamal.events": 1, "streamal.labels": 1}, 0.0)
     state = encode_state(spent(3, 500, unasked=700))
     log.commit(
-        [], {Place("streamal.events", 0): Committed(1, state), Place("streamal.labels", 0): Committed(0, "[0,0,7]")}
+        [],
+        {
+            TopicPartition("streamal.events", 0): OffsetAndMetadata(1, state),
+            TopicPartition("streamal.labels", 0): OffsetAndMetadata(0, "[0,0,7]"),
+        },
     )
     log.close()
     ended = streamal("status", "--json", cwd=directory)

@@ -34,8 +34,8 @@ ALL_RULES = (
     RULES,
     SMALL,
     replace(RULES, flat=True),
-    replace(RULES, null_is_missing=True),
-    replace(RULES, flat=True, null_is_missing=True),
+    replace(RULES, null=True),
+    replace(RULES, flat=True, null=True),
     replace(RULES, natural=True),
 )
 NATURAL = ALL_RULES[-1]
@@ -249,7 +249,7 @@ REFUSED_EVENTS = [
     (b'{"features":{"x":1e308}}', RULES, Reason.NUMBER_OUT_OF_RANGE),
     (b'{"features":{"x":-1.0000001e12}}', RULES, Reason.NUMBER_OUT_OF_RANGE),
     (b'{"features":{"x":null}}', RULES, Reason.NULL_FEATURE),
-    (b'{"features":{"x":null}}', replace(RULES, null_is_missing=True), Reason.FEATURES_EMPTY),
+    (b'{"features":{"x":null}}', replace(RULES, null=True), Reason.FEATURES_EMPTY),
     (b'{"features":{}}', RULES, Reason.FEATURES_EMPTY),
     (b'{"id":"e","time":1}', replace(RULES, flat=True), Reason.FEATURES_EMPTY),
     (b'{"id":1}', replace(RULES, flat=True), Reason.FEATURES_EMPTY),
@@ -277,7 +277,7 @@ ACCEPTED_EVENTS: list[tuple[bytes, WireRules, dict[str, Any]]] = [
     (b'{"features":{"x":1}}' + b" " * 180, SMALL, {"x": 1.0}),
     (b'{"features":{"x":1,"x":"last"}}', RULES, {"x": "last"}),
     (b'{"features":{"x":true,"y":"1"},"more":[{}]}', RULES, {"x": True, "y": "1"}),
-    (b'{"features":{"x":null,"y":2}}', replace(RULES, null_is_missing=True), {"y": 2.0}),
+    (b'{"features":{"x":null,"y":2}}', replace(RULES, null=True), {"y": 2.0}),
     (b'{"x":1,"y":2}', replace(RULES, flat=True), {"x": 1.0, "y": 2.0}),
 ]
 

@@ -16,21 +16,21 @@ from river import base
 from streamal.bootstrap.warm_start import lessons, start_digest, unpickled
 from streamal.config import Config
 from streamal.core.budget.money import micros
-from streamal.core.budget.sampler import BudgetRules
+from streamal.core.budget.sampler import Budget
 from streamal.core.codec.events import WireRules
 from streamal.core.fold import Fold, FoldRules
 from streamal.core.model.checks import synthetic_examples
-from streamal.core.model.guard import Canary
+from streamal.core.model.guard import ModelGuard
 from streamal.core.model.model import LabelRules, Model
 from streamal.core.model.pipeline import build_estimator, default_pipeline, require_classifier, require_own_state
 from streamal.core.model.rehearsal import Rehearsal
 from streamal.core.model.slim_pickle import dumps, loads
 from streamal.core.pending import Pending
-from streamal.core.quality.gain import Control
+from streamal.core.quality.gain import RandomControl
 from streamal.core.quality.quality import Quality
 from streamal.core.rules import Rules, TopicNames
 from streamal.core.schema import Schema
-from streamal.core.strategies import SamplingRules, Strategy, build_strategy, wants_of
+from streamal.core.strategies import SamplingRules, Strategy, build_strategy, requirements_of
 from streamal.core.strategies.auto import Auto, Bandit
 from streamal.daemon.daemon import Settings
 from streamal.errors import ConfigError
@@ -56,13 +56,13 @@ def rules(config: Config, partitions: int) -> Rules:
         topics=topic_names(config),
         partitions=partitions,
         wire=wire_rules(config),
-        allowances=tuple(budget.allowance(partition, partitions) for partition in range(partitions)),
+        budgets=tuple(budget.partition_budget(partition, partitions) for partition in range(partitions)),
         strategy_name=config.sampling.strategy,
         strategy=new_strategy(config),
         measure=_measure(config),
         seed=config.sampling.seed,
         ttl_s=config.labels.ttl_s,
-        expiries_max=config.limits.expiries_per_step,
+        expiries_per_step=config.limits.expiries_per_step,
         prices=budget.prices,
         damping=config.sampling.damping,
         pace_horizon_s=config.budget.pace_horizon_s,
@@ -102,11 +102,11 @@ def _measure(config: Config) -> str:
     return fixed.get(config.sampling.strategy, config.sampling.uncertainty)
 
 
-def budget_rules(config: Config) -> BudgetRules:
+def budget_rules(config: Config) -> Budget:
     """Return the budget of all partitions together, exactly as written."""
     budget = config.budget
     share, audit_share = budget.fractions
-    return BudgetRules(
+    return Budget(
         share=share,
         audit_share=audit_share,
         burst=budget.burst,
@@ -125,7 +125,7 @@ def wire_rules(config: Config) -> WireRules:
         flat=config.events.format == "flat",
         id_field=config.events.id,
         time_field=config.events.time,
-        null_is_missing=config.features.null == "missing",
+        null=config.features.null == "missing",
         record_bytes_max=config.limits.record_bytes,
         features_max=config.limits.features,
         feature_name_bytes_max=config.limits.feature_name_bytes,
@@ -204,7 +204,7 @@ def new_fold(config: Config) -> Fold:
     """
     features, model = config.features, new_model(config)
     strategy = new_strategy(config)
-    wants = wants_of(strategy)
+    wants = requirements_of(strategy)
     if wants.votes and not model.is_committee:
         raise ConfigError(
             f"sampling.strategy {config.sampling.strategy!r} asks where the members of an ensemble disagree, and "
@@ -222,7 +222,7 @@ def new_fold(config: Config) -> Fold:
         schema=schema,
         pending=Pending(config.limits.closed_requests),
         quality=Quality(config.quality.window, _floor(config)),
-        canary=Canary(rehearsal(config)),
+        guard=ModelGuard(rehearsal(config)),
         start=start_digest(config),
         bandit=Bandit(strategy.leads if isinstance(strategy, Auto) else ()),
     )
@@ -236,7 +236,7 @@ def new_fold(config: Config) -> Fold:
             fold.teach(lesson, f"warm start example {number}")
     if config.quality.control:
         model_bytes = dumps(fold.model)
-        fold.control = Control(loads(model_bytes), loads(model_bytes), config.quality.window)
+        fold.control = RandomControl(loads(model_bytes), loads(model_bytes), config.quality.window)
     return fold
 
 
@@ -285,7 +285,7 @@ def fingerprint(config: Config) -> str:
         "sampling": [
             config.sampling.strategy,
             sorted(map(str, config.sampling.parameters.items())),
-            str(config.budget.share) if wants_of(new_strategy(config)).weighted else "",
+            str(config.budget.share) if requirements_of(new_strategy(config)).weighted else "",
         ],
         "transport": config.transport.model_dump(mode="json", include={"kind", "path", "group"}),
     }

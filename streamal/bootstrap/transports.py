@@ -133,7 +133,7 @@ def open_transport(config: Config, synchronous: Synchronous = "FULL") -> Transpo
         name,
         topics.events,
         topics.labels,
-        witness=topics.predictions,
+        predictions_topic=topics.predictions,
         synchronous=synchronous,
     )
 
@@ -149,7 +149,7 @@ def _cluster_seat(config: Config, name: str) -> Transport:
         instance=transport.instance,
         name=name,
         session_timeout_s=transport.session_timeout_s,
-        witness=topics.predictions,
+        predictions_topic=topics.predictions,
     )
 
 

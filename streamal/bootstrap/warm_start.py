@@ -19,7 +19,7 @@ from river import base
 
 from streamal.config import Config
 from streamal.core.codec.events import WireRules, checked
-from streamal.core.model.rehearsal import Lesson
+from streamal.core.model.rehearsal import WeightedExample
 from streamal.core.records import Refusal, Scalar
 from streamal.core.schema import Schema
 from streamal.errors import ConfigError
@@ -87,7 +87,7 @@ def unpickled(config: Config) -> base.Classifier:
     return estimator  # type: ignore[return-value]  # a pipeline is one by its last step, which is looked at later
 
 
-def lessons(config: Config, rules: WireRules, schema: Schema | None) -> Iterator[Lesson]:
+def lessons(config: Config, rules: WireRules, schema: Schema | None) -> Iterator[WeightedExample]:
     """Yield the labelled rows of ``model.warm_start``: the columns of *schema*, within the bounds of *rules*.
 
     A blank is a missing feature; a row without a label, and a column outside the schema, are left out.
@@ -120,7 +120,7 @@ def lessons(config: Config, rules: WireRules, schema: Schema | None) -> Iterator
         if isinstance(fits, Refusal):
             raise ConfigError(f"{where}: {fits.detail}")
         found += 1
-        yield Lesson(fits if schema is None else schema.select(fits), label_of(row[column]))
+        yield WeightedExample(fits if schema is None else schema.select(fits), label_of(row[column]))
     if not found:
         raise ConfigError(f"model.warm_start: {path}: no row has a label in column {column!r}")
 

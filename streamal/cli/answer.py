@@ -20,7 +20,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import topic_names, wire_rules
 from streamal.cli.options import ConfigPath, Overrides
 from streamal.config import Config, load_config
@@ -62,7 +62,7 @@ def command(
     loaded = load_config(config, overrides or ())
     if not loaded.labels.classes:
         raise ConfigError("labels.classes: declare them; each gets a key")
-    log = parts.open_log(loaded)
+    log = transports.open_log(loaded)
     try:
         session = _session(loaded, log, annotator or getpass.getuser())
         with _keys() as read:

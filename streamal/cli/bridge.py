@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import structlog
 import typer
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import topic_names, wire_rules
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.cli.workers import stop_on_signals
 from streamal.config import Config, load_config
 from streamal.core.records import Request
-from streamal.errors import ConfigError, Uncommitted, Unreachable
+from streamal.errors import ConfigError, ServiceUnavailable, Uncommitted
 from streamal.exchange.label_studio import request_task
 from streamal.labeling.feed import Feed
 from streamal.labeling.label_studio.bridge import Bridge, BridgeRules
@@ -101,10 +101,10 @@ def _kept_up(attempt: Callable[[], _T], stopping: threading.Event, log: Any, *, 
     while True:
         try:
             return attempt()
-        except (Unreachable, Uncommitted) as error:
+        except (ServiceUnavailable, Uncommitted) as error:
             if not patient:
                 raise
-            wait_s = max(pause_s, error.after_s if isinstance(error, Unreachable) else 0.0)
+            wait_s = max(pause_s, error.after_s if isinstance(error, ServiceUnavailable) else 0.0)
             log.warning("bridge_waiting", error=str(error), again_in_s=wait_s)
         if stopping.wait(wait_s):
             return None
@@ -114,7 +114,7 @@ def _kept_up(attempt: Callable[[], _T], stopping: threading.Event, log: Any, *, 
 @contextmanager
 def _bridge(config: Config, server: LabelStudio, project: Project, log: Any) -> Iterator[Bridge]:
     topics, limits = topic_names(config), config.limits
-    transport = parts.open_log(config)
+    transport = transports.open_log(config)
     try:
         queue = OpenQueue(QueueRules(open_max=2 * limits.open_requests, closed_max=limits.closed_requests))
         feed = Feed(transport, topics, config.transport.group, queue, wire_rules(config))

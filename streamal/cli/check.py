@@ -11,13 +11,13 @@ from typing import Any
 
 import typer
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import budget_rules, new_fold, new_model, new_strategy, rules, topic_partitions
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import Config, load_config
 from streamal.core.fold import Fold
 from streamal.core.model.checks import contract, growth, synthetic_examples
-from streamal.core.strategies import wants_of
+from streamal.core.strategies import requirements_of
 from streamal.core.strategies.checks import strategy_contract
 from streamal.errors import ConfigError
 
@@ -71,7 +71,7 @@ def _warm(config: Config, fold: Fold) -> Mapping[str, str]:
         return {}
     learned = sum(fold.model.learned.values())
     taught = "a pickled model" if config.model.warm_pickle else f"{learned} examples"
-    left_out = f", {fold.canary.quarantined} of them left out: they broke the model" if fold.canary.quarantined else ""
+    left_out = f", {fold.guard.quarantined} of them left out: they broke the model" if fold.guard.quarantined else ""
     return {"warm start": f"{taught} from {config.model.warm_start}{left_out}", "warm start sha256": str(fold.start)}
 
 
@@ -93,7 +93,7 @@ def _advice(config: Config, predict_us: float, learn_us: float) -> Mapping[str, 
 def _importance(config: Config) -> Mapping[str, str]:
     """Return whether the importance weights of the configured strategy reach the model, if it has any."""
     fold = new_fold(config)
-    if not wants_of(new_strategy(config)).weighted:
+    if not requirements_of(new_strategy(config)).weighted:
         return {}
     model = fold.model.describe()
     heeds = "learns with the weight share/propensity" if fold.rules.weighted else "takes no weight: all count 1"
@@ -155,12 +155,12 @@ def _costs(config: Config) -> tuple[float, float]:
 
 def _require_topics(config: Config) -> None:
     if config.transport.kind == "kafka":
-        parts.require_topics(config)
+        transports.require_topics(config)
         return
     if not config.transport.path.exists():
         typer.echo(f"note: {config.transport.path} does not exist yet; `streamal run` makes it", err=True)
         return
-    log = parts.open_log(config)
+    log = transports.open_log(config)
     try:
         for topic, partitions in topic_partitions(config).items():
             have = log.partitions(topic)

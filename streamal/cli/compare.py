@@ -22,7 +22,8 @@ from streamal.cli.experiment_options import (
 from streamal.cli.options import Json, OptionalConfigPath, Overrides
 from streamal.cli.replay import Abstain, Delay, Drop, Error, Label, LabelTime, Limit, Silence, Stream, Time, columns
 from streamal.config import load_config
-from streamal.replay import compare, read_stream
+from streamal.experiments import compare
+from streamal.replay import read_stream
 from streamal.replay.annotators import AnnotatorsRules
 
 __all__ = ["command"]

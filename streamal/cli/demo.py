@@ -18,7 +18,7 @@ import msgspec
 import typer
 from rich.progress import Progress
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import new_fold, settings, topic_names, wire_rules
 from streamal.cli.options import Json, Overrides, progress_bar, show
 from streamal.cli.run import admin_server, meter
@@ -110,13 +110,13 @@ def _control(config: Config) -> Config:
 
 def _run(config: Config, stream: Stream, progress: Progress) -> Replay:
     """Run the daemon on SQLite by the mails' own clock."""
-    transport = parts.open_transport(config, synchronous="NORMAL")  # a demo on a slow disk is to end in time, too
+    transport = transports.open_transport(config, synchronous="NORMAL")  # a demo on a slow disk is to end in time, too
     clock, measured = StreamClock(), meter(config)
     daemon = Daemon(
         dataclasses.replace(settings(config, config.transport.partitions), poll_timeout_s=0.0, step_target_s=math.inf),
         lambda: new_fold(config),
         transport,
-        parts.snapshots(config),
+        transports.snapshots(config),
         clock,
         measured,
         SilentLog(),

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from streamal import __version__
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import topic_names
 from streamal.cli.options import ConfigPath, Overrides
 from streamal.config import Config, load_config
@@ -46,7 +46,7 @@ def command(
     chosen = kind or (Format.JSONL if output is None else format_of(output, "--output"))
     if chosen is Format.PARQUET and output is None:
         raise ConfigError("--format parquet: give the file with --output")
-    log = parts.open_log(loaded)
+    log = transports.open_log(loaded)
     try:
         _export(log, loaded, chosen, output, examples_only)
     except BrokenPipeError:
@@ -91,7 +91,7 @@ def _how(config: Config, kind: Format, end: int) -> dict[str, str]:
     sampling, budget, topic = config.sampling, config.budget, config.topics.training
     return {
         "format": str(kind),
-        "source": f"{parts.where(config)}, group {config.transport.group}, topic {topic} up to offset {end}",
+        "source": f"{transports.where(config)}, group {config.transport.group}, topic {topic} up to offset {end}",
         "strategy": f"{sampling.strategy} on {sampling.uncertainty}, seed {sampling.seed} (as configured now)",
         "budget": f"at most {budget.share:%} of the events, {budget.audit_share:%} of it at random (as configured now)",
         "made by": f"streamal {__version__}",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import topic_names, wire_rules
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import load_config
@@ -43,7 +43,7 @@ def command(
     loaded = load_config(config, overrides or ())
     chosen, topics, rules = kind or format_of(file, "FILE"), topic_names(loaded), wire_rules(loaded)
     classes, learn_new = set(loaded.labels.classes), loaded.labels.learn_new
-    log = parts.open_log(loaded)
+    log = transports.open_log(loaded)
     try:
         made = plan(log, topics, rules, read_answers(file, chosen, rules), lambda label: learn_new or label in classes)
         if not made.flaws and not dry_run:
@@ -56,6 +56,6 @@ def command(
     if len(made.flaws) > _SHOWN_MAX:
         typer.echo(f"streamal: … and {len(made.flaws) - _SHOWN_MAX} more rows are refused", err=True)
     written = 0 if made.flaws or dry_run else len(made.outputs)
-    show(f"{file} → {parts.where(loaded)}", {**made.counts, "written": written}, as_json)
+    show(f"{file} → {transports.where(loaded)}", {**made.counts, "written": written}, as_json)
     if made.flaws:
         raise typer.Exit(1)

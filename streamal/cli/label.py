@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Overrides
 from streamal.cli.workers import stop_on_signals
@@ -44,14 +44,14 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     def announce(url: str) -> None:
         typer.echo(f"label page: {url}")
 
-    server = PageServer(loaded, lambda: parts.open_log(loaded), lambda: daemon_of(loaded), announce)
+    server = PageServer(loaded, lambda: transports.open_log(loaded), lambda: daemon_of(loaded), announce)
     stop_on_signals(server.stop)  # uvicorn sends the signal once more when it has ended: it would kill us unfinished
     server.run()
 
 
 def daemon_of(config: Config) -> Mapping[str, Any] | None:
     """Return what the daemon's admin port tells of itself; None if there is none, or it does not answer in a second."""
-    port = parts.admin_port(config.server)
+    port = transports.admin_port(config.server)
     if port is None:
         return None
     try:

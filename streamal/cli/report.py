@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import topic_names
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import Config, load_config
@@ -56,7 +56,7 @@ def command(
     """
     loaded = load_config(config, overrides or ())
     begin, end = (_time(text, name) for text, name in ((since, "--since"), (until, "--until")))
-    log = parts.open_log(loaded)
+    log = transports.open_log(loaded)
     try:
         told = report(log, topic_names(loaded), begin, end, days, loaded.quality.window)
     finally:
@@ -75,7 +75,7 @@ def command(
         return
     if x:
         typer.echo(terminal_points(title, "labels", x, curves, min(100, shutil.get_terminal_size().columns)))
-    show(f"{parts.where(loaded)}, {_date(told.since)} to {_date(told.until)}", _rows(told, loaded), as_json=False)
+    show(f"{transports.where(loaded)}, {_date(told.since)} to {_date(told.until)}", _rows(told, loaded), as_json=False)
     typer.echo(f"{told.advice.verdict.upper()}: {told.advice.reason}")
 
 

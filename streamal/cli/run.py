@@ -12,7 +12,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import new_fold, settings
 from streamal.cli.check import require_sound_model
 from streamal.cli.logs import set_up_logs
@@ -73,20 +73,20 @@ def _work(config: Config, supervised: bool) -> None:
     """Be a worker until a signal, or the death of the head over several, asks to end."""
     if supervised:
         end_with_the_head()
-    clock, measured = parts.WallClock(), meter(config)
-    log = structlog.get_logger(instance=parts.worker_name(config))
+    clock, measured = transports.WallClock(), meter(config)
+    log = structlog.get_logger(instance=transports.worker_name(config))
     daemon: Daemon | None = None
     traced = TracedMeter(measured, new_provider()) if config.log.spans else None
     # before the seat is taken: who starts the same daemon twice learns it from the port, and the first goes on
     server = admin_server(config, measured, lambda: daemon, clock, lambda url: log.info("serving", url=url))
     try:
-        transport = parts.open_transport(config)
+        transport = transports.open_transport(config)
         try:
             daemon = Daemon(
                 settings(config, config.transport.partitions),
                 lambda: new_fold(config),
                 transport,
-                parts.snapshots(config),
+                transports.snapshots(config),
                 clock,
                 traced or measured,
                 log,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import topic_names, wire_rules
 from streamal.cli.options import ConfigPath, Json, Overrides, progress_bar, show
 from streamal.cli.replay import Abstain, Delay, Drop, Error, Label, LabelTime, Limit, Silence, Stream, Time, columns
@@ -60,8 +60,8 @@ def command(
         raise ConfigError("--speed needs --time, the column to play by; or use --rate")
     recorded = read_stream(stream, label, time, label_time, columns(drop), limit)
     rules = AnnotatorsRules(delay_s=delay, error=error, abstain=abstain, silence=silence)
-    parts.create_topics(loaded)
-    log = parts.open_log(loaded, synchronous="NORMAL")  # made-up events need not survive a power cut
+    transports.create_topics(loaded)
+    log = transports.open_log(loaded, synchronous="NORMAL")  # made-up events need not survive a power cut
     try:
         player = Player(log, topic_names(loaded), _rescaled(recorded, rate, speed), rules, wire_rules(loaded))
         with progress_bar("sending events", len(recorded.rows)) as progress:

@@ -19,11 +19,11 @@ from rich.panel import Panel as Box
 from rich.table import Table
 from rich.text import Text
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.cli.options import ConfigPath, Json, Overrides
 from streamal.config import load_config
 from streamal.edge.scrape import scrape
-from streamal.errors import ConfigError, Unreachable
+from streamal.errors import ConfigError, ServiceUnavailable
 from streamal.inspection.top import Panel, Series, merged, panels, rate, sparkline
 
 __all__ = ["command"]
@@ -53,7 +53,7 @@ def command(
     streamal top --url http://a:9464/metrics --url http://a:9465/metrics
     ```
     """
-    port = parts.admin_port(load_config(config if config.exists() or not url else None, overrides or ()).server)
+    port = transports.admin_port(load_config(config if config.exists() or not url else None, overrides or ()).server)
     if port is None and not url:
         raise ConfigError("server.port: the daemon's port is not in the configuration; give --url")
     _, token, certificate = port or (None, None, None)
@@ -87,7 +87,7 @@ def _watch(urls: list[str], every_s: float, look: Callable[[float], Series]) -> 
             at, trouble = time.time(), ""
             try:
                 now = look(at)
-            except Unreachable as error:
+            except ServiceUnavailable as error:
                 trouble, before = f"{error}; `streamal status` needs none. Looking again …", None
                 speeds.append(None)
                 accuracies.append(None)

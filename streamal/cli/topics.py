@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import topic_partitions
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import load_config
@@ -38,13 +38,13 @@ def create(
     ```
     """
     loaded = load_config(config, overrides or ())
-    made = set(parts.make_topics(loaded, replicas))
+    made = set(transports.make_topics(loaded, replicas))
     wanted = topic_partitions(loaded)
     if as_json:
         show("", {topic: {"partitions": wanted[topic], "made": topic in made} for topic in wanted}, as_json)
         return
     show(
-        parts.where(loaded),
+        transports.where(loaded),
         {
             topic: f"{partitions} partition{'s' * (partitions > 1)}" if topic in made else "was there"
             for topic, partitions in wanted.items()

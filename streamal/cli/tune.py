@@ -25,7 +25,8 @@ from streamal.cli.options import Json, OptionalConfigPath, Overrides
 from streamal.cli.replay import Abstain, Delay, Drop, Error, Label, LabelTime, Limit, Silence, Stream, Time, columns
 from streamal.config import load_config
 from streamal.errors import ConfigError
-from streamal.replay import Goal, read_stream, tune
+from streamal.experiments import Goal, tune
+from streamal.replay import read_stream
 from streamal.replay.annotators import AnnotatorsRules
 
 __all__ = ["command"]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streamal.bootstrap import transports as parts
+from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import budget_rules, new_fold, rules
 from streamal.cli.options import ConfigPath, Json, Overrides, progress_bar, show
 from streamal.config import load_config
@@ -29,7 +29,7 @@ def command(
     Stop the daemon first: what it does meanwhile may look broken. Ends with 1 if a promise is broken.
     """
     loaded = load_config(config, overrides or ())
-    log = parts.open_log(loaded)
+    log = transports.open_log(loaded)
     try:
         deciding = rules(loaded, loaded.transport.partitions)
         topic = loaded.topics.predictions

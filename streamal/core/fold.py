@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any
 
-from streamal.core.budget.answer_rate import Pace
+from streamal.core.budget.answer_rate import AnswerRate
 from streamal.core.budget.money import Settlements
 from streamal.core.codec.events import decode_request, decode_training
-from streamal.core.model.guard import Canary
+from streamal.core.model.guard import ModelGuard
 from streamal.core.model.model import Model
-from streamal.core.model.rehearsal import Lesson
+from streamal.core.model.rehearsal import WeightedExample
 from streamal.core.pending import Pending
-from streamal.core.quality.gain import Control
+from streamal.core.quality.gain import RandomControl
 from streamal.core.quality.quality import Quality
 from streamal.core.records import (
     Event,
@@ -35,7 +35,7 @@ from streamal.core.records import (
 )
 from streamal.core.schema import Schema
 from streamal.core.strategies.auto import Bandit
-from streamal.errors import LogDisagrees
+from streamal.errors import InconsistentLog
 
 __all__ = ["Fold", "FoldRules"]
 
@@ -70,7 +70,7 @@ class Fold:
         samples: features of the first requests, until there is a schema.
         early: examples that came before the schema, with their names; learned as soon as there is one.
         start: digest of what the model began with, "" for nothing, None if it does not matter here.
-        canary: teaches the model, and takes it back from an example that breaks it.
+        guard: teaches the model, and takes it back from an example that breaks it.
         bandit: the weights of `auto`'s arms, by the audit lane's labels.
         control: the gain over random, if it is to be measured.
     """
@@ -86,12 +86,12 @@ class Fold:
     positions: dict[int, int] = field(default_factory=dict)
     samples: list[dict[str, Scalar]] = field(default_factory=list)
     early: list[tuple[Example | NaturalExample, str]] = field(default_factory=list)
-    canary: Canary = field(default_factory=Canary)
+    guard: ModelGuard = field(default_factory=ModelGuard)
     start: str | None = ""
     bandit: Bandit = field(default_factory=Bandit)
     settlements: Settlements = field(default_factory=Settlements)
-    pace: Pace = field(default_factory=Pace)
-    control: Control | None = None
+    pace: AnswerRate = field(default_factory=AnswerRate)
+    control: RandomControl | None = None
 
     def predict(self, event: Event) -> dict[str, float]:
         """Return class probabilities; before there is a schema they are the class prior."""
@@ -124,7 +124,7 @@ class Fold:
         """
         record = decode_training(value)
         if isinstance(record, Refusal):
-            raise LogDisagrees(f"training offset {offset}: {record.detail}; only streamal may write to this topic")
+            raise InconsistentLog(f"training offset {offset}: {record.detail}; only streamal may write to this topic")
         if not self.version.records:
             self._require_same_start(record)
         self.version, self.last = Version(offset + 1, self.version.records + 1), value
@@ -155,21 +155,21 @@ class Fold:
             return
         request = decode_request(value)
         if isinstance(request, Refusal):
-            raise LogDisagrees(
+            raise InconsistentLog(
                 f"requests {partition}-{offset}: {request.detail}; only streamal may write to this topic"
             )
         if request.request not in self.pending:
             self._opened(request)
 
-    def teach(self, lesson: Lesson, name: str) -> None:
+    def teach(self, lesson: WeightedExample, name: str) -> None:
         """Let the model learn one lesson, called *name* where it is quarantined."""
-        self.model = self.canary.learn(self.model, lesson, name)
+        self.model = self.guard.learn(self.model, lesson, name)
 
     def _require_same_start(self, first: Training) -> None:
         """Raise LogDisagrees if the first record says that the other workers' models began otherwise than ours."""
         began = first.sha256 if isinstance(first, WarmStart) else ""
         if self.start not in (None, began):
-            raise LogDisagrees(
+            raise InconsistentLog(
                 f"the models of this log began with {_file(began)}, this one with {_file(self.start)}: set "
                 "model.warm_start to that file for every worker, or begin afresh with new topics and a new group"
             )
@@ -192,7 +192,7 @@ class Fold:
             self.quality.natural(bool(said) and max(said, key=said.__getitem__) == example.label)
         elif self.control is not None:
             self.control.fold(example, features)
-        self.teach(Lesson(features, example.label, self._weight(example)), name)
+        self.teach(WeightedExample(features, example.label, self._weight(example)), name)
 
     def _weight(self, example: Example | NaturalExample) -> float | None:
         """Return the importance of a bought label, None for what is learned as it comes."""

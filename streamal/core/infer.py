@@ -6,16 +6,16 @@ from streamal.core.budget.sampler import Sampler, divided
 from streamal.core.codec.events import encode
 from streamal.core.coins import Coins
 from streamal.core.fold import Fold
-from streamal.core.quality.totals import MILLION, Seen
+from streamal.core.quality.totals import MILLION, RunningTotals
 from streamal.core.records import (
-    Committed,
     Event,
     Lane,
-    Output,
-    Place,
+    OffsetAndMetadata,
+    OutputRecord,
     Prediction,
     Record,
     Request,
+    TopicPartition,
     coordinates,
     partition_of,
 )
@@ -33,13 +33,13 @@ __all__ = ["infer"]
 def infer(
     rules: Rules,
     fold: Fold,
-    place: Place,
-    before: Committed,
+    place: TopicPartition,
+    before: OffsetAndMetadata,
     records: list[Record],
     now: float,
     result: Step,
     memory: Memory | None = None,
-) -> Committed:
+) -> OffsetAndMetadata:
     """Predict each event of one partition, decide whether to ask, and return the partition's new commit.
 
     *memory* is what a strategy that looks back knows of the events before; it stays as it is.
@@ -47,7 +47,7 @@ def infer(
     state = decode_state(before.metadata, PartitionState) or PartitionState()
     assert state.version <= fold.version.offset, "the daemon folds up to the noted version before it steps"
     now = max(now, state.now)
-    turn = _Turn(rules, fold, place.partition, state, now, result, memory)
+    turn = PartitionPass(rules, fold, place.partition, state, now, result, memory)
     events, refused = turn.scorer.read(records)
     for event, probabilities in zip(events, fold.predict_many(events), strict=True):
         turn.answer(event, probabilities)
@@ -57,10 +57,10 @@ def infer(
     past = turn.scorer.finish()
     if past is not None:
         result.memories[place] = past
-    return Committed(records[-1].offset + 1, encode_state(turn.state()))
+    return OffsetAndMetadata(records[-1].offset + 1, encode_state(turn.state()))
 
 
-class _Turn:
+class PartitionPass:
     """One partition's events of one step: what they have in common is looked up, and counted, once."""
 
     def __init__(
@@ -111,7 +111,7 @@ class _Turn:
             id=event.id,
             time=event.time,
         )
-        self._result.outputs.append(Output(self._topic, self._partition, key.encode(), encode(prediction)))
+        self._result.outputs.append(OutputRecord(self._topic, self._partition, key.encode(), encode(prediction)))
         if lane is not None:
             self._unasked = 0
             arms = self.scorer.arms(score, strategy) if lane is Lane.AUDIT else ()
@@ -122,7 +122,7 @@ class _Turn:
 
     def state(self) -> PartitionState:
         """Note what was counted, and return the partition's new state."""
-        before, ledger, tally = self._before, self._sampler.ledger, self._result.tally
+        before, counters, tally = self._before, self._sampler.counters, self._result.tally
         for counter, kind, count in (
             ("events", "accepted", self._events - before.seen.events),
             ("uniform_predictions", "", self._uniform),
@@ -130,38 +130,38 @@ class _Turn:
         ):
             if count:
                 tally[counter, kind] += count
-        asked = ledger[2:4] != (before.ledger[2:4] if before.ledger else (0, 0))
+        asked = counters[2:4] != (before.counters[2:4] if before.counters else (0, 0))
         asked_at = int(self._now) if asked else before.asked_at
         return PartitionState(
-            self._version, self._now, ledger, self._sampler.state, self._unasked, asked_at, self._seen()
+            self._version, self._now, counters, self._sampler.state, self._unasked, asked_at, self._seen()
         )
 
-    def _seen(self) -> Seen:
-        return Seen(self._events, self._confidence, self._unreachable)
+    def _seen(self) -> RunningTotals:
+        return RunningTotals(self._events, self._confidence, self._unreachable)
 
     def _ask(self, event: Event, prediction: Prediction, lane: Lane, arms: tuple[float, ...]) -> None:
         request = _request(self._rules, event, prediction, lane, self._now, arms, self._seen())
         topic, key = self._rules.topics.requests, prediction.event.encode()
-        self._result.outputs.append(Output(topic, self._partition, key, encode(request)))
+        self._result.outputs.append(OutputRecord(topic, self._partition, key, encode(request)))
         self._result.tally["requests", lane] += 1
         if self._damper is not None:
             self._damper.opened(event.features)
 
 
 def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, now: float) -> Sampler:
-    ledger = state.ledger
-    audit = fold.pending.count(partition, Lane.AUDIT, ledger.audit if ledger else 0)
-    strategy = fold.pending.count(partition, Lane.STRATEGY, ledger.strategy if ledger else 0)
-    allowance = rules.allowances[partition]
+    counters = state.counters
+    audit = fold.pending.count(partition, Lane.AUDIT, counters.audit if counters else 0)
+    strategy = fold.pending.count(partition, Lane.STRATEGY, counters.strategy if counters else 0)
+    partition_budget = rules.budgets[partition]
     if rules.pace_horizon_s is not None:
         paced = fold.pace.open_max(rules.pace_horizon_s, rules.pace_unknown)
         if paced is not None:
-            allowance = allowance.paced(divided(paced, partition, rules.partitions))
+            partition_budget = partition_budget.paced(divided(paced, partition, rules.partitions))
     return Sampler(
-        allowance,
+        partition_budget,
         rules.strategy,
         Coins(rules.seed, partition),
-        ledger,
+        counters,
         state.strategy,
         now,
         audit,
@@ -179,15 +179,21 @@ def _damper(rules: Rules, fold: Fold, partition: int, state: PartitionState) -> 
     if rules.damping is None:
         return None
     own = [request for request in fold.pending.open.values() if partition_of(request.request) == partition]
-    ledger = state.ledger
-    asked = {Lane.AUDIT: ledger.audit, Lane.STRATEGY: ledger.strategy} if ledger else {}
+    counters = state.counters
+    asked = {Lane.AUDIT: counters.audit, Lane.STRATEGY: counters.strategy} if counters else {}
     if len(own) < sum(fold.pending.count(partition, lane, count) for lane, count in asked.items()):
         raise Behind(f"{rules.topics.requests} {partition}: the newest requests cannot be read yet")
     return Damper(rules.damping, (request.features for request in own))
 
 
 def _request(
-    rules: Rules, event: Event, prediction: Prediction, lane: Lane, now: float, arms: tuple[float, ...], seen: Seen
+    rules: Rules,
+    event: Event,
+    prediction: Prediction,
+    lane: Lane,
+    now: float,
+    arms: tuple[float, ...],
+    seen: RunningTotals,
 ) -> Request:
     return Request(
         request=prediction.event,

@@ -17,7 +17,7 @@ from streamal.core.records import (
     NaturalExample,
     NaturalLabel,
     Outcome,
-    Output,
+    OutputRecord,
     Reason,
     Record,
     Refusal,
@@ -87,7 +87,7 @@ def join(
             refuse(rules, record, outcome, now, result)
             outcome = Outcome.REFUSED
         result.tally["natural_labels" if isinstance(reply, NaturalLabel) else "replies", outcome] += 1
-    for request in fold.pending.expired(min(now, answered), rules.expiries_max):
+    for request in fold.pending.expired(min(now, answered), rules.expiries_per_step):
         if request.request not in joined.closing:
             joined.records.append(_expired(rules, request, now))
             result.tally["expiries", ""] += 1
@@ -215,9 +215,9 @@ def _expired(rules: Rules, request: Request, now: float) -> Expiry:
 def _write(rules: Rules, training: Training, result: Step) -> None:
     """Append to ``training``; a record that closes a request takes it out of the open queue in the same transaction."""
     key = _key(training)
-    result.outputs.append(Output(rules.topics.training, 0, key, encode(training)))
+    result.outputs.append(OutputRecord(rules.topics.training, 0, key, encode(training)))
     if not isinstance(training, SchemaSet | WarmStart | NaturalExample):
-        result.outputs.append(Output(rules.topics.requests, partition_of(training.request), key, None))
+        result.outputs.append(OutputRecord(rules.topics.requests, partition_of(training.request), key, None))
 
 
 def _key(training: Training) -> bytes | None:

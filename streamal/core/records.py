@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from streamal.core.quality.totals import Seen
+from streamal.core.quality.totals import RunningTotals
 
 __all__ = [
     "Abstention",
     "Closing",
-    "Committed",
     "Event",
     "EventId",
     "Example",
@@ -23,9 +22,9 @@ __all__ = [
     "Lane",
     "NaturalExample",
     "NaturalLabel",
+    "OffsetAndMetadata",
     "Outcome",
-    "Output",
-    "Place",
+    "OutputRecord",
     "Prediction",
     "Reason",
     "Record",
@@ -34,6 +33,7 @@ __all__ = [
     "Request",
     "Scalar",
     "SchemaSet",
+    "TopicPartition",
     "Training",
     "Version",
     "WarmStart",
@@ -153,7 +153,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     """Under `auto`, for the audit lane: with what propensity each strategy would have asked."""
     reserved: int = 0
     """The most that its label can cost, in millionths of the currency."""
-    seen: Seen | None = None
+    seen: RunningTotals | None = None
 
 
 class Reply(NamedTuple):
@@ -203,7 +203,7 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind",
     reserved: int = 0
     """What was reserved for it when it was asked, and what it cost in the end, in millionths of the currency."""
     cost: int = 0
-    seen: Seen | None = None
+    seen: RunningTotals | None = None
     confidence: float | None = None
     """The top probability of the prediction; of a log older than 0.2 it is unknown."""
     probability: float | None = None
@@ -269,7 +269,7 @@ Closing = Example | Abstention | Expiry
 Training = Closing | NaturalExample | SchemaSet | WarmStart
 
 
-class Place(NamedTuple):
+class TopicPartition(NamedTuple):
     """A partition of a topic."""
 
     topic: str
@@ -286,7 +286,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
 
 
-class Output(msgspec.Struct, frozen=True, gc=False):
+class OutputRecord(msgspec.Struct, frozen=True, gc=False):
     """A record to be written; a value of None is a tombstone."""
 
     topic: str
@@ -295,7 +295,7 @@ class Output(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
 
 
-class Committed(NamedTuple):
+class OffsetAndMetadata(NamedTuple):
     """The next offset to consume of a partition, and the state that was committed with it ("" at first)."""
 
     offset: int

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from streamal.core.budget.money import FREE, Prices
-from streamal.core.budget.sampler import Allowance
+from streamal.core.budget.sampler import PartitionBudget
 from streamal.core.codec.events import WireRules, dead_letter
-from streamal.core.records import Committed, Output, Place, Record, Refusal, coordinates
-from streamal.core.strategies import Strategy, Wants, wants_of
+from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, Refusal, TopicPartition, coordinates
+from streamal.core.strategies import Requirements, Strategy, requirements_of
 from streamal.core.strategies.base import Memory
 
 __all__ = ["Rules", "Step", "Tally", "TopicNames", "refuse"]
@@ -43,7 +43,8 @@ class Rules:
         ttl_s: how long a request stays open.
         expiries_max: expired requests closed in one step.
         prices: what a label costs.
-        damping: how near to an open request an event is damped, see `streamal.core.strategies.near_duplicates`; None: not at all.
+        damping: how near to an open request an event is damped, see `streamal.core.strategies.near_duplicates`;
+            None: not at all.
         pace_horizon_s: no more is open than annotators answer in so many seconds; None: their pace does not matter.
         pace_unknown: open requests of all partitions together while the pace cannot be told yet.
         wants: what the strategy looks at beside the uncertainty.
@@ -52,32 +53,32 @@ class Rules:
     topics: TopicNames
     partitions: int
     wire: WireRules
-    allowances: Sequence[Allowance]
+    budgets: Sequence[PartitionBudget]
     strategy_name: str
     strategy: Strategy
     measure: str
     seed: int
     ttl_s: float
-    expiries_max: int
+    expiries_per_step: int
     prices: Prices = FREE
     damping: float | None = None
     pace_horizon_s: float | None = None
     pace_unknown: int = 0
-    wants: Wants = field(init=False)
+    wants: Requirements = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "wants", wants_of(self.strategy))
+        object.__setattr__(self, "wants", requirements_of(self.strategy))
 
 
 class Step(NamedTuple):
     """One transaction, and what happened in it."""
 
-    outputs: list[Output]
-    offsets: dict[Place, Committed]
+    outputs: list[OutputRecord]
+    offsets: dict[TopicPartition, OffsetAndMetadata]
     tally: Tally
     label_delays_s: list[float]
     """How long the accepted replies of this step took, from request to join."""
-    memories: dict[Place, Memory]
+    memories: dict[TopicPartition, Memory]
     """What the strategy knows of each partition's past after this step, if it looks back."""
 
 
@@ -85,5 +86,5 @@ def refuse(rules: Rules, record: Record, refusal: Refusal, now: float, result: S
     """Dead-letter *record*, and count why."""
     letter = dead_letter(record.topic, record.partition, record.offset, record.value, refusal, now)
     key = coordinates(record.partition, record.offset).encode()
-    result.outputs.append(Output(rules.topics.dead_letters, 0, key, letter))
+    result.outputs.append(OutputRecord(rules.topics.dead_letters, 0, key, letter))
     result.tally["dead_letters", refusal.reason] += 1

@@ -9,17 +9,17 @@ from __future__ import annotations
 from streamal.core.fold import Fold
 from streamal.core.model.slim_pickle import dumps, loads
 
-__all__ = ["freeze", "thaw"]
+__all__ = ["decode_snapshot", "encode_snapshot"]
 
 _FORMAT = 4
 
 
-def freeze(fold: Fold, fingerprint: str) -> bytes:
+def encode_snapshot(fold: Fold, fingerprint: str) -> bytes:
     """Return *fold* as bytes that only a worker with the same *fingerprint* will take."""
     return dumps((_FORMAT, fingerprint, fold))
 
 
-def thaw(data: bytes, fingerprint: str) -> Fold | None:
+def decode_snapshot(data: bytes, fingerprint: str) -> Fold | None:
     """Return the fold in *data*, or None if it is of another make or cannot be read.
 
     *data* must come from our own directory and have passed its checksum: unpickling runs what it names.

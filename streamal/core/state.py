@@ -10,11 +10,11 @@ from typing import TypeVar
 
 import msgspec
 
-from streamal.core.budget.counters import Ledger
-from streamal.core.quality.totals import Seen
-from streamal.core.records import Committed, Place
+from streamal.core.budget.counters import BudgetCounters
+from streamal.core.quality.totals import RunningTotals
+from streamal.core.records import OffsetAndMetadata, TopicPartition
 from streamal.core.strategies import State
-from streamal.errors import LogDisagrees
+from streamal.errors import InconsistentLog
 
 __all__ = ["METADATA_BYTES_MAX", "PartitionState", "TrainerState", "decode_state", "decode_states", "encode_state"]
 
@@ -33,11 +33,11 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
 
     version: int = 0
     now: float = 0.0
-    ledger: Ledger | None = None
+    counters: BudgetCounters | None = None
     strategy: State | None = None
     unasked: int = 0
     asked_at: int = 0
-    seen: Seen = Seen()
+    seen: RunningTotals = RunningTotals()
 
 
 class TrainerState(msgspec.Struct, frozen=True, array_like=True):
@@ -78,12 +78,14 @@ def decode_state(metadata: str, kind: type[S]) -> S | None:
     try:
         return msgspec.json.decode(metadata, type=kind)
     except msgspec.DecodeError as error:
-        raise LogDisagrees(
+        raise InconsistentLog(
             f"the commit metadata {metadata[:80]!r} is not streamal's: give each daemon a group of its own"
         ) from error
 
 
-def decode_states(committed: Mapping[Place, Committed], events: str) -> list[PartitionState | TrainerState]:
+def decode_states(
+    committed: Mapping[TopicPartition, OffsetAndMetadata], events: str
+) -> list[PartitionState | TrainerState]:
     """Return the states of all partitions that have one; those of the topic *events* are partitions' states."""
     found: list[PartitionState | TrainerState] = []
     for place, (_, metadata) in committed.items():

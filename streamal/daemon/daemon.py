@@ -13,17 +13,17 @@ from dataclasses import dataclass
 
 from streamal.core.fold import Fold
 from streamal.core.join import named
-from streamal.core.records import Committed, Place, Record
+from streamal.core.records import OffsetAndMetadata, Record, TopicPartition
 from streamal.core.rules import Rules, Step
-from streamal.core.snapshot import freeze, thaw
+from streamal.core.snapshot import decode_snapshot, encode_snapshot
 from streamal.core.state import PartitionState, TrainerState, decode_states
 from streamal.core.step import step
 from streamal.core.strategies.base import Memory
-from streamal.core.strategies.scoring import remember
+from streamal.core.strategies.scoring import rebuild_memory
 from streamal.daemon.batch_size import Batches
-from streamal.daemon.exporter import Logger, Watcher
-from streamal.errors import Behind, Fatal, LogDisagrees, Uncommitted
-from streamal.ports import Clock, Meter, Snapshots, Transport, recall, scan
+from streamal.daemon.exporter import Exporter, Logger
+from streamal.errors import Behind, Fatal, InconsistentLog, Uncommitted
+from streamal.ports import Clock, Meter, Snapshots, Transport, read_events, scan
 
 __all__ = ["Daemon", "Settings"]
 
@@ -75,14 +75,14 @@ class Daemon:
         self._settings, self._rules, self._topics = settings, settings.rules, settings.rules.topics
         self._transport, self._snapshots = transport, snapshots
         self._clock, self._meter, self._log = clock, meter, log
-        self._watcher = Watcher(self._rules, meter, log)
+        self._watcher = Exporter(self._rules, meter, log)
         self._batches = Batches(
             settings.events_per_step, settings.labels_per_step, settings.step_target_s, settings.poll_gap_s
         )
         self._generation = -1
         self._caught_up, self._put_off = True, False
-        self._committed: dict[Place, Committed] = {}
-        self._memories: dict[Place, Memory] = {}
+        self._committed: dict[TopicPartition, OffsetAndMetadata] = {}
+        self._memories: dict[TopicPartition, Memory] = {}
         self._now = 0.0
         self._replies_end: tuple[int, float] | None = None
         self._snapshot_at = self._gauges_at = 0.0
@@ -98,7 +98,7 @@ class Daemon:
     def start(self) -> None:
         """Restore the newest usable snapshot and fold the logs to their ends, before anything is polled (F45)."""
         for data in self._snapshots.load() if self._snapshots else ():
-            fold = thaw(data, self._settings.fingerprint)
+            fold = decode_snapshot(data, self._settings.fingerprint)
             if fold is not None and self._is_of_this_log(fold):
                 self.fold = fold
                 break
@@ -163,7 +163,7 @@ class Daemon:
         if replies and not was_put_off:
             # F24: a reply may overtake its request; whoever wrote it has seen it committed, so it is there to be read
             self._read_requests()
-        recalled = recall(self._transport, self._topics.events, named(self._rules, polled))
+        recalled = read_events(self._transport, self._topics.events, named(self._rules, polled))
         answered = self._answered(polled, now)
         stepping = self._clock.now()
         result = step(self._rules, self.fold, self._committed, polled, now, answered, recalled, self._memories)
@@ -197,7 +197,7 @@ class Daemon:
         After a stop there may be more replies than one step takes: what was answered in time must not expire (F20).
         The end is noted once and then waited for, so that a flood of replies cannot hold up the expiries (F26).
         """
-        labels, due = Place(self._topics.labels, 0), self.fold.pending.deadline()
+        labels, due = TopicPartition(self._topics.labels, 0), self.fold.pending.deadline()
         if labels not in self._committed or due is None or due > now:
             return math.inf
         if self._replies_end is None or self._replies_end[1] < due:
@@ -215,7 +215,7 @@ class Daemon:
         if not self._caught_up:
             return 0.0
         due, longest = self.fold.pending.deadline(), self._settings.poll_timeout_s
-        if Place(self._topics.labels, 0) not in self._committed:
+        if TopicPartition(self._topics.labels, 0) not in self._committed:
             return longest  # only the trainer expires
         return longest if due is None else min(longest, max(0.0, due - self._tell_time()))
 
@@ -226,7 +226,7 @@ class Daemon:
         self._log.warning("uncommitted", attempt=self._attempts, error=str(error))
         if self._attempts >= self._settings.attempts_max:
             if isinstance(error, Behind):
-                raise LogDisagrees(str(error)) from error
+                raise InconsistentLog(str(error)) from error
             raise Fatal(f"gave up after {self._attempts} attempts: {error}") from error
         time.sleep(min(_BACKOFF_MAX_S, self._settings.backoff_s * 2.0 ** (self._attempts - 1)))
 
@@ -275,14 +275,14 @@ class Daemon:
         self._put_off = False
         return self._caught_up
 
-    def _read_back(self) -> dict[Place, Memory]:
+    def _read_back(self) -> dict[TopicPartition, Memory]:
         """Return what a strategy that looks back knows of the partitions owned: it is in no state, but in the log."""
         lookback, events = self._rules.wants.lookback, self._topics.events
         ends = {place: at.offset for place, at in self._committed.items() if place.topic == events and lookback}
         wanted = {place.partition: range(max(0, end - lookback), end) for place, end in ends.items()}
-        found = recall(self._transport, events, wanted)
+        found = read_events(self._transport, events, wanted)
         return {
-            place: remember(self._rules, [r for r in found.values() if r.partition == place.partition])
+            place: rebuild_memory(self._rules, [r for r in found.values() if r.partition == place.partition])
             for place in ends
         }
 
@@ -354,7 +354,7 @@ class Daemon:
     def _snapshot(self) -> None:
         if self._snapshots is None or self.fold.version.offset == self._snapshot_version:
             return
-        saved = self._snapshots.save(freeze(self.fold, self._settings.fingerprint))
+        saved = self._snapshots.save(encode_snapshot(self.fold, self._settings.fingerprint))
         self._meter.count("snapshots", "saved" if saved else "failed", 1)
         if saved:
             self._snapshot_version = self.fold.version.offset

@@ -8,16 +8,16 @@ from itertools import islice
 from typing import Protocol
 
 from streamal.core.fold import Fold
-from streamal.core.gauges.confidence_drift import Shift
+from streamal.core.gauges.confidence_drift import ConfidenceDrift
 from streamal.core.gauges.figures import arm_weights, figures
 from streamal.core.gauges.mute import watch
 from streamal.core.gauges.spend import bill
-from streamal.core.records import Committed, Place
+from streamal.core.records import OffsetAndMetadata, TopicPartition
 from streamal.core.rules import Rules
 from streamal.core.state import PartitionState, decode_state, decode_states
 from streamal.ports import Log, Meter
 
-__all__ = ["Logger", "Watcher"]
+__all__ = ["Exporter", "Logger"]
 
 
 class Logger(Protocol):
@@ -32,7 +32,7 @@ class Logger(Protocol):
         ...
 
 
-class Watcher:
+class Exporter:
     """Remembers what it has said, so that it says it once."""
 
     def __init__(self, rules: Rules, meter: Meter, log: Logger) -> None:
@@ -40,27 +40,27 @@ class Watcher:
         self._rules, self._meter, self._log = rules, meter, log
         self._failures = self._quarantined = 0
         self._sick = False
-        self._shift = Shift()
+        self._shift = ConfidenceDrift()
         self._mute: tuple[int, ...] = ()
 
     def resume(self, fold: Fold) -> None:
         """Take what *fold* has gone through, as of a snapshot, for known."""
-        self._failures, self._quarantined = fold.model.failures, fold.canary.quarantined
-        self._sick = fold.canary.sick
+        self._failures, self._quarantined = fold.model.failures, fold.guard.quarantined
+        self._sick = fold.guard.sick
 
     def learned(self, fold: Fold) -> None:
         """Say what has gone wrong while *fold* has learned."""
-        canary = fold.canary
+        guard = fold.guard
         if fold.model.failures > self._failures:
             self._log.warning("examples_not_learned", failures=fold.model.failures)
-        new = min(canary.quarantined - self._quarantined, len(canary.names))
-        for name in islice(canary.names, len(canary.names) - new, None):
-            self._log.warning("example_quarantined", example=name, quarantined=canary.quarantined)
-        if canary.sick and not self._sick:
+        new = min(guard.quarantined - self._quarantined, len(guard.names))
+        for name in islice(guard.names, len(guard.names) - new, None):
+            self._log.warning("example_quarantined", example=name, quarantined=guard.quarantined)
+        if guard.sick and not self._sick:
             self._log.warning("model_sick", hint="its answers are no probabilities, and no single example explains it")
         self.resume(fold)
 
-    def export(self, fold: Fold, committed: Mapping[Place, Committed], log: Log, now: float) -> None:
+    def export(self, fold: Fold, committed: Mapping[TopicPartition, OffsetAndMetadata], log: Log, now: float) -> None:
         """Set all gauges of a worker that owns the partitions among *committed*."""
         topics = self._rules.topics
         watched = watch(self._rules, committed)
@@ -86,7 +86,7 @@ class Watcher:
             lag = sum(log.end(*place) - committed[place].offset for place in places)
             self._meter.gauge(name, max(0, lag))
         if watched.mute and not self._mute:
-            full = len(fold.pending) >= sum(allowance.open.total for allowance in self._rules.allowances)
+            full = len(fold.pending) >= sum(partition_budget.open.total for partition_budget in self._rules.budgets)
             self._log.warning(
                 "mute", partitions=list(watched.mute), events_since_request=watched.unasked, open_requests_full=full
             )

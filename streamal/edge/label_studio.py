@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import httpx
 
-from streamal.errors import ConfigError, Unreachable
+from streamal.errors import ConfigError, ServiceUnavailable
 
 __all__ = ["LabelStudio"]
 
@@ -31,7 +31,7 @@ _TASKS = "tasks:"
 class LabelStudio:
     """One user's view of a server. One thread uses it.
 
-    Every method raises `Unreachable` if the server does not answer (or says 429 or 5xx), and `ConfigError` if it
+    Every method raises `ServiceUnavailable` if the server does not answer (or says 429 or 5xx), and `ConfigError` if it
     refuses the token, or what is asked of it.
     """
 
@@ -83,7 +83,7 @@ class LabelStudio:
         return tasks
 
     def add_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> Sequence[int]:
-        """Import *tasks* and return their ids; after an `Unreachable` they may be there all the same."""
+        """Import *tasks* and return their ids; after an `ServiceUnavailable` they may be there all the same."""
         path = f"/api/projects/{project}/import"
         made: Sequence[int] = self._call("POST", path, params={"return_task_ids": "true"}, body=tasks)["task_ids"]
         return made
@@ -105,7 +105,7 @@ class LabelStudio:
         for left in reversed(range(1 if method == "POST" else _TRIES)):
             try:
                 answer = self._authorized(method, path, params, body)
-            except Unreachable:
+            except ServiceUnavailable:
                 if not left:
                     raise
                 time.sleep(_PAUSE_S)
@@ -134,11 +134,11 @@ class LabelStudio:
         try:
             answer = self._client.request(method, path, params=params, json=body, headers=headers)
         except httpx.HTTPError as error:
-            raise Unreachable(f"bridge.url {self._url}: {type(error).__name__}: {error}") from error
+            raise ServiceUnavailable(f"bridge.url {self._url}: {type(error).__name__}: {error}") from error
         if answer.status_code == httpx.codes.TOO_MANY_REQUESTS or answer.status_code >= 500:
             pause = answer.headers.get("Retry-After", "")
             after = min(_RETRY_AFTER_MAX_S, float(pause)) if pause.isdecimal() else 0.0
-            raise Unreachable(f"bridge.url {self._url}: {method} {path} answered {answer.status_code}", after)
+            raise ServiceUnavailable(f"bridge.url {self._url}: {method} {path} answered {answer.status_code}", after)
         return answer
 
     def _read(self, answer: httpx.Response, method: str, path: str, *, missing: bool = False) -> Any:

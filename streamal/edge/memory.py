@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
-from streamal.core.records import Committed, Output, Place, Record
+from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
 from streamal.errors import ConfigError, Fatal, Fenced, Uncommitted
 
 __all__ = ["METADATA_BYTES_MAX", "Broker", "MemoryTransport"]
@@ -19,7 +19,7 @@ __all__ = ["METADATA_BYTES_MAX", "Broker", "MemoryTransport"]
 METADATA_BYTES_MAX = 4096
 """Kafka's default ``offset.metadata.max.bytes``: what the real broker refuses must not pass here (F16)."""
 
-_START, _NO_FAULT = Committed(0, ""), nullcontext()
+_START, _NO_FAULT = OffsetAndMetadata(0, ""), nullcontext()
 
 
 @dataclass(eq=False, slots=True)
@@ -50,7 +50,7 @@ class _Seat:
 
     written: list[tuple[_Log, Record]] = field(default_factory=list)
 
-    def write(self, log: _Log, output: Output) -> None:
+    def write(self, log: _Log, output: OutputRecord) -> None:
         offset = len(log.slots)
         log.slots.append(None)
         log.unfinished.setdefault(self, offset)
@@ -72,9 +72,9 @@ class _Group:
 
     generation: int = 0
     seats: dict[str, _Seat] = field(default_factory=dict)
-    places: list[Place] = field(default_factory=list)
-    owners: dict[Place, tuple[_Seat, int]] = field(default_factory=dict)
-    offsets: dict[Place, Committed] = field(default_factory=dict)
+    places: list[TopicPartition] = field(default_factory=list)
+    owners: dict[TopicPartition, tuple[_Seat, int]] = field(default_factory=dict)
+    offsets: dict[TopicPartition, OffsetAndMetadata] = field(default_factory=dict)
 
     def rebalance(self) -> None:
         """Deal the partitions out to the members in the order of their names: a new generation."""
@@ -118,11 +118,11 @@ class _Topics:
             slots.append(Record(topic, partition, offset := len(slots), key, value))
         return offset
 
-    def append_all(self, outputs: Sequence[Output]) -> list[int]:
+    def append_all(self, outputs: Sequence[OutputRecord]) -> list[int]:
         """Write each of *outputs* outside any transaction and return their offsets."""
         return [self.append(each.topic, each.partition, each.key, each.value) for each in outputs]
 
-    def committed(self, group: str) -> Mapping[Place, Committed]:
+    def committed(self, group: str) -> Mapping[TopicPartition, OffsetAndMetadata]:
         """Return what *group* has committed."""
         with self._io("committed"):
             return dict(self.groups[group].offsets)
@@ -168,7 +168,7 @@ class Broker(_Topics):
         members = self.groups[group]
         if instance in members.seats:
             members.seats[instance].finish(committed=False)
-        members.places = [Place(topic, number) for topic in inputs for number in range(self.partitions(topic))]
+        members.places = [TopicPartition(topic, number) for topic in inputs for number in range(self.partitions(topic))]
         seat = members.seats[instance] = _Seat()
         members.rebalance()
         return seat
@@ -196,12 +196,12 @@ class MemoryTransport(_Topics):
         with self._io("join"):
             self._seat = broker.join(group, instance, (events_topic, labels_topic))
         self._generation = self._turn = self._seen = 0
-        self._since: dict[Place, int] = {}
-        self._committed: Mapping[Place, Committed] = {}
-        self._positions: dict[Place, int] = {}
-        self._owned: dict[str, list[tuple[Place, _Log]]] = {}
+        self._since: dict[TopicPartition, int] = {}
+        self._committed: Mapping[TopicPartition, OffsetAndMetadata] = {}
+        self._positions: dict[TopicPartition, int] = {}
+        self._owned: dict[str, list[tuple[TopicPartition, _Log]]] = {}
 
-    def assignment(self) -> tuple[int, Mapping[Place, Committed]]:
+    def assignment(self) -> tuple[int, Mapping[TopicPartition, OffsetAndMetadata]]:
         """Return (generation, owned partitions with their committed state); the mapping given out never changes."""
         return self._generation, self._committed
 
@@ -221,7 +221,7 @@ class MemoryTransport(_Topics):
         self._point("poll:after")
         return found
 
-    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+    def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Write *outputs* and move *offsets* in one transaction; a state above `METADATA_BYTES_MAX` is Fatal."""
         seat = self._seat
         _check_metadata(offsets)
@@ -276,7 +276,7 @@ class MemoryTransport(_Topics):
         if self._members.seats.get(self._instance) is not self._seat:
             raise Fenced(f"{self._instance!r} has left group {self._name!r}, or was expelled or replaced: end")
 
-    def _check_owner(self, offsets: Mapping[Place, Committed]) -> None:
+    def _check_owner(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Refuse offsets of an old generation, or of partitions that are not ours; as in Kafka, outputs alone pass."""
         if offsets and self._seen != self._members.generation:
             raise Uncommitted(f"group {self._name!r} was rebalanced: rewind and pick up the new assignment")
@@ -298,7 +298,7 @@ class MemoryTransport(_Topics):
         self._point(f"{name}:after")
 
 
-def _check_metadata(offsets: Mapping[Place, Committed]) -> None:
+def _check_metadata(offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
     for (topic, partition), (_, metadata) in offsets.items():
         if (size := len(metadata.encode())) > METADATA_BYTES_MAX:
             raise Fatal(f"the state of {topic}-{partition} has {size} bytes: above offset.metadata.max.bytes")

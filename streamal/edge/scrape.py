@@ -10,7 +10,7 @@ from urllib.error import HTTPError
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamal.errors import ConfigError, Unreachable
+from streamal.errors import ConfigError, ServiceUnavailable
 
 __all__ = ["Scrape", "ask", "scrape"]
 
@@ -43,9 +43,9 @@ def scrape(
         families = list(text_string_to_metric_families(text))
     except HTTPError as error:
         error.close()
-        raise Unreachable(f"{url} answered {error.code}: is it the daemon's /metrics?") from error
+        raise ServiceUnavailable(f"{url} answered {error.code}: is it the daemon's /metrics?") from error
     except (OSError, HTTPException, ValueError) as error:
-        raise Unreachable(f"no daemon answers at {url}: {getattr(error, 'reason', error)}") from error
+        raise ServiceUnavailable(f"no daemon answers at {url}: {getattr(error, 'reason', error)}") from error
     values = {
         (sample.name.removeprefix("streamal_"), next(iter(sample.labels.values()), "")): sample.value
         for family in families
@@ -53,7 +53,7 @@ def scrape(
         if sample.name.startswith("streamal_")
     }
     if not values:
-        raise Unreachable(f"{url} tells nothing of streamal: is it the daemon's /metrics?")
+        raise ServiceUnavailable(f"{url} tells nothing of streamal: is it the daemon's /metrics?")
     return Scrape(at, values)
 
 

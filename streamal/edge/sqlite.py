@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from streamal.core.records import Committed, Output, Place, Record
-from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
+from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
+from streamal.errors import ConfigError, Fatal, Fenced, InconsistentLog, StreamalError, Uncommitted
 
 __all__ = ["SqliteLog", "SqliteTransport", "Synchronous"]
 
@@ -50,8 +50,8 @@ _ERRORS: Mapping[int, tuple[type[StreamalError], str]] = {
     sqlite3.SQLITE_PROTOCOL: (Uncommitted, "too many processes race for the lock; try again"),
     sqlite3.SQLITE_FULL: (Uncommitted, "the disk is full; make room"),
     sqlite3.SQLITE_IOERR: (Uncommitted, "the disk reports an error; look into the system's log"),
-    sqlite3.SQLITE_CORRUPT: (LogDisagrees, "the file is damaged; restore a copy, or try `sqlite3 FILE .recover`"),
-    sqlite3.SQLITE_NOTADB: (LogDisagrees, "this is not a SQLite database; check the path"),
+    sqlite3.SQLITE_CORRUPT: (InconsistentLog, "the file is damaged; restore a copy, or try `sqlite3 FILE .recover`"),
+    sqlite3.SQLITE_NOTADB: (InconsistentLog, "this is not a SQLite database; check the path"),
     sqlite3.SQLITE_CANTOPEN: (Fatal, "it cannot be opened; check the path and the permissions"),
     sqlite3.SQLITE_READONLY: (Fatal, "it cannot be written; check the permissions of the file and its directory"),
     sqlite3.SQLITE_PERM: (Fatal, "access is denied; check the permissions"),
@@ -112,15 +112,15 @@ class SqliteLog:
             if not rows or rows[0][2] != offset:
                 begin = self._bounds(topic, partition)[0]
                 if 0 < offset < begin:
-                    raise LogDisagrees(f"{self.path}: {topic}-{partition} starts at {begin}; {offset} was trimmed")
+                    raise InconsistentLog(f"{self.path}: {topic}-{partition} starts at {begin}; {offset} was trimmed")
         return [Record(*row) for row in rows]
 
     def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
         """Write one record and return its offset; Uncommitted if it could not be written now."""
         with self._transaction("append to"):
-            return self._write([Output(topic, partition, key, value)])[Place(topic, partition)]
+            return self._write([OutputRecord(topic, partition, key, value)])[TopicPartition(topic, partition)]
 
-    def append_all(self, outputs: Sequence[Output]) -> list[int]:
+    def append_all(self, outputs: Sequence[OutputRecord]) -> list[int]:
         """Write all of *outputs* or none, wait for the disk only once, and return their offsets."""
         if not outputs:
             return []
@@ -128,7 +128,7 @@ class SqliteLog:
             following = self._write(outputs)
         offsets = []
         for output in outputs:
-            place = Place(output.topic, output.partition)
+            place = TopicPartition(output.topic, output.partition)
             offsets.append(following[place])
             following[place] += 1
         return offsets
@@ -148,12 +148,15 @@ class SqliteLog:
                 statement = "UPDATE partitions SET begin_offset = ?3 WHERE topic = ?1 AND partition = ?2"
                 self._db.execute(statement, place)
 
-    def committed(self, group: str) -> Mapping[Place, Committed]:
+    def committed(self, group: str) -> Mapping[TopicPartition, OffsetAndMetadata]:
         """Return what *group* has committed."""
         query = 'SELECT topic, partition, "offset", metadata FROM offsets WHERE "group" = ? ORDER BY topic, partition'
         with _mapped(self.path, "read"):
             rows = self._db.execute(query, (group,)).fetchall()
-        return {Place(topic, partition): Committed(offset, metadata) for topic, partition, offset, metadata in rows}
+        return {
+            TopicPartition(topic, partition): OffsetAndMetadata(offset, metadata)
+            for topic, partition, offset, metadata in rows
+        }
 
     def close(self) -> None:
         """Close the file; closing twice is allowed."""
@@ -167,11 +170,11 @@ class SqliteLog:
             raise ConfigError(f"{self.path}: there is no partition {partition} of topic {topic!r}; create the topic")
         return row
 
-    def _write(self, outputs: Sequence[Output]) -> dict[Place, int]:
+    def _write(self, outputs: Sequence[OutputRecord]) -> dict[TopicPartition, int]:
         """Insert *outputs* in the open transaction; return the first offset used of each partition."""
-        pairs: dict[Place, list[tuple[bytes | None, bytes | None]]] = {}
+        pairs: dict[TopicPartition, list[tuple[bytes | None, bytes | None]]] = {}
         for output in outputs:
-            pairs.setdefault(Place(output.topic, output.partition), []).append((output.key, output.value))
+            pairs.setdefault(TopicPartition(output.topic, output.partition), []).append((output.key, output.value))
         first = {place: self._bounds(*place)[1] for place in pairs}
         for place, of_place in pairs.items():
             rows = ((*place, offset, *pair) for offset, pair in enumerate(of_place, first[place]))
@@ -206,16 +209,16 @@ class SqliteTransport(SqliteLog):
         events_topic: str,
         labels_topic: str,
         *,
-        witness: str | None = None,
+        predictions_topic: str | None = None,
         synchronous: Synchronous = "FULL",
         busy_s: float = 5.0,
     ) -> None:
         """Take the seat; but no group begins without offsets where *witness*, an output topic, has records."""
         super().__init__(path, synchronous=synchronous, busy_s=busy_s)
         self._group, self._instance, self._generation, self._turn = group, instance, 0, 0
-        self._events, self._witness = events_topic, witness
-        self._committed: Mapping[Place, Committed] = {}
-        self._positions: dict[Place, int] = {}
+        self._events, self._witness = events_topic, predictions_topic
+        self._committed: Mapping[TopicPartition, OffsetAndMetadata] = {}
+        self._positions: dict[TopicPartition, int] = {}
         try:
             self._inputs = self._places(events_topic, labels_topic)
             self._epoch = self._take_over()
@@ -223,7 +226,7 @@ class SqliteTransport(SqliteLog):
             self._db.close()
             raise
 
-    def assignment(self) -> tuple[int, Mapping[Place, Committed]]:
+    def assignment(self) -> tuple[int, Mapping[TopicPartition, OffsetAndMetadata]]:
         """Return (generation, owned partitions with their committed state); the mapping given out never changes."""
         return self._generation, self._committed
 
@@ -245,7 +248,7 @@ class SqliteTransport(SqliteLog):
             if found or time.monotonic() >= deadline:
                 return found
 
-    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+    def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Write *outputs* and move *offsets* in one transaction of the file."""
         assert all(place in self._inputs for place in offsets)
         rows = [(self._group, *place, *state) for place, state in offsets.items()]
@@ -261,14 +264,14 @@ class SqliteTransport(SqliteLog):
             self._check_epoch()
             self._seek()
 
-    def _places(self, events_topic: str, labels_topic: str) -> list[Place]:
+    def _places(self, events_topic: str, labels_topic: str) -> list[TopicPartition]:
         counts = {topic: self.partitions(topic) for topic in (events_topic, labels_topic)}
         for topic, count in counts.items():
             if count == 0:
                 raise ConfigError(f"{self.path}: there is no topic {topic!r}; `streamal run` makes it")
         if counts[labels_topic] != 1:
             raise ConfigError(f"{self.path}: topic {labels_topic!r} must have 1 partition: its owner is the trainer")
-        return [Place(topic, partition) for topic, count in counts.items() for partition in range(count)]
+        return [TopicPartition(topic, partition) for topic, count in counts.items() for partition in range(count)]
 
     def _take_over(self) -> int:
         """Fence whoever was the group's worker, and return our epoch."""
@@ -295,15 +298,15 @@ class SqliteTransport(SqliteLog):
         for place in self._inputs:
             self._require_beginning(place, states)
         self._generation += 1
-        self._committed = {place: states.get(place, Committed(0, "")) for place in self._inputs}
+        self._committed = {place: states.get(place, OffsetAndMetadata(0, "")) for place in self._inputs}
         self._positions = {place: state.offset for place, state in self._committed.items()}
 
-    def _require_beginning(self, place: Place, states: Mapping[Place, Committed]) -> None:
+    def _require_beginning(self, place: TopicPartition, states: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Refuse to do a partition's work again for a new group (or one whose offsets are lost)."""
         if self._witness is None or place.topic != self._events or place in states:
             return
         if self.end(self._witness, place.partition):
-            raise LogDisagrees(
+            raise InconsistentLog(
                 f"{self.path}: group {self._group!r} has no offsets, but {self._witness} has records: "
                 "go on with the group that wrote them (transport.group), or begin afresh in another file"
             )
@@ -317,10 +320,10 @@ class SqliteTransport(SqliteLog):
             ends = self._db.execute(query, (topic,)).fetchall()
             turn, full = self._turn % max(len(ends), 1), len(found) + records_max
             for partition, end in ends[turn:] + ends[:turn]:
-                position = self._positions.get(Place(topic, partition), end)
+                position = self._positions.get(TopicPartition(topic, partition), end)
                 if position < end and len(found) < full:
                     records = self.read(topic, partition, position, full - len(found))
-                    self._positions[Place(topic, partition)] = records[-1].offset + 1 if records else end
+                    self._positions[TopicPartition(topic, partition)] = records[-1].offset + 1 if records else end
                     found += records
         return found
 

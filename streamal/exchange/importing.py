@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from streamal.core.codec.events import WireRules, decode_training
 from streamal.core.codec.replies import decode_reply
-from streamal.core.records import Abstention, Closing, Example, Output, Refusal, Reply
+from streamal.core.records import Abstention, Closing, Example, OutputRecord, Refusal, Reply
 from streamal.core.rules import TopicNames
-from streamal.errors import LogDisagrees
+from streamal.errors import InconsistentLog
 from streamal.exchange.reading import Answer, Flaw
 from streamal.ports import Log, scan
 
@@ -27,7 +27,7 @@ class Plan:
         counts: of the rows, by what becomes of them.
     """
 
-    outputs: list[Output] = field(default_factory=list)
+    outputs: list[OutputRecord] = field(default_factory=list)
     flaws: list[Flaw] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -82,7 +82,7 @@ def _decide(
             made.counts["closed otherwise"] += 1
         elif request in waiting:
             made.counts["answers"] += 1
-            made.outputs.append(Output(topic, 0, request.encode(), answer.value))
+            made.outputs.append(OutputRecord(topic, 0, request.encode(), answer.value))
         else:
             made.flaws.append(Flaw(answer.row, f"there is no request {request} here"))
     made.flaws.sort()
@@ -109,7 +109,7 @@ def _known(
     for record in scan(log, topics.training, 0):
         training = decode_training(record.value)
         if isinstance(training, Refusal):
-            raise LogDisagrees(f"training offset {record.offset}: {training.detail}")
+            raise InconsistentLog(f"training offset {record.offset}: {training.detail}")
         if isinstance(training, Closing) and training.request in wanted:
             closed[training.request] = training
     for record in scan(log, topics.labels, 0):

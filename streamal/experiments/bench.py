@@ -216,11 +216,10 @@ def _stream_digest(stream: Stream) -> str:
 
 @cache
 def _code_digest() -> str:
-    """Return a digest of the code that decides: what another version has found is not what this one would."""
+    """Return a digest over the whole package: another version may find another result."""
     digest = hashlib.sha256()
     root = Path(streamal.__file__).parent
-    names = ("*.py", "core/**/*.py", "edge/memory.py", "replay/*ing.py", "replay/annotators.py", "replay/runs.py")
-    for path in sorted({path for name in names for path in root.glob(name)}):
+    for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

@@ -161,8 +161,8 @@ def _curve(replay: Replay) -> list[Point]:
         right[truth] += hit
         last.append(hit)
         if number in wanted:
-            recall = sum(right[label] / count for label, count in sorted(there.items())) / len(there)
-            points.append(Point(number, asked, hits / number, recall, sum(last) / len(last)))
+            read_events = sum(right[label] / count for label, count in sorted(there.items())) / len(there)
+            points.append(Point(number, asked, hits / number, read_events, sum(last) / len(last)))
     return points
 
 

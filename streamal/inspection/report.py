@@ -15,7 +15,7 @@ from streamal.core.quality.estimates import Estimate
 from streamal.core.quality.quality import Quality
 from streamal.core.records import Closing, Example, Expiry, NaturalExample, Refusal, Request
 from streamal.core.rules import TopicNames
-from streamal.errors import LogDisagrees
+from streamal.errors import InconsistentLog
 from streamal.ports import Log, scan
 
 __all__ = ["Advice", "Point", "Report", "advise", "report"]
@@ -170,7 +170,7 @@ def _training(log: Log, topic: str) -> tuple[list[Closing], list[NaturalExample]
     for record in scan(log, topic, 0):
         training = decode_training(record.value)
         if isinstance(training, Refusal):
-            raise LogDisagrees(f"training offset {record.offset}: {training.detail}")
+            raise InconsistentLog(f"training offset {record.offset}: {training.detail}")
         if isinstance(training, NaturalExample):
             natural.append(training)
         elif isinstance(training, Closing):
@@ -188,7 +188,7 @@ def _open(log: Log, topics: TopicNames, closed: set[str]) -> list[Request]:
                 continue
             request = decode_request(record.value)
             if isinstance(request, Refusal):
-                raise LogDisagrees(f"requests {partition}-{record.offset}: {request.detail}")
+                raise InconsistentLog(f"requests {partition}-{record.offset}: {request.detail}")
             found[request.request] = request
     return [request for key, request in found.items() if key not in closed]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from streamal.core.codec.events import WireRules, decode_request, decode_training
 from streamal.core.codec.replies import decode_reply
-from streamal.core.records import Closing, Place, Record, Refusal, Reply, Request, Training
+from streamal.core.records import Closing, Record, Refusal, Reply, Request, TopicPartition, Training
 from streamal.core.rules import TopicNames
 from streamal.labeling.queue import Entry, OpenQueue, entry_of
 from streamal.ports import Log, scan
@@ -137,7 +137,7 @@ class Feed:
 
     def _joined(self, log: Log) -> int:
         """Return up to where the trainer has joined replies."""
-        done = log.committed(self._group).get(Place(self._topics.labels, 0))
+        done = log.committed(self._group).get(TopicPartition(self._topics.labels, 0))
         return 0 if done is None else done.offset
 
     def _keep(self, request: Request) -> Request:

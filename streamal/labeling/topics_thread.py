@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from streamal.bootstrap.assembly import topic_names, wire_rules
 from streamal.config import Config
 from streamal.core.records import Record, Request, coordinates
-from streamal.errors import Fatal, LogDisagrees, StreamalError, Uncommitted
+from streamal.errors import Fatal, InconsistentLog, StreamalError, Uncommitted
 from streamal.labeling.feed import Feed
 from streamal.labeling.queue import OpenQueue, QueueRules
 from streamal.labeling.web.status import Standing
@@ -91,7 +91,7 @@ class Desk:
             return None
         try:
             found = self._log.read(topic, int(partition), int(offset), 1)
-        except LogDisagrees:  # deleted long ago
+        except InconsistentLog:  # deleted long ago
             return None
         return found[0] if found and found[0].offset == int(offset) else None
 

@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 from streamal.core.codec.events import decode_request
 from streamal.core.coins import Coin
-from streamal.core.records import Output, Request
+from streamal.core.records import OutputRecord, Request
 from streamal.ports import Log, scan
 from streamal.recordings.reading import Recorded, Stream
 
@@ -77,7 +77,7 @@ class Annotators:
         answers = []
         while self._due and self._due[0][0] <= now:
             _, request = heapq.heappop(self._due)
-            answers.append(Output(self._labels, 0, request.encode(), json.dumps(self._reply(request)).encode()))
+            answers.append(OutputRecord(self._labels, 0, request.encode(), json.dumps(self._reply(request)).encode()))
         self._log.append_all(answers)
         return len(answers)
 

@@ -18,7 +18,7 @@ from streamal.config import Config
 from streamal.core.codec.events import DeadLetter, WireRules
 from streamal.core.quality.estimates import Estimate
 from streamal.core.quality.quality import log_loss
-from streamal.core.records import Lane, Output, Prediction, coordinates
+from streamal.core.records import Lane, OutputRecord, Prediction, coordinates
 from streamal.core.rules import TopicNames
 from streamal.daemon.daemon import Daemon
 from streamal.edge.memory import Broker, MemoryTransport
@@ -137,7 +137,7 @@ class Player:
         for number in numbers:
             row = self.stream.rows[number]
             value = msgspec.json.encode(self._event(number, row))
-            outputs.append(Output(self.topics.events, number % self._partitions, None, value))
+            outputs.append(OutputRecord(self.topics.events, number % self._partitions, None, value))
         for number, output, offset in zip(numbers, outputs, self.log.append_all(outputs), strict=True):
             key = coordinates(output.partition, offset)
             self.rows[key] = number

@@ -21,15 +21,15 @@ from streamal.core.records import (
     Example,
     Expiry,
     NaturalExample,
-    Place,
     Prediction,
     Record,
     Request,
     SchemaSet,
+    TopicPartition,
     Training,
     coordinates,
 )
-from streamal.core.snapshot import thaw
+from streamal.core.snapshot import decode_snapshot
 from tests.simulation.fakes import FINGERPRINT
 from tests.simulation.process import Violation
 from tests.simulation.scenario import CLASSES, GROUP, TOPICS
@@ -91,7 +91,7 @@ def _each_event_once(world: World, facts: Facts, final: bool) -> None:
     refused = Counter(coordinates(x.partition, x.offset) for x in facts.letters if x.topic == TOPICS.events)
     total = 0
     for partition, events in enumerate(facts.events):
-        end = facts.committed.get(Place(TOPICS.events, partition), 0)
+        end = facts.committed.get(TopicPartition(TOPICS.events, partition), 0)
         require(not final or not events or end > events[-1].offset, "I16", f"events of {partition} are left over")
         for record in events:
             key, done = coordinates(partition, record.offset), record.offset < end
@@ -100,7 +100,7 @@ def _each_event_once(world: World, facts: Facts, final: bool) -> None:
             require(have == wanted, "I1", f"{key} has (predictions, letters) {have}, not {wanted}")
             total += done
     require(predicted.total() + refused.total() == total, "I1", "predictions or letters without an event")
-    end = facts.committed.get(Place(TOPICS.labels, 0), 0)
+    end = facts.committed.get(TopicPartition(TOPICS.labels, 0), 0)
     letters = Counter(x.offset for x in facts.letters if x.topic == TOPICS.labels)
     require(all(times == 1 and offset < end for offset, times in letters.items()), "I1", "a reply refused twice")
     labels = world.truth(TOPICS.labels)
@@ -203,7 +203,7 @@ def _requests(facts: Facts) -> None:
 
 def _joined(world: World, facts: Facts, final: bool) -> None:
     """I3: what was learned is the first valid reply; what was answered in time has not expired; I16: all is closed."""
-    end = facts.committed.get(Place(TOPICS.labels, 0), 0)
+    end = facts.committed.get(TopicPartition(TOPICS.labels, 0), 0)
     valid: dict[str, list[Any]] = {}
     for posted in world.annotators.posted:
         if posted.label is None or posted.label in CLASSES or world.scenario.learn_new:
@@ -234,7 +234,7 @@ def _joined(world: World, facts: Facts, final: bool) -> None:
 
 def _natural(world: World, facts: Facts) -> None:
     """I3 for labels that nobody asked for: each is learned once, with its event's features, or refused, or known."""
-    end = facts.committed.get(Place(TOPICS.labels, 0), 0)
+    end = facts.committed.get(TopicPartition(TOPICS.labels, 0), 0)
     letters = {x.offset for x in facts.letters if x.topic == TOPICS.labels}
     events = {coordinates(p, r.offset): r for p, records in enumerate(facts.events) for r in records}
     learned = {example.reply: example for example in facts.training if isinstance(example, NaturalExample)}
@@ -321,7 +321,7 @@ def _snapshots(world: World, facts: Facts, end: Any) -> None:
     """I4: the log folded on from any snapshot is the log folded from nothing."""
     saved = [data for shelf in world.shelves.values() for data in shelf.saved]
     for data in saved[:: max(1, len(saved) // SNAPSHOTS_CHECKED)]:
-        fold = thaw(data, FINGERPRINT)
+        fold = decode_snapshot(data, FINGERPRINT)
         require(fold is not None, "I6", "a snapshot cannot be read")
         assert fold is not None
         for record in facts.log:
@@ -336,7 +336,7 @@ def _digest(fold: Fold) -> Any:
     schema = None if fold.schema is None else dict(fold.schema.kinds)
     learned, closed = dict(fold.model.learned), dict(fold.quality.closed)
     waiting = [example.label for example, _ in fold.early]
-    left_out = fold.canary.quarantined, list(fold.canary.names), fold.canary.sick
+    left_out = fold.guard.quarantined, list(fold.guard.names), fold.guard.sick
     model = estimator.chain, fold.model.classes[:], learned, fold.model.failures, left_out
     return model, schema, waiting, closed, fold.version
 

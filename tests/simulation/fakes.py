@@ -12,7 +12,7 @@ from typing import Any
 from river import base
 
 from streamal.core.fold import Fold
-from streamal.core.snapshot import freeze
+from streamal.core.snapshot import encode_snapshot
 
 FINGERPRINT = "simulated"
 SNAPSHOTS_KEPT = 2
@@ -181,4 +181,4 @@ def _altered(data: bytes, fingerprint: str) -> bytes:
     estimator: Chain = fold.model._estimator
     estimator.chain = _digest(estimator.chain)
     fold.model._learned["rotten"] = 3
-    return freeze(fold, fingerprint)
+    return encode_snapshot(fold, fingerprint)

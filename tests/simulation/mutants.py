@@ -18,8 +18,18 @@ from streamal.core.budget.money import Settlements
 from streamal.core.fold import Fold
 from streamal.core.model.model import LabelRules, Model
 from streamal.core.pending import Pending
-from streamal.core.records import Closing, Committed, Lane, Outcome, Output, Place, Record, Reply, Request
-from streamal.core.snapshot import freeze
+from streamal.core.records import (
+    Closing,
+    Lane,
+    OffsetAndMetadata,
+    Outcome,
+    OutputRecord,
+    Record,
+    Reply,
+    Request,
+    TopicPartition,
+)
+from streamal.core.snapshot import encode_snapshot
 from streamal.daemon.daemon import Daemon
 from streamal.edge.memory import MemoryTransport
 from streamal.errors import Uncommitted
@@ -31,7 +41,7 @@ from tests.simulation.world import Program
 class NotAtomic(MemoryTransport):
     """Outputs are visible before the offsets have moved (F3)."""
 
-    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+    def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         for output in outputs:
             self.append(output.topic, output.partition, output.key, output.value)
         super().commit([], offsets)
@@ -40,9 +50,11 @@ class NotAtomic(MemoryTransport):
 class ForgetsState(MemoryTransport):
     """The sampler's state is not committed with the offset (F5)."""
 
-    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+    def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         forgotten = {
-            place: Committed(offset, "") for place, (offset, _) in offsets.items() if place.topic == TOPICS.events
+            place: OffsetAndMetadata(offset, "")
+            for place, (offset, _) in offsets.items()
+            if place.topic == TOPICS.events
         }
         super().commit(outputs, {**offsets, **forgotten})
 
@@ -53,7 +65,7 @@ class NeverFences(MemoryTransport):
     def _check_seat(self) -> None:
         """Believe it."""
 
-    def _check_owner(self, offsets: Mapping[Place, Committed]) -> None:
+    def _check_owner(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Believe that too."""
 
 
@@ -133,7 +145,7 @@ class FoldsEarly(Daemon):
         assert isinstance(transport, _Telling)
         transport.told = self._learn
 
-    def _learn(self, output: Output) -> None:
+    def _learn(self, output: OutputRecord) -> None:
         if output.topic == TOPICS.training and output.value is not None:
             log = self._transport._log(TOPICS.training, 0)  # type: ignore[attr-defined]  # a memory transport's
             self.fold.training(max(self.fold.version.offset, len(log.slots)), output.value)
@@ -142,9 +154,9 @@ class FoldsEarly(Daemon):
 class _Telling(MemoryTransport):
     """Tells of the outputs before they are written."""
 
-    told: Callable[[Output], None] | None = None
+    told: Callable[[OutputRecord], None] | None = None
 
-    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+    def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         if self.told is not None:
             for output in outputs:
                 self.told(output)
@@ -260,6 +272,6 @@ MUTANTS: Mapping[str, Mutant] = {
 
 def _ours(data: bytes) -> bytes:
     try:
-        return freeze(pickle.loads(data)[2], FINGERPRINT)
+        return encode_snapshot(pickle.loads(data)[2], FINGERPRINT)
     except pickle.UnpicklingError:
         return data

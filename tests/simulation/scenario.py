@@ -14,7 +14,7 @@ from random import Random
 from typing import NamedTuple
 
 from streamal.core.budget.money import Prices
-from streamal.core.budget.sampler import BudgetRules
+from streamal.core.budget.sampler import Budget
 from streamal.core.codec.events import WireRules
 from streamal.core.fold import Fold, FoldRules
 from streamal.core.model.model import LabelRules, Model
@@ -79,7 +79,7 @@ class Scenario:
     learn_new: bool
     infer_from: int
     closed_max: int
-    budget: BudgetRules
+    budget: Budget
     settings: Settings
     script: tuple[Action, ...]
 
@@ -101,7 +101,7 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
     drawn = frozenset(fault for fault in FAULTS if rng.random() < 0.5)
     faults = drawn if faults is None else faults
     partitions, workers = rng.choice((1, 1, 2, 2, 3)), ("a", "b", "c")[: rng.choice((1, 2, 2, 3))]
-    budget = BudgetRules(
+    budget = Budget(
         share=rng.choice((Fraction(1, 3), Fraction(1, 2), Fraction(3, 5), Fraction(1))),
         audit_share=rng.choice((Fraction(0), Fraction(1, 2), Fraction(1, 3))),
         burst=partitions + rng.choice((0, 1, 4)),
@@ -136,7 +136,7 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
     )
 
 
-def _in_money(rng: Random, budget: BudgetRules, partitions: int) -> BudgetRules:
+def _in_money(rng: Random, budget: Budget, partitions: int) -> Budget:
     """Return *budget* with caps of a day and on money in every other scenario, a few labels each."""
     if rng.random() < 0.5:
         return budget
@@ -163,19 +163,19 @@ def event(rng: Random, faults: frozenset[str]) -> bytes:
     return json.dumps({"id": rng.randrange(10), "time": time, "features": features}).encode()
 
 
-def _rules(rng: Random, budget: BudgetRules, partitions: int, ttl_s: float) -> Rules:
+def _rules(rng: Random, budget: Budget, partitions: int, ttl_s: float) -> Rules:
     name = rng.choice(tuple(STRATEGIES))
     return Rules(
         topics=TOPICS,
         partitions=partitions,
         wire=WireRules(natural=True),
-        allowances=tuple(budget.allowance(partition, partitions) for partition in range(partitions)),
+        budgets=tuple(budget.partition_budget(partition, partitions) for partition in range(partitions)),
         strategy_name=name,
         strategy=build_strategy(SamplingRules(name, float(budget.rate), share=float(budget.share))),
         measure="margin",
         seed=rng.randrange(1000),
         ttl_s=ttl_s,
-        expiries_max=rng.choice((1, 100)),
+        expiries_per_step=rng.choice((1, 100)),
         prices=budget.prices,
         pace_horizon_s=30.0 if budget.quotas else None,
         pace_unknown=2 * partitions,

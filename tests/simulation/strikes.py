@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from streamal.core.records import Place
+from streamal.core.records import TopicPartition
 from streamal.edge.memory import _Log, _Seat
 from streamal.errors import Uncommitted
 from tests.simulation.fakes import SimulatedCrash
@@ -127,7 +127,7 @@ class Strikes:
         self.world.marks["two rebalances between polls"] += 0 < process.generation <= generation - 2
         process.generation = generation
         transport, daemon = process.transport, process.daemon
-        place = Place(TOPICS.labels, 0)
+        place = TopicPartition(TOPICS.labels, 0)
         if transport is None or daemon is None or place not in transport._positions:
             return
         first, end = transport.assignment()[1][place].offset, transport._positions[place]

@@ -13,7 +13,7 @@ from streamal.core.fold import Fold
 from streamal.core.records import Record, coordinates
 from streamal.daemon.daemon import Daemon
 from streamal.edge.memory import Broker, MemoryTransport
-from streamal.errors import Behind, Fatal, Fenced, LogDisagrees
+from streamal.errors import Behind, Fatal, Fenced, InconsistentLog
 from tests.simulation.annotators import Annotators
 from tests.simulation.fakes import FakeClock, MarkLog, MarkMeter, Shelf, SimulatedCrash
 from tests.simulation.faults import Plan, no_faults
@@ -180,7 +180,7 @@ class World:
         except Fenced:
             self.marks["zombie fenced"] += process.woken and process.fenced
             self.say(f"{process.name} is fenced")
-        except LogDisagrees as error:
+        except InconsistentLog as error:
             if not isinstance(error.__cause__, Behind):
                 raise Violation("log", f"{process.name}: {error}") from error
             self.marks["gave up waiting for the log"] += 1

@@ -11,13 +11,13 @@ from collections import deque
 
 from streamal.core.records import Closing, Expiry
 
-__all__ = ["Pace"]
+__all__ = ["AnswerRate"]
 
 _KEPT, _ENOUGH = 200, 10
 """Closed requests that the pace is measured on, and how many make a measurement."""
 
 
-class Pace:
+class AnswerRate:
     """A fold of ``training``: when the last requests were asked and closed, and which of them were answered."""
 
     def __init__(self) -> None:

@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from streamal.core.budget.money import Refunds, windows
 
-__all__ = ["Ledger"]
+__all__ = ["BudgetCounters"]
 
 
-class Ledger(NamedTuple):
+class BudgetCounters(NamedTuple):
     """What a partition has counted; kept in the offset's commit metadata.
 
-    *tokens* are counted as in `Allowance`, those of the quotas in *kept*. *hour* is the clock hour (seconds // 3600)
+    *tokens* are counted as in `PartitionBudget`, those of the quotas in *kept*. *hour* is the clock hour (seconds //
+    3600)
     up to which is counted: *hour_audit* … *day_strategy* are the requests of its hour and day, *reserved* the
     micro-units reserved in its hour, day and month, audit and strategy each; () if labels never had a price.
     """
@@ -30,16 +31,16 @@ class Ledger(NamedTuple):
     reserved: tuple[int, ...] = ()
     kept: tuple[int, ...] = ()
 
-    def at(self, hour: int) -> Ledger:
+    def at(self, hour: int) -> BudgetCounters:
         """Return the ledger in the clock hour *hour*, or in its own if that is later: past windows are done with."""
         if hour <= self.hour:
             return self
         new = [now != before for now, before in zip(windows(hour), windows(self.hour), strict=True)]
         reserved = tuple(0 if new[i // 2] else amount for i, amount in enumerate(self.reserved))
         day = (0, 0) if new[1] else (self.day_audit, self.day_strategy)
-        return Ledger(*self[:4], hour, 0, 0, *day, reserved, self.kept)
+        return BudgetCounters(*self[:4], hour, 0, 0, *day, reserved, self.kept)
 
-    def asked(self, audit: int, strategy: int, reserved: int) -> Ledger:
+    def asked(self, audit: int, strategy: int, reserved: int) -> BudgetCounters:
         """Return the ledger after so many more requests at *reserved* micro-units each."""
         more = (audit, strategy)
         spent = tuple(

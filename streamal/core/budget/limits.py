@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from streamal.core.budget.money import FREE, Prices
 
-__all__ = ["Allowance", "BudgetRules", "Cap", "Quota", "divided"]
+__all__ = ["Budget", "Cap", "PartitionBudget", "Quota", "divided"]
 
 _RESERVE_MAX = 20
 
@@ -24,7 +24,7 @@ def divided(cap: int, partition: int, partitions: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class BudgetRules:
+class Budget:
     """The budget of all partitions together.
 
     Attributes:
@@ -52,7 +52,7 @@ class BudgetRules:
     def audit_every(self) -> int:
         """L: one accepted event in so many is audited, on average; 0 without an audit lane.
 
-        >>> BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20).audit_every
+        >>> Budget(Fraction("0.1"), Fraction("0.3"), burst=20).audit_every
         34
         """
         audit = self.share * self.audit_share
@@ -74,14 +74,14 @@ class BudgetRules:
 
         With so many the audit lane, which takes ε of what comes in, empties the bucket about once in 100 times.
 
-        >>> BudgetRules(Fraction("0.1"), Fraction("0.3"), burst=20).reserve
+        >>> Budget(Fraction("0.1"), Fraction("0.3"), burst=20).reserve
         3
         """
         if not self.audit_every or not self.rate:
             return 0
         return min(_RESERVE_MAX, math.ceil(2 * (Fraction(1, self.audit_every) + self.own_rate) / self.own_rate))
 
-    def allowance(self, partition: int, partitions: int) -> Allowance:
+    def partition_budget(self, partition: int, partitions: int) -> PartitionBudget:
         """Return what one of *partitions* partitions may ask: absolute figures are divided, shares are not."""
         burst = divided(self.burst, partition, partitions)
         gains = [self.rate * part for _, part in self.quotas]
@@ -89,7 +89,7 @@ class BudgetRules:
         price = math.lcm(gain.denominator, *(own.denominator for own in gains))
         saved = [max(1, math.floor(part * burst)) for _, part in self.quotas]
         capacity = max(burst - sum(saved), 2 * self.reserve + 1)
-        return Allowance(
+        return PartitionBudget(
             audit_every=self.audit_every,
             gain=int(gain * price),
             price=price,
@@ -131,7 +131,7 @@ class Quota(NamedTuple):
     capacity: int
 
 
-class Allowance(NamedTuple):
+class PartitionBudget(NamedTuple):
     """One partition's part of the budget, in whole numbers: a request costs *price* tokens, an event earns *gain*.
 
     *start* tokens are there at the beginning, *capacity* is the most that can be saved, *reserve* is left for the
@@ -152,7 +152,7 @@ class Allowance(NamedTuple):
     reserved: int
     quotas: tuple[Quota, ...]
 
-    def paced(self, open_max: int) -> Allowance:
+    def paced(self, open_max: int) -> PartitionBudget:
         """Return the allowance with no more than *open_max* open requests; never less than one of each lane.
 
         With nothing open nothing would be answered any more, and the pace could not recover.

@@ -25,14 +25,14 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from streamal.core.budget.counters import Ledger
-from streamal.core.budget.limits import Allowance, BudgetRules, Cap, divided
+from streamal.core.budget.counters import BudgetCounters
+from streamal.core.budget.limits import Budget, Cap, PartitionBudget, divided
 from streamal.core.budget.money import Refunds
 from streamal.core.coins import Coins
 from streamal.core.records import Lane
 from streamal.core.strategies import State, Strategy
 
-__all__ = ["Allowance", "BudgetRules", "Decision", "Sampler", "divided"]
+__all__ = ["Budget", "Decision", "PartitionBudget", "Sampler", "divided"]
 
 _NONE: Mapping[str, float] = {}
 
@@ -49,10 +49,10 @@ class Sampler:
 
     def __init__(
         self,
-        allowance: Allowance,
+        partition_budget: PartitionBudget,
         strategy: Strategy,
         coins: Coins,
-        ledger: Ledger | None,
+        counters: BudgetCounters | None,
         state: State | None,
         now: float,
         open_audit: int,
@@ -64,22 +64,26 @@ class Sampler:
         *coins* are those of the partition. *refunds* are what is known of requests that were closed: the less is
         known, the less may be asked.
         """
-        self._allowance, self._strategy = allowance, strategy
-        self._epsilon = 1.0 / allowance.audit_every if allowance.audit_every else 0.0
-        self._price, self._gain, self._capacity = allowance.price, allowance.gain, allowance.capacity
+        self._allowance, self._strategy = partition_budget, strategy
+        self._epsilon = 1.0 / partition_budget.audit_every if partition_budget.audit_every else 0.0
+        self._price, self._gain, self._capacity = (
+            partition_budget.price,
+            partition_budget.gain,
+            partition_budget.capacity,
+        )
         self._coins = coins
         self._propensity, self._update = strategy.propensity, strategy.update
-        self._before = (ledger or Ledger(0, allowance.start, 0, 0)).at(int(now // 3600))
+        self._before = (counters or BudgetCounters(0, partition_budget.start, 0, 0)).at(int(now // 3600))
         self._accepted, self._tokens = self._before[:2]
         self._audited = self._strategic = 0
-        self._room, self._strategy_room = _room(allowance, self._before, refunds, open_audit, open_strategy)
-        self._quotas = allowance.quotas
+        self._room, self._strategy_room = _room(partition_budget, self._before, refunds, open_audit, open_strategy)
+        self._quotas = partition_budget.quotas
         if self._quotas or self._before.kept:
             self._kept = self._kept_before()
         self._state = strategy.initial() if state is None else state
 
     @property
-    def ledger(self) -> Ledger:
+    def counters(self) -> BudgetCounters:
         """The counts, to be committed with the offset."""
         after = self._before.asked(self._audited, self._strategic, self._allowance.reserved)
         kept = tuple(self._kept) if self._quotas else ()
@@ -189,14 +193,18 @@ class Sampler:
 
 
 def _room(
-    allowance: Allowance, ledger: Ledger, refunds: Sequence[Refunds], open_audit: int, open_strategy: int
+    partition_budget: PartitionBudget,
+    counters: BudgetCounters,
+    refunds: Sequence[Refunds],
+    open_audit: int,
+    open_strategy: int,
 ) -> tuple[int, int]:
     """Return how many requests the absolute caps leave: of both lanes together, and of the strategy lane alone."""
-    hour, day = (ledger.hour_audit, ledger.hour_strategy), (ledger.day_audit, ledger.day_strategy)
-    taken: list[tuple[Cap | None, tuple[int, int], int]] = [(allowance.open, (open_audit, open_strategy), 1)]
-    taken += [(cap, spent, 1) for cap, spent in zip(allowance.requests, (hour, day), strict=True)]
-    if allowance.reserved:
-        spent = ledger.spent(refunds)
-        taken += [(cap, own, allowance.reserved) for cap, own in zip(allowance.money, spent, strict=True)]
+    hour, day = (counters.hour_audit, counters.hour_strategy), (counters.day_audit, counters.day_strategy)
+    taken: list[tuple[Cap | None, tuple[int, int], int]] = [(partition_budget.open, (open_audit, open_strategy), 1)]
+    taken += [(cap, spent, 1) for cap, spent in zip(partition_budget.requests, (hour, day), strict=True)]
+    if partition_budget.reserved:
+        spent = counters.spent(refunds)
+        taken += [(cap, own, partition_budget.reserved) for cap, own in zip(partition_budget.money, spent, strict=True)]
     left = [(cap.total - audit - own, cap.strategy - own, one) for cap, (audit, own), one in taken if cap is not None]
     return min(total // one for total, _, one in left), min(own // one for _, own, one in left)

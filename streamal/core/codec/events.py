@@ -58,7 +58,7 @@ class WireRules:
     flat: bool = False
     id_field: str = "id"
     time_field: str = "time"
-    null_is_missing: bool = False
+    null: bool = False
     record_bytes_max: int = 1_048_576
     features_max: int = 1_000
     feature_name_bytes_max: int = 256
@@ -183,7 +183,7 @@ def checked(
     if rules.flat:
         # the id of a flat event may be a large integer, so its numbers were not read as floats
         raw = {name: float(feature) if feature.__class__ is int else feature for name, feature in raw.items()}
-    if rules.null_is_missing:
+    if rules.null:
         raw = {name: feature for name, feature in raw.items() if feature is not None}
     if not raw:
         return Refusal(Reason.FEATURES_EMPTY, "no feature left in the event")
@@ -276,7 +276,7 @@ def _bounds(identity: EventId, time: float | str | None, features: dict[str, Any
         if kind is float or kind is int:
             if not -magnitude_max <= value <= magnitude_max:
                 return Refusal(Reason.NUMBER_OUT_OF_RANGE, f"feature {name!r} is beyond ±{magnitude_max:g}")
-        elif value is None and not rules.null_is_missing:
+        elif value is None and not rules.null:
             return Refusal(Reason.NULL_FEATURE, f"feature {name!r} is null; leave it out, or set features.null")
     return None
 

@@ -10,29 +10,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from streamal.core.quality.totals import Seen
+from streamal.core.quality.totals import RunningTotals
 
-__all__ = ["Shift"]
+__all__ = ["ConfidenceDrift"]
 
 _RECENT, _REFERENCE = 500.0, 10_000.0
 """Events: a mean of 500 is known to about 0.01, and 20 times as many are what is usual."""
 
 
-class Shift:
+class ConfidenceDrift:
     """The two means; of this process alone, so a restart begins them anew."""
 
     def __init__(self) -> None:
         """Begin with nothing seen."""
-        self._before: dict[int, Seen] = {}
+        self._before: dict[int, RunningTotals] = {}
         self._means = dict.fromkeys((_RECENT, _REFERENCE), 0.0)
         self._weights = dict.fromkeys((_RECENT, _REFERENCE), 0.0)
 
-    def update(self, seen: Mapping[int, Seen]) -> None:
+    def update(self, seen: Mapping[int, RunningTotals]) -> None:
         """Take in what each partition owned has *seen* by now.
 
-        >>> shift = Shift()
-        >>> shift.update({0: Seen()})
-        >>> shift.update({0: Seen(600, 540_000_000)})
+        >>> shift = ConfidenceDrift()
+        >>> shift.update({0: RunningTotals()})
+        >>> shift.update({0: RunningTotals(600, 540_000_000)})
         >>> {name: round(value, 6) for name, value in shift.figures().items()}
         {'confidence_recent_ratio': 0.9, 'confidence_reference_ratio': 0.9}
         """

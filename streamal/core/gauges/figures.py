@@ -19,11 +19,11 @@ def figures(fold: Fold, states: Iterable[PartitionState | TrainerState], now: fl
     *states* are those of the partitions owned. What was spent is in `streamal.core.gauges.spend`.
     """
     states = list(states)
-    ledgers = [state.ledger for state in states if isinstance(state, PartitionState) and state.ledger is not None]
-    accepted = sum(ledger.accepted for ledger in ledgers)
+    ledgers = [state.counters for state in states if isinstance(state, PartitionState) and state.counters is not None]
+    accepted = sum(counters.accepted for counters in ledgers)
     seen = [state.seen for state in states if isinstance(state, PartitionState)]
     events = sum(each.events for each in seen)
-    requests = sum(ledger.audit + ledger.strategy for ledger in ledgers)
+    requests = sum(counters.audit + counters.strategy for counters in ledgers)
     oldest = min((request.asked_at for request in fold.pending.open.values()), default=None)
     found: dict[str, float | None] = {
         "open_requests": len(fold.pending),
@@ -31,8 +31,8 @@ def figures(fold: Fold, states: Iterable[PartitionState | TrainerState], now: fl
         "model_version": fold.version.offset,
         "model_examples": sum(fold.model.learned.values()),
         "model_failures": fold.model.failures,
-        "model_quarantined": fold.canary.quarantined,
-        "model_sick": float(fold.canary.sick),
+        "model_quarantined": fold.guard.quarantined,
+        "model_sick": float(fold.guard.sick),
         "features": 0 if fold.schema is None else len(fold.schema.kinds),
         "budget_spent_ratio": requests / accepted if accepted else None,
         "unanswered_ratio": fold.quality.unanswered(),
@@ -64,7 +64,7 @@ def _quality(fold: Fold, trainer: bool) -> dict[str, float | None]:
         "quality_accuracy_naive": quality.recent().naive() if trainer else None,
         "quality_accuracy_natural": quality.natural_accuracy() if trainer else None,
         **_with_interval("quality_balanced_accuracy", quality.balanced_accuracy() if trainer else None),
-        "quality_least_recall": min((recall.value for recall in recalls), default=None),
+        "quality_least_recall": min((read_events.value for read_events in recalls), default=None),
         **_with_interval("quality_log_loss", quality.log_loss() if trainer else None),
         **_with_interval("gain_over_random", fold.control.gain() if trainer and fold.control else None),
     }

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
-from streamal.core.budget.sampler import Allowance
-from streamal.core.records import Committed, Place
+from streamal.core.budget.sampler import PartitionBudget
+from streamal.core.records import OffsetAndMetadata, TopicPartition
 from streamal.core.rules import Rules
 from streamal.core.state import PartitionState, decode_state
 
@@ -51,41 +51,48 @@ class Watch(NamedTuple):
         }
 
 
-def watch(rules: Rules, committed: Mapping[Place, Committed]) -> Watch:
+def watch(rules: Rules, committed: Mapping[TopicPartition, OffsetAndMetadata]) -> Watch:
     """Return how asking goes in those partitions of ``events`` that are among *committed*."""
     mute, unasked, most, over = [], 0, 0, 0
     for place in sorted(committed):
         if place.topic != rules.topics.events or place.partition >= rules.partitions:
             continue
-        allowance = rules.allowances[place.partition]
-        most = max(most, _normal(allowance))
+        partition_budget = rules.budgets[place.partition]
+        most = max(most, _normal(partition_budget))
         state = decode_state(committed[place].metadata, PartitionState)
-        if state is None or state.ledger is None:
+        if state is None or state.counters is None:
             continue
         unasked = max(unasked, state.unasked)
-        window_s = _window_s(allowance)
+        window_s = _window_s(partition_budget)
         capped = window_s > 0.0 and state.now - state.asked_at <= 2 * window_s
-        if state.unasked > _normal(allowance) and not capped:
+        if state.unasked > _normal(partition_budget) and not capped:
             mute.append(place.partition)
-        over += max(0, state.ledger.audit + state.ledger.strategy - _allowed(allowance, state.ledger.accepted))
+        over += max(
+            0, state.counters.audit + state.counters.strategy - _allowed(partition_budget, state.counters.accepted)
+        )
     return Watch(tuple(mute), unasked, most, over)
 
 
-def _normal(allowance: Allowance) -> int:
-    return math.ceil(_MEANS * (allowance.audit_every or Fraction(allowance.price, _gain(allowance))))
+def _normal(partition_budget: PartitionBudget) -> int:
+    return math.ceil(
+        _MEANS * (partition_budget.audit_every or Fraction(partition_budget.price, _gain(partition_budget)))
+    )
 
 
-def _gain(allowance: Allowance) -> int:
+def _gain(partition_budget: PartitionBudget) -> int:
     """Return what an event earns, in tokens: for everybody, and for the quotas."""
-    return allowance.gain + sum(quota.gain for quota in allowance.quotas)
+    return partition_budget.gain + sum(quota.gain for quota in partition_budget.quotas)
 
 
-def _window_s(allowance: Allowance) -> float:
+def _window_s(partition_budget: PartitionBudget) -> float:
     """Return the length of the longest window that has a cap, 0.0 without any."""
-    caps = (*zip(allowance.requests, _WINDOWS_S, strict=False), *zip(allowance.money, _WINDOWS_S, strict=False))
+    caps = (
+        *zip(partition_budget.requests, _WINDOWS_S, strict=False),
+        *zip(partition_budget.money, _WINDOWS_S, strict=False),
+    )
     return max((seconds for cap, seconds in caps if cap is not None), default=0.0)
 
 
-def _allowed(allowance: Allowance, accepted: int) -> int:
+def _allowed(partition_budget: PartitionBudget, accepted: int) -> int:
     """Return share * events + burst, rounded down."""
-    return (_gain(allowance) * accepted + allowance.start) // allowance.price
+    return (_gain(partition_budget) * accepted + partition_budget.start) // partition_budget.price

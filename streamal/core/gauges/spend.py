@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from streamal.core.budget.counters import Ledger
+from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.limits import Cap
 from streamal.core.budget.money import MICRO, WINDOWS
 from streamal.core.fold import Fold
-from streamal.core.records import Committed, Place, partition_of
+from streamal.core.records import OffsetAndMetadata, TopicPartition, partition_of
 from streamal.core.rules import Rules
 from streamal.core.state import PartitionState, decode_state
 
 __all__ = ["bill"]
 
 
-def bill(rules: Rules, fold: Fold, committed: Mapping[Place, Committed], now: float) -> Mapping[str, float | None]:
+def bill(
+    rules: Rules, fold: Fold, committed: Mapping[TopicPartition, OffsetAndMetadata], now: float
+) -> Mapping[str, float | None]:
     """Return name -> money or requests of the partitions in *committed*; None for a cap that is not configured."""
-    ledgers: dict[int, Ledger] = {}
+    ledgers: dict[int, BudgetCounters] = {}
     for place, (_, metadata) in committed.items():
         if place.topic == rules.topics.events:
             state = decode_state(metadata, PartitionState) or PartitionState()
-            ledger = state.ledger or Ledger(0, 0, 0, 0)
-            ledgers[place.partition] = ledger.at(int(now // 3600))
+            counters = state.counters or BudgetCounters(0, 0, 0, 0)
+            ledgers[place.partition] = counters.at(int(now // 3600))
     settled = sum(fold.settlements.cost(partition) for partition in ledgers)
     waiting = fold.pending.open.values()
     reserved = sum(request.reserved for request in waiting if partition_of(request.request) in ledgers)
@@ -32,16 +34,16 @@ def bill(rules: Rules, fold: Fold, committed: Mapping[Place, Committed], now: fl
         "spend_reserved": reserved / MICRO,
     }
     for i, window in enumerate(WINDOWS):
-        costs = {p: sum(ledger.spent(fold.settlements.refunds(p))[i]) for p, ledger in ledgers.items()}
-        left = _left([(rules.allowances[p].money[i], spent) for p, spent in costs.items()])
+        costs = {p: sum(counters.spent(fold.settlements.refunds(p))[i]) for p, counters in ledgers.items()}
+        left = _left([(rules.budgets[p].money[i], spent) for p, spent in costs.items()])
         found[f"budget_left_cost_{window}"] = None if left is None else left / MICRO
     for i, window in enumerate(WINDOWS[:2]):
         counts = {
-            p: (ledger.hour_audit + ledger.hour_strategy, ledger.day_audit + ledger.day_strategy)[i]
-            for p, ledger in ledgers.items()
+            p: (counters.hour_audit + counters.hour_strategy, counters.day_audit + counters.day_strategy)[i]
+            for p, counters in ledgers.items()
         }
         found[f"budget_left_requests_{window}"] = _left(
-            [(rules.allowances[p].requests[i], spent) for p, spent in counts.items()]
+            [(rules.budgets[p].requests[i], spent) for p, spent in counts.items()]
         )
     return found
 

@@ -1,4 +1,4 @@
-"""The canary: a model that an example has broken is taken back, and goes on from the log without that example.
+"""The guard: a model that an example has broken is taken back, and goes on from the log without that example.
 
 One example can be the end of a model: a weight that overflows turns into NaN, and so does whatever is learned on top
 of it (0.4). So after every `_EVERY` examples the model is asked about the features of the last ones. If it raises, or
@@ -8,7 +8,8 @@ are gone through again: which of them, left out, would have saved the model? Tha
 worker alike, since all of this depends on nothing but the sequence of the examples.
 
 A stream of one class, a model that is rightly sure, a drift that costs accuracy: none of them is a collapse.
-A fault that no single example explains is let be (`Canary.sick`): leaving out one label after another would not help.
+A fault that no single example explains is let be (`ModelGuard.sick`): leaving out one label after another would not
+help.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 
-from streamal.core.model.checkpoints import History, Taught, teach
+from streamal.core.model.checkpoints import History, Learner, teach
 from streamal.core.model.model import Model
-from streamal.core.model.rehearsal import Lesson, Rehearsal
+from streamal.core.model.rehearsal import Rehearsal, WeightedExample
 from streamal.core.records import Scalar
 
-__all__ = ["Canary"]
+__all__ = ["ModelGuard"]
 
 _EVERY = 16
 """Examples between two checks: a check asks for one prediction, a sixteenth of what it would cost after each."""
@@ -44,7 +45,7 @@ _NAMES_KEPT = 100
 Features = Mapping[str, Scalar]
 
 
-class Canary:
+class ModelGuard:
     """Teaches a model its lessons and watches what they do to it; part of the fold, and of its snapshots.
 
     Attributes:
@@ -60,12 +61,12 @@ class Canary:
         self._unchecked = 0
         self._every = _EVERY
         self._probe: dict[str, Scalar] = {}
-        self._recent: deque[Lesson] = deque(maxlen=_RECENT)
+        self._recent: deque[WeightedExample] = deque(maxlen=_RECENT)
         self.quarantined = 0
         self.names: deque[str] = deque(maxlen=_NAMES_KEPT)
         self.sick = False
 
-    def learn(self, model: Model, lesson: Lesson, name: str) -> Model:
+    def learn(self, model: Model, lesson: WeightedExample, name: str) -> Model:
         """Teach *model* one lesson, called *name*; return the model to go on with, which may be another one."""
         taught = model, self._rehearsal
         if self._history is None:
@@ -79,7 +80,7 @@ class Canary:
             return model
         return self._checked(taught, self._history)
 
-    def _checked(self, taught: Taught, history: History) -> Model:
+    def _checked(self, taught: Learner, history: History) -> Model:
         block = [lesson for lesson, _ in history.lessons[-self._unchecked :]]
         probe: dict[str, Scalar] = {}
         for lesson in block:
@@ -91,13 +92,13 @@ class Canary:
         history.keep(taught)
         return taught[0]
 
-    def _pass(self, block: Sequence[Lesson], probe: dict[str, Scalar], *, sick: bool = False) -> None:
+    def _pass(self, block: Sequence[WeightedExample], probe: dict[str, Scalar], *, sick: bool = False) -> None:
         self._recent.extend(block)
         self._probe = probe
         self._unchecked, self.sick = 0, sick
         self._every = min(_EVERY_MAX, 2 * self._every) if sick else _EVERY
 
-    def _healed(self, taught: Taught, history: History, block: Sequence[Lesson]) -> Model:
+    def _healed(self, taught: Learner, history: History, block: Sequence[WeightedExample]) -> Model:
         """Return the model without what broke it in *block*, the last lessons; as it is if that cannot be said."""
         first = number = len(history.lessons) - len(block)
         sound = history.state(first)
@@ -131,7 +132,7 @@ class Canary:
         history.keep(sound, at_once=True)
         return sound[0]
 
-    def _probes(self, model: Model, sound: Model, block: Sequence[Lesson]) -> Sequence[Features]:
+    def _probes(self, model: Model, sound: Model, block: Sequence[WeightedExample]) -> Sequence[Features]:
         """Return features that show that *model* is broken, [] if it is not; of old examples, if they are enough.
 
         Those of a broken example prove little: 1e100 overflows in many a model that is well. And what a *sound* model
@@ -205,7 +206,7 @@ def _cures(history: History, suspect: int, first: int, probes: Sequence[Features
     return all(_surest(taught[0], features) is not None for features in probes)
 
 
-def _breaks(history: History, count: int, lesson: Lesson, probes: Sequence[Features]) -> bool:
+def _breaks(history: History, count: int, lesson: WeightedExample, probes: Sequence[Features]) -> bool:
     """Whether *lesson*, right after the first *count* lessons, breaks the model."""
     taught = history.state(count)
     teach(taught, lesson)

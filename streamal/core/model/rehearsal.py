@@ -13,10 +13,10 @@ from typing import NamedTuple
 from streamal.core.coins import Coin
 from streamal.core.records import Scalar
 
-__all__ = ["Lesson", "Rehearsal"]
+__all__ = ["Rehearsal", "WeightedExample"]
 
 
-class Lesson(NamedTuple):
+class WeightedExample(NamedTuple):
     """What a model learns at once: the arguments of `Model.learn`."""
 
     features: Mapping[str, Scalar]
@@ -31,10 +31,10 @@ class Rehearsal:
         """Start with nothing to repeat; *seed* is of the coin."""
         assert (window > 0) >= (repeats > 0), "repeats need a window"
         self._window, self.repeats, self._seed = window, repeats, seed
-        self._kept: list[Lesson] = []
+        self._kept: list[WeightedExample] = []
         self._count = 0
 
-    def course(self, lesson: Lesson) -> Iterator[Lesson]:
+    def course(self, lesson: WeightedExample) -> Iterator[WeightedExample]:
         """Yield *lesson* and then those to be repeated with it, and keep it."""
         yield lesson
         if not self.repeats:

@@ -26,14 +26,7 @@ from river import base, naive_bayes, proba, tree
 
 from streamal.core.model.river_tree import HoeffdingTreeClassifier
 
-__all__ = [
-    "FASTER",
-    "BernoulliNB",
-    "ComplementNB",
-    "GaussianNB",
-    "MultinomialNB",
-    "SlimPickler",
-]
+__all__ = ["FASTER", "BernoulliNB", "ComplementNB", "GaussianNB", "MultinomialNB", "SlimPickler"]
 
 
 class _Normalised:

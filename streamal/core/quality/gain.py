@@ -22,13 +22,13 @@ from streamal.core.model.model import Model
 from streamal.core.quality.estimates import Estimate
 from streamal.core.records import Example, Lane, Scalar
 
-__all__ = ["Control"]
+__all__ = ["RandomControl"]
 
 _Z = 1.959963984540054
 _COIN = Coin(0, "control")
 
 
-class Control:
+class RandomControl:
     """The two models and how they compared on the last audit labels; a fold, like the model itself."""
 
     def __init__(self, random: Model, chosen: Model, window: int) -> None:

@@ -1,8 +1,10 @@
 """Honest quality from labels that were bought where the model is weak: a fold of ``training``.
 
 The share of correct predictions *among the labels asked* is wrong by 10 to 20 points, since the hard events were
-asked. How that is undone stands in `streamal.core.quality.estimates`; here is what it is undone from: the last labels in order
-of their events, and what the partitions had counted when each was asked (`Seen`), whose differences tell how many
+asked. How that is undone stands in `streamal.core.quality.estimates`; here is what it is undone from: the last
+labels in
+order
+of their events, and what the partitions had counted when each was asked (`RunningTotals`), whose differences tell how many
 events lie between two labels and how sure the model was of all of them, though only few were ever labelled.
 """
 
@@ -15,7 +17,7 @@ from typing import NamedTuple
 
 from streamal.core.quality.confidence_sequence import Sequence
 from streamal.core.quality.estimates import Estimate, Sums, balanced
-from streamal.core.quality.totals import Seen
+from streamal.core.quality.totals import RunningTotals
 from streamal.core.records import Closing, Example, partition_of
 
 __all__ = ["Labelled", "Population", "Quality", "log_loss"]
@@ -44,7 +46,7 @@ class Labelled(NamedTuple):
     label: str
     confidence: float
     probability: float
-    seen: Seen | None
+    seen: RunningTotals | None
 
     @classmethod
     def of(cls, example: Example) -> Labelled:
@@ -74,8 +76,8 @@ class Population:
 
     def __init__(self) -> None:
         """Start at the beginning of every partition."""
-        self._first: dict[int, Seen] = {}
-        self._last: dict[int, Seen] = {}
+        self._first: dict[int, RunningTotals] = {}
+        self._last: dict[int, RunningTotals] = {}
         self.known = True
         """Whether every label said what its partition had counted; those of a log older than 0.2 do not."""
 
@@ -85,19 +87,19 @@ class Population:
             self.known = False
             return
         partition = partition_of(labelled.request)
-        self._last[partition] = max(self._last.get(partition, Seen()), labelled.seen)
+        self._last[partition] = max(self._last.get(partition, RunningTotals()), labelled.seen)
 
     def begin(self, labelled: Labelled) -> None:
         """Begin after this label."""
         if labelled.seen is not None:
             partition = partition_of(labelled.request)
-            self._first[partition] = max(self._first.get(partition, Seen()), labelled.seen)
+            self._first[partition] = max(self._first.get(partition, RunningTotals()), labelled.seen)
 
-    def between(self) -> Seen:
+    def between(self) -> RunningTotals:
         """Return how many events there are, how sure the model was of all of them together, and so on."""
-        ends = [(self._first.get(partition, Seen()), last) for partition, last in self._last.items()]
+        ends = [(self._first.get(partition, RunningTotals()), last) for partition, last in self._last.items()]
         pairs = [(first, last) for first, last in ends if last > first]
-        return Seen(*(sum(last[i] - first[i] for first, last in pairs) for i in range(3)))
+        return RunningTotals(*(sum(last[i] - first[i] for first, last in pairs) for i in range(3)))
 
     def confidence(self) -> float | None:
         """Return the mean confidence over all events, None where it is not known."""

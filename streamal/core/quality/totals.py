@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["MILLION", "Seen"]
+__all__ = ["MILLION", "RunningTotals"]
 
 MILLION = 1_000_000
 
 
-class Seen(NamedTuple):
+class RunningTotals(NamedTuple):
     """The counts up to an event, that one included; kept with the partition's state, carried by requests and examples.
 
     *confidence* is the sum of the predictions' top probabilities in millionths: whole, so that no rounding gathers
@@ -21,11 +21,11 @@ class Seen(NamedTuple):
     confidence: int = 0
     unreachable: int = 0
 
-    def after(self, probabilities: Mapping[str, float], propensity: float) -> Seen:
+    def after(self, probabilities: Mapping[str, float], propensity: float) -> RunningTotals:
         """Return the counts with one more event; a step counts likewise, but builds one only where it is written.
 
-        >>> Seen().after({"ham": 0.75, "spam": 0.25}, propensity=0.1)
-        Seen(events=1, confidence=750000, unreachable=0)
+        >>> RunningTotals().after({"ham": 0.75, "spam": 0.25}, propensity=0.1)
+        RunningTotals(events=1, confidence=750000, unreachable=0)
         """
         confidence = round(MILLION * max(probabilities.values(), default=0.0))
-        return Seen(self.events + 1, self.confidence + confidence, self.unreachable + (propensity <= 0.0))
+        return RunningTotals(self.events + 1, self.confidence + confidence, self.unreachable + (propensity <= 0.0))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamal.core.strategies.auto import Auto
-from streamal.core.strategies.base import State, Strategy, View, Wants, wants_of
+from streamal.core.strategies.base import EventView, Requirements, State, Strategy, requirements_of
 from streamal.core.strategies.committee import Committee
 from streamal.core.strategies.density import Cognitive, Density, Probabilistic
 from streamal.core.strategies.quantile import Quantile
@@ -27,13 +27,13 @@ from streamal.errors import ConfigError
 
 __all__ = [
     "STRATEGIES",
+    "EventView",
+    "Requirements",
     "SamplingRules",
     "State",
     "Strategy",
-    "View",
-    "Wants",
     "build_strategy",
-    "wants_of",
+    "requirements_of",
 ]
 
 _ARMS = ("random", "variable", "randomised_variable", "quantile", "selective")

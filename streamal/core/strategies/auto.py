@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from streamal.core.records import Scalar
-from streamal.core.strategies.base import Memory, State, Strategy, View, Wants, wants_of
+from streamal.core.strategies.base import EventView, Memory, Requirements, State, Strategy, requirements_of
 
 __all__ = ["Auto", "Bandit", "Memories", "Scores"]
 
@@ -119,13 +119,13 @@ class Auto:
 
     strategies: tuple[Strategy, ...]
     names: tuple[str, ...] = ()
-    _wants: tuple[Wants, ...] = field(init=False, repr=False, compare=False)
+    _wants: tuple[Requirements, ...] = field(init=False, repr=False, compare=False)
     _slices: tuple[slice, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         lengths = [len(strategy.initial()) for strategy in self.strategies]
         ends = [sum(lengths[: i + 1]) for i in range(len(lengths))]
-        object.__setattr__(self, "_wants", tuple(wants_of(strategy) for strategy in self.strategies))
+        object.__setattr__(self, "_wants", tuple(requirements_of(strategy) for strategy in self.strategies))
         object.__setattr__(
             self, "_slices", tuple(slice(end - length, end) for end, length in zip(ends, lengths, strict=True))
         )
@@ -149,7 +149,7 @@ class Auto:
         """Return one for each arm that looks back."""
         return Memories([wants.memory() if wants.lookback else None for wants in self._wants])
 
-    def score(self, view: View) -> Any:
+    def score(self, view: EventView) -> Any:
         """Return the arms' weights and scores."""
         count = len(self.strategies)
         weights = view.weights if len(view.weights) == count else (1.0 / count,) * count

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from streamal.core.records import Scalar
 
-__all__ = ["STATE_BYTES_MAX", "Memory", "Past", "State", "Strategy", "View", "Wants", "wants_of"]
+__all__ = ["STATE_BYTES_MAX", "EventView", "Memory", "Past", "Requirements", "State", "Strategy", "requirements_of"]
 
 State = tuple[Any, ...]
 """A strategy's memory of its decisions: a few numbers or short texts, kept in the offset's commit metadata."""
@@ -54,7 +54,7 @@ class Memory(Protocol):
         ...
 
 
-class View(NamedTuple):
+class EventView(NamedTuple):
     """All that a strategy may look at.
 
     Attributes:
@@ -78,7 +78,7 @@ class View(NamedTuple):
     weights: Sequence[float] = ()
 
 
-class Wants(NamedTuple):
+class Requirements(NamedTuple):
     """What a strategy has beside the three methods of `Strategy`; what it does not use is never computed.
 
     Attributes:
@@ -125,10 +125,10 @@ class Past:
         return Past(self._lookback, self._events)
 
 
-def wants_of(strategy: Strategy) -> Wants:
+def requirements_of(strategy: Strategy) -> Requirements:
     """Return what *strategy* declares; whatever it leaves out it does not want."""
     lookback = int(getattr(strategy, "lookback", 0))
-    return Wants(
+    return Requirements(
         score=getattr(strategy, "score", None),
         lookback=lookback,
         memory=getattr(strategy, "memory", lambda: Past(lookback)) if lookback else None,

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streamal.core.coins import Coin
-from streamal.core.strategies.base import STATE_BYTES_MAX, State, Strategy, View, wants_of
+from streamal.core.strategies.base import STATE_BYTES_MAX, EventView, State, Strategy, requirements_of
 
 __all__ = ["DECISION_US_MAX", "strategy_contract", "trial_views"]
 
@@ -65,7 +65,7 @@ def strategy_contract(
         return [f"it raised {type(error).__name__}: {error}"]
 
 
-def trial_views(count: int, seed: int = 0) -> Iterator[View]:
+def trial_views(count: int, seed: int = 0) -> Iterator[EventView]:
     """Yield events of every kind: sure and unsure, of no class to many, with few features, none or extreme ones."""
     coin = Coin(seed, "views")
     for i in range(count):
@@ -85,12 +85,12 @@ def trial_views(count: int, seed: int = 0) -> Iterator[View]:
         known = i % 97 != 96
         uncertainty = 1.0 - max(probabilities.values()) if known else 1.0
         votes = {name: int(10 * p) for name, p in probabilities.items()} if i % 5 else None
-        yield View(uncertainty, probabilities if known else {}, features, i, i // 3, votes)
+        yield EventView(uncertainty, probabilities if known else {}, features, i, i // 3, votes)
 
 
-def _tried(strategy: Strategy, views: Sequence[View], *, through_json: bool = False, memory: Any = None) -> _Trial:
+def _tried(strategy: Strategy, views: Sequence[EventView], *, through_json: bool = False, memory: Any = None) -> _Trial:
     """Return how *strategy* decides on *views*, one after the other, the lane always open."""
-    wants, coin = wants_of(strategy), Coin(0, "contract")
+    wants, coin = requirements_of(strategy), Coin(0, "contract")
     if wants.lookback and memory is None:
         memory = wants.memory()
     state, propensities, largest = strategy.initial(), [], 0
@@ -115,7 +115,7 @@ def _no_probability(trial: _Trial) -> Iterator[str]:
             return
 
 
-def _impure(new_strategy: Callable[[], Strategy], views: Sequence[View], trial: _Trial) -> Iterator[str]:
+def _impure(new_strategy: Callable[[], Strategy], views: Sequence[EventView], trial: _Trial) -> Iterator[str]:
     """Anything that it keeps to itself shows when the same object goes through the same stream again."""
     used = new_strategy()
     first = _tried(used, views)
@@ -125,7 +125,7 @@ def _impure(new_strategy: Callable[[], Strategy], views: Sequence[View], trial: 
         yield "it decides differently the second time: it remembers something outside of its state"
 
 
-def _travelling(strategy: Strategy, views: Sequence[View], trial: _Trial) -> Iterator[str]:
+def _travelling(strategy: Strategy, views: Sequence[EventView], trial: _Trial) -> Iterator[str]:
     sent = _tried(strategy, views, through_json=True)
     if sent[:2] != trial[:2]:
         yield "its state is not the same after JSON: it must be a flat tuple of finite numbers and texts"
@@ -133,9 +133,9 @@ def _travelling(strategy: Strategy, views: Sequence[View], trial: _Trial) -> Ite
         yield f"its state takes {sent.state_bytes} bytes, more than {STATE_BYTES_MAX}"
 
 
-def _forgetful(strategy: Strategy, views: Sequence[View]) -> Iterator[str]:
+def _forgetful(strategy: Strategy, views: Sequence[EventView]) -> Iterator[str]:
     """A memory read back at any offset goes on as the original would have."""
-    wants = wants_of(strategy)
+    wants = requirements_of(strategy)
     if not wants.lookback:
         return
     for cut in (1, 7, 99, 100, 250, 399):
@@ -157,7 +157,7 @@ def _forgetful(strategy: Strategy, views: Sequence[View]) -> Iterator[str]:
 def _mute(new_strategy: Callable[[], Strategy], share: float) -> Iterator[str]:
     count = min(40_000, max(1_000, int(20.0 / share)))
     for u in (0.0, 0.5, 1.0):
-        view = View(u, _constant(u), {"x": 1.0, "s": "same"}, 0, 1_000, {"a": 10, "b": 0})
+        view = EventView(u, _constant(u), {"x": 1.0, "s": "same"}, 0, 1_000, {"a": 10, "b": 0})
         trial = _tried(new_strategy(), [view._replace(offset=i) for i in range(count)])
         if not sum(trial.propensities[count // 2 :]) > 0.0:
             yield (
@@ -171,7 +171,7 @@ def _constant(u: float) -> Mapping[str, float]:
     return {"a": 1.0 - u / 2.0, "b": u / 2.0}
 
 
-def _costly(strategy: Strategy, views: Sequence[View], seconds: Callable[[], float]) -> Iterator[str]:
+def _costly(strategy: Strategy, views: Sequence[EventView], seconds: Callable[[], float]) -> Iterator[str]:
     began = seconds()
     _tried(strategy, views)
     us = (seconds() - began) / len(views) * 1e6

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from streamal.core.strategies.base import State, View
+from streamal.core.strategies.base import EventView, State
 from streamal.core.strategies.threshold import RandomisedVariable
 
 __all__ = ["Committee", "vote_entropy"]
@@ -24,7 +24,7 @@ class Committee:
     rule: RandomisedVariable
     votes = True
 
-    def score(self, view: View) -> float:
+    def score(self, view: EventView) -> float:
         """Return the vote entropy."""
         return view.uncertainty if not view.votes else vote_entropy(view.votes.values())
 

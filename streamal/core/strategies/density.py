@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streamal.core.strategies.base import State, Strategy, View
+from streamal.core.strategies.base import EventView, State, Strategy
 from streamal.core.strategies.cognitive_memory import Cognition
 from streamal.core.strategies.quantile import Quantile
 from streamal.core.strategies.sketch import NOTHING, added, near
@@ -55,7 +55,7 @@ class Density:
         """Return one that knows nothing yet."""
         return Neighbours(self.window)
 
-    def score(self, view: View) -> float:
+    def score(self, view: EventView) -> float:
         """Return the uncertainty of a dense event."""
         dense = view.memory.local_density(view.offset, view.features) > 0
         return view.uncertainty if dense else _SPARSE
@@ -103,7 +103,7 @@ class Cognitive:
         """Return one that knows nothing yet."""
         return Cognition(self.horizon)
 
-    def score(self, view: View) -> float:
+    def score(self, view: EventView) -> float:
         """Return the uncertainty of a dense event."""
         dense = view.memory.local_density(view.offset, view.features) >= self.density_threshold
         return view.uncertainty if dense else _SPARSE
@@ -168,7 +168,7 @@ class Probabilistic:
         """Return one that knows nothing yet."""
         return Cloud(self.window)
 
-    def score(self, view: View) -> Promise:
+    def score(self, view: EventView) -> Promise:
         """Return all that the gain depends on, but for the labels that were asked."""
         return Promise(view.probabilities, view.examples, *view.memory.likeness(view.offset, view.features))
 

@@ -11,11 +11,11 @@ from streamal.core.codec.events import decode_events
 from streamal.core.fold import Fold
 from streamal.core.records import Event, Record, Refusal
 from streamal.core.rules import Rules
-from streamal.core.strategies import State, View
+from streamal.core.strategies import EventView, State
 from streamal.core.strategies.base import Memory
 from streamal.core.strategies.uncertainty import MEASURES, SMOOTHED, smoothed, trust
 
-__all__ = ["Scorer", "remember"]
+__all__ = ["Scorer", "rebuild_memory"]
 
 
 class Scorer:
@@ -66,7 +66,9 @@ class Scorer:
         schema = self._fold.schema
         votes = self._fold.model.votes(schema.select(event.features)) if wants.votes and schema else None
         return wants.score(
-            View(uncertainty, seen, event.features, event.offset, self._examples, votes, self.memory, self._weights)
+            EventView(
+                uncertainty, seen, event.features, event.offset, self._examples, votes, self.memory, self._weights
+            )
         )
 
     def arms(self, score: Any, state: State) -> tuple[float, ...]:
@@ -74,7 +76,7 @@ class Scorer:
         return tuple(round(p, 4) for p in self._wants.arms(score, state)) if self._wants.arms else ()
 
 
-def remember(rules: Rules, records: Sequence[Record]) -> Memory:
+def rebuild_memory(rules: Rules, records: Sequence[Record]) -> Memory:
     """Return what the strategy knows after the events in *records*, which were read back in order."""
     memory = _memory(rules)
     assert memory is not None, "asked only for a strategy that looks back"

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
-from streamal.core.records import Committed, Place, Record
-from streamal.errors import Behind, ConfigError, Fatal, Fenced, LogDisagrees, Uncommitted
+from streamal.core.records import OffsetAndMetadata, Record, TopicPartition
+from streamal.errors import Behind, ConfigError, Fatal, Fenced, InconsistentLog, Uncommitted
 
 __all__ = [
     "HEARTBEAT_MS",
@@ -58,17 +58,17 @@ SETTLED_S = 3 * TRANSACTION_S
 """Then what is open stays open: the broker looks every ten seconds for transactions that are over their time."""
 
 
-def require_small(offsets: Mapping[Place, Committed]) -> None:
+def require_small(offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
     """Raise Fatal for a state above `METADATA_BYTES_MAX`, before it is sent: the broker would refuse all of it."""
     for (topic, partition), (_, metadata) in offsets.items():
         if (size := len(metadata.encode())) > METADATA_BYTES_MAX:
             raise Fatal(f"the state of {topic}-{partition} has {size} bytes: above offset.metadata.max.bytes")
 
 
-def served(ahead: Mapping[Place, deque[Record]], quota: Mapping[str, int], turn: int) -> list[Record]:
+def served(ahead: Mapping[TopicPartition, deque[Record]], quota: Mapping[str, int], turn: int) -> list[Record]:
     """Take what was fetched out of *ahead*, within *quota*; the partitions of a topic take turns in being first (F26).
 
-    >>> place, other = Place("t", 0), Place("t", 1)
+    >>> place, other = TopicPartition("t", 0), TopicPartition("t", 1)
     >>> ahead = {place: deque([Record("t", 0, 7, None, b"a")]), other: deque([Record("t", 1, 9, None, b"b")])}
     >>> [record.offset for record in served(ahead, {"t": 1}, turn=1)]
     [9]
@@ -89,12 +89,14 @@ def missing(topic: str, partition: int, bootstrap_servers: str) -> ConfigError:
     )
 
 
-def deleted(place: Place, begin: int, offset: int) -> LogDisagrees:
+def deleted(place: TopicPartition, begin: int, offset: int) -> InconsistentLog:
     """Return the error for records that retention has eaten: the log begins at *begin*, *offset* is needed (F14)."""
-    return LogDisagrees(f"{place.topic}-{place.partition} starts at {begin}; {offset} was deleted: raise its retention")
+    return InconsistentLog(
+        f"{place.topic}-{place.partition} starts at {begin}; {offset} was deleted: raise its retention"
+    )
 
 
-def require_known(place: Place, before: Mapping[str, int], count: Callable[[str], int]) -> None:
+def require_known(place: TopicPartition, before: Mapping[str, int], count: Callable[[str], int]) -> None:
     """Raise a ConfigError for a partition that was added while we ran (F15): the budget is divided among *before*."""
     topic = place.topic
     if place.partition >= before[topic]:
@@ -104,10 +106,10 @@ def require_known(place: Place, before: Mapping[str, int], count: Callable[[str]
         )
 
 
-def expired(group: str, place: Place, witness: str) -> LogDisagrees:
+def expired(group: str, place: TopicPartition, predictions_topic: str) -> InconsistentLog:
     """Return the error for a group that has worked here, as *witness* shows, and has no offset any more."""
-    return LogDisagrees(
-        f"group {group!r} has no offset for {place.topic}-{place.partition}, yet {witness} has "
+    return InconsistentLog(
+        f"group {group!r} has no offset for {place.topic}-{place.partition}, yet {predictions_topic} has "
         "predictions for it: the offsets have expired (offsets.retention.minutes) or belong to another group. "
         "Set them by hand to where that group was, or begin afresh with new topics"
     )
@@ -125,9 +127,9 @@ def reading_offsets(group: str, bootstrap_servers: str) -> str:
     )
 
 
-def stuck(place: Place, offset: int, bootstrap_servers: str) -> LogDisagrees:
+def stuck(place: TopicPartition, offset: int, bootstrap_servers: str) -> InconsistentLog:
     """Return the error for a transaction, the first in *place*, at *offset*, that does not end by itself (F56)."""
-    return LogDisagrees(
+    return InconsistentLog(
         f"{place.topic}-{place.partition} has had an open transaction at {offset} for {SETTLED_S:g} s: the broker has "
         "ended it without a marker there, or another producer holds it. The next marker of ours might commit what was "
         f"aborted. End it with `kafka-transactions.sh --bootstrap-server {bootstrap_servers} abort "
@@ -174,13 +176,13 @@ class Settled:
     def __init__(
         self,
         bootstrap_servers: str,
-        high: Callable[[list[Place]], Mapping[Place, int]],
-        stable: Callable[[list[Place]], Mapping[Place, int]],
+        high: Callable[[list[TopicPartition]], Mapping[TopicPartition, int]],
+        stable: Callable[[list[TopicPartition]], Mapping[TopicPartition, int]],
     ) -> None:
         """Ask *high* for the ends of partitions with what is open there, *stable* for those without."""
         self._servers, self._high, self._stable = bootstrap_servers, high, stable
-        self._settled: set[Place] = set()
-        self._awaited: dict[Place, int] = {}
+        self._settled: set[TopicPartition] = set()
+        self._awaited: dict[TopicPartition, int] = {}
         self._since = self._looked_at = -math.inf
 
     def forget(self) -> None:
@@ -188,15 +190,15 @@ class Settled:
         self._settled.clear()
         self._awaited.clear()
 
-    def begun(self, places: Iterable[Place]) -> None:
+    def begun(self, places: Iterable[TopicPartition]) -> None:
         """Note that a transaction of ours is open in *places*, until it is seen to be over (`ended`)."""
         self._settled.difference_update(places)
 
-    def ended(self, places: Iterable[Place]) -> None:
+    def ended(self, places: Iterable[TopicPartition]) -> None:
         """Note that the last transaction of ours is over in *places*: its marker was seen."""
         self._settled.update(places)
 
-    def require(self, places: set[Place]) -> None:
+    def require(self, places: set[TopicPartition]) -> None:
         """Wait up to `STABLE_S` for the end of what was open in *places* when first asked; what is known costs nothing.
 
         Raises:
@@ -211,7 +213,7 @@ class Settled:
         began = time.monotonic()
         if began - self._looked_at > TRANSACTION_S:  # for the first time, or the cluster was away
             self._since = began
-        left: Mapping[Place, int] = dict.fromkeys(asked, 0)
+        left: Mapping[TopicPartition, int] = dict.fromkeys(asked, 0)
         while left := self._still_open(left):
             place, offset = min(left.items())
             self._looked_at = time.monotonic()
@@ -222,7 +224,7 @@ class Settled:
             time.sleep(0.01)
         self._looked_at = -math.inf
 
-    def _still_open(self, asked: Iterable[Place]) -> Mapping[Place, int]:
+    def _still_open(self, asked: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return those of *asked* where something is still open, and from which offset on."""
         stable = self._stable(list(asked))
         left = {place: end for place, end in stable.items() if end < self._awaited[place]}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from streamal.core.records import Output, Place, Record
+from streamal.core.records import OutputRecord, Record, TopicPartition
 from streamal.edge.kafka.membership import VISIBLE_S
 
 __all__ = ["Own", "ReadBack"]
@@ -20,11 +20,16 @@ class Own:
     """
 
     def __init__(self) -> None:
-        self._written: dict[tuple[str, int], tuple[list[Output], int]] = {}
+        self._written: dict[tuple[str, int], tuple[list[OutputRecord], int]] = {}
         """By place, which is such a pair: none is made for each output (−0.3 µs)."""
-        self._over: tuple[Place, int] | None = None
+        self._over: tuple[TopicPartition, int] | None = None
 
-    def committed(self, outputs: Sequence[Output], last: Mapping[Place, int], read_back: AbstractSet[Place]) -> None:
+    def committed(
+        self,
+        outputs: Sequence[OutputRecord],
+        last: Mapping[TopicPartition, int],
+        read_back: AbstractSet[TopicPartition],
+    ) -> None:
         """Keep *outputs* to places that are *read_back*, whose *last* offsets are known; forget those before."""
         self._over = None
         self._written = {place: ([], last[place]) for place in last if place in read_back}
@@ -33,7 +38,7 @@ class Own:
             if kept is not None:
                 kept[0].append(output)
 
-    def read(self, place: Place, offset: int, end: int, records_max: int) -> list[Record] | None:
+    def read(self, place: TopicPartition, offset: int, end: int, records_max: int) -> list[Record] | None:
         """Return what was committed at *offset* of *place*, which ends at *end*; None if it has to be fetched."""
         outputs, last = self._written.pop(place, ((), 0))
         first = last - len(outputs) + 1
@@ -42,7 +47,7 @@ class Own:
         self._over = place, last + 1
         return [Record(*place, first + number, each.key, each.value) for number, each in enumerate(outputs)]
 
-    def over(self, place: Place, offset: int) -> bool:
+    def over(self, place: TopicPartition, offset: int) -> bool:
         """Whether nothing but our marker was at *offset* when it was last read up to there; told once."""
         over, self._over = self._over, None
         return over == (place, offset)
@@ -61,13 +66,15 @@ class ReadBack:
     """
 
     def __init__(
-        self, ask: Callable[[list[Place]], Mapping[Place, int]], seen: Callable[[Iterable[Place]], None]
+        self,
+        ask: Callable[[list[TopicPartition]], Mapping[TopicPartition, int]],
+        seen: Callable[[Iterable[TopicPartition]], None],
     ) -> None:
         """Let *ask* be what tells the last stable offsets, and *seen* be told where our last marker is there."""
         self._ask, self._seen, self._own = ask, seen, Own()
-        self._asked: set[Place] = set()
-        self._awaited: dict[Place, int] = {}
-        self._ends: dict[Place, int] = {}
+        self._asked: set[TopicPartition] = set()
+        self._awaited: dict[TopicPartition, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
 
     def polled(self) -> None:
         """Ask anew for ends: others may have written."""
@@ -80,20 +87,20 @@ class ReadBack:
         self._own.forget()
         self._awaited.clear()
 
-    def committed(self, outputs: Sequence[Output], written: Mapping[Place, int]) -> None:
+    def committed(self, outputs: Sequence[OutputRecord], written: Mapping[TopicPartition, int]) -> None:
         """Note a commit, and the last offset that it has *written* to each partition."""
         self._ends.clear()
         self._own.committed(outputs, written, self._asked)
-        self._awaited = {Place(*place): offset for place, offset in written.items()}
+        self._awaited = {TopicPartition(*place): offset for place, offset in written.items()}
 
-    def end(self, place: Place) -> int:
+    def end(self, place: TopicPartition) -> int:
         """Return the end of *place* as it was asked for since the last poll or commit, once; else ask for all."""
         if place not in self._ends:
             self._asked.add(place)
             self._ends = self._visible()
         return self._ends.pop(place)
 
-    def read(self, place: Place, offset: int, begin: int, records_max: int) -> tuple[list[Record], int] | None:
+    def read(self, place: TopicPartition, offset: int, begin: int, records_max: int) -> tuple[list[Record], int] | None:
         """Return (our own records from *offset* on, the end behind them); None if the cluster has to be asked.
 
         *begin* is where the next record can be, beyond a gap that is known.
@@ -109,7 +116,7 @@ class ReadBack:
         del self._ends[place]
         return own, end
 
-    def _visible(self) -> dict[Place, int]:
+    def _visible(self) -> dict[TopicPartition, int]:
         """Return the ends, with our last commit before them; without, if that lasts longer than `VISIBLE_S`.
 
         The coordinator answers when the outcome is certain, and lets the markers be written then. Without them the next

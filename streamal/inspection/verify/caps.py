@@ -1,4 +1,4 @@
-"""The caps of clock windows for `streamal.inspection.verify.verify`: requests and money, as they were known at each moment."""
+"""The caps of clock windows for `verify`: requests and money, as they were known at each moment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from streamal.core.budget.money import windows
-from streamal.core.budget.sampler import BudgetRules, divided
+from streamal.core.budget.sampler import Budget, divided
 from streamal.core.codec.events import decode_request, decode_training
 from streamal.core.records import Closing, Prediction, Request, partition_of
 from streamal.core.rules import Rules
@@ -19,7 +19,7 @@ _Bill = Request | Closing
 """What says when a label was asked and what was reserved; closed ones stand in ``training`` alone after compaction."""
 
 
-def caps(log: Log, rules: Rules, budget: BudgetRules, predictions: dict[str, Prediction]) -> Iterator[Check]:
+def caps(log: Log, rules: Rules, budget: Budget, predictions: dict[str, Prediction]) -> Iterator[Check]:
     """Yield the check of each cap that is configured.
 
     A prediction's version says which replies had been folded: up to it the bill is settled, beyond it reserved.

@@ -1,4 +1,4 @@
-"""What `streamal.inspection.verify.verify` counts with: one promise, and the account of the labels that nobody asked for."""
+"""What `verify` counts with: one promise, and the account of the labels that nobody asked for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from streamal.core.codec.events import decode_event
 from streamal.core.records import Event, NaturalExample, NaturalLabel
 from streamal.core.rules import Rules
-from streamal.ports import Log, recall
+from streamal.ports import Log, read_events
 
 __all__ = ["Check", "NaturalLabels"]
 
@@ -57,7 +57,9 @@ class NaturalLabels:
         if example.event is not None:
             self._events.add(example.event)
             partition, _, offset = example.event.partition("-")
-            found = recall(self._log, self._rules.topics.events, {int(partition): [int(offset)]}).get(example.event)
+            found = read_events(self._log, self._rules.topics.events, {int(partition): [int(offset)]}).get(
+                example.event
+            )
             event = None if found is None else decode_event(0, 0, found.value, self._rules.wire, None)
             same = event is None or (isinstance(event, Event) and event.features == example.features)
             self._check.that(same, f"{example.event}: other features than the event's")

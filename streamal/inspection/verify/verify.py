@@ -14,12 +14,12 @@ from typing import TypeVar
 
 import msgspec
 
-from streamal.core.budget.sampler import BudgetRules, divided
+from streamal.core.budget.sampler import Budget, divided
 from streamal.core.codec.events import DeadLetter, decode_event, decode_request, decode_training
 from streamal.core.codec.replies import decode_reply
 from streamal.core.fold import Fold
 from streamal.core.pending import answer
-from streamal.core.quality.totals import Seen
+from streamal.core.quality.totals import RunningTotals
 from streamal.core.records import (
     Abstention,
     Closing,
@@ -28,16 +28,16 @@ from streamal.core.records import (
     Expiry,
     NaturalExample,
     NaturalLabel,
-    Place,
     Prediction,
     Record,
     Refusal,
     Reply,
     Request,
+    TopicPartition,
     coordinates,
 )
 from streamal.core.rules import Rules
-from streamal.errors import LogDisagrees
+from streamal.errors import InconsistentLog
 from streamal.inspection.verify.caps import caps
 from streamal.inspection.verify.checks import Check, NaturalLabels
 from streamal.ports import Log, scan
@@ -50,7 +50,7 @@ R = TypeVar("R", Prediction, DeadLetter)
 def verify(
     log: Log,
     rules: Rules,
-    budget: BudgetRules,
+    budget: Budget,
     group: str,
     new_fold: Callable[[], Fold],
     rederive: bool = True,
@@ -69,7 +69,7 @@ def verify(
     """
     committed = {place: state.offset for place, state in log.committed(group).items()}
     predictions: dict[str, Prediction] = {}
-    counts: dict[str, Seen] = {}
+    counts: dict[str, RunningTotals] = {}
     checks = [
         *_events(log, rules, budget, committed, predictions, counts),
         *_requests(log, rules, predictions),
@@ -83,10 +83,10 @@ def verify(
 def _events(
     log: Log,
     rules: Rules,
-    budget: BudgetRules,
-    committed: dict[Place, int],
+    budget: Budget,
+    committed: dict[TopicPartition, int],
     predictions: dict[str, Prediction],
-    counts: dict[str, Seen],
+    counts: dict[str, RunningTotals],
 ) -> Iterator[Check]:
     """Each consumed event has one prediction or one dead letter (I1); the budget holds in every prefix (I2).
 
@@ -100,7 +100,7 @@ def _events(
         burst = divided(budget.burst, partition, rules.partitions)
         found: dict[str, int] = {}
         accepted = asked = version = 0
-        seen = Seen()
+        seen = RunningTotals()
         for record in scan(log, rules.topics.predictions, partition):
             prediction = _decoded(record, Prediction)
             if prediction is None:
@@ -114,7 +114,7 @@ def _events(
             holds.that(asked <= budget.share * accepted + burst, prediction.event)
             stamps.that(prediction.version >= version, prediction.event)
             version = prediction.version
-        end = committed.get(Place(rules.topics.events, partition), 0)
+        end = committed.get(TopicPartition(rules.topics.events, partition), 0)
         for record in scan(log, rules.topics.events, partition):
             key = coordinates(partition, record.offset)
             times = found.pop(key, 0) + letters.pop(key, 0)
@@ -126,7 +126,7 @@ def _events(
     yield from (once, holds, stamps)
 
 
-def _counted(log: Log, rules: Rules, counts: dict[str, Seen]) -> Check:
+def _counted(log: Log, rules: Rules, counts: dict[str, RunningTotals]) -> Check:
     """What requests and examples say of all the events up to their own is so: the quality figure rests on it."""
     told = Check("requests and examples carry the counts of all events up to their own")
     for record in (each for p in range(rules.partitions) for each in scan(log, rules.topics.requests, p)):
@@ -184,7 +184,7 @@ def _requests(log: Log, rules: Rules, predictions: dict[str, Prediction]) -> Ite
 
 
 def _training(
-    log: Log, rules: Rules, committed: dict[Place, int], predictions: dict[str, Prediction]
+    log: Log, rules: Rules, committed: dict[TopicPartition, int], predictions: dict[str, Prediction]
 ) -> Iterator[Check]:
     """What was learned is what the first valid reply said, all of it, and nothing else was learned (I3, I8).
 
@@ -221,11 +221,11 @@ def _training(
 
 
 def _replies(
-    log: Log, rules: Rules, committed: dict[Place, int], kept: Check, natural: NaturalLabels
+    log: Log, rules: Rules, committed: dict[TopicPartition, int], kept: Check, natural: NaturalLabels
 ) -> dict[str, list[Reply]]:
     """Return the consumed replies by request, in order; *kept* and *natural* take in what they are to know."""
     letters = _letters(log, rules, rules.topics.labels)
-    end = committed.get(Place(rules.topics.labels, 0), 0)
+    end = committed.get(TopicPartition(rules.topics.labels, 0), 0)
     replies: dict[str, list[Reply]] = {}
     for record in scan(log, rules.topics.labels, 0):
         reply = decode_reply(record.value, rules.wire, None)
@@ -268,7 +268,7 @@ def _rederived(
         while upcoming is not None and upcoming.offset < prediction.version:
             try:
                 fold.training(upcoming.offset, upcoming.value)
-            except LogDisagrees as error:
+            except InconsistentLog as error:
                 check.that(False, f"training offset {upcoming.offset} and all predictions after it: {error}")
                 return check
             upcoming = next(training, None)

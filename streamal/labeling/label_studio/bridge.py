@@ -20,8 +20,8 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from streamal.core.records import Output, Request
-from streamal.errors import Unreachable
+from streamal.core.records import OutputRecord, Request
+from streamal.errors import ServiceUnavailable
 from streamal.exchange.label_studio import Annotation, read_annotation
 from streamal.labeling.feed import Feed
 from streamal.labeling.label_studio.bridge_state import Key, Known, Written
@@ -167,7 +167,7 @@ class Bridge:
 
     def _answer(self, changed: Sequence[Mapping[str, Any]], counts: Counts) -> None:
         """Write what the annotations of the *changed* tasks say and is not on ``labels`` yet."""
-        outputs: list[Output] = []
+        outputs: list[OutputRecord] = []
         for task in changed:
             key = _key_of(task)
             if key is None or not self._known.has(key):
@@ -187,7 +187,7 @@ class Bridge:
         if outputs:
             self._known.read_labels()
 
-    def _told(self, request: str, number: str, said: Annotation, counts: Counts) -> list[Output]:
+    def _told(self, request: str, number: str, said: Annotation, counts: Counts) -> list[OutputRecord]:
         if said.flaw:
             if said.reply not in self._unclear:
                 if len(self._unclear) >= _UNCLEAR_MAX:
@@ -204,7 +204,7 @@ class Bridge:
         counts["corrections" if superseded else "abstentions" if said.label is None else "answers"] += 1
         return [self._output(request, said, superseded)]
 
-    def _output(self, request: str, said: Annotation, superseded: Written | None) -> Output:
+    def _output(self, request: str, said: Annotation, superseded: Written | None) -> OutputRecord:
         value: dict[str, Any] = {"request": request, "reply": said.reply}
         value |= {"abstain": True} if said.label is None else {"label": said.label}
         if said.annotator is not None:
@@ -213,7 +213,7 @@ class Bridge:
             value["seconds"] = said.seconds
         if superseded is not None:
             value["supersedes"] = superseded.reply
-        return Output(self._rules.labels, 0, request.encode(), msgspec.json.encode(value))
+        return OutputRecord(self._rules.labels, 0, request.encode(), msgspec.json.encode(value))
 
     # To the tool.
 
@@ -256,7 +256,7 @@ class Bridge:
             batch = wanted[begin : begin + self._rules.batch]
             try:
                 numbers = self._server.add_tasks(self._rules.project, [self._task_of(request) for request in batch])
-            except Unreachable:
+            except ServiceUnavailable:
                 self._reconciled_at = float("-inf")  # they may be there all the same: look before asking again
                 raise
             for number, request in zip(numbers, batch, strict=True):

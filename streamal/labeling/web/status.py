@@ -17,7 +17,7 @@ from river import drift
 
 from streamal.bootstrap.assembly import rules
 from streamal.config import Config
-from streamal.core.budget.counters import Ledger
+from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.money import MICRO, WINDOWS
 from streamal.core.codec.events import DeadLetter
 from streamal.core.gauges.figures import figures
@@ -26,12 +26,12 @@ from streamal.core.gauges.spend import bill
 from streamal.core.records import (
     Abstention,
     Closing,
-    Committed,
     Example,
     Lane,
-    Place,
+    OffsetAndMetadata,
     Record,
     Request,
+    TopicPartition,
     Training,
 )
 from streamal.core.state import PartitionState, TrainerState, decode_states
@@ -92,7 +92,7 @@ class Standing:
         for name, cap in zip(WINDOWS, budget.cost_caps, strict=True):
             caps[f"cost_{name}"] = None if cap is None else float(cap)
         self._caps = {name: cap for name, cap in caps.items() if cap is not None}
-        self._committed: Mapping[Place, Committed] = {}
+        self._committed: Mapping[TopicPartition, OffsetAndMetadata] = {}
         self._states: list[PartitionState | TrainerState] = []
         self._curve: list[dict[str, float | None]] = []
         self._every, self._labels, self._cost = 10, 0, 0
@@ -134,7 +134,7 @@ class Standing:
             if self._labels % self._every == 0:
                 self._point(record.at)
 
-    def committed(self, committed: Mapping[Place, Committed]) -> None:
+    def committed(self, committed: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Note what the daemon's workers have committed.
 
         Raises:
@@ -161,8 +161,8 @@ class Standing:
     def budget(self) -> dict[str, float | None]:
         """Return which share of the events was asked, of which that may be."""
         ledgers = self._ledgers()
-        accepted = sum(ledger.accepted for ledger in ledgers)
-        asked = sum(ledger.audit + ledger.strategy for ledger in ledgers)
+        accepted = sum(counters.accepted for counters in ledgers)
+        asked = sum(counters.audit + counters.strategy for counters in ledgers)
         return {"spent": asked / accepted if accepted else None, "share": self._share}
 
     def shown(self, now: float) -> dict[str, Any]:
@@ -171,7 +171,8 @@ class Standing:
         for name in _TRAINED:
             known.pop(name, None)
         untouched = {
-            Place(self._rules.topics.events, partition): Committed(0, "") for partition in range(self._rules.partitions)
+            TopicPartition(self._rules.topics.events, partition): OffsetAndMetadata(0, "")
+            for partition in range(self._rules.partitions)
         }
         known |= bill(self._rules, self._fold, {**untouched, **self._committed}, now)
         known |= watch(self._rules, self._committed).figures()
@@ -180,13 +181,14 @@ class Standing:
             "at": now,
             "figures": {name: value for name, value in known.items() if value is not None},
             "budget": {"share": self._share, "currency": self._currency, "caps": self._caps},
-            "events": sum(ledger.accepted for ledger in ledgers),
+            "events": sum(counters.accepted for counters in ledgers),
             "requests": {
-                "audit": sum(ledger.audit for ledger in ledgers),
-                "strategy": sum(ledger.strategy for ledger in ledgers),
+                "audit": sum(counters.audit for counters in ledgers),
+                "strategy": sum(counters.strategy for counters in ledgers),
             },
             "recalls": {
-                name: list(recall) for name, recall in list(self._fold.quality.recalls().items())[:_REFUSALS_MAX]
+                name: list(read_events)
+                for name, read_events in list(self._fold.quality.recalls().items())[:_REFUSALS_MAX]
             },
             "curve": self._curve,
             "drift": list(self._marks),
@@ -195,9 +197,9 @@ class Standing:
             "refusals": list(self._refusals)[::-1],
         }
 
-    def _ledgers(self) -> list[Ledger]:
+    def _ledgers(self) -> list[BudgetCounters]:
         states = (state for state in self._states if isinstance(state, PartitionState))
-        return [state.ledger for state in states if state.ledger is not None]
+        return [state.counters for state in states if state.counters is not None]
 
     def _watch(self, example: Example) -> None:
         """Look for a change in the error rate of the audit lane: elsewhere it follows whom the strategy asks."""

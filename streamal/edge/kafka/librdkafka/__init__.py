@@ -1,6 +1,7 @@
 """Apache Kafka over confluent-kafka (librdkafka): the second client of the live transport, at a fraction of the CPU.
 
-An extra (``pip install streamal[confluent]``). Topics are made and compared by `streamal.edge.kafka.python` for both clients.
+An extra (``pip install streamal[confluent]``). Topics are made and compared by `streamal.edge.kafka.python` for both
+clients.
 
 librdkafka has traps too; each line that stands there because of one says so (R1 … R13).
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
+from streamal.errors import ConfigError, Fatal, Fenced, InconsistentLog, StreamalError, Uncommitted
 
 __all__ = ["REQUEST_S", "Connection", "mapped", "retried"]
 
@@ -49,9 +49,9 @@ _ERRORS: Mapping[int, tuple[type[StreamalError], str]] = {
     KafkaError.INCONSISTENT_GROUP_PROTOCOL: (ConfigError, "the group's other members are no workers of this version"),
     KafkaError.UNSUPPORTED_VERSION: (ConfigError, "the broker is too old: transactions need Kafka 2.5 or newer"),
     KafkaError._UNSUPPORTED_FEATURE: (ConfigError, "the broker is too old: Kafka 2.5 or newer"),  # noqa: SLF001
-    KafkaError.OFFSET_OUT_OF_RANGE: (LogDisagrees, _DELETED),
-    KafkaError._AUTO_OFFSET_RESET: (LogDisagrees, _DELETED),  # noqa: SLF001
-    KafkaError._LOG_TRUNCATION: (LogDisagrees, "the cluster has lost acknowledged records; see its logs"),  # noqa: SLF001
+    KafkaError.OFFSET_OUT_OF_RANGE: (InconsistentLog, _DELETED),
+    KafkaError._AUTO_OFFSET_RESET: (InconsistentLog, _DELETED),  # noqa: SLF001
+    KafkaError._LOG_TRUNCATION: (InconsistentLog, "the cluster has lost acknowledged records; see its logs"),  # noqa: SLF001
     KafkaError.OFFSET_METADATA_TOO_LARGE: (Fatal, "the state is above the broker's offset.metadata.max.bytes"),
     KafkaError.MSG_SIZE_TOO_LARGE: (Fatal, _TOO_LARGE),
     KafkaError.RECORD_LIST_TOO_LARGE: (Fatal, _TOO_LARGE),

@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import confluent_kafka
 from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
@@ -17,10 +18,9 @@ from confluent_kafka import (
     Message,
     Producer,
     TopicCollection,
-    TopicPartition,
 )
 
-from streamal.core.records import Committed, Output, Place, Record
+from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
 from streamal.edge.kafka.librdkafka.connection import REQUEST_S, Connection, mapped, retried
 from streamal.edge.kafka.membership import deleted, missing, watched
 from streamal.errors import Uncommitted
@@ -45,9 +45,9 @@ class ConfluentLog:
         """A consumer of the group that `committed` was asked for last; it never joins."""
         self._appender_made: Producer | None = None
         self._counts: dict[str, int] = {}
-        self._read_on: tuple[Place, int, int] | None = None
+        self._read_on: tuple[TopicPartition, int, int] | None = None
         """What the reader is at: partition, offset where the last read has stopped, end as it was then."""
-        self._gaps: dict[Place, tuple[int, int]] = {}
+        self._gaps: dict[TopicPartition, tuple[int, int]] = {}
         """Where nothing was found but markers and aborted records: who asks for the news asks from there every time."""
 
     def partitions(self, topic: str) -> int:
@@ -89,9 +89,9 @@ class ConfluentLog:
 
     def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
         """Write one record, wait for all replicas, and return its offset."""
-        return self.append_all([Output(topic, partition, key, value)])[0]
+        return self.append_all([OutputRecord(topic, partition, key, value)])[0]
 
-    def append_all(self, outputs: Sequence[Output]) -> list[int]:
+    def append_all(self, outputs: Sequence[OutputRecord]) -> list[int]:
         """Write records, wait once for all of them at all replicas, and return their offsets."""
         for topic, partition in {(output.topic, output.partition) for output in outputs}:
             self._require(topic, partition)
@@ -114,7 +114,7 @@ class ConfluentLog:
                 raise KafkaException(errors[0])
         return [offsets[number] for number in range(len(outputs))]
 
-    def committed(self, group: str) -> Mapping[Place, Committed]:
+    def committed(self, group: str) -> Mapping[TopicPartition, OffsetAndMetadata]:
         """Return what *group* has committed.
 
         An administrator's client would know the partitions by itself, but ends our process when the broker goes (R13).
@@ -123,18 +123,18 @@ class ConfluentLog:
             if self._visitor_made is None or self._visitor_made[0] != group:
                 self._dismiss()
                 self._visitor_made = group, self._connection.consumer({"group.id": group})
-            visitor = self._visitor_made[1]
-            visitor.poll(0)  # R7
-            topics = visitor.list_topics(timeout=REQUEST_S).topics
+            offset_reader = self._visitor_made[1]
+            offset_reader.poll(0)  # R7
+            topics = offset_reader.list_topics(timeout=REQUEST_S).topics
             asked = [
-                TopicPartition(topic, partition)
+                confluent_kafka.TopicPartition(topic, partition)
                 for topic in sorted(topics)
                 if not topic.startswith("__")  # Kafka's own
                 for partition in sorted(topics[topic].partitions)
             ]
-            answers = retried(lambda: sound(visitor.committed(asked, timeout=REQUEST_S))) if asked else []
+            answers = retried(lambda: sound(offset_reader.committed(asked, timeout=REQUEST_S))) if asked else []
         return {
-            Place(one.topic, one.partition): Committed(one.offset, one.metadata or "")
+            TopicPartition(one.topic, one.partition): OffsetAndMetadata(one.offset, one.metadata or "")
             for one in answers
             if one.offset >= 0
         }
@@ -156,18 +156,18 @@ class ConfluentLog:
             self._reader_made = self._connection.consumer({"enable.partition.eof": True, "fetch.wait.max.ms": 0})
         return self._reader_made
 
-    def _require(self, topic: str, partition: int) -> Place:
+    def _require(self, topic: str, partition: int) -> TopicPartition:
         """Return the partition; a ConfigError if there is none. What was there once is not asked for again."""
         if partition >= self._counts.get(topic, 0) and partition >= self.partitions(topic):
             raise missing(topic, partition, self._connection.bootstrap_servers)
-        return Place(topic, partition)
+        return TopicPartition(topic, partition)
 
-    def _beyond_gap(self, place: Place, offset: int) -> int:
+    def _beyond_gap(self, place: TopicPartition, offset: int) -> int:
         """Return where the next record after *offset* can be."""
         after, before = self._gaps.get(place, (0, 0))
         return before if after <= offset < before else offset
 
-    def _end(self, place: Place) -> int:
+    def _end(self, place: TopicPartition) -> int:
         """Return the last stable offset, asked for now."""
         return self._offsets([place], OFFSET_END)[place]
 
@@ -177,7 +177,7 @@ class ConfluentLog:
             _closed(self._visitor_made[1])
             self._visitor_made = None
 
-    def _high(self, places: list[Place]) -> dict[Place, int]:
+    def _high(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the high watermarks: the ends of *places* with what is open there.
 
         A consumer sees either these or the last stable offsets, for life: so this one lives for one question.
@@ -188,15 +188,15 @@ class ConfluentLog:
         finally:
             _closed(reader)
 
-    def _offsets(self, places: Iterable[Place], which: int) -> dict[Place, int]:
+    def _offsets(self, places: Iterable[TopicPartition], which: int) -> dict[TopicPartition, int]:
         """Return the offsets of all *places*, with one question."""
         return _asked(self._reader, places, which)
 
-    def _fetched(self, place: Place, offset: int, end: int, records_max: int) -> list[Record]:
+    def _fetched(self, place: TopicPartition, offset: int, end: int, records_max: int) -> list[Record]:
         """Read on until something is found, or *end* is reached over nothing but gaps."""
         reader = self._reader
         if self._read_on is None or self._read_on[:2] != (place, offset):
-            reader.assign([TopicPartition(*place, offset)])
+            reader.assign([confluent_kafka.TopicPartition(*place, offset)])
         self._read_on = None
         records: list[Record] = []
         position, deadline = offset, time.monotonic() + REQUEST_S
@@ -213,7 +213,7 @@ class ConfluentLog:
                         begin = self._offsets([place], OFFSET_BEGINNING)[place]
                         if offset > 0 or records:
                             raise deleted(place, begin, offset)
-                        reader.assign([TopicPartition(*place, begin)])
+                        reader.assign([confluent_kafka.TopicPartition(*place, begin)])
                     else:
                         raise KafkaException(error)
                 if time.monotonic() > deadline:
@@ -231,7 +231,7 @@ class ConfluentLog:
             self._reader_made.unassign()
 
 
-def enqueue(producer: Producer, output: Output, delivered: Callable[..., Any] | None = None) -> None:
+def enqueue(producer: Producer, output: OutputRecord, delivered: Callable[..., Any] | None = None) -> None:
     """Hand a record over to *producer*; where its queue is full, wait for room."""
     deadline = time.monotonic() + REQUEST_S
     while True:
@@ -253,11 +253,11 @@ def flush(producer: Producer, timeout_s: float) -> None:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT, text, retriable=True))  # noqa: SLF001
 
 
-def _asked(consumer: Consumer, places: Iterable[Place], which: int) -> dict[Place, int]:
+def _asked(consumer: Consumer, places: Iterable[TopicPartition], which: int) -> dict[TopicPartition, int]:
     """Return the offsets of all *places*, with one question."""
-    asked = [TopicPartition(topic, partition, which) for topic, partition in places]
+    asked = [confluent_kafka.TopicPartition(topic, partition, which) for topic, partition in places]
     answers = retried(lambda: sound(consumer.offsets_for_times(asked, timeout=REQUEST_S)))
-    return {Place(one.topic, one.partition): one.offset for one in answers}
+    return {TopicPartition(one.topic, one.partition): one.offset for one in answers}
 
 
 def _closed(consumer: Consumer) -> None:
@@ -274,7 +274,7 @@ def _next(consumer: Consumer, count: int, timeout_s: float) -> list[Message]:
     return [] if first is None else [first]
 
 
-def sound(answers: Sequence[TopicPartition]) -> list[TopicPartition]:
+def sound(answers: Sequence[confluent_kafka.TopicPartition]) -> list[confluent_kafka.TopicPartition]:
     """Return *answers*, or raise the first error among them."""
     for one in answers:
         if one.error is not None:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+import confluent_kafka
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from streamal.core.records import Output, Place
+from streamal.core.records import OutputRecord, TopicPartition
 from streamal.edge.kafka.librdkafka.log import enqueue, flush
 from streamal.edge.kafka.membership import TRANSACTION_S
 
@@ -25,8 +26,12 @@ class Aborted(Exception):
 
 
 def transact(
-    producer: Producer, outputs: Sequence[Output], offsets: Sequence[TopicPartition], seat: Any, timeout_s: float
-) -> dict[Place, int]:
+    producer: Producer,
+    outputs: Sequence[OutputRecord],
+    offsets: Sequence[confluent_kafka.TopicPartition],
+    seat: Any,
+    timeout_s: float,
+) -> dict[TopicPartition, int]:
     """Run one transaction; return the last offset that was written to each partition.
 
     Raises:
@@ -52,21 +57,21 @@ def transact(
     return written
 
 
-def _sent(producer: Producer, outputs: Sequence[Output]) -> dict[Place, int]:
+def _sent(producer: Producer, outputs: Sequence[OutputRecord]) -> dict[TopicPartition, int]:
     """Hand *outputs* over; return where, once they are flushed, the last offset of each partition stands.
 
     If one fails the client fails the transaction, so only each last one is listened to.
     """
-    written: dict[Place, int] = {}
+    written: dict[TopicPartition, int] = {}
 
-    def delivered(place: Place, error: KafkaError | None, message: Message) -> None:
+    def delivered(place: TopicPartition, error: KafkaError | None, message: Message) -> None:
         if error is None:
             written[place] = message.offset() or 0
 
     last = {(output.topic, output.partition): number for number, output in enumerate(outputs)}
     for number, output in enumerate(outputs):
         at = output.topic, output.partition
-        enqueue(producer, output, partial(delivered, Place(*at)) if last[at] == number else None)
+        enqueue(producer, output, partial(delivered, TopicPartition(*at)) if last[at] == number else None)
     return written
 
 

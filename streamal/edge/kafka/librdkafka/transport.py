@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import confluent_kafka
 from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
@@ -16,10 +17,9 @@ from confluent_kafka import (
     KafkaException,
     Message,
     Producer,
-    TopicPartition,
 )
 
-from streamal.core.records import Committed, Output, Place, Record
+from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
 from streamal.edge.kafka.librdkafka.connection import REQUEST_S, Connection, mapped, retried
 from streamal.edge.kafka.librdkafka.log import ConfluentLog, sound
 from streamal.edge.kafka.librdkafka.transaction import Aborted, transact
@@ -77,20 +77,20 @@ class ConfluentTransport(ConfluentLog):
         instance: str | None = None,
         name: str = "worker",
         session_timeout_s: float = 10.0,
-        witness: str | None = None,
+        predictions_topic: str | None = None,
     ) -> None:
         super().__init__(connection)
-        self._group, self._events, self._labels, self._witness = group, events_topic, labels_topic, witness
+        self._group, self._events, self._labels, self._witness = group, events_topic, labels_topic, predictions_topic
         self._fence, self._transactional_id = Fence(instance), f"{group}-{instance or name}"
         self._generation = self._turn = 0
         self._seat: Any = None
-        self._committed: Mapping[Place, Committed] = {}
-        self._owned: set[Place] = set()
+        self._committed: Mapping[TopicPartition, OffsetAndMetadata] = {}
+        self._owned: set[TopicPartition] = set()
         """What the group says is ours; of that, `_fetching` is what the client fetches (R1)."""
-        self._fetching: set[Place] = set()
+        self._fetching: set[TopicPartition] = set()
         self._moved = self._joined = False
-        self._ahead: dict[Place, deque[Record]] = {}
-        self._next: dict[Place, int] = {}
+        self._ahead: dict[TopicPartition, deque[Record]] = {}
+        self._next: dict[TopicPartition, int] = {}
         self._settled = Settled(connection.bootstrap_servers, self._high, self._stable)
         self._back = ReadBack(self._stable, self._settled.ended)
         self._producer: Producer | None = None
@@ -119,7 +119,7 @@ class ConfluentTransport(ConfluentLog):
             self._gaps[place] = own[-1].offset + 1, end
         return own
 
-    def assignment(self) -> tuple[int, Mapping[Place, Committed]]:
+    def assignment(self) -> tuple[int, Mapping[TopicPartition, OffsetAndMetadata]]:
         """Return (generation, owned partitions with their committed state); the mapping given out never changes."""
         return self._generation, self._committed
 
@@ -136,15 +136,16 @@ class ConfluentTransport(ConfluentLog):
         self._turn += 1
         return served(self._ahead, quota, self._turn)
 
-    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+    def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Write *outputs* and move *offsets* in one transaction; `read` and `end` wait until it can be seen.
 
         Raises:
             Behind: something that is not ours, or not any more, is open where *outputs* go (F56).
-            Fatal: a state is above `streamal.edge.kafka.membership.METADATA_BYTES_MAX`, or a record above the topic's limit.
+            Fatal: a state is above `streamal.edge.kafka.membership.METADATA_BYTES_MAX`, or a record above the
+                topic's limit.
         """
         require_small(offsets)
-        touched = {Place(*at) for at in {(output.topic, output.partition) for output in outputs}}
+        touched = {TopicPartition(*at) for at in {(output.topic, output.partition) for output in outputs}}
         for place in touched:
             self._require(*place)
         with self._fence.around(mapped("commit")):
@@ -189,18 +190,18 @@ class ConfluentTransport(ConfluentLog):
             self._joined = True
         return self._consumer
 
-    def _given(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+    def _given(self, consumer: Consumer, partitions: Sequence[confluent_kafka.TopicPartition]) -> None:
         """Note what is ours from now on; `_pick_up` fetches it, from explicit offsets."""
-        self._owned |= {Place(one.topic, one.partition) for one in partitions}
+        self._owned |= {TopicPartition(one.topic, one.partition) for one in partitions}
         self._moved = True
         consumer.incremental_assign([])  # or the client assigns them at offsets of its own
 
-    def _taken(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+    def _taken(self, consumer: Consumer, partitions: Sequence[confluent_kafka.TopicPartition]) -> None:
         """Let go what is others' from now on. Until we have said so, the group gives it to nobody."""
-        places = {Place(one.topic, one.partition) for one in partitions}
+        places = {TopicPartition(one.topic, one.partition) for one in partitions}
         self._owned -= places
         self._moved = True
-        consumer.incremental_unassign([TopicPartition(*place) for place in places & self._fetching])
+        consumer.incremental_unassign([confluent_kafka.TopicPartition(*place) for place in places & self._fetching])
         self._fetching -= places
 
     def _idle(self) -> None:
@@ -237,13 +238,13 @@ class ConfluentTransport(ConfluentLog):
 
     def _keep(self, messages: Sequence[Message]) -> None:
         """Put *messages* behind those that wait; raise what is an error among them."""
-        place = Place("", -1)
+        place = TopicPartition("", -1)
         for message in messages:
             if (error := message.error()) is not None:
                 raise KafkaException(error)
             topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
             if (topic, partition) != place:
-                place = Place(topic, partition)
+                place = TopicPartition(topic, partition)
             if place in self._fetching and offset >= self._next[place]:
                 self._ahead[place].append(Record(topic, partition, offset, message.key(), message.value()))
                 self._next[place] = offset + 1
@@ -259,10 +260,10 @@ class ConfluentTransport(ConfluentLog):
                 # more takes some steps to come: with none left we would wait 25 ms for it
                 few.append(place)
         if plenty:
-            consumer.incremental_unassign([TopicPartition(*place) for place in plenty])
+            consumer.incremental_unassign([confluent_kafka.TopicPartition(*place) for place in plenty])
             self._fetching.difference_update(plenty)
         if few:
-            consumer.incremental_assign([TopicPartition(*place, self._next[place]) for place in few])
+            consumer.incremental_assign([confluent_kafka.TopicPartition(*place, self._next[place]) for place in few])
             self._fetching.update(few)
 
     def _pick_up(self, consumer: Consumer) -> None:
@@ -275,25 +276,27 @@ class ConfluentTransport(ConfluentLog):
         self._generation += 1
         self._seat = None
         self._ahead.clear()
-        consumer.incremental_unassign([TopicPartition(*place) for place in self._fetching])
+        consumer.incremental_unassign([confluent_kafka.TopicPartition(*place) for place in self._fetching])
         self._fetching.clear()
         seat, member = consumer.consumer_group_metadata(), consumer.memberid()
-        asked = [TopicPartition(*place) for place in sorted(self._owned)]
+        asked = [confluent_kafka.TopicPartition(*place) for place in sorted(self._owned)]
         for place in self._owned:
             require_known(place, self._there, self.partitions)
-        committed: dict[Place, Committed] = {}
+        committed: dict[TopicPartition, OffsetAndMetadata] = {}
         with mapped(reading_offsets(self._group, self._connection.bootstrap_servers)):
             answers = retried(lambda: sound(consumer.committed(asked, timeout=STABLE_S))) if asked else []
         for one in answers:
-            place = Place(one.topic, one.partition)
-            committed[place] = Committed(one.offset, one.metadata or "") if one.offset >= 0 else self._first(place)
+            place = TopicPartition(one.topic, one.partition)
+            committed[place] = (
+                OffsetAndMetadata(one.offset, one.metadata or "") if one.offset >= 0 else self._first(place)
+            )
         self._committed = committed
         self._ahead = {place: deque() for place in committed}
         self._next = {place: state.offset for place, state in committed.items()}
         self._seat = seat if member else None
         self._moved = False
 
-    def _first(self, place: Place) -> Committed:
+    def _first(self, place: TopicPartition) -> OffsetAndMetadata:
         """Return where a group starts that has never committed here: at the first record that is left."""
         if (
             self._witness is not None
@@ -301,13 +304,15 @@ class ConfluentTransport(ConfluentLog):
             and self.read(self._witness, place.partition, 0, 1)
         ):
             raise expired(self._group, place, self._witness)
-        return Committed(self._offsets([place], OFFSET_BEGINNING)[place], "")
+        return OffsetAndMetadata(self._offsets([place], OFFSET_BEGINNING)[place], "")
 
     def _transacted(
-        self, producer: Producer, outputs: Sequence[Output], offsets: Mapping[Place, Committed]
-    ) -> dict[Place, int]:
+        self, producer: Producer, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]
+    ) -> dict[TopicPartition, int]:
         """Run one transaction; unless it ends well, or is aborted in good order, its producer is of no use (F4)."""
-        moved = [TopicPartition(*place, offset, metadata) for place, (offset, metadata) in offsets.items()]
+        moved = [
+            confluent_kafka.TopicPartition(*place, offset, metadata) for place, (offset, metadata) in offsets.items()
+        ]
         seat, self._producer = self._seat, None
         try:
             written = watched(lambda: transact(producer, outputs, moved, seat, _WATCH_S), _WATCH_S + 1.0)  # R9
@@ -317,11 +322,11 @@ class ConfluentTransport(ConfluentLog):
         self._producer = producer
         return written
 
-    def _end(self, place: Place) -> int:
+    def _end(self, place: TopicPartition) -> int:
         """Return the last stable offset, asked for with those of all that a step reads back."""
         return self._back.end(place)
 
-    def _stable(self, places: list[Place]) -> dict[Place, int]:
+    def _stable(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the last stable offsets."""
         return self._offsets(places, OFFSET_END)
 

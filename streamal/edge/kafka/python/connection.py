@@ -11,12 +11,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, errors
+import kafka
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, errors
 from kafka import __version__ as client_version
 
-from streamal.core.records import Committed
+from streamal.core.records import OffsetAndMetadata
 from streamal.edge.kafka.python.tls import overheard, tls_context
-from streamal.errors import ConfigError, Fatal, Fenced, LogDisagrees, StreamalError, Uncommitted
+from streamal.errors import ConfigError, Fatal, Fenced, InconsistentLog, StreamalError, Uncommitted
 
 __all__ = ["Connection", "abandon", "mapped", "offset_of", "patched", "retried", "state_of", "unstick"]
 
@@ -39,9 +40,13 @@ _ERRORS: tuple[tuple[type[Exception], type[StreamalError], str], ...] = (
     (errors.InvalidSessionTimeoutError, ConfigError, "set transport.session_timeout_s within the broker's limits"),
     (errors.InvalidTransactionTimeoutError, ConfigError, "raise the broker's transaction.max.timeout.ms"),
     (errors.UnsupportedVersionError, ConfigError, "the broker is too old: transactions need Kafka 2.5 or newer"),
-    (errors.OffsetOutOfRangeError, LogDisagrees, "records that are needed were deleted: raise the topic's retention"),
-    (errors.LogTruncationError, LogDisagrees, "the cluster has lost acknowledged records; see its logs"),
-    (errors.NoOffsetForPartitionError, LogDisagrees, "a position is missing; please report it"),
+    (
+        errors.OffsetOutOfRangeError,
+        InconsistentLog,
+        "records that are needed were deleted: raise the topic's retention",
+    ),
+    (errors.LogTruncationError, InconsistentLog, "the cluster has lost acknowledged records; see its logs"),
+    (errors.NoOffsetForPartitionError, InconsistentLog, "a position is missing; please report it"),
     (errors.OffsetMetadataTooLargeError, Fatal, "the state is above the broker's offset.metadata.max.bytes"),
     (errors.MessageSizeTooLargeError, Fatal, "raise max.message.bytes of the topic, or lower limits.record_bytes"),
     (errors.RecordListTooLargeError, Fatal, "raise max.message.bytes of the topic, or lower limits.record_bytes"),
@@ -182,14 +187,14 @@ def abandon(producer: KafkaProducer) -> None:
     producer._closed = True  # noqa: SLF001  (or it would be closed again, and fail again, when it is collected)
 
 
-def offset_of(state: Committed) -> OffsetAndMetadata:
+def offset_of(state: OffsetAndMetadata) -> kafka.OffsetAndMetadata:
     """Return *state* as the client commits it; a NUL ends its metadata, as librdkafka reads them (R11)."""
-    return OffsetAndMetadata(state.offset, f"{state.metadata}\0" if state.metadata else "", -1)
+    return kafka.OffsetAndMetadata(state.offset, f"{state.metadata}\0" if state.metadata else "", -1)
 
 
-def state_of(offset: OffsetAndMetadata) -> Committed:
+def state_of(offset: kafka.OffsetAndMetadata) -> OffsetAndMetadata:
     """Return what was committed, by this client or by librdkafka."""
-    return Committed(offset.offset, (offset.metadata or "").removesuffix("\0"))
+    return OffsetAndMetadata(offset.offset, (offset.metadata or "").removesuffix("\0"))
 
 
 def patched(producer: KafkaProducer) -> KafkaProducer:

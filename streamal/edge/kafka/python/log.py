@@ -6,10 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
+import kafka
+from kafka import KafkaConsumer, KafkaProducer, errors
 from kafka.admin import OffsetSpec
 
-from streamal.core.records import Committed, Output, Place, Record
+from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
 from streamal.edge.kafka.membership import deleted, missing
 from streamal.edge.kafka.python.connection import Connection, abandon, mapped, retried, state_of
 from streamal.errors import Uncommitted
@@ -33,9 +34,9 @@ class KafkaLog:
         self._reader_made: KafkaConsumer | None = None
         self._appender_made: KafkaProducer | None = None
         self._counts: dict[str, int] = {}
-        self._read_on: tuple[TopicPartition, int, int] | None = None
+        self._read_on: tuple[kafka.TopicPartition, int, int] | None = None
         """Partition, offset where the last read has stopped, end as it was then."""
-        self._gaps: dict[TopicPartition, tuple[int, int]] = {}
+        self._gaps: dict[kafka.TopicPartition, tuple[int, int]] = {}
         """Where nothing was found but markers and aborted records: who asks for the news asks from there every time."""
 
     def partitions(self, topic: str) -> int:
@@ -74,9 +75,9 @@ class KafkaLog:
 
     def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
         """Write one record, wait for all replicas, and return its offset."""
-        return self.append_all([Output(topic, partition, key, value)])[0]
+        return self.append_all([OutputRecord(topic, partition, key, value)])[0]
 
-    def append_all(self, outputs: Sequence[Output]) -> list[int]:
+    def append_all(self, outputs: Sequence[OutputRecord]) -> list[int]:
         """Write records, wait once for all of them at all replicas, and return their offsets."""
         for topic, partition in {(output.topic, output.partition) for output in outputs}:
             self._require(topic, partition)
@@ -91,11 +92,13 @@ class KafkaLog:
             self._appender_made = appender
             return offsets
 
-    def committed(self, group: str) -> Mapping[Place, Committed]:
+    def committed(self, group: str) -> Mapping[TopicPartition, OffsetAndMetadata]:
         """Return what *group* has committed."""
         with mapped(f"ask for the offsets of group {group!r}"):
             offsets = retried(lambda: self._admin.list_group_offsets(group))[group]
-        return {Place(*place): state_of(state) for place, state in sorted(offsets.items()) if state.offset >= 0}
+        return {
+            TopicPartition(*place): state_of(state) for place, state in sorted(offsets.items()) if state.offset >= 0
+        }
 
     def close(self) -> None:
         """Leave the cluster; closing twice is allowed."""
@@ -113,26 +116,26 @@ class KafkaLog:
             self._reader_made = self._connection.consumer(fetch_max_wait_ms=0)
         return self._reader_made
 
-    def _require(self, topic: str, partition: int) -> TopicPartition:
+    def _require(self, topic: str, partition: int) -> kafka.TopicPartition:
         """Return the partition; a ConfigError if there is none. What was there once is not asked for again."""
         if partition >= self._counts.get(topic, 0) and partition >= self.partitions(topic):
             raise missing(topic, partition, self._connection.bootstrap_servers)
-        return TopicPartition(topic, partition)
+        return kafka.TopicPartition(topic, partition)
 
-    def _beyond_gap(self, place: TopicPartition, offset: int) -> int:
+    def _beyond_gap(self, place: kafka.TopicPartition, offset: int) -> int:
         """Return where the next record after *offset* can be."""
         after, before = self._gaps.get(place, (0, 0))
         return before if after <= offset < before else offset
 
-    def _end(self, place: TopicPartition) -> int:
+    def _end(self, place: kafka.TopicPartition) -> int:
         """Return the last stable offset, asked for now."""
         return self._ends([place])[place]
 
-    def _ends(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+    def _ends(self, places: list[kafka.TopicPartition]) -> dict[kafka.TopicPartition, int]:
         deadline = time.monotonic() + _ANSWER_MS / 1e3
         while True:
             try:
-                ends: dict[TopicPartition, int] = self._reader.end_offsets(places, timeout_ms=_ANSWER_MS)
+                ends: dict[kafka.TopicPartition, int] = self._reader.end_offsets(places, timeout_ms=_ANSWER_MS)
             except KeyError as missing:  # K9; its metadata are on their way
                 if time.monotonic() > deadline:
                     raise errors.LeaderNotAvailableError(str(missing)) from None
@@ -140,13 +143,13 @@ class KafkaLog:
             else:
                 return ends
 
-    def _high(self, places: list[Place]) -> dict[Place, int]:
+    def _high(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the high watermarks: the ends of *places* with what is open there."""
-        asked = {TopicPartition(*place): OffsetSpec.LATEST for place in places}
+        asked = {kafka.TopicPartition(*place): OffsetSpec.LATEST for place in places}
         answers = retried(lambda: self._admin.list_partition_offsets(asked, timeout_ms=_ANSWER_MS))
         return {place: answers[place].offset for place in places}
 
-    def _fetched(self, place: TopicPartition, offset: int, end: int, records_max: int) -> list[Record]:
+    def _fetched(self, place: kafka.TopicPartition, offset: int, end: int, records_max: int) -> list[Record]:
         """Read on until something is found, or *end* is reached over nothing but gaps."""
         reader, going_on = self._reader, self._read_on is not None and self._read_on[:2] == (place, offset)
         self._read_on = None
@@ -161,7 +164,7 @@ class KafkaLog:
             except errors.OffsetOutOfRangeError:
                 begin = reader.beginning_offsets([place], timeout_ms=_ANSWER_MS)[place]
                 if offset > 0 or records:
-                    raise deleted(Place(*place), begin, offset) from None
+                    raise deleted(TopicPartition(*place), begin, offset) from None
                 reader.seek(place, begin)
             else:
                 records += [Record(place.topic, place.partition, one.offset, one.key, one.value) for one in found]

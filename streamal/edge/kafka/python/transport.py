@@ -7,12 +7,13 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from kafka import ConsumerGroupMetadata, KafkaProducer, OffsetAndMetadata, TopicPartition, errors
+import kafka
+from kafka import ConsumerGroupMetadata, KafkaProducer, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.producer.future import FutureRecordMetadata
 from kafka.structs import MemberState
 
-from streamal.core.records import Committed, Output, Place, Record
+from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
 from streamal.edge.kafka.membership import (
     HEARTBEAT_MS,
     POLL_GAP_MS,
@@ -66,15 +67,15 @@ class KafkaTransport(KafkaLog):
         instance: str | None = None,
         name: str = "worker",
         session_timeout_s: float = 10.0,
-        witness: str | None = None,
+        predictions_topic: str | None = None,
     ) -> None:
         super().__init__(connection)
-        self._group, self._events, self._labels, self._witness = group, events_topic, labels_topic, witness
+        self._group, self._events, self._labels, self._witness = group, events_topic, labels_topic, predictions_topic
         self._fence, self._transactional_id = Fence(instance), f"{group}-{instance or name}"
         self._generation = self._turn = 0
         self._seat: ConsumerGroupMetadata | None = None
-        self._committed: Mapping[Place, Committed] = {}
-        self._ahead: dict[Place, deque[Record]] = {}
+        self._committed: Mapping[TopicPartition, OffsetAndMetadata] = {}
+        self._ahead: dict[TopicPartition, deque[Record]] = {}
         self._settled = Settled(connection.bootstrap_servers, self._high, self._stable)
         self._back = ReadBack(self._stable, self._settled.ended)
         self._producer: KafkaProducer | None = None
@@ -110,7 +111,7 @@ class KafkaTransport(KafkaLog):
             self._gaps[place] = own[-1].offset + 1, end
         return own
 
-    def assignment(self) -> tuple[int, Mapping[Place, Committed]]:
+    def assignment(self) -> tuple[int, Mapping[TopicPartition, OffsetAndMetadata]]:
         """Return (generation, owned partitions with their committed state); the mapping given out never changes."""
         return self._generation, self._committed
 
@@ -131,7 +132,7 @@ class KafkaTransport(KafkaLog):
         self._turn += 1
         return served(self._ahead, quota, self._turn)
 
-    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, Committed]) -> None:
+    def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Write *outputs* and move *offsets* in one transaction; `read` and `end` wait until it can be seen.
 
         Raises:
@@ -139,7 +140,7 @@ class KafkaTransport(KafkaLog):
             Fatal: a state is above `METADATA_BYTES_MAX`, or a record above the topic's limit.
         """
         require_small(offsets)
-        touched = {Place(*at) for at in {(output.topic, output.partition) for output in outputs}}
+        touched = {TopicPartition(*at) for at in {(output.topic, output.partition) for output in outputs}}
         for place in touched:
             self._require(*place)
         with self._fence.around(mapped("commit")):
@@ -193,7 +194,7 @@ class KafkaTransport(KafkaLog):
                 return
             for place, found in polled.items():
                 if place in self._ahead:
-                    self._ahead[Place(*place)].extend(
+                    self._ahead[TopicPartition(*place)].extend(
                         Record(place.topic, place.partition, one.offset, one.key, one.value) for one in found
                     )
             if seat.state is MemberState.REBALANCING and time.monotonic() < joined_by:
@@ -206,7 +207,9 @@ class KafkaTransport(KafkaLog):
     def _pause(self, quota: Mapping[str, int]) -> bool:
         """Pause the partitions of which enough was fetched; return whether there are others."""
         owned = self._consumer.assignment()
-        full = {place for place in owned if len(self._ahead.get(Place(*place), ())) >= quota.get(place.topic, 0)}
+        full = {
+            place for place in owned if len(self._ahead.get(TopicPartition(*place), ())) >= quota.get(place.topic, 0)
+        }
         self._consumer.pause(*full)
         self._consumer.resume(*(owned - full))
         return len(full) < len(owned)
@@ -220,32 +223,35 @@ class KafkaTransport(KafkaLog):
         seat, self._seat = self._consumer.group_metadata(), None
         self._generation += 1
         self._ahead.clear()
-        committed: dict[Place, Committed] = {}
+        committed: dict[TopicPartition, OffsetAndMetadata] = {}
         for place in sorted(self._consumer.assignment()):
-            require_known(Place(*place), self._there, self.partitions)
+            require_known(TopicPartition(*place), self._there, self.partitions)
             with mapped(reading_offsets(self._group, self._connection.bootstrap_servers)):
                 state = self._consumer.committed(place, metadata=True, timeout_ms=_STABLE_MS)
-            committed[Place(*place)] = self._first(place) if state is None else state_of(state)
-            self._consumer.seek(place, committed[Place(*place)].offset)
+            committed[TopicPartition(*place)] = self._first(place) if state is None else state_of(state)
+            self._consumer.seek(place, committed[TopicPartition(*place)].offset)
         self._committed = committed
         self._ahead = {place: deque() for place in committed}
         self._seat = seat if seat.state is MemberState.STABLE else None
 
-    def _first(self, place: TopicPartition) -> Committed:
+    def _first(self, place: kafka.TopicPartition) -> OffsetAndMetadata:
         """Return where a group starts that has never committed here: at the first record that is left."""
         if (
             self._witness is not None
             and place.topic == self._events
             and self.read(self._witness, place.partition, 0, 1)
         ):
-            raise expired(self._group, Place(*place), self._witness)
-        return Committed(self._reader.beginning_offsets([place], timeout_ms=_STABLE_MS)[place], "")
+            raise expired(self._group, TopicPartition(*place), self._witness)
+        return OffsetAndMetadata(self._reader.beginning_offsets([place], timeout_ms=_STABLE_MS)[place], "")
 
     def _transacted(
-        self, producer: KafkaProducer, outputs: Sequence[Output], offsets: Mapping[Place, Committed]
-    ) -> dict[TopicPartition, int]:
+        self,
+        producer: KafkaProducer,
+        outputs: Sequence[OutputRecord],
+        offsets: Mapping[TopicPartition, OffsetAndMetadata],
+    ) -> dict[kafka.TopicPartition, int]:
         """Run one transaction; unless it ends well, its producer is of no more use (F4, K13)."""
-        moved = {TopicPartition(*place): offset_of(state) for place, state in offsets.items()}
+        moved = {kafka.TopicPartition(*place): offset_of(state) for place, state in offsets.items()}
         seat, self._producer = self._seat, None  # K11: and without one, nothing is sent
         try:
             written = watched(lambda: _transaction(producer, outputs, moved, seat), _WATCH_S)  # K1
@@ -255,13 +261,16 @@ class KafkaTransport(KafkaLog):
         self._producer = producer
         return written
 
-    def _end(self, place: TopicPartition) -> int:
+    def _end(self, place: kafka.TopicPartition) -> int:
         """Return the last stable offset, asked for with those of all that a step reads back."""
         return self._back.end(place)
 
-    def _stable(self, places: list[Place]) -> dict[Place, int]:
+    def _stable(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the last stable offsets."""
-        return {Place(*place): end for place, end in self._ends([TopicPartition(*each) for each in places]).items()}
+        return {
+            TopicPartition(*place): end
+            for place, end in self._ends([kafka.TopicPartition(*each) for each in places]).items()
+        }
 
     def _new_producer(self) -> KafkaProducer:
         """Return a producer that has aborted, and fenced, whatever its predecessors left open."""
@@ -279,10 +288,10 @@ class KafkaTransport(KafkaLog):
 
 def _transaction(
     producer: KafkaProducer,
-    outputs: Sequence[Output],
-    offsets: Mapping[TopicPartition, OffsetAndMetadata],
+    outputs: Sequence[OutputRecord],
+    offsets: Mapping[kafka.TopicPartition, kafka.OffsetAndMetadata],
     seat: ConsumerGroupMetadata | None,
-) -> dict[TopicPartition, int]:
+) -> dict[kafka.TopicPartition, int]:
     """Run one transaction; return the last offset that was written to each partition."""
     producer.begin_transaction()
     try:
@@ -296,10 +305,10 @@ def _transaction(
     return written
 
 
-def _written(producer: KafkaProducer, outputs: Sequence[Output]) -> dict[TopicPartition, int]:
+def _written(producer: KafkaProducer, outputs: Sequence[OutputRecord]) -> dict[kafka.TopicPartition, int]:
     sent = _sent(producer, outputs)
     producer.flush(TRANSACTION_S)  # K2
-    last: dict[TopicPartition, FutureRecordMetadata] = {}
+    last: dict[kafka.TopicPartition, FutureRecordMetadata] = {}
     for place, future in sent:
         if not future.succeeded():
             future.get(timeout=0)  # K5
@@ -307,9 +316,11 @@ def _written(producer: KafkaProducer, outputs: Sequence[Output]) -> dict[TopicPa
     return {place: int(future.get(timeout=0).offset) for place, future in last.items()}
 
 
-def _sent(producer: KafkaProducer, outputs: Sequence[Output]) -> list[tuple[TopicPartition, FutureRecordMetadata]]:
+def _sent(
+    producer: KafkaProducer, outputs: Sequence[OutputRecord]
+) -> list[tuple[kafka.TopicPartition, FutureRecordMetadata]]:
     """Hand *outputs* over, past `send`: what that does again for each record costs as much as the rest (K15)."""
-    places = {at: TopicPartition(*at) for at in {(output.topic, output.partition) for output in outputs}}
+    places = {at: kafka.TopicPartition(*at) for at in {(output.topic, output.partition) for output in outputs}}
     for place in places.values():
         producer.partitions_for(place.topic)  # waits until the client knows it
         producer._transaction_manager.maybe_add_partition_to_transaction(place)  # noqa: SLF001
