@@ -4,7 +4,8 @@ The share of correct predictions *among the labels asked* is wrong by 10 to 20 p
 asked. How that is undone stands in `streamal.core.quality.estimates`; here is what it is undone from: the last
 labels in
 order
-of their events, and what the partitions had counted when each was asked (`RunningTotals`), whose differences tell how many
+of their events, and what the partitions had counted when each was asked (`RunningTotals`), whose differences tell
+how many
 events lie between two labels and how sure the model was of all of them, though only few were ever labelled.
 """
 
