@@ -27,7 +27,7 @@ from streamal.core.strategies.scoring import Scorer
 from streamal.core.strategies.uncertainty import MEASURES, least_confidence, likeliest
 from streamal.errors import Behind
 
-__all__ = ["infer"]
+__all__ = ["PartitionPass", "infer"]
 
 
 def infer(
