@@ -74,13 +74,16 @@ class Endless:
         """Return the only assignment there is."""
         return 1, self._states
 
-    def poll(self, quota: Mapping[str, int], timeout_s: float) -> list[Record]:  # noqa: ARG002  (never waits)
+    def poll(self, records_max_by_topic: Mapping[str, int], timeout_s: float) -> list[Record]:  # noqa: ARG002  (never waits)
         """Return as many events as are asked for, and the answers so far."""
         topic, first, values = self._topics.events, self._ends[self._topics.events], self.values
         size = len(values)
-        polled = [Record(topic, 0, at, None, values[at % size]) for at in range(first, first + quota.get(topic, 0))]
+        polled = [
+            Record(topic, 0, at, None, values[at % size])
+            for at in range(first, first + records_max_by_topic.get(topic, 0))
+        ]
         self._ends[topic] += len(polled)
-        due = min(len(self._answers), quota.get(self._topics.labels, 0))
+        due = min(len(self._answers), records_max_by_topic.get(self._topics.labels, 0))
         return polled + [self._answers.popleft() for _ in range(due)]
 
     def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:

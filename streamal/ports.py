@@ -11,10 +11,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition, coordinates
-from streamal.errors import InconsistentLog
+from streamal.errors import Fatal, InconsistentLog
 
-__all__ = ["Clock", "Log", "Meter", "Snapshots", "Transport", "read_events", "scan"]
+__all__ = [
+    "METADATA_BYTES_MAX",
+    "Clock",
+    "Log",
+    "Meter",
+    "Snapshots",
+    "Transport",
+    "read_events",
+    "require_small_states",
+    "scan",
+]
 
+METADATA_BYTES_MAX = 4_095
+"""The most that a state may have beside its offset: Kafka's default for ``offset.metadata.max.bytes`` is 4,096, and
+librdkafka sends one byte more, a final NUL (F16: above the limit the broker refuses every commit)."""
 
 _NEAR = 1_000
 """Records within so many offsets are read together."""
@@ -69,8 +82,8 @@ class Transport(Log, Protocol):
         """
         ...
 
-    def poll(self, quota: Mapping[str, int], timeout_s: float) -> list[Record]:
-        """Return the next records of the owned partitions, at most ``quota[topic]`` of each topic.
+    def poll(self, records_max_by_topic: Mapping[str, int], timeout_s: float) -> list[Record]:
+        """Return the next records of the owned partitions, at most ``records_max_by_topic[topic]`` of each topic.
 
         Records of one partition come in order and follow those polled before. Returns [] when there is
         nothing after at most *timeout_s* seconds. May change the assignment.
@@ -89,6 +102,7 @@ class Transport(Log, Protocol):
         Raises:
             Uncommitted: aborted, or the outcome is unknown; call `rewind`.
             Fenced: a newer worker has our partitions; end the process.
+            Fatal: a state is above `METADATA_BYTES_MAX`; nothing was sent.
         """
         ...
 
@@ -136,6 +150,13 @@ class Meter(Protocol):
     def observe(self, name: str, value: float, at: str = "") -> None:
         """Add an observation to the histogram *name*; *at* are the coordinates where it was met."""
         ...
+
+
+def require_small_states(offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+    """Raise Fatal for a state above `METADATA_BYTES_MAX`, before anything is sent."""
+    for (topic, partition), (_, metadata) in offsets.items():
+        if (size := len(metadata.encode())) > METADATA_BYTES_MAX:
+            raise Fatal(f"the state of {topic}-{partition} has {size} bytes: above offset.metadata.max.bytes")
 
 
 def scan(log: Log, topic: str, partition: int, offset: int = 0) -> Iterator[Record]:

@@ -56,7 +56,7 @@ class World:
             instance=settings.get("instance"),
             name=f"w{next(NUMBERS)}",
             session_timeout_s=6,
-            predictions_topic=settings.get("witness"),
+            predictions_topic=settings.get("predictions_topic"),
             client=settings.get("client"),
         )
         self._opened.append(made)

@@ -104,13 +104,13 @@ class Slow(GaussianNB):
 
 
 class Polling(MemoryTransport):
-    """Notes when it is polled, with what quota, and what came."""
+    """Notes when it is polled, with which maxima, and what came."""
 
     polls: list[tuple[float, Mapping[str, int], int]]
 
-    def poll(self, quota: Mapping[str, int], timeout_s: float) -> list[Record]:
-        found = super().poll(quota, timeout_s)
-        self.polls.append((Slow.clock.time, quota, len(found)))
+    def poll(self, records_max_by_topic: Mapping[str, int], timeout_s: float) -> list[Record]:
+        found = super().poll(records_max_by_topic, timeout_s)
+        self.polls.append((Slow.clock.time, records_max_by_topic, len(found)))
         return found
 
     def longest_silence_s(self) -> float:
@@ -199,7 +199,7 @@ def test_who_takes_over_a_long_log_shows_up_while_it_folds() -> None:
     world.broker.expel("streamal", "a")
     for _ in range(20):
         other.tick()
-    assert [quota for _, quota, _ in seat.polls].count({}) > 2
+    assert [asked for _, asked, _ in seat.polls].count({}) > 2
     assert 5.0 < seat.longest_silence_s() < 11.0 < POLL_GAP_MS / 1e3
     assert len(predictions_of(world.broker, world.config)) == 600
     probes = [row.features for row in easy_stream(20, seed=3).rows]

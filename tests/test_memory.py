@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
-from streamal.edge.memory import METADATA_BYTES_MAX, Broker, MemoryTransport
+from streamal.edge.memory import Broker, MemoryTransport
 from streamal.errors import ConfigError, Fatal, Fenced, Uncommitted
+from streamal.ports import METADATA_BYTES_MAX
 
 SIDES = ("before", "after")
 E0, E1, LABELS = TopicPartition("events", 0), TopicPartition("events", 1), TopicPartition("labels", 0)
@@ -94,7 +95,7 @@ def test_metadata_above_the_brokers_limit_is_fatal() -> None:
     worker = join(broker, "a")
     worker.poll({}, 0)
     worker.commit([], {E0: OffsetAndMetadata(0, "x" * METADATA_BYTES_MAX)})
-    with pytest.raises(Fatal, match=r"events-0 has 4098 bytes: .*offset\.metadata\.max\.bytes"):
+    with pytest.raises(Fatal, match=r"events-0 has 4097 bytes: .*offset\.metadata\.max\.bytes"):
         worker.commit(outs(1), {E0: OffsetAndMetadata(0, "x" * (METADATA_BYTES_MAX - 1) + "€")})
     assert seen(broker) == []
 
@@ -305,9 +306,9 @@ class Life:
     def __init__(self, broker: Broker, instance: str) -> None:
         self.broker, self.instance, self.worker = broker, instance, join(broker, instance)
 
-    def turn(self, quota: int) -> None:
+    def turn(self, records_max: int) -> None:
         try:
-            self.commit(self.worker.poll({"events": quota}, 0))
+            self.commit(self.worker.poll({"events": records_max}, 0))
         except Uncommitted:
             self.again(self.worker.rewind)
         except (Crash, Fenced):
@@ -343,9 +344,9 @@ STEPS = st.lists(
 
 
 @settings(max_examples=300, deadline=None)
-@given(steps=STEPS, quota=st.integers(1, 4))
+@given(steps=STEPS, records_max=st.integers(1, 4))
 def test_every_event_is_copied_once_whatever_happens_to_the_group(
-    steps: list[tuple[str, str, tuple[str, type[BaseException]] | None]], quota: int
+    steps: list[tuple[str, str, tuple[str, type[BaseException]] | None]], records_max: int
 ) -> None:
     """Three workers under crashes, unknown outcomes, time-outs and rebalances copy each event once, in order (I1)."""
     broker, appended = make_broker(), 0
@@ -360,11 +361,11 @@ def test_every_event_is_copied_once_whatever_happens_to_the_group(
         elif action == "restart":
             lives[name].again(lambda: None)
         else:
-            lives[name].turn(quota)
+            lives[name].turn(records_max)
     broker.fault = None
     for _ in range(2 + appended):
         for life in lives.values():
-            life.turn(quota)
+            life.turn(records_max)
     for partition in (0, 1):
         events = [record.value for record in broker.read("events", partition, 0, 1000)]
         assert [record.value for record in broker.read("out", partition, 0, 1000)] == events

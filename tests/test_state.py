@@ -10,7 +10,7 @@ from streamal.core.budget.counters import BudgetCounters
 from streamal.core.quality.totals import RunningTotals
 from streamal.core.records import OffsetAndMetadata, TopicPartition
 from streamal.core.state import (
-    METADATA_BYTES_MAX,
+    STATE_BYTES_MAX,
     PartitionState,
     TrainerState,
     decode_state,
@@ -57,7 +57,7 @@ def test_a_state_survives_the_commit(state: PartitionState | TrainerState) -> No
         assert decode_state(text, PartitionState) == state
     else:
         assert decode_state(text, TrainerState) == state
-    assert len(text.encode()) <= METADATA_BYTES_MAX
+    assert len(text.encode()) <= STATE_BYTES_MAX
 
 
 def test_nothing_committed_is_no_state() -> None:

@@ -28,7 +28,7 @@ from streamal.core.records import (
     TopicPartition,
 )
 from streamal.core.rules import Step
-from streamal.core.state import METADATA_BYTES_MAX, PartitionState, TrainerState, decode_state, encode_state
+from streamal.core.state import STATE_BYTES_MAX, PartitionState, TrainerState, decode_state, encode_state
 from streamal.core.step import step
 from streamal.core.strategies import STRATEGIES
 from streamal.core.strategies.base import Memory
@@ -326,7 +326,7 @@ def test_the_metadata_is_small(strategy: str) -> None:
     for number in range(20):
         offset = 10**15 + number * 100
         world.run([event_record(offset + i) for i in range(100)], 1.7e9 + number / 7)
-    assert 0 < len(world.committed[E0].metadata.encode()) < METADATA_BYTES_MAX
+    assert 0 < len(world.committed[E0].metadata.encode()) < STATE_BYTES_MAX
 
 
 def test_the_trainer_notes_how_far_training_goes() -> None:

@@ -148,8 +148,8 @@ class RenamedWorker(Renamed):
         generation, committed = self._worker.assignment()
         return generation, self._places(committed)
 
-    def poll(self, quota: Mapping[str, int], timeout_s: float) -> list[Record]:
-        long = {topic + self._suffix: records_max for topic, records_max in quota.items()}
+    def poll(self, records_max_by_topic: Mapping[str, int], timeout_s: float) -> list[Record]:
+        long = {topic + self._suffix: records_max for topic, records_max in records_max_by_topic.items()}
         return self._short(self._worker.poll(long, timeout_s))
 
     def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
@@ -250,13 +250,13 @@ def seated(worker: Transport) -> Mapping[TopicPartition, OffsetAndMetadata]:
     return worker.assignment()[1]
 
 
-def take(worker: Transport, quota: Mapping[str, int], count: int) -> list[Record]:
+def take(worker: Transport, records_max_by_topic: Mapping[str, int], count: int) -> list[Record]:
     """Poll until *count* records are there."""
     records: list[Record] = []
     deadline = time.monotonic() + PATIENCE_S
     while len(records) < count:
         assert time.monotonic() < deadline
-        records += worker.poll(quota, 0.05)
+        records += worker.poll(records_max_by_topic, 0.05)
     return records
 
 
@@ -355,21 +355,21 @@ def test_the_order_within_a_partition_is_kept(world: World) -> None:
     assert [record.offset for record in records] == offsets == sorted(set(offsets))
 
 
-def test_the_quota_of_each_topic_is_respected(world: World) -> None:
-    """A poll returns at most the quota of a topic, over all its partitions; a topic without quota none."""
+def test_the_maximum_of_each_topic_is_respected(world: World) -> None:
+    """A poll returns at most what was asked for of a topic, over all its partitions, and nothing of other topics."""
     worker = world.worker()
     seated(worker)
     for partition in (0, 1):
         feed(world.log, "events", partition, b"1", b"2", b"3", b"4")
     feed(world.log, "labels", 0, b"1", b"2", b"3")
-    for quota in ({"events": 3, "labels": 1}, {"events": 2}, {"labels": 2, "events": 0}):
-        polled = worker.poll(quota, 0.05)
+    for records_max_by_topic in ({"events": 3, "labels": 1}, {"events": 2}, {"labels": 2, "events": 0}):
+        polled = worker.poll(records_max_by_topic, 0.05)
         for topic in ("events", "labels"):
-            assert sum(record.topic == topic for record in polled) <= quota.get(topic, 0)
+            assert sum(record.topic == topic for record in polled) <= records_max_by_topic.get(topic, 0)
 
 
 def test_no_partition_starves(world: World) -> None:
-    """With a quota of one and a flood on partition 0, partition 1 is served all the same (F26)."""
+    """With one record a poll and a flood on partition 0, partition 1 is served all the same (F26)."""
     feed(world.log, "events", 0, *[b"flood"] * 50)
     feed(world.log, "events", 1, b"drop")
     worker = world.worker()
@@ -539,26 +539,28 @@ ACTIONS = st.lists(
 
 @pytest.mark.parametrize("make", WORLDS.values(), ids=WORLDS)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(actions=ACTIONS, quota=st.integers(1, 4))
+@given(actions=ACTIONS, records_max=st.integers(1, 4))
 def test_every_record_is_processed_exactly_once(
-    make: Callable[[], AbstractContextManager[World]], actions: list[str], quota: int
+    make: Callable[[], AbstractContextManager[World]], actions: list[str], records_max: int
 ) -> None:
     """Any interleaving of appends, polls, commits, aborts, rewinds and replacements copies each record once (I1)."""
-    copies_each_record_once(make, actions, quota)
+    copies_each_record_once(make, actions, records_max)
 
 
 @pytest.mark.kafka
 @pytest.mark.parametrize("make", CLUSTERS.values(), ids=CLUSTERS)
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(actions=ACTIONS, quota=st.integers(1, 4))
+@given(actions=ACTIONS, records_max=st.integers(1, 4))
 def test_every_record_is_processed_exactly_once_on_kafka(
-    make: Callable[[], AbstractContextManager[World]], actions: list[str], quota: int
+    make: Callable[[], AbstractContextManager[World]], actions: list[str], records_max: int
 ) -> None:
     """The same with fewer examples: each needs topics of its own and seconds."""
-    copies_each_record_once(make, actions, quota)
+    copies_each_record_once(make, actions, records_max)
 
 
-def copies_each_record_once(make: Callable[[], AbstractContextManager[World]], actions: list[str], quota: int) -> None:
+def copies_each_record_once(
+    make: Callable[[], AbstractContextManager[World]], actions: list[str], records_max: int
+) -> None:
     with make() as world:
         worker, appended, polled = world.worker(), 0, list[Record]()
         for action in [*actions, "rewind"]:
@@ -566,7 +568,7 @@ def copies_each_record_once(make: Callable[[], AbstractContextManager[World]], a
                 feed(world.log, "events", appended % 3 % 2, b"%d" % appended)
                 appended += 1
             elif action == "poll":
-                polled += worker.poll({"events": quota}, 0.0)
+                polled += worker.poll({"events": records_max}, 0.0)
             elif action == "commit":
                 worker.commit(*echo(polled))
                 polled.clear()
@@ -579,6 +581,6 @@ def copies_each_record_once(make: Callable[[], AbstractContextManager[World]], a
                 worker.rewind()
                 polled.clear()
         left = appended - sum(len(everything(world.log, "out", partition)) for partition in (0, 1))
-        worker.commit(*echo(take(worker, {"events": quota}, left)))
+        worker.commit(*echo(take(worker, {"events": records_max}, left)))
         for partition in (0, 1):
             assert everything(world.log, "out", partition) == everything(world.log, "events", partition)

@@ -16,10 +16,10 @@ from streamal.core.records import OffsetAndMetadata, TopicPartition
 from streamal.core.strategies import State
 from streamal.errors import InconsistentLog
 
-__all__ = ["METADATA_BYTES_MAX", "PartitionState", "TrainerState", "decode_state", "decode_states", "encode_state"]
+__all__ = ["STATE_BYTES_MAX", "PartitionState", "TrainerState", "decode_state", "decode_states", "encode_state"]
 
-METADATA_BYTES_MAX = 1_000
-"""Asserted before sending (F16); the broker's own limit, ``offset.metadata.max.bytes``, is 4,096."""
+STATE_BYTES_MAX = 1_000
+"""More than any configuration needs: an assertion, a quarter of what a transport takes (`ports.METADATA_BYTES_MAX`)."""
 
 
 class PartitionState(msgspec.Struct, frozen=True, array_like=True):
@@ -57,13 +57,13 @@ S = TypeVar("S", PartitionState, TrainerState)
 
 
 def encode_state(state: PartitionState | TrainerState) -> str:
-    """Return *state* as JSON, at most `METADATA_BYTES_MAX` bytes.
+    """Return *state* as JSON, at most `STATE_BYTES_MAX` bytes.
 
     >>> encode_state(TrainerState(12, 7))
     '[12,7,0]'
     """
     text = msgspec.json.encode(state)
-    assert len(text) <= METADATA_BYTES_MAX, f"{len(text)} bytes of state do not fit into the commit metadata"
+    assert len(text) <= STATE_BYTES_MAX, f"{len(text)} bytes of state do not fit into the commit metadata"
     return text.decode()
 
 

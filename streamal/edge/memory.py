@@ -12,12 +12,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
-from streamal.errors import ConfigError, Fatal, Fenced, Uncommitted
+from streamal.errors import ConfigError, Fenced, Uncommitted
+from streamal.ports import require_small_states
 
-__all__ = ["METADATA_BYTES_MAX", "Broker", "MemoryTransport"]
-
-METADATA_BYTES_MAX = 4096
-"""Kafka's default ``offset.metadata.max.bytes``: what the real broker refuses must not pass here (F16)."""
+__all__ = ["Broker", "MemoryTransport"]
 
 _START, _NO_FAULT = OffsetAndMetadata(0, ""), nullcontext()
 
@@ -205,7 +203,7 @@ class MemoryTransport(_Topics):
         """Return (generation, owned partitions with their committed state); the mapping given out never changes."""
         return self._generation, self._committed
 
-    def poll(self, quota: Mapping[str, int], timeout_s: float) -> list[Record]:  # noqa: ARG002  (nothing to wait for)
+    def poll(self, records_max_by_topic: Mapping[str, int], timeout_s: float) -> list[Record]:  # noqa: ARG002  (nothing to wait for)
         """Return the next records at once; the partitions of a topic take turns in being served first."""
         self._point("poll:before")
         self._check_seat()
@@ -213,7 +211,7 @@ class MemoryTransport(_Topics):
             self._pick_up()
         found: list[Record] = []
         self._turn += 1
-        for topic, records_max in quota.items():
+        for topic, records_max in records_max_by_topic.items():
             owned, full = self._owned.get(topic, ()), len(found) + records_max
             for number in range(len(owned)):
                 place, log = owned[(self._turn + number) % len(owned)]
@@ -222,9 +220,9 @@ class MemoryTransport(_Topics):
         return found
 
     def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
-        """Write *outputs* and move *offsets* in one transaction; a state above `METADATA_BYTES_MAX` is Fatal."""
+        """Write *outputs* and move *offsets* in one transaction; a state that is too large is Fatal."""
         seat = self._seat
-        _check_metadata(offsets)
+        require_small_states(offsets)
         logs = [self._log(output.topic, output.partition) for output in outputs]
         if seat.written:
             raise Uncommitted(f"the last transaction of {self._instance!r} is unfinished: rewind first")
@@ -296,9 +294,3 @@ class MemoryTransport(_Topics):
         self._point(f"{name}:before")
         yield
         self._point(f"{name}:after")
-
-
-def _check_metadata(offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
-    for (topic, partition), (_, metadata) in offsets.items():
-        if (size := len(metadata.encode())) > METADATA_BYTES_MAX:
-            raise Fatal(f"the state of {topic}-{partition} has {size} bytes: above offset.metadata.max.bytes")

@@ -213,10 +213,10 @@ class SqliteTransport(SqliteLog):
         synchronous: Synchronous = "FULL",
         busy_s: float = 5.0,
     ) -> None:
-        """Take the seat; but no group begins without offsets where *witness*, an output topic, has records."""
+        """Take the seat; but no group begins without offsets where *predictions_topic* has records."""
         super().__init__(path, synchronous=synchronous, busy_s=busy_s)
         self._group, self._instance, self._generation, self._turn = group, instance, 0, 0
-        self._events, self._witness = events_topic, predictions_topic
+        self._events, self._predictions = events_topic, predictions_topic
         self._committed: Mapping[TopicPartition, OffsetAndMetadata] = {}
         self._positions: dict[TopicPartition, int] = {}
         try:
@@ -230,7 +230,7 @@ class SqliteTransport(SqliteLog):
         """Return (generation, owned partitions with their committed state); the mapping given out never changes."""
         return self._generation, self._committed
 
-    def poll(self, quota: Mapping[str, int], timeout_s: float) -> list[Record]:
+    def poll(self, records_max_by_topic: Mapping[str, int], timeout_s: float) -> list[Record]:
         """Return the next records, waiting for them up to *timeout_s*; Fenced if a newer worker has come."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -239,7 +239,7 @@ class SqliteTransport(SqliteLog):
                 self._check_epoch()
                 if self._generation == 0:
                     self._seek()
-                found = self._next(quota)
+                found = self._next(records_max_by_topic)
                 while not found and self._data_version() == seen:
                     left_s = deadline - time.monotonic()
                     if left_s <= 0:
@@ -303,19 +303,19 @@ class SqliteTransport(SqliteLog):
 
     def _require_beginning(self, place: TopicPartition, states: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Refuse to do a partition's work again for a new group (or one whose offsets are lost)."""
-        if self._witness is None or place.topic != self._events or place in states:
+        if self._predictions is None or place.topic != self._events or place in states:
             return
-        if self.end(self._witness, place.partition):
+        if self.end(self._predictions, place.partition):
             raise InconsistentLog(
-                f"{self.path}: group {self._group!r} has no offsets, but {self._witness} has records: "
+                f"{self.path}: group {self._group!r} has no offsets, but {self._predictions} has records: "
                 "go on with the group that wrote them (transport.group), or begin afresh in another file"
             )
 
-    def _next(self, quota: Mapping[str, int]) -> list[Record]:
+    def _next(self, records_max_by_topic: Mapping[str, int]) -> list[Record]:
         """Read on where there is something; the partitions of a topic take turns in being served first."""
         self._turn += 1
         found: list[Record] = []
-        for topic, records_max in quota.items():
+        for topic, records_max in records_max_by_topic.items():
             query = "SELECT partition, end_offset FROM partitions WHERE topic = ? ORDER BY partition"
             ends = self._db.execute(query, (topic,)).fetchall()
             turn, full = self._turn % max(len(ends), 1), len(found) + records_max

@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
-from streamal.core.records import OffsetAndMetadata, Record, TopicPartition
-from streamal.errors import Behind, ConfigError, Fatal, Fenced, InconsistentLog, Uncommitted
+from streamal.core.records import Record, TopicPartition
+from streamal.errors import Behind, ConfigError, Fenced, InconsistentLog, Uncommitted
 
 __all__ = [
     "HEARTBEAT_MS",
-    "METADATA_BYTES_MAX",
     "POLL_GAP_MS",
     "SETTLED_S",
     "STABLE_S",
@@ -28,16 +27,12 @@ __all__ = [
     "missing",
     "reading_offsets",
     "require_known",
-    "require_small",
     "served",
     "stuck",
     "watched",
 ]
 
 _T = TypeVar("_T")
-
-METADATA_BYTES_MAX = 4095
-"""Kafka's default ``offset.metadata.max.bytes``, less a final NUL; above it the broker refuses the commit (F16)."""
 
 HEARTBEAT_MS = 300
 """Tells of a rebalance too; until all know, nobody in the group can fetch."""
@@ -58,15 +53,10 @@ SETTLED_S = 3 * TRANSACTION_S
 """Then what is open stays open: the broker looks every ten seconds for transactions that are over their time."""
 
 
-def require_small(offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
-    """Raise Fatal for a state above `METADATA_BYTES_MAX`, before it is sent: the broker would refuse all of it."""
-    for (topic, partition), (_, metadata) in offsets.items():
-        if (size := len(metadata.encode())) > METADATA_BYTES_MAX:
-            raise Fatal(f"the state of {topic}-{partition} has {size} bytes: above offset.metadata.max.bytes")
-
-
-def served(ahead: Mapping[TopicPartition, deque[Record]], quota: Mapping[str, int], turn: int) -> list[Record]:
-    """Take what was fetched out of *ahead*, within *quota*; the partitions of a topic take turns in being first (F26).
+def served(
+    ahead: Mapping[TopicPartition, deque[Record]], records_max_by_topic: Mapping[str, int], turn: int
+) -> list[Record]:
+    """Take up to *records_max_by_topic* records out of *ahead*; a topic's partitions take turns in being first (F26).
 
     >>> place, other = TopicPartition("t", 0), TopicPartition("t", 1)
     >>> ahead = {place: deque([Record("t", 0, 7, None, b"a")]), other: deque([Record("t", 1, 9, None, b"b")])}
@@ -74,7 +64,7 @@ def served(ahead: Mapping[TopicPartition, deque[Record]], quota: Mapping[str, in
     [9]
     """
     records: list[Record] = []
-    for topic, records_max in quota.items():
+    for topic, records_max in records_max_by_topic.items():
         queues = [queue for place, queue in sorted(ahead.items()) if place.topic == topic]
         first, full = turn % max(len(queues), 1), len(records) + records_max
         for queue in queues[first:] + queues[:first]:
@@ -107,7 +97,7 @@ def require_known(place: TopicPartition, before: Mapping[str, int], count: Calla
 
 
 def expired(group: str, place: TopicPartition, predictions_topic: str) -> InconsistentLog:
-    """Return the error for a group that has worked here, as *witness* shows, and has no offset any more."""
+    """Return the error for a group that has worked here, as *predictions_topic* shows, and has no offset any more."""
     return InconsistentLog(
         f"group {group!r} has no offset for {place.topic}-{place.partition}, yet {predictions_topic} has "
         "predictions for it: the offsets have expired (offsets.retention.minutes) or belong to another group. "

@@ -33,16 +33,16 @@ from streamal.edge.kafka.membership import (
     expired,
     reading_offsets,
     require_known,
-    require_small,
     served,
     watched,
 )
 from streamal.edge.kafka.readback import ReadBack
 from streamal.errors import ConfigError, Uncommitted
+from streamal.ports import require_small_states
 
 __all__ = ["ConfluentTransport"]
 
-_AHEAD = 8  # so many times its topic's quota is fetched of a partition before it is halted
+_AHEAD = 8  # so many times its topic's maximum is fetched of a partition before it is halted
 _CHUNK = 1_000  # messages taken from the client at once
 _FATAL = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)  # noqa: SLF001
 _SLICE_S = 0.1  # for one wait: news of the group come between two of them
@@ -63,8 +63,8 @@ class ConfluentTransport(ConfluentLog):
             end of its session and of its transaction.
         name: what else tells this process apart, where there is no *instance*.
         session_timeout_s: after so long without a sign of life a worker's partitions go to others.
-        witness: the topic of the predictions: where it has records although the group has no offset, the offsets have
-            expired, and the promises with them.
+        predictions_topic: where it has records although the group has no offset, the offsets have expired, and the
+            promises with them.
     """
 
     def __init__(
@@ -80,7 +80,12 @@ class ConfluentTransport(ConfluentLog):
         predictions_topic: str | None = None,
     ) -> None:
         super().__init__(connection)
-        self._group, self._events, self._labels, self._witness = group, events_topic, labels_topic, predictions_topic
+        self._group, self._events, self._labels, self._predictions = (
+            group,
+            events_topic,
+            labels_topic,
+            predictions_topic,
+        )
         self._fence, self._transactional_id = Fence(instance), f"{group}-{instance or name}"
         self._generation = self._turn = 0
         self._seat: Any = None
@@ -123,7 +128,7 @@ class ConfluentTransport(ConfluentLog):
         """Return (generation, owned partitions with their committed state); the mapping given out never changes."""
         return self._generation, self._committed
 
-    def poll(self, quota: Mapping[str, int], timeout_s: float) -> list[Record]:
+    def poll(self, records_max_by_topic: Mapping[str, int], timeout_s: float) -> list[Record]:
         """Return the next records, waiting for them up to *timeout_s*; takes part in the group's rebalances.
 
         Raises:
@@ -132,19 +137,19 @@ class ConfluentTransport(ConfluentLog):
         self._back.polled()
         with self._fence.around(mapped("poll")):
             self._idle()
-            self._take(self._member(), quota, time.monotonic() + timeout_s)
+            self._take(self._member(), records_max_by_topic, time.monotonic() + timeout_s)
         self._turn += 1
-        return served(self._ahead, quota, self._turn)
+        return served(self._ahead, records_max_by_topic, self._turn)
 
     def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Write *outputs* and move *offsets* in one transaction; `read` and `end` wait until it can be seen.
 
         Raises:
             Behind: something that is not ours, or not any more, is open where *outputs* go (F56).
-            Fatal: a state is above `streamal.edge.kafka.membership.METADATA_BYTES_MAX`, or a record above the
+            Fatal: a state is above `streamal.ports.METADATA_BYTES_MAX`, or a record above the
                 topic's limit.
         """
-        require_small(offsets)
+        require_small_states(offsets)
         touched = {TopicPartition(*at) for at in {(output.topic, output.partition) for output in outputs}}
         for place in touched:
             self._require(*place)
@@ -213,15 +218,15 @@ class ConfluentTransport(ConfluentLog):
             self._producer.poll(0)
         self._admin.poll(0)
 
-    def _take(self, consumer: Consumer, quota: Mapping[str, int], deadline: float) -> None:
+    def _take(self, consumer: Consumer, records_max_by_topic: Mapping[str, int], deadline: float) -> None:
         """Fetch what is next into `_ahead`; after a rebalance, start anew from the committed offsets.
 
         Everything that the client has is looked at, so that no partition starves behind another (F26); of which there
         is plenty, that is halted. The client's queue has an end where all have enough or are halted.
         """
         while True:
-            self._steer(consumer, quota)
-            ready = any(records and quota.get(place.topic) for place, records in self._ahead.items())
+            self._steer(consumer, records_max_by_topic)
+            ready = any(records and records_max_by_topic.get(place.topic) for place, records in self._ahead.items())
             left_s = deadline - time.monotonic()
             messages = consumer.consume(_CHUNK, 0.0)  # R2
             if not (messages or ready or self._moved) and left_s > 0:
@@ -232,7 +237,9 @@ class ConfluentTransport(ConfluentLog):
                 self._pick_up(consumer)  # F12: what was polled meanwhile belongs to a seat that is over
                 return
             self._keep(messages)
-            enough = all(len(records) >= quota.get(place.topic, 0) for place, records in self._ahead.items())
+            enough = all(
+                len(records) >= records_max_by_topic.get(place.topic, 0) for place, records in self._ahead.items()
+            )
             if enough if messages else (ready or left_s <= 0):
                 return
 
@@ -249,11 +256,11 @@ class ConfluentTransport(ConfluentLog):
                 self._ahead[place].append(Record(topic, partition, offset, message.key(), message.value()))
                 self._next[place] = offset + 1
 
-    def _steer(self, consumer: Consumer, quota: Mapping[str, int]) -> None:
+    def _steer(self, consumer: Consumer, records_max_by_topic: Mapping[str, int]) -> None:
         """Halt the partitions of which plenty was fetched, and take up those of which there is too little (R1)."""
         few, plenty = [], []
         for place, records in self._ahead.items():
-            wanted = quota.get(place.topic, 0)
+            wanted = records_max_by_topic.get(place.topic, 0)
             if place in self._fetching and len(records) >= _AHEAD * wanted:
                 plenty.append(place)
             elif place not in self._fetching and len(records) < _AHEAD // 2 * wanted:
@@ -299,11 +306,11 @@ class ConfluentTransport(ConfluentLog):
     def _first(self, place: TopicPartition) -> OffsetAndMetadata:
         """Return where a group starts that has never committed here: at the first record that is left."""
         if (
-            self._witness is not None
+            self._predictions is not None
             and place.topic == self._events
-            and self.read(self._witness, place.partition, 0, 1)
+            and self.read(self._predictions, place.partition, 0, 1)
         ):
-            raise expired(self._group, place, self._witness)
+            raise expired(self._group, place, self._predictions)
         return OffsetAndMetadata(self._offsets([place], OFFSET_BEGINNING)[place], "")
 
     def _transacted(

@@ -24,7 +24,6 @@ from streamal.edge.kafka.membership import (
     expired,
     reading_offsets,
     require_known,
-    require_small,
     served,
     watched,
 )
@@ -32,6 +31,7 @@ from streamal.edge.kafka.python.connection import Connection, abandon, mapped, o
 from streamal.edge.kafka.python.log import KafkaLog
 from streamal.edge.kafka.readback import ReadBack
 from streamal.errors import ConfigError, Uncommitted
+from streamal.ports import require_small_states
 
 __all__ = ["KafkaTransport"]
 
@@ -53,8 +53,8 @@ class KafkaTransport(KafkaLog):
             end of its session and of its transaction.
         name: what else tells this process apart, where there is no *instance*.
         session_timeout_s: after so long without a sign of life a worker's partitions go to others.
-        witness: the topic of the predictions: where it has records although the group has no offset, the offsets have
-            expired, and the promises with them.
+        predictions_topic: where it has records although the group has no offset, the offsets have expired, and the
+            promises with them.
     """
 
     def __init__(
@@ -70,7 +70,12 @@ class KafkaTransport(KafkaLog):
         predictions_topic: str | None = None,
     ) -> None:
         super().__init__(connection)
-        self._group, self._events, self._labels, self._witness = group, events_topic, labels_topic, predictions_topic
+        self._group, self._events, self._labels, self._predictions = (
+            group,
+            events_topic,
+            labels_topic,
+            predictions_topic,
+        )
         self._fence, self._transactional_id = Fence(instance), f"{group}-{instance or name}"
         self._generation = self._turn = 0
         self._seat: ConsumerGroupMetadata | None = None
@@ -115,7 +120,7 @@ class KafkaTransport(KafkaLog):
         """Return (generation, owned partitions with their committed state); the mapping given out never changes."""
         return self._generation, self._committed
 
-    def poll(self, quota: Mapping[str, int], timeout_s: float) -> list[Record]:
+    def poll(self, records_max_by_topic: Mapping[str, int], timeout_s: float) -> list[Record]:
         """Return the next records, waiting for them up to *timeout_s*; takes part in the group's rebalances.
 
         Raises:
@@ -127,19 +132,19 @@ class KafkaTransport(KafkaLog):
                 inputs = (self._events, self._labels)
                 self._consumer.subscribe(inputs)
                 watched(lambda: [self._consumer.partitions_for_topic(topic) for topic in inputs], _WATCH_S)  # K7
-            waiting = any(records and quota.get(place.topic) for place, records in self._ahead.items())
-            self._take(quota, 0.0 if waiting else timeout_s)
+            waiting = any(records and records_max_by_topic.get(place.topic) for place, records in self._ahead.items())
+            self._take(records_max_by_topic, 0.0 if waiting else timeout_s)
         self._turn += 1
-        return served(self._ahead, quota, self._turn)
+        return served(self._ahead, records_max_by_topic, self._turn)
 
     def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Write *outputs* and move *offsets* in one transaction; `read` and `end` wait until it can be seen.
 
         Raises:
             Behind: something that is not ours, or not any more, is open where *outputs* go (F56).
-            Fatal: a state is above `METADATA_BYTES_MAX`, or a record above the topic's limit.
+            Fatal: a state is above `streamal.ports.METADATA_BYTES_MAX`, or a record above the topic's limit.
         """
-        require_small(offsets)
+        require_small_states(offsets)
         touched = {TopicPartition(*at) for at in {(output.topic, output.partition) for output in outputs}}
         for place in touched:
             self._require(*place)
@@ -174,7 +179,7 @@ class KafkaTransport(KafkaLog):
             self._producer = None
         super().close()
 
-    def _take(self, quota: Mapping[str, int], timeout_s: float) -> None:
+    def _take(self, records_max_by_topic: Mapping[str, int], timeout_s: float) -> None:
         """Fetch what is next into `_ahead`; after a rebalance, start anew from the committed offsets.
 
         The client hands out one partition's fetched records to their end before the next one's. So that none starves
@@ -182,10 +187,12 @@ class KafkaTransport(KafkaLog):
         """
         joined_by = time.monotonic() + _REBALANCE_S
         while True:
-            others = self._pause(quota)
+            others = self._pause(records_max_by_topic)
             unstick(self._consumer)
             try:
-                polled = self._consumer.poll(int(timeout_s * 1e3), max_records=max(1, sum(quota.values())))
+                polled = self._consumer.poll(
+                    int(timeout_s * 1e3), max_records=max(1, sum(records_max_by_topic.values()))
+                )
             except errors.NoOffsetForPartitionError:  # the group has none there: `_pick_up` will seek
                 polled = {}
             seat = self._consumer.group_metadata()
@@ -204,11 +211,13 @@ class KafkaTransport(KafkaLog):
             else:
                 return
 
-    def _pause(self, quota: Mapping[str, int]) -> bool:
+    def _pause(self, records_max_by_topic: Mapping[str, int]) -> bool:
         """Pause the partitions of which enough was fetched; return whether there are others."""
         owned = self._consumer.assignment()
         full = {
-            place for place in owned if len(self._ahead.get(TopicPartition(*place), ())) >= quota.get(place.topic, 0)
+            place
+            for place in owned
+            if len(self._ahead.get(TopicPartition(*place), ())) >= records_max_by_topic.get(place.topic, 0)
         }
         self._consumer.pause(*full)
         self._consumer.resume(*(owned - full))
@@ -237,11 +246,11 @@ class KafkaTransport(KafkaLog):
     def _first(self, place: kafka.TopicPartition) -> OffsetAndMetadata:
         """Return where a group starts that has never committed here: at the first record that is left."""
         if (
-            self._witness is not None
+            self._predictions is not None
             and place.topic == self._events
-            and self.read(self._witness, place.partition, 0, 1)
+            and self.read(self._predictions, place.partition, 0, 1)
         ):
-            raise expired(self._group, TopicPartition(*place), self._witness)
+            raise expired(self._group, TopicPartition(*place), self._predictions)
         return OffsetAndMetadata(self._reader.beginning_offsets([place], timeout_ms=_STABLE_MS)[place], "")
 
     def _transacted(
