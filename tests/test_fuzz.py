@@ -24,9 +24,9 @@ from streamal.core.codec.replies import decode_reply
 from streamal.core.records import Event, NaturalLabel, Reason, Refusal, Reply
 from streamal.core.schema import Schema
 from streamal.edge.memory import Broker
-from streamal.labeling.annotating import Answer, Answering, Denied
-from streamal.labeling.topics_thread import Desk
-from streamal.labeling.web.api import decoded
+from streamal.labeling.annotating import Annotators, Denied, SubmittedAnswer
+from streamal.labeling.topics_thread import TopicsThread
+from streamal.labeling.web.api import decode_body
 from tests.making import make_request
 from tests.outside import POISON_EVENTS, POISON_REPLIES
 from tests.test_wire import ALL_RULES, NATURAL, TOKENS
@@ -57,23 +57,23 @@ def _event(rules: WireRules, value: bytes) -> Any:
 
 
 @cache
-def _page() -> tuple[Desk, Answering]:
-    """A label page at whose desk one request is open."""
+def _page() -> tuple[TopicsThread, Annotators]:
+    """A label page with one open request."""
     broker, config = Broker(), load_config(None, ["labels.new_classes='learn'"])
     for topic in config.topics.model_dump().values():
         broker.create(topic, 1)
     broker.append(config.topics.requests, 0, b"0-1845", encode(make_request(1845, ttl_s=1e12)))
-    desk = Desk(config, lambda: broker)
-    desk.start()
-    return desk, Answering(config, desk)
+    topics = TopicsThread(config, lambda: broker)
+    topics.start()
+    return topics, Annotators(config, topics)
 
 
 def _label(value: bytes) -> str:
     """Give the page's interface a body, as ``POST /api/labels`` does; return what became of it."""
-    desk, answering = _page()
+    topics, annotators = _page()
     try:
-        answer = decoded(value, Answer)
-        desk.call(lambda: answering.answer("kim", answer)).result(10)
+        answer = decode_body(value, SubmittedAnswer)
+        topics.call(lambda: annotators.respond("kim", answer)).result(10)
     except Denied as denied:
         return f"denied {denied.status}"
     return "taken"

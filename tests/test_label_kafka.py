@@ -50,10 +50,10 @@ def test_the_open_queue_is_read_and_answered_over_kafka(kafka: Cluster, tmp_path
         fetched = feed.fetch(entry)
         assert fetched is not None
         assert fetched.features == {"x": 0.0}
-        feed.answer(entry.request, json.dumps({"request": entry.request, "label": "a"}).encode())
+        feed.write_reply(entry.request, json.dumps({"request": entry.request, "label": "a"}).encode())
         again = Feed(log, topics, config.transport.group, OpenQueue(QueueRules()), wire_rules(config))
         again.read(10.0)
         for each in (feed, again):
-            assert [waiting.request for waiting in each.queue.waiting(10.0)] == ["1-1", "1-3"]
+            assert [waiting.request for waiting in each.queue.entries(10.0)] == ["1-1", "1-3"]
     finally:
         log.close()

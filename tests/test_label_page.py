@@ -20,9 +20,9 @@ from streamal.core.codec.events import encode
 from streamal.core.records import Record
 from streamal.edge.memory import Broker
 from streamal.errors import ConfigError, Fatal, StreamalError, Uncommitted
-from streamal.labeling.topics_thread import Desk
-from streamal.labeling.web.rendering import Template, guidelines, shown
-from streamal.labeling.web.sessions import SESSION_S, Access, Throttle
+from streamal.labeling.topics_thread import TopicsThread
+from streamal.labeling.web.rendering import Template, render, render_guidelines
+from streamal.labeling.web.sessions import SESSION_S, Sessions, Throttle
 from tests.conftest import Cli
 from tests.label_world import LabelPage, LabelWorld, until
 from tests.making import make_request
@@ -138,22 +138,22 @@ def test_who_guesses_tokens_has_to_wait(tmp_path: Path) -> None:
 def test_throttle_forgets() -> None:
     """After the window the address may try again; others never had to wait."""
     throttle = Throttle(failures_max=2, window_s=60.0)
-    throttle.failed("a", 0.0)
-    throttle.failed("a", 10.0)
+    throttle.add_failure("a", 0.0)
+    throttle.add_failure("a", 10.0)
     assert (throttle.wait_s("a", 20.0), throttle.wait_s("b", 20.0), throttle.wait_s("a", 61.0)) == (40.0, 0.0, 0.0)
 
 
 def test_sessions_are_signed_and_end() -> None:
     """Neither name nor end can be changed; another token ends it."""
-    access = Access(TOKENS, ("root",))
-    cookie = access.session("ann", 0.0)
-    assert access.person(cookie, 10.0) == ("ann", False)
-    assert access.person(cookie, SESSION_S + 1.0) is None
-    assert access.person(cookie.replace(b"ann".hex(), b"root".hex()), 10.0) is None
-    assert access.person("9" + cookie, 10.0) is None
-    assert Access(TOKENS | {"ann": "c" * 20}, ()).person(cookie, 10.0) is None
+    sessions = Sessions(TOKENS, ("root",))
+    cookie = sessions.new_cookie("ann", 0.0)
+    assert sessions.person_of_cookie(cookie, 10.0) == ("ann", False)
+    assert sessions.person_of_cookie(cookie, SESSION_S + 1.0) is None
+    assert sessions.person_of_cookie(cookie.replace(b"ann".hex(), b"root".hex()), 10.0) is None
+    assert sessions.person_of_cookie("9" + cookie, 10.0) is None
+    assert Sessions(TOKENS | {"ann": "c" * 20}, ()).person_of_cookie(cookie, 10.0) is None
     for nonsense in ("", ".", "..", "1.zz.f", "x.616e6e.f", "é.é.é"):
-        assert access.person(nonsense, 0.0) is None
+        assert sessions.person_of_cookie(nonsense, 0.0) is None
 
 
 def test_an_answer_is_written_once(page: LabelPage, world: LabelWorld) -> None:
@@ -303,48 +303,48 @@ def test_the_page_reads_what_the_daemon_says_of_itself(tmp_path: Path) -> None:
 
 
 def test_trouble_is_shown_and_outlived_but_the_end_is_the_end() -> None:
-    """A passing error of the transport is a text on the page; a fatal one ends the desk, and whoever asks is told."""
+    """A passing error of the transport is a text on the page; a fatal one ends the thread, and later calls fail."""
     broker = Trouble()
-    desk = Desk(load_config(None), lambda: broker)
+    topics = TopicsThread(load_config(None), lambda: broker)
     ended: list[bool] = []
-    desk.failed = lambda: ended.append(True)
-    desk.start()
+    topics.on_failure = lambda: ended.append(True)
+    topics.start()
     broker.error = Uncommitted("the broker is away")
-    until(lambda: desk.trouble == "the broker is away")
-    assert desk.call(lambda: 7).result(5) == 7
+    until(lambda: topics.trouble == "the broker is away")
+    assert topics.call(lambda: 7).result(5) == 7
     broker.error = None
-    until(lambda: not desk.trouble)
+    until(lambda: not topics.trouble)
     broker.error = Fatal("the file is gone")
     until(lambda: bool(ended))
-    until(lambda: isinstance(desk.call(lambda: 7).exception(5), StreamalError))
-    desk.stop()
+    until(lambda: isinstance(topics.call(lambda: 7).exception(5), StreamalError))
+    topics.stop()
 
 
-def test_however_busy_the_desk_reads_on() -> None:
+def test_however_busy_the_topics_thread_reads_on() -> None:
     """Callers who never leave it idle still see what was asked meanwhile."""
     broker = Trouble()
-    desk = Desk(load_config(None), lambda: broker)
-    desk.start()
-    waiting = [desk.call(lambda: None) for _ in range(200)]
+    topics = TopicsThread(load_config(None), lambda: broker)
+    topics.start()
+    waiting = [topics.call(lambda: None) for _ in range(200)]
     request = make_request(1, ttl_s=1e12)
     broker.append("streamal.requests", 0, b"0-1", encode(request))
     deadline = time.monotonic() + 10.0
-    while desk.call(lambda: len(desk.queue)).result(5) == 0:
+    while topics.call(lambda: len(topics.queue)).result(5) == 0:
         assert time.monotonic() < deadline
-        waiting = [*waiting[-200:], *(desk.call(lambda: time.sleep(0.001)) for _ in range(2))]
-    desk.stop()
+        waiting = [*waiting[-200:], *(topics.call(lambda: time.sleep(0.001)) for _ in range(2))]
+    topics.stop()
 
 
 def test_guidelines_are_markdown_and_nothing_else(tmp_path: Path) -> None:
     """No HTML, no image, no script's address comes through; a file that is not there is a ConfigError."""
     path = tmp_path / "guide.md"
     path.write_text("# Title\n\n**bold** <script>x</script> [a](javascript:x) ![i](https://evil.example/i.png)\n")
-    html = guidelines(path)
+    html = render_guidelines(path)
     assert "<h1>Title</h1>" in html
     assert "<strong>bold</strong>" in html
     assert not re.search(r"<script|<img|href=.javascript", html)
     with pytest.raises(ConfigError, match="guidelines: cannot read"):
-        guidelines(tmp_path / "missing.md")
+        render_guidelines(tmp_path / "missing.md")
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_images_come_from_configured_hosts_only(address: str, kind: str) -> None
     """Whatever else an address says is shown as it is written."""
     request = make_request(1)
     request.features["photo"] = address
-    parts = shown(request, Template(image=("photo",), image_hosts=("pictures.example",)))["parts"]
+    parts = render(request, Template(image=("photo",), image_hosts=("pictures.example",)))["parts"]
     assert parts == [{"name": "photo", "kind": kind, "text": address}]
 
 

@@ -48,7 +48,7 @@ def unsure(offset: int, uncertainty: float, lane: Lane = Lane.STRATEGY, partitio
 
 
 def order(queue: OpenQueue, now: float = NOW) -> list[str]:
-    return [entry.request for entry in queue.waiting(now)]
+    return [entry.request for entry in queue.entries(now)]
 
 
 def test_the_most_valuable_comes_first_and_the_audit_lane_before_all() -> None:
@@ -114,7 +114,7 @@ def test_an_answer_that_the_daemon_has_not_joined_is_not_asked_again_after_a_res
     ask(broker, unsure(1, 0.4), unsure(2, 0.3))
     feed = make_feed(broker)
     feed.read(NOW)
-    feed.answer("0-1", json.dumps({"request": "0-1", "label": "a"}).encode())
+    feed.write_reply("0-1", json.dumps({"request": "0-1", "label": "a"}).encode())
     assert order(feed.queue) == ["0-2"]
     again = make_feed(broker)
     again.read(NOW)
@@ -127,7 +127,7 @@ def test_an_answer_that_the_daemon_refused_is_asked_again() -> None:
     ask(broker, unsure(1, 0.4))
     feed = make_feed(broker)
     feed.read(NOW)
-    feed.answer("0-1", b'{"request": "0-1", "label": "no class"}')
+    feed.write_reply("0-1", b'{"request": "0-1", "label": "no class"}')
     trainer = MemoryTransport(broker, "group", "trainer", "events", "labels")
     trainer.poll({"labels": 10}, 0.0)
     trainer.commit([], {TopicPartition("labels", 0): OffsetAndMetadata(1, "")})
@@ -156,7 +156,7 @@ def test_records_of_others_are_left_out() -> None:
     feed = make_feed(broker)
     feed.read(NOW)
     assert order(feed.queue) == []
-    assert feed.strange == 3
+    assert feed.foreign == 3
 
 
 def test_too_many_open_requests_are_left_out_until_there_is_room() -> None:
@@ -180,7 +180,7 @@ def test_features_are_read_from_the_log_when_they_are_wanted() -> None:
     ask(broker, unsure(1, 0.4), unsure(2, 0.3))
     feed = make_feed(broker)
     feed.read(NOW)
-    for entry in feed.queue.waiting(NOW):
+    for entry in feed.queue.entries(NOW):
         request = feed.fetch(entry)
         assert request is not None
         assert request.request == entry.request
@@ -197,13 +197,13 @@ def test_the_order_of_reading_does_not_matter(facts: Sequence[tuple[str, int]]) 
         if what == "open":
             entry = entry_of(request, 0, number)
             assert entry is not None
-            queue.opened(entry)
+            queue.apply_request(entry)
             asked.add(request.request)
         elif what == "label":
-            queue.answered(request.request, number)
+            queue.apply_reply(request.request, number)
             gone.add(request.request)
         else:
-            queue.closed(request.request)
+            queue.apply_closing(request.request)
             gone.add(request.request)
     assert order(queue) == sorted(asked - gone, key=lambda request: -int(request[2:]))
     assert len(queue) == len(asked - gone)

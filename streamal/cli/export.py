@@ -16,9 +16,9 @@ from streamal.cli.options import ConfigPath, Overrides
 from streamal.config import Config, load_config
 from streamal.core.records import Training
 from streamal.errors import ConfigError
-from streamal.exchange.card import Survey, card
+from streamal.exchange.data_card import Survey, card
 from streamal.exchange.rows import Columns, Row, flat, rows
-from streamal.exchange.writing import Format, format_of, write_parquet, write_text
+from streamal.exchange.writers import Format, format_of, write_parquet, write_text
 from streamal.ports import Log
 
 __all__ = ["command"]

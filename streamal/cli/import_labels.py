@@ -11,9 +11,9 @@ from streamal.bootstrap import transports
 from streamal.bootstrap.assembly import topic_names, wire_rules
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import load_config
-from streamal.exchange.importing import plan
-from streamal.exchange.reading import read_answers
-from streamal.exchange.writing import Format, format_of
+from streamal.exchange.label_import import plan
+from streamal.exchange.readers import read_answers
+from streamal.exchange.writers import Format, format_of
 
 __all__ = ["command"]
 

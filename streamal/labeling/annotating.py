@@ -1,6 +1,6 @@
-"""What an annotator can do with the open queue: take the next request, answer it, put it aside.
+"""What an annotator does with the open queue: take the next request, answer it, skip it.
 
-Every function here runs on the desk's thread, so that each is one step for all annotators together.
+Every function here runs on the topics thread, so each is one step for all annotators together.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from streamal.config import Config
 from streamal.core.codec.events import decode_event
 from streamal.core.codec.replies import decode_reply
 from streamal.core.records import Refusal, Reply
-from streamal.labeling.topics_thread import Desk
-from streamal.labeling.web.rendering import Template, shown
+from streamal.labeling.topics_thread import TopicsThread
+from streamal.labeling.web.rendering import Template, render
 
-__all__ = ["Answer", "Answering", "Denied"]
+__all__ = ["Annotators", "Denied", "SubmittedAnswer"]
 
-_SENT_MAX = 10_000
-"""Answers that are remembered, so that a browser may send one again when it did not hear from us."""
+_RECENT_MAX = 10_000
+"""Answers that are remembered: a browser sends one again when it did not hear from us."""
 
 
-class Answer(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """An answer as it comes in over HTTP: exactly one of *label* and *abstain*."""
+class SubmittedAnswer(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of ``POST /api/labels``: exactly one of *label* and *abstain*."""
 
     request: str
     label: str | bool | int | None = None
@@ -35,91 +35,97 @@ class Answer(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class Denied(Exception):
-    """The answer was not taken; *status* is HTTP's."""
+    """The request is refused; *status* is HTTP's, the text is for people."""
 
     def __init__(self, status: int, reason: str) -> None:
-        """Say why, for people."""
+        """Take HTTP's status and the reason."""
         super().__init__(reason)
         self.status = status
 
 
-class Answering:
-    """The work of all annotators at one desk."""
+class _RecentAnswer(msgspec.Struct, frozen=True):
+    annotator: str
+    reply: str | None
+    result: dict[str, Any]
 
-    def __init__(self, config: Config, desk: Desk) -> None:
-        """Take the parts; *desk* has to be started before anything is asked of it."""
+
+class Annotators:
+    """What all annotators can do, over one topics thread."""
+
+    def __init__(self, config: Config, topics_thread: TopicsThread) -> None:
+        """Take the parts; *topics_thread* has to be started before the first call."""
         page = config.label_page
-        self._desk, self._wire, self._page = desk, wire_rules(config), page
+        self._topics, self._wire, self._page = topics_thread, wire_rules(config), page
         self._template = Template(**page.template.model_dump(), image_hosts=page.image_hosts)
         self._learn_new = config.labels.learn_new
-        self._sent: dict[str, tuple[str, str | None, dict[str, Any]]] = {}
+        self._recent: dict[str, _RecentAnswer] = {}
 
-    def next(self, annotator: str, without: list[str]) -> dict[str, Any]:
-        """Lease the most valuable request to *annotator* and return it as it is shown, with what stands around it."""
-        now, queue = self._desk.clock(), self._desk.queue
+    def lease_next(self, annotator: str, without: list[str]) -> dict[str, Any]:
+        """Lease the most valuable request to *annotator*; return it as the page shows it, with its surroundings."""
+        now, queue = self._topics.clock(), self._topics.queue
         item = None
         while item is None and (entry := queue.lease(annotator, now, without)) is not None:
             item = self._item(entry.request)
-            if item is None:  # the log has it no more
-                queue.closed(entry.request)
-        return {"item": item, **self.around(annotator)}
+            if item is None:  # the log no longer has it
+                queue.apply_closing(entry.request)
+        return {"item": item, **self.surroundings(annotator)}
 
-    def around(self, annotator: str) -> dict[str, Any]:
-        """Return what stands around the question: the queue, the classes, the annotator's figures, the budget."""
+    def surroundings(self, annotator: str) -> dict[str, Any]:
+        """Return what the page shows around a question: queue, classes, the annotator's figures, budget."""
         return {
-            "waiting": len(self._desk.queue),
-            "trouble": self._desk.trouble,
-            "classes": self._desk.standing.classes,
+            "waiting": len(self._topics.queue),
+            "trouble": self._topics.trouble,
+            "classes": self._topics.status.classes,
             "new_classes": self._learn_new,
-            "budget": self._desk.standing.budget(),
-            "mine": self._desk.standing.annotator(annotator),
+            "budget": self._topics.status.budget(),
+            "mine": self._topics.status.annotator(annotator),
         }
 
-    def waiting(self, most: int) -> list[dict[str, Any]]:
-        """Return the *most* valuable open requests."""
+    def open_requests(self, limit: int) -> list[dict[str, Any]]:
+        """Return the *limit* most valuable open requests."""
         found: list[dict[str, Any]] = []
-        now = self._desk.clock()
-        for entry in self._desk.queue.waiting(now):
-            if len(found) == most:
+        now = self._topics.clock()
+        for entry in self._topics.queue.entries(now):
+            if len(found) == limit:
                 break
-            request = self._desk.feed.fetch(entry)
+            request = self._topics.feed.fetch(entry)
             if request is not None:
-                holder = self._desk.queue.holder(entry.request, now)
-                asked = {"features": request.features, "id": request.id, "time": request.time}
-                found.append(entry._asdict() | asked | {"held_by": holder} | self._guess(entry.request))
+                event = {"features": request.features, "id": request.id, "time": request.time}
+                holder = {"held_by": self._topics.queue.holder(entry.request, now)}
+                found.append(entry._asdict() | event | holder | self._guess(entry.request))
         return found
 
     def skip(self, request: str, annotator: str) -> None:
-        """Put *request* aside: somebody else may have it."""
-        self._desk.queue.skip(request, annotator)
+        """Release *request* for the other annotators."""
+        self._topics.queue.skip(request, annotator)
 
-    def answer(self, annotator: str, answer: Answer) -> dict[str, Any]:
-        """Write a reply.
+    def respond(self, annotator: str, answer: SubmittedAnswer) -> dict[str, Any]:
+        """Write the reply that *annotator* gives; the same answer with the same `reply` may come again.
 
         Raises:
-            Denied: the request is not open, somebody else has it in hand, or the reply would be refused.
+            Denied: the request is not open or is leased to somebody else, or the daemon would refuse the reply.
         """
-        request, queue = answer.request, self._desk.queue
-        sent = self._sent.get(request)
-        if sent is not None and answer.reply is not None and sent[:2] == (annotator, answer.reply):
-            return sent[2]
-        value, label = self._checked(annotator, answer)
+        request, queue = answer.request, self._topics.queue
+        recent = self._recent.get(request)
+        if recent and answer.reply is not None and (recent.annotator, recent.reply) == (annotator, answer.reply):
+            return recent.result
+        value, label = self._encode_reply(annotator, answer)
         if request not in queue:
             raise Denied(409, "this request is not open: it was answered, has expired, or never was")
-        if not queue.hold(request, annotator, self._desk.clock()):
+        if not queue.hold(request, annotator, self._topics.clock()):
             raise Denied(409, "somebody else is answering this request")
-        known = self._desk.fetch(request)
-        self._desk.feed.answer(request, value)
-        guess = None if known is None else known.label
-        said = {"request": request, "guess": guess, "agrees": None if label is None else label == guess}
-        self._sent[request] = (annotator, answer.reply, said)
-        if len(self._sent) > _SENT_MAX:
-            del self._sent[next(iter(self._sent))]
-        return said
+        asked = self._topics.request(request)
+        self._topics.feed.write_reply(request, value)
+        guess = None if asked is None else asked.label
+        result = {"request": request, "guess": guess, "agrees": None if label is None else label == guess}
+        self._recent[request] = _RecentAnswer(annotator, answer.reply, result)
+        if len(self._recent) > _RECENT_MAX:
+            del self._recent[next(iter(self._recent))]
+        return result
 
     def event(self, coordinates: str) -> dict[str, Any] | None:
-        """Return the event at *coordinates* and whether its label is asked for; None if the log has none."""
-        record, request = self._desk.event(coordinates), self._desk.fetch(coordinates)
+        """Return the event at *coordinates* and its request while that is open; None if the log has no such event."""
+        record, request = self._topics.event(coordinates), self._topics.request(coordinates)
         if record is None:
             return None
         event = decode_event(record.partition, record.offset, record.value, self._wire, None)
@@ -130,29 +136,33 @@ class Answering:
             found |= {"features": event.features, "id": event.id, "time": event.time}
         return found if request is None else found | {"request": msgspec.to_builtins(request)}
 
-    def _item(self, request: str) -> dict[str, Any] | None:
-        known, entry = self._desk.fetch(request), self._desk.queue.entry(request)
-        if known is None or entry is None:
+    def _item(self, coordinates: str) -> dict[str, Any] | None:
+        request, entry = self._topics.request(coordinates), self._topics.queue.entry(coordinates)
+        if request is None or entry is None:
             return None
-        item = shown(known, self._template) | {"priority": entry.priority}
-        return item | self._guess(request) if self._page.show_prediction else item
+        item = render(request, self._template) | {"priority": entry.priority}
+        return item | self._guess(coordinates) if self._page.show_prediction else item
 
-    def _guess(self, request: str) -> dict[str, Any]:
-        known = self._desk.fetch(request)
-        return {} if known is None else {"guess": known.label, "probabilities": known.probabilities}
+    def _guess(self, coordinates: str) -> dict[str, Any]:
+        request = self._topics.request(coordinates)
+        return {} if request is None else {"guess": request.label, "probabilities": request.probabilities}
 
-    def _checked(self, annotator: str, answer: Answer) -> tuple[bytes, str | None]:
-        """Return the reply's bytes and its label; Denied if the daemon would refuse it."""
+    def _encode_reply(self, annotator: str, answer: SubmittedAnswer) -> tuple[bytes, str | None]:
+        """Return the reply's bytes and its label.
+
+        Raises:
+            Denied: the daemon would refuse the reply.
+        """
         body: dict[str, Any] = {"request": answer.request, "annotator": annotator}
-        given = {"reply": answer.reply, "seconds": answer.seconds, "label": answer.label}
-        body |= {name: value for name, value in given.items() if value is not None}
+        optional = {"reply": answer.reply, "seconds": answer.seconds, "label": answer.label}
+        body |= {name: value for name, value in optional.items() if value is not None}
         if answer.abstain:
             body["abstain"] = True
         value = msgspec.json.encode(body)
         reply = decode_reply(value, self._wire, None)
         if not isinstance(reply, Reply):
             raise Denied(422, reply.detail if isinstance(reply, Refusal) else "field 'request' is missing")
-        if reply.label is not None and not self._desk.standing.accepts(reply.label):
-            known = ", ".join(self._desk.standing.classes[:20])
-            raise Denied(422, f"label {reply.label!r} is not among the classes ({known})")
+        if reply.label is not None and not self._topics.status.accepts(reply.label):
+            classes = ", ".join(self._topics.status.classes[:20])
+            raise Denied(422, f"label {reply.label!r} is not among the classes ({classes})")
         return value, reply.label

@@ -245,7 +245,7 @@ class Bridge:
         """Make tasks of the most valuable requests that have none."""
         room = self._rules.tasks_max - sum(task.key is not None and not task.labelled for task in self._tasks.values())
         wanted: list[Request] = []
-        for entry in self._feed.queue.waiting(now):
+        for entry in self._feed.queue.entries(now):
             if len(wanted) >= room:
                 break
             if (entry.request, entry.asked_at) not in self._asked:

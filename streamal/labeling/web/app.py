@@ -1,4 +1,4 @@
-"""The label page, the status page and the REST interface: one Starlette application over one desk."""
+"""The label page, the status page and the REST interface: one Starlette application over one topics thread."""
 
 from __future__ import annotations
 
@@ -20,33 +20,43 @@ from starlette.staticfiles import StaticFiles
 from streamal.config import Config
 from streamal.errors import StreamalError
 from streamal.labeling.annotating import Denied
-from streamal.labeling.topics_thread import Desk
+from streamal.labeling.topics_thread import TopicsThread
 from streamal.labeling.web.api import Api
-from streamal.labeling.web.auth import COOKIE, Caller, Gate, Headers, address, body, same_origin
-from streamal.labeling.web.rendering import guidelines
-from streamal.labeling.web.sessions import SESSION_S, Access
+from streamal.labeling.web.auth import (
+    COOKIE,
+    Authenticator,
+    Caller,
+    SecurityHeaders,
+    client_address,
+    read_body,
+    require_same_origin,
+)
+from streamal.labeling.web.rendering import render_guidelines
+from streamal.labeling.web.sessions import SESSION_S, Sessions
 
 __all__ = ["application"]
 
 _HERE = Path(__file__).parent
 
 
-def application(config: Config, desk: Desk, daemon: Callable[[], Mapping[str, Any] | None]) -> Starlette:
-    """Return the application; *desk* is started and stopped by the caller.
+def application(
+    config: Config, topics_thread: TopicsThread, daemon: Callable[[], Mapping[str, Any] | None]
+) -> Starlette:
+    """Return the application; the caller starts and stops *topics_thread*.
 
     Args:
-        config: what the pages show and who may come in.
-        desk: owns the topics.
-        daemon: what the daemon says of itself at its admin port, None if it does not answer; may block for a second.
+        config: the template, the guidelines, the tokens.
+        topics_thread: reads and writes the topics.
+        daemon: returns the daemon's own status from its admin port, None if it does not answer; may block for a second.
 
     Raises:
         ConfigError: the guidelines cannot be read.
     """
     page = config.label_page
     tokens = {name: token.get_secret_value() for name, token in page.tokens.items()}
-    gate = Gate(Access(tokens, page.admins))
-    pages = _Pages(config, gate, desk)
-    api = Api(config, gate, desk, daemon)
+    authenticator = Authenticator(Sessions(tokens, page.admins))
+    pages = _Pages(config, authenticator, topics_thread)
+    api = Api(config, authenticator, topics_thread, daemon)
     routes = [
         Route("/", pages.label),
         Route("/status", pages.status),
@@ -65,15 +75,17 @@ def application(config: Config, desk: Desk, daemon: Callable[[], Mapping[str, An
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Headers, image_hosts=page.image_hosts, loopback_only=gate.access.open)],
-        exception_handlers={Denied: _denied, StreamalError: _in_trouble},
+        middleware=[
+            Middleware(SecurityHeaders, image_hosts=page.image_hosts, loopback_only=authenticator.sessions.open_to_all)
+        ],
+        exception_handlers={Denied: _respond_denied, StreamalError: _respond_unavailable},
         lifespan=api.lifespan,
     )
     app.state.end = api.end
     return app
 
 
-async def _denied(request: Request, error: Exception) -> Response:
+async def _respond_denied(request: Request, error: Exception) -> Response:
     assert isinstance(error, Denied)
     if error.status == HTTPStatus.UNAUTHORIZED and request.url.path in ("/", "/status"):
         return RedirectResponse("/login", 303)
@@ -82,51 +94,51 @@ async def _denied(request: Request, error: Exception) -> Response:
     return PlainTextResponse(f"{error}\n", error.status)
 
 
-async def _in_trouble(_: Request, error: Exception) -> Response:
+async def _respond_unavailable(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": f"the topics cannot be reached now: {error}"}, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class _Pages:
-    """What browsers are shown; everything that comes from outside is put in by the scripts, as text."""
+    """The HTML pages. They hold no event: the scripts fetch events and put them into text nodes."""
 
-    def __init__(self, config: Config, gate: Gate, desk: Desk) -> None:
+    def __init__(self, config: Config, authenticator: Authenticator, topics_thread: TopicsThread) -> None:
         environment = Environment(
             loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined
         )
-        self._templates, self._gate, self._desk = environment, gate, desk
+        self._templates, self._authenticator, self._topics = environment, authenticator, topics_thread
         self._page, self._secure = config.label_page, config.label_page.secure_cookies
-        self._guidelines = guidelines(config.label_page.guidelines)
+        self._guidelines = render_guidelines(config.label_page.guidelines)
 
     async def label(self, request: Request) -> Response:
         """Show the label page."""
-        caller = self._named(request)
+        caller = self._require_session(request)
         return self._render("label.html", caller, guidelines=self._guidelines, undo_s=self._page.undo_s)
 
     async def status(self, request: Request) -> Response:
         """Show the status page."""
-        caller = self._named(request)
+        caller = self._require_session(request)
         if not caller.person.admin:
             raise Denied(403, "the status page needs the role admin (label_page.admins)")
         return self._render("status.html", caller)
 
     async def login(self, request: Request) -> Response:
-        """Ask for the token, or, where nobody has one, for a name; with the right answer begin a session."""
+        """Ask for the token, or for a name where there are no tokens; with the right answer begin a session."""
         if request.method == "GET":
-            return self._login_page("", 200)
-        same_origin(request)
-        fields = parse_qs((await body(request)).decode("utf-8", "replace"))
+            return self._render_login("", 200)
+        require_same_origin(request)
+        fields = parse_qs((await read_body(request)).decode("utf-8", "replace"))
         given = fields.get("token", [""])[0].strip()
-        if self._gate.access.open:
+        if self._authenticator.sessions.open_to_all:
             if not 0 < len(given.encode()) <= 64 or not given.isprintable():
-                return self._login_page("Give a name of 1 to 64 characters.", 400)
+                return self._render_login("Give a name of 1 to 64 characters.", 400)
             name = given
         else:
             try:
-                name = self._gate.login(given, address(request)).name
+                name = self._authenticator.check_token(given, client_address(request)).name
             except Denied as denied:
-                return self._login_page(f"{str(denied).capitalize()}.", denied.status)
+                return self._render_login(f"{str(denied).capitalize()}.", denied.status)
         response = RedirectResponse("/", 303)
-        cookie = self._gate.access.session(name, time.time())
+        cookie = self._authenticator.sessions.new_cookie(name, time.time())
         response.set_cookie(
             COOKIE, cookie, max_age=SESSION_S, httponly=True, samesite="strict", secure=self._secure, path="/"
         )
@@ -134,24 +146,24 @@ class _Pages:
 
     async def logout(self, request: Request) -> Response:
         """End the session."""
-        same_origin(request)
+        require_same_origin(request)
         response = RedirectResponse("/login", 303)
         response.delete_cookie(COOKIE, path="/")
         return response
 
     async def health(self, _: Request) -> Response:
-        """Say whether the topics can be read."""
-        return PlainTextResponse("in trouble\n", 503) if self._desk.trouble else PlainTextResponse("ok\n")
+        """Answer 200 while the topics can be read, else 503."""
+        return PlainTextResponse("in trouble\n", 503) if self._topics.trouble else PlainTextResponse("ok\n")
 
-    def _named(self, request: Request) -> Caller:
-        caller = self._gate.caller(request)
+    def _require_session(self, request: Request) -> Caller:
+        caller = self._authenticator.caller(request)
         if caller is None or caller.csrf is None:
             raise Denied(401, "log in first")
         return caller
 
-    def _login_page(self, error: str, status: int) -> Response:
+    def _render_login(self, error: str, status: int) -> Response:
         template = self._templates.get_template("login.html")
-        return HTMLResponse(template.render(open=self._gate.access.open, error=error), status)
+        return HTMLResponse(template.render(open=self._authenticator.sessions.open_to_all, error=error), status)
 
     def _render(self, name: str, caller: Caller, **more: Any) -> Response:
         return HTMLResponse(self._templates.get_template(name).render(person=caller.person, csrf=caller.csrf, **more))

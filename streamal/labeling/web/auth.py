@@ -1,7 +1,7 @@
-"""What every request has to pass: the host's name, its origin, its login; and the headers of every answer.
+"""Authentication: checks the host, the origin and the login of every request, and sets the headers of every response.
 
-Nothing here knows what a page shows. The policy (CSP) begins with ``default-src 'none'`` and allows what the pages
-use: scripts, styles and data of their own, and images of the configured hosts.
+The content security policy begins with ``default-src 'none'`` and allows what the pages use: scripts, styles and data
+of their own, and images of the configured hosts.
 """
 
 from __future__ import annotations
@@ -18,9 +18,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamal.config import LOOPBACK
 from streamal.labeling.annotating import Denied
-from streamal.labeling.web.sessions import Access, Person, Throttle
+from streamal.labeling.web.sessions import Person, Sessions, Throttle
 
-__all__ = ["COOKIE", "Caller", "Gate", "Headers", "address", "body", "same_origin"]
+__all__ = [
+    "COOKIE",
+    "Authenticator",
+    "Caller",
+    "SecurityHeaders",
+    "client_address",
+    "read_body",
+    "require_same_origin",
+]
 
 COOKIE = "streamal_session"
 BODY_BYTES_MAX = 65_536
@@ -28,71 +36,71 @@ _ANYBODY = Person("unnamed", admin=True)
 
 
 class Caller(NamedTuple):
-    """Who asks; *csrf* is what the page of a session has to send, None without one."""
+    """Who sends a request; *csrf* is the token that the session's page has to send, None without a session."""
 
     person: Person
     csrf: str | None
 
 
-class Gate:
-    """Lets people in, by token or session."""
+class Authenticator:
+    """Finds out who sends a request, by token or session."""
 
-    def __init__(self, access: Access) -> None:
-        """Take who there is."""
-        self.access, self.throttle = access, Throttle()
+    def __init__(self, sessions: Sessions) -> None:
+        """Begin without wrong tokens."""
+        self.sessions, self._throttle = sessions, Throttle()
 
     def caller(self, request: Request) -> Caller | None:
-        """Return who asks, None for a stranger.
+        """Return who sends *request*, None for a stranger.
 
         Raises:
             Denied: 401 for a wrong token, 429 for too many of them.
         """
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return Caller(self.login(token.strip(), address(request)), None)
+            return Caller(self.check_token(token.strip(), client_address(request)), None)
         cookie = request.cookies.get(COOKIE, "")
-        person = self.access.person(cookie, time.time()) if cookie else None
+        person = self.sessions.person_of_cookie(cookie, time.time()) if cookie else None
         if person is not None:
-            return Caller(person, self.access.csrf(cookie, person.name))
-        return Caller(_ANYBODY, None) if self.access.open else None
+            return Caller(person, self.sessions.csrf_token(cookie, person.name))
+        return Caller(_ANYBODY, None) if self.sessions.open_to_all else None
 
-    def required(self, request: Request, *, admin: bool = False) -> Person:
-        """Return who asks; what changes something needs the right origin, and a session its second signature.
+    def require(self, request: Request, *, admin: bool = False) -> Person:
+        """Return who sends *request*; a change needs the page's own origin, and a session its CSRF token.
 
         Raises:
             Denied: 401 for a stranger, 403 for who may not.
         """
-        if request.method not in ("GET", "HEAD"):
-            same_origin(request)
+        changing = request.method not in ("GET", "HEAD")
+        if changing:
+            require_same_origin(request)
         caller = self.caller(request)
         if caller is None:
             raise Denied(401, "log in first, or send the header Authorization: Bearer TOKEN")
-        changing = request.method not in ("GET", "HEAD")
         if changing and caller.csrf is not None and request.headers.get("x-csrf-token") != caller.csrf:
             raise Denied(403, "the session has changed; load the page again")
         if admin and not caller.person.admin:
             raise Denied(403, "this needs the role admin (label_page.admins)")
         return caller.person
 
-    def login(self, token: str, whence: str) -> Person:
-        """Return whose token it is.
+    def check_token(self, token: str, address: str) -> Person:
+        """Return whose *token* it is.
 
         Raises:
             Denied: 401 for a wrong token, 429 for too many of them from one address.
         """
         now = time.monotonic()
-        wait_s = self.throttle.wait_s(whence, now)
+        wait_s = self._throttle.wait_s(address, now)
         if wait_s > 0.0:
             raise Denied(429, f"too many wrong tokens; try again in {wait_s:.0f} s")
-        person = self.access.bearer(token)
+        person = self.sessions.person_of_token(token)
         if person is None:
-            self.throttle.failed(whence, now)
+            self._throttle.add_failure(address, now)
             raise Denied(401, "this token is not known")
         return person
 
 
-def same_origin(request: Request) -> None:
-    """Refuse what a page of somebody else's makes a browser send.
+def require_same_origin(request: Request) -> None:
+    """Refuse a request that another site's page made the browser send.
 
     Raises:
         Denied: 403.
@@ -103,16 +111,16 @@ def same_origin(request: Request) -> None:
         raise Denied(403, "this came from another site's page")
 
 
-def address(request: Request) -> str:
-    """Return from where *request* comes."""
+def client_address(request: Request) -> str:
+    """Return the address from which *request* comes."""
     return request.client.host if request.client else "unknown"
 
 
-async def body(request: Request) -> bytes:
-    """Return the body.
+async def read_body(request: Request) -> bytes:
+    """Return the body of *request*.
 
     Raises:
-        Denied: 413 for a large one, of which no more than the limit is read.
+        Denied: 413 when the body is too long; the rest is not read.
     """
     found = bytearray()
     async for chunk in request.stream():
@@ -122,8 +130,8 @@ async def body(request: Request) -> bytes:
     return bytes(found)
 
 
-class Headers:
-    """Adds the headers that make a browser careful; where there is no login, only loopback's names are served."""
+class SecurityHeaders:
+    """Adds the headers that make a browser careful; without a login it answers to loopback's host names only."""
 
     def __init__(self, app: ASGIApp, image_hosts: Sequence[str], *, loopback_only: bool) -> None:
         """Wrap *app*."""
@@ -140,9 +148,9 @@ class Headers:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Pass one request on to the application."""
 
-        async def sending(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
@@ -150,12 +158,13 @@ class Headers:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        # a page elsewhere may call a name of its own 127.0.0.1 (DNS rebinding); the Host header gives it away
+        # DNS rebinding: another site's page may resolve its own name to 127.0.0.1; the Host header shows that name
         if scope["type"] == "http" and self._loopback_only and _host(scope) not in LOOPBACK:
-            await sending({"type": "http.response.start", "status": HTTPStatus.MISDIRECTED_REQUEST, "headers": []})
-            await sending({"type": "http.response.body", "body": b"open this page as http://127.0.0.1\n"})
+            status = HTTPStatus.MISDIRECTED_REQUEST
+            await send_with_headers({"type": "http.response.start", "status": status, "headers": []})
+            await send_with_headers({"type": "http.response.body", "body": b"open this page as http://127.0.0.1\n"})
             return
-        await self._app(scope, receive, sending)
+        await self._app(scope, receive, send_with_headers)
 
 
 def _host(scope: Scope) -> str | None:

@@ -1,7 +1,7 @@
-"""How an event is shown to a person: texts, images, links, and a table of everything else.
+"""Renders an event for a person: texts, images, links, and a table of everything else.
 
-What comes out is data, never HTML: the page puts it into text nodes. An address becomes an image only if its host is
-configured, a link only over http(s); in any other case it is shown as the text that it is.
+The result is data, never HTML: the page puts it into text nodes. A URL becomes an image only if its host is configured,
+and a link only over http(s); any other value is shown as text.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from markdown_it import MarkdownIt
 from streamal.core.records import Request, Scalar
 from streamal.errors import ConfigError
 
-__all__ = ["Template", "guidelines", "shown"]
+__all__ = ["Template", "render", "render_guidelines"]
 
 _LONG = 80
-"""A text of so many characters has a line of its own, even if the template does not name it."""
+"""A text of at least so many characters gets a line of its own, even if the template does not name it."""
 _TEXT_MAX = 20_000
 """Characters of one feature that are sent to a browser."""
 _GUIDELINES_BYTES_MAX = 200_000
@@ -28,7 +28,7 @@ _GUIDELINES_BYTES_MAX = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Which features are shown how, by name; *image_hosts* are those from which images are loaded."""
+    """The features to show as text, image or link, and those to hide; images are loaded from *image_hosts* only."""
 
     text: tuple[str, ...] = ()
     image: tuple[str, ...] = ()
@@ -37,11 +37,11 @@ class Template:
     image_hosts: tuple[str, ...] = ()
 
 
-def shown(request: Request, template: Template) -> dict[str, Any]:
-    """Return what a page shows of *request*: its parts in order, and a table of the other features.
+def render(request: Request, template: Template) -> dict[str, Any]:
+    """Return what the page shows of *request*: the parts of the template in order, and a table of the other features.
 
     >>> request = Request("0-7", {"x": 1.0, "y": True}, None, {}, 0, "audit", "split", 0.25, 0.5, 0.0, 9.0)
-    >>> shown(request, Template())["table"]
+    >>> render(request, Template())["table"]
     [['x', '1'], ['y', 'true']]
     """
     features = request.features
@@ -56,7 +56,7 @@ def shown(request: Request, template: Template) -> dict[str, Any]:
         if isinstance(value, str) and len(value) >= _LONG:
             parts.append(_part(name, "text", features, template))
         else:
-            table.append([name, _readable(value)])
+            table.append([name, _format(value)])
     return {
         "request": request.request,
         "id": None if request.id is None else str(request.id),
@@ -68,8 +68,8 @@ def shown(request: Request, template: Template) -> dict[str, Any]:
     }
 
 
-def guidelines(path: Path | None) -> str:
-    """Return the guidelines as HTML, "" without any; raw HTML in them is shown as text, images are left out.
+def render_guidelines(path: Path | None) -> str:
+    """Return the Markdown file at *path* as HTML, "" without a path; HTML in it becomes text, images are left out.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -90,21 +90,21 @@ def guidelines(path: Path | None) -> str:
 def _part(name: str, kind: str, features: Mapping[str, Scalar], template: Template) -> dict[str, str] | None:
     if name not in features:
         return None
-    text = _readable(features[name])
-    address = _address(text)
-    if kind == "image" and (address is None or address not in _allowed(template)):
+    text = _format(features[name])
+    url = _parse_url(text)
+    if kind == "image" and (url is None or url not in _image_origins(template)):
         kind = "text"
-    if kind == "link" and address is None:
+    if kind == "link" and url is None:
         kind = "text"
     return {"name": name, "kind": kind, "text": text}
 
 
-def _allowed(template: Template) -> set[tuple[str, str]]:
+def _image_origins(template: Template) -> set[tuple[str, str]]:
     return {("https", host) for host in template.image_hosts}
 
 
-def _address(text: str) -> tuple[str, str] | None:
-    """Return (scheme, host with port) of an http address, None for anything else."""
+def _parse_url(text: str) -> tuple[str, str] | None:
+    """Return (scheme, host with port) of an http(s) URL, None for anything else."""
     if any(character.isspace() or not character.isprintable() or character == "\\" for character in text):
         return None
     try:
@@ -117,7 +117,7 @@ def _address(text: str) -> tuple[str, str] | None:
     return split.scheme, split.hostname if port is None else f"{split.hostname}:{port}"
 
 
-def _readable(value: Scalar) -> str:
+def _format(value: Scalar) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

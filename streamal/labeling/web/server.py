@@ -1,4 +1,4 @@
-"""Running the label page until a signal: listening, the desk, and the way out of trouble that does not pass."""
+"""The server of the label page: listens, runs the topics thread, and ends on a signal or a lasting trouble."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import uvicorn
 
 from streamal.config import Config
 from streamal.errors import ConfigError, Fatal
-from streamal.labeling.topics_thread import Desk
+from streamal.labeling.topics_thread import TopicsThread
 from streamal.labeling.web.app import application
 from streamal.ports import Log
 
@@ -20,7 +20,7 @@ _CONNECTIONS_MAX = 500
 
 
 class _Server(uvicorn.Server):
-    """Tells where it listens, once it does."""
+    """Calls *announce* once it listens, and *end* before it waits for open connections."""
 
     def __init__(self, config: uvicorn.Config, announce: Callable[[], object], end: Callable[[], object]) -> None:
         super().__init__(config)
@@ -36,7 +36,7 @@ class _Server(uvicorn.Server):
 
 
 class PageServer:
-    """Serves the pages of one configuration. `run` returns after a signal, or after `stop` from another thread."""
+    """Serves the label page. `run` returns after a signal, or after `stop` from another thread."""
 
     def __init__(
         self,
@@ -45,15 +45,15 @@ class PageServer:
         daemon: Callable[[], Mapping[str, Any] | None],
         announce: Callable[[str], object],
     ) -> None:
-        """Take the parts; *announce* is told the address, once there is somebody to answer.
+        """Take the parts; *announce* is called with the URL once the page listens.
 
         Raises:
             ConfigError: the guidelines cannot be read.
         """
         self._page = config.label_page
-        self._desk = Desk(config, open_log)
-        self._desk.failed = self.stop
-        app = application(config, self._desk, daemon)
+        self._topics = TopicsThread(config, open_log)
+        self._topics.on_failure = self.stop
+        app = application(config, self._topics, daemon)
         settings = uvicorn.Config(
             app,
             log_config=None,
@@ -67,25 +67,25 @@ class PageServer:
         )
         self._server = _Server(settings, lambda: announce(self.url), app.state.end)
         self.url = ""
-        """Where the page is, once `run` listens."""
+        """The URL of the page, once `run` listens."""
 
     def run(self) -> None:
         """Serve until SIGINT, SIGTERM or `stop`.
 
         Raises:
-            ConfigError: the address cannot be had, or there are no topics.
-            Fatal: the topics are gone for good.
+            ConfigError: the port is taken, or there are no topics.
+            Fatal: the topics cannot be read any more.
         """
         host = f"[{self._page.host}]" if ":" in self._page.host else self._page.host
         with _listen(self._page.host, self._page.port) as listener:
             self.url = f"http://{host}:{listener.getsockname()[1]}/"
-            self._desk.start()
+            self._topics.start()
             try:
                 self._server.run([listener])
             finally:
-                self._desk.stop()
-        if self._desk.error is not None:
-            raise Fatal(f"the label page has ended: {self._desk.error}") from self._desk.error
+                self._topics.stop()
+        if self._topics.error is not None:
+            raise Fatal(f"the label page has ended: {self._topics.error}") from self._topics.error
 
     def stop(self) -> None:
         """Ask `run` to end; safe from any thread."""
@@ -96,7 +96,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         listener = socket.create_server((host, port), family=family)
-        # asyncio leaves it unset for sockets of protocol 0, and every answer's body would wait 40 ms for an ACK
+        # asyncio does not set it on sockets of protocol 0; without it every response body waits 40 ms for an ACK
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except (OSError, UnicodeError) as error:
         raise ConfigError(

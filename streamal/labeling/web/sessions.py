@@ -1,8 +1,8 @@
-"""Who may do what: tokens with a role, sessions that need no store, and patience with those who guess.
+"""Who may come in: tokens with a role, sessions that need no store, and a limit on wrong tokens.
 
-A session is a cookie that says who it is for and until when, signed with that person's own token: it outlives a
-restart of the page and ends when the token is changed. Beside it goes a second signature, which the page's own
-script sends along (CSRF). Without any tokens there is no login; then the page listens on loopback only.
+A session is a cookie with a name and an end, signed with that person's own token: it outlives a restart of the page and
+ends when the token is changed. A second signature, the CSRF token, goes with every request of the page's own script.
+Without any tokens there is no login; the page then listens on loopback only.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import secrets
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["SESSION_S", "Access", "Person", "Throttle"]
+__all__ = ["SESSION_S", "Person", "Sessions", "Throttle"]
 
 SESSION_S = 12 * 3_600
-"""How long a login lasts: a working day."""
+"""The length of a session: a working day."""
 _ADDRESSES_MAX = 1_000
 
 
@@ -27,62 +27,62 @@ class Person(NamedTuple):
     admin: bool
 
 
-class Access:
-    """Knows the tokens. Nothing here is secret once it is printed: no method returns a token."""
+class Sessions:
+    """Knows the tokens and signs the sessions. No method returns a token."""
 
     def __init__(self, tokens: Mapping[str, str], admins: tuple[str, ...]) -> None:
-        """Take name -> token; with none, whoever reaches the page is an admin."""
+        """Take name -> token; without any, everybody who reaches the page is an admin."""
         self._tokens, self._admins = dict(tokens), frozenset(admins)
-        self._own = secrets.token_hex(16)
+        self._own_key = secrets.token_hex(16)
 
     @property
-    def open(self) -> bool:
+    def open_to_all(self) -> bool:
         """Whether there is no login."""
         return not self._tokens
 
-    def bearer(self, token: str) -> Person | None:
-        """Return whose *token* this is; all are compared, so that time tells nothing."""
+    def person_of_token(self, token: str) -> Person | None:
+        """Return whose *token* this is; comparing with every token takes the same time whichever it is."""
         digest, found = _digest(token), None
         for name, known in self._tokens.items():
             if hmac.compare_digest(digest, _digest(known)):
                 found = name
         return None if found is None else self._person(found)
 
-    def session(self, name: str, now: float) -> str:
+    def new_cookie(self, name: str, now: float) -> str:
         """Return the cookie of a session of *name* that begins *now*, in seconds since the epoch."""
         body = f"{int(now) + SESSION_S}.{name.encode().hex()}"
-        return f"{body}.{self._signed(name, 'session', body)}"
+        return f"{body}.{self._sign(name, 'session', body)}"
 
-    def person(self, cookie: str, now: float) -> Person | None:
-        """Return whose session *cookie* is, None if it is over or none."""
+    def person_of_cookie(self, cookie: str, now: float) -> Person | None:
+        """Return whose session *cookie* is, None if the session is over or forged."""
         body, _, signature = cookie.rpartition(".")
         until, _, hexadecimal = body.partition(".")
         try:
             name, over = bytes.fromhex(hexadecimal).decode(), int(until) < now
         except ValueError:
             return None
-        if not self.open and name not in self._tokens:
+        if not self.open_to_all and name not in self._tokens:
             return None
-        good = hmac.compare_digest(signature.encode(), self._signed(name, "session", body).encode())
+        good = hmac.compare_digest(signature.encode(), self._sign(name, "session", body).encode())
         return self._person(name) if good and not over else None
 
-    def csrf(self, cookie: str, name: str) -> str:
-        """Return what the page of this session has to send with whatever changes something."""
-        return self._signed(name, "csrf", cookie)
+    def csrf_token(self, cookie: str, name: str) -> str:
+        """Return the token that the page of this session sends with every request that changes something."""
+        return self._sign(name, "csrf", cookie)
 
     def _person(self, name: str) -> Person:
-        return Person(name, self.open or name in self._admins)
+        return Person(name, self.open_to_all or name in self._admins)
 
-    def _signed(self, name: str, purpose: str, text: str) -> str:
-        key = self._own if self.open else self._tokens[name]
+    def _sign(self, name: str, purpose: str, text: str) -> str:
+        key = self._own_key if self.open_to_all else self._tokens[name]
         return hmac.new(key.encode(), f"{purpose}|{text}".encode(), hashlib.sha256).hexdigest()
 
 
 class Throttle:
-    """At most *failures_max* wrong tokens of an address in *window_s* seconds; then it has to wait."""
+    """Allows *failures_max* wrong tokens of an address in *window_s* seconds; then the address has to wait."""
 
     def __init__(self, failures_max: int = 5, window_s: float = 60.0) -> None:
-        """Begin with nobody suspected."""
+        """Begin without failures."""
         self._failures_max, self._window_s = failures_max, window_s
         self._failures: dict[str, list[float]] = {}
 
@@ -93,7 +93,7 @@ class Throttle:
             return 0.0
         return times[0] + self._window_s - now
 
-    def failed(self, address: str, now: float) -> None:
+    def add_failure(self, address: str, now: float) -> None:
         """Note a wrong token."""
         times = [at for at in self._failures.pop(address, ()) if at > now - self._window_s]
         self._failures[address] = [*times[-self._failures_max :], now]

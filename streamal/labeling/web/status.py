@@ -1,8 +1,7 @@
-"""Where everything stands, for the status page: a fold of the topics, without the model and without the daemon.
+"""The figures of the status page: a fold of the topics, without the model and without the daemon.
 
-Counting needs no model, so none is trained here. Quality, spend and budget are the very functions that `streamal
-status` and the metrics use; what is added are the curves over time, the delays and the annotators. All of it is
-bounded: curves are thinned out as they grow.
+`streamal.inspection.status` gives the gauges, so the page and `streamal status` show the same. Added here are the
+curves over time, the delays and the annotators. Each is bounded: a curve drops every second point when it is full.
 """
 
 from __future__ import annotations
@@ -20,9 +19,6 @@ from streamal.config import Config
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.money import MICRO, WINDOWS
 from streamal.core.codec.events import DeadLetter
-from streamal.core.gauges.figures import figures
-from streamal.core.gauges.mute import watch
-from streamal.core.gauges.spend import bill
 from streamal.core.records import (
     Abstention,
     Closing,
@@ -34,23 +30,23 @@ from streamal.core.records import (
     TopicPartition,
     Training,
 )
-from streamal.core.state import PartitionState, TrainerState, decode_states
+from streamal.core.state import PartitionState, decode_states
 from streamal.inspection.fold_without_model import counting_fold
+from streamal.inspection.status import status
 
-__all__ = ["Standing"]
+__all__ = ["StatusFold"]
 
 _POINTS_MAX = 120
 _DELAYS = 1_000
 _DELAY_EDGES_S = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0)
 _ANNOTATORS_MAX = 1_000
+_ANNOTATORS_SHOWN = 20
 _MARKS_MAX = 50
 _REFUSALS_MAX = 20
-_TRAINED = ("model_failures", "model_sick", "model_quarantined", "quality_accuracy_natural")
-"""What only the trained model tells."""
 
 
 class _Annotator:
-    """What one annotator has done, as the training log tells."""
+    """The work of one annotator, as the training log tells it."""
 
     __slots__ = ("abstained", "agreed", "answered", "last", "seconds", "timed")
 
@@ -69,7 +65,7 @@ class _Annotator:
             self.answered += 1
             self.agreed += record.label == record.predicted
 
-    def shown(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return {
             "answered": self.answered,
             "abstained": self.abstained,
@@ -79,8 +75,8 @@ class _Annotator:
         }
 
 
-class Standing:
-    """The figures of the status page. One thread uses it: whoever reads the topics."""
+class StatusFold:
+    """Folds the topics into the figures of the status page. One thread uses it, the one that reads the topics."""
 
     def __init__(self, config: Config) -> None:
         """Begin with nothing folded."""
@@ -93,33 +89,33 @@ class Standing:
             caps[f"cost_{name}"] = None if cap is None else float(cap)
         self._caps = {name: cap for name, cap in caps.items() if cap is not None}
         self._committed: Mapping[TopicPartition, OffsetAndMetadata] = {}
-        self._states: list[PartitionState | TrainerState] = []
+        self._counters: list[BudgetCounters] = []
         self._curve: list[dict[str, float | None]] = []
-        self._every, self._labels, self._cost = 10, 0, 0
+        self._labels_per_point, self._labels, self._cost = 10, 0, 0
         self._delays: deque[float] = deque(maxlen=_DELAYS)
         self._annotators: dict[str, _Annotator] = {}
         self._drift: Any = drift.ADWIN()  # type: ignore[no-untyped-call]
-        self._marks = deque[dict[str, float]](maxlen=_MARKS_MAX)
+        self._drift_marks = deque[dict[str, float]](maxlen=_MARKS_MAX)
         self._refusals: deque[dict[str, Any]] = deque(maxlen=_REFUSALS_MAX)
 
     @property
     def classes(self) -> list[str]:
-        """The classes known so far: the declared ones, then those of the labels, as they came."""
+        """The classes known so far: the declared ones, then those of the labels, in the order they came."""
         return list(self._fold.model.classes)
 
     def accepts(self, label: str) -> bool:
         """Whether the daemon would learn *label*."""
         return self._fold.model.accepts(label)
 
-    def requested(self, request: Request) -> None:
-        """Fold a request, without its features: they would make memory grow with them."""
+    def apply_request(self, request: Request) -> None:
+        """Fold a request without its features: they would make memory grow with them."""
         self._fold.pending.opened(msgspec.structs.replace(request, features={}, probabilities={}, arms=()))
 
-    def withdrawn(self, request: str) -> None:
-        """Fold a tombstone."""
+    def apply_tombstone(self, request: str) -> None:
+        """Fold a tombstone of ``requests``."""
         self._fold.pending.withdrawn(request)
 
-    def trained(self, offset: int, value: bytes | None, record: Training) -> None:
+    def apply_training(self, offset: int, value: bytes | None, record: Training) -> None:
         """Fold a record of ``training``."""
         self._fold.training(offset, value)
         if not isinstance(record, Closing):
@@ -130,21 +126,23 @@ class Standing:
             self._annotator(record.annotator or "unnamed").add(record)
         if isinstance(record, Example):
             self._labels += 1
-            self._watch(record)
-            if self._labels % self._every == 0:
-                self._point(record.at)
+            self._update_drift(record)
+            if self._labels % self._labels_per_point == 0:
+                self._add_point(record.at)
 
-    def committed(self, committed: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
-        """Note what the daemon's workers have committed.
+    def apply_committed(self, committed: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        """Note the offsets and states that the daemon's workers have committed.
 
         Raises:
-            LogDisagrees: somebody else commits in their group.
+            InconsistentLog: another program commits in their group.
         """
+        states = decode_states(committed, self._rules.topics.events)
+        partitions = (state for state in states if isinstance(state, PartitionState))
         self._committed = committed
-        self._states = decode_states(committed, self._rules.topics.events)
+        self._counters = [state.counters for state in partitions if state.counters is not None]
 
-    def refused(self, record: Record) -> None:
-        """Note a dead letter; one that somebody else wrote is left out."""
+    def apply_dead_letter(self, record: Record) -> None:
+        """Note a dead letter; skip a record that another program wrote."""
         try:
             letter = msgspec.json.decode(record.value or b"", type=DeadLetter)
         except msgspec.DecodeError:
@@ -155,83 +153,66 @@ class Standing:
         )
 
     def annotator(self, name: str) -> dict[str, Any]:
-        """Return what *name* has done so far."""
-        return self._annotators.get(name, _Annotator()).shown()
+        """Return the work of *name* so far."""
+        return self._annotators.get(name, _Annotator()).to_json()
 
     def budget(self) -> dict[str, float | None]:
-        """Return which share of the events was asked, of which that may be."""
-        ledgers = self._ledgers()
-        accepted = sum(counters.accepted for counters in ledgers)
-        asked = sum(counters.audit + counters.strategy for counters in ledgers)
+        """Return the share of the events that was asked and the share that the budget allows."""
+        accepted = sum(counters.accepted for counters in self._counters)
+        asked = sum(counters.audit + counters.strategy for counters in self._counters)
         return {"spent": asked / accepted if accepted else None, "share": self._share}
 
-    def shown(self, now: float) -> dict[str, Any]:
-        """Return everything, ready for JSON; *now* in seconds since the epoch."""
-        known = dict(figures(self._fold, self._states, now))
-        for name in _TRAINED:
-            known.pop(name, None)
-        untouched = {
-            TopicPartition(self._rules.topics.events, partition): OffsetAndMetadata(0, "")
-            for partition in range(self._rules.partitions)
-        }
-        known |= bill(self._rules, self._fold, {**untouched, **self._committed}, now)
-        known |= watch(self._rules, self._committed).figures()
-        ledgers = self._ledgers()
+    def to_json(self, now: float) -> dict[str, Any]:
+        """Return all figures, ready for JSON; *now* in seconds since the epoch."""
+        found = status(self._fold, self._rules, self._committed, now)
         return {
             "at": now,
-            "figures": {name: value for name, value in known.items() if value is not None},
+            "figures": {name: value for name, value in found.gauges.items() if value is not None},
             "budget": {"share": self._share, "currency": self._currency, "caps": self._caps},
-            "events": sum(counters.accepted for counters in ledgers),
+            "events": sum(counters.accepted for counters in found.counters),
             "requests": {
-                "audit": sum(counters.audit for counters in ledgers),
-                "strategy": sum(counters.strategy for counters in ledgers),
+                "audit": sum(counters.audit for counters in found.counters),
+                "strategy": sum(counters.strategy for counters in found.counters),
             },
-            "recalls": {
-                name: list(read_events)
-                for name, read_events in list(self._fold.quality.recalls().items())[:_REFUSALS_MAX]
-            },
+            "recalls": {name: list(recall) for name, recall in found.recalls.items()},
             "curve": self._curve,
-            "drift": list(self._marks),
-            "delays": self._delay_counts(),
-            "annotators": self._ranked(),
+            "drift": list(self._drift_marks),
+            "delays": self._delay_histogram(),
+            "annotators": self._busiest_annotators(),
             "refusals": list(self._refusals)[::-1],
         }
 
-    def _ledgers(self) -> list[BudgetCounters]:
-        states = (state for state in self._states if isinstance(state, PartitionState))
-        return [state.counters for state in states if state.counters is not None]
-
-    def _watch(self, example: Example) -> None:
-        """Look for a change in the error rate of the audit lane: elsewhere it follows whom the strategy asks."""
+    def _update_drift(self, example: Example) -> None:
+        """Look for a change in the audit lane's error rate; in the other lane it depends on what the strategy asks."""
         if example.lane is not Lane.AUDIT:
             return
         self._drift.update(float(example.label != example.predicted))
         if self._drift.drift_detected:
-            self._marks.append({"labels": self._labels, "at": example.at})
+            self._drift_marks.append({"labels": self._labels, "at": example.at})
 
-    def _point(self, at: float) -> None:
-        """Add the present estimate to the curve; when there are too many points, every second one goes."""
+    def _add_point(self, at: float) -> None:
+        """Add the present estimate to the curve; when the curve is full, drop every second point."""
         estimate, naive = self._fold.quality.accuracy(), self._fold.quality.recent().naive()
         if estimate is None:
             return
         point = {"labels": self._labels, "at": at, **estimate._asdict(), "naive": naive, "cost": self._cost / MICRO}
         self._curve.append(point)
         if len(self._curve) > _POINTS_MAX:
-            self._curve, self._every = self._curve[1::2], self._every * 2
+            self._curve, self._labels_per_point = self._curve[1::2], self._labels_per_point * 2
 
     def _annotator(self, name: str) -> _Annotator:
-        known = self._annotators.get(name)
-        if known is None:
+        found = self._annotators.get(name)
+        if found is None:
             if len(self._annotators) >= _ANNOTATORS_MAX:
                 name = "others"
-            known = self._annotators.setdefault(name, _Annotator())
-        return known
+            found = self._annotators.setdefault(name, _Annotator())
+        return found
 
-    def _ranked(self) -> list[dict[str, Any]]:
-        ranked = sorted(self._annotators.items(), key=lambda pair: (-pair[1].answered, pair[0]))[:20]
-        return [{"name": name, **annotator.shown()} for name, annotator in ranked]
+    def _busiest_annotators(self) -> list[dict[str, Any]]:
+        ranked = sorted(self._annotators.items(), key=lambda pair: (-pair[1].answered, pair[0]))[:_ANNOTATORS_SHOWN]
+        return [{"name": name, **annotator.to_json()} for name, annotator in ranked]
 
-    def _delay_counts(self) -> dict[str, Any]:
+    def _delay_histogram(self) -> dict[str, Any]:
         counts = Counter(bisect_left(_DELAY_EDGES_S, delay) for delay in self._delays)
         ordered = sorted(self._delays)
         return {

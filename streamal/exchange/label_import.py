@@ -11,7 +11,7 @@ from streamal.core.codec.replies import decode_reply
 from streamal.core.records import Abstention, Closing, Example, OutputRecord, Refusal, Reply
 from streamal.core.rules import TopicNames
 from streamal.errors import InconsistentLog
-from streamal.exchange.reading import Answer, Flaw
+from streamal.exchange.readers import Answer, Flaw
 from streamal.ports import Log, scan
 
 __all__ = ["Plan", "plan"]
@@ -45,7 +45,7 @@ def plan(
         log: any transport's topics; the daemon may be running.
         topics: their names.
         rules: what a reply may look like.
-        rows: the file, see `streamal.exchange.reading`.
+        rows: the file, see `streamal.exchange.readers`.
         accepts: whether a label may be learned.
     """
     made, first = Plan(), dict[str, Answer]()

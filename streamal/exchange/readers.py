@@ -15,7 +15,7 @@ from streamal.core.codec.replies import decode_reply
 from streamal.core.records import Refusal, Reply
 from streamal.errors import ConfigError
 from streamal.exchange.label_studio import read_annotation
-from streamal.exchange.writing import Format
+from streamal.exchange.writers import Format
 
 __all__ = ["Answer", "Flaw", "read_answers"]
 
