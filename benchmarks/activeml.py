@@ -34,7 +34,7 @@ from skactiveml import stream as theirs
 from skactiveml.base import SkactivemlClassifier
 from skactiveml.stream.budgetmanager import BalancedIncrementalQuantileFilter
 
-from streamal.bootstrap.assembly import new_model
+from streamal.bootstrap.model import build_model
 from streamal.config import Config, load_config
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.sampler import Budget, Sampler
@@ -223,7 +223,7 @@ class Their:
 def run_cell(data: Data, cell: Cell, warm_up: int) -> dict[str, Any]:
     """Return accuracy and share of the events after the *warm_up* labels that both sides begin with."""
     began = time.process_time()
-    model = new_model(data.config)
+    model = build_model(data.config)
     ask: Ask = ours(data, cell) if cell.side == "ours" else Their(data, cell)
     right = asked = examples = 0
     for i, (features, label) in enumerate(zip(data.features, data.labels, strict=True)):

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from streamal.bootstrap.assembly import new_fold, rules
+from streamal.bootstrap import build
 from streamal.config import Config, load_config
 from streamal.core.model import river_fast
 from streamal.core.model.pipeline import build_estimator, default_pipeline
@@ -96,7 +96,8 @@ class Loop:
 
     def __init__(self, config: Config, batch: int) -> None:
         """Begin with a model that knows nothing."""
-        self._rules, self.fold, self._batch = rules(config, 1), new_fold(config), batch
+        parts = build(config)
+        self._rules, self.fold, self._batch = parts.rules, parts.new_fold(), batch
         self._topics = self._rules.topics
         self._committed = {
             TopicPartition(self._topics.events, 0): OffsetAndMetadata(0, ""),

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from streamal.bootstrap.assembly import new_fold, settings, topic_names
+from streamal.bootstrap import build
+from streamal.bootstrap.rules import topic_names
 from streamal.bootstrap.transports import WallClock
 from streamal.cli.run import meter
 from streamal.config import Config
@@ -119,7 +120,6 @@ def daemon_over(config: Config, transport: Transport) -> tuple[Daemon, Prometheu
     """Return the daemon of `streamal run` over *transport*, quiet, without snapshots, and its metrics."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     measured = meter(config)
-    partitions = config.transport.partitions
-    made = settings(config, partitions)
-    daemon = Daemon(made, lambda: new_fold(config), transport, None, WallClock(), measured, structlog.get_logger())
+    parts = build(config)
+    daemon = Daemon(parts.settings, parts.new_fold, transport, None, WallClock(), measured, structlog.get_logger())
     return daemon, measured

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from river import active, linear_model, preprocessing
 
-from streamal.bootstrap.assembly import new_fold, rules
+from streamal.bootstrap import build
 from streamal.config import load_config
 from streamal.core.codec.events import encode
 from streamal.core.coins import Coin, Coins
@@ -92,7 +92,8 @@ def streamal(events: Sequence[bytes], labels: Sequence[str], batch: int, *, taug
             "limits.open_requests=1000000",
         ],
     )
-    rule, fold = rules(config, 1), new_fold(config)
+    parts = build(config)
+    rule, fold = parts.rules, parts.new_fold()
     topics = rule.topics
     records = [Record(topics.events, 0, i, None, value) for i, value in enumerate(events)]
     place, replies = TopicPartition(topics.events, 0), TopicPartition(topics.labels, 0)

@@ -10,7 +10,7 @@ from river import active
 from benchmarks import engine
 from benchmarks.kafka_pipe import ConfluentPipe, KafkaPythonPipe
 from streamal.bootstrap import transports
-from streamal.bootstrap.assembly import topic_names
+from streamal.bootstrap.rules import topic_names
 from streamal.config import Config
 from streamal.core.codec.events import decode_training
 from streamal.core.records import NaturalExample

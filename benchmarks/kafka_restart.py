@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.kafka_world import World
-from streamal.bootstrap.assembly import fingerprint, new_fold
+from streamal.bootstrap import build
 from streamal.config import load_config
 from streamal.core.fold import Fold
 from streamal.core.records import Event
@@ -78,12 +78,13 @@ def _ready(port: str) -> bool:
 def _differences(world: World, settings: list[str], directory: Path) -> int:
     """Compare the snapshot's model with one folded from the log alone, probability for probability."""
     config = load_config(None, [*settings, f"snapshots.directory={directory}"])
+    parts = build(config)
     restored = next(
         fold
         for data in DirectorySnapshots(directory).load()
-        if (fold := decode_snapshot(data, fingerprint(config))) is not None
+        if (fold := decode_snapshot(data, parts.settings.fingerprint)) is not None
     )
-    folded: Fold = new_fold(config)
+    folded: Fold = parts.new_fold()
     for record in scan(world.log, world.topics.training, 0):
         if record.offset < restored.version.offset:
             folded.training(record.offset, record.value)

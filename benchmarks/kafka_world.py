@@ -21,8 +21,8 @@ import msgspec
 import structlog
 
 from benchmarks import kafka_hand, kafka_pipe, kafka_quix
-from streamal.bootstrap import transports
-from streamal.bootstrap.assembly import new_fold, settings, topic_names
+from streamal.bootstrap import build, transports
+from streamal.bootstrap.rules import topic_names
 from streamal.cli.run import meter
 from streamal.config import Config, load_config
 from streamal.core.codec.events import encode
@@ -188,9 +188,10 @@ def _streamal(overrides: list[str], events: int, workers: int, ready: Any, share
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     config = load_config(None, overrides)
     transport = transports.open_transport(config)
+    parts = build(config)
     daemon = Daemon(
-        settings(config, config.transport.partitions),
-        lambda: new_fold(config),
+        parts.settings,
+        parts.new_fold,
         transport,
         None,
         transports.WallClock(),

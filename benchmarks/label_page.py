@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from streamal.bootstrap import transports
-from streamal.bootstrap.assembly import topic_names
+from streamal.bootstrap.rules import topic_names
 from streamal.config import Config, load_config
 from tests import kafka_broker
 from tests.label_world import LabelProcess, LabelWorld, ended, started

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamal.bootstrap.assembly import new_fold, rules
+from streamal.bootstrap import build
 from streamal.config import Config
 from streamal.core.budget.sampler import Sampler
 from streamal.core.codec.events import encode
@@ -100,8 +100,9 @@ class _Partition:
 def lean(stream: Stream, config: Config) -> Figures:
     """Return what the daemon's `replay` of *stream* under *config* would show."""
     config = stream_config(config, stream)
-    fold = new_fold(config)
-    partition = _Partition(fold, rules(config, 1))
+    parts = build(config)
+    fold = parts.new_fold()
+    partition = _Partition(fold, parts.rules)
     answers = [partition.answer(offset, row.features, row.label) for offset, row in enumerate(stream.rows)]
     quality, right, met = fold.quality, dict.fromkeys(stream.classes, 0), dict.fromkeys(stream.classes, 0)
     for row, (label, _) in zip(stream.rows, answers, strict=True):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from river import active
 
-from streamal.bootstrap.assembly import new_model
+from streamal.bootstrap.model import build_model
 from streamal.config import Config
 from streamal.core.model.pipeline import build_estimator, default_pipeline
 from streamal.core.strategies.uncertainty import smoothed
@@ -89,7 +89,7 @@ class ScikitActiveml:
 
         activeml.hush()
         data = activeml.Data(stream, config)
-        model = new_model(data.config)
+        model = build_model(data.config)
         ask = activeml.Their(data, activeml.Cell(stream.name, budget, self.strategy, "theirs", seed))
         hits = examples = 0
         for i, (features, label) in enumerate(zip(data.features, data.labels, strict=True)):

@@ -14,7 +14,7 @@ from benchmarks.core_loop import Case, as_records
 from benchmarks.endless import Endless, daemon_over
 from benchmarks.results import Result, Table, machine, ratio
 from streamal.bootstrap import transports
-from streamal.bootstrap.assembly import topic_names, topic_partitions
+from streamal.bootstrap.rules import topic_names, topic_partitions
 from streamal.config import Config
 from streamal.core.records import OutputRecord
 from streamal.edge.memory import Broker, MemoryTransport

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from streamal.bootstrap.assembly import new_fold, settings, topic_names, topic_partitions
+from streamal.bootstrap import build
+from streamal.bootstrap.rules import topic_names, topic_partitions
 from streamal.config import Config
 from streamal.core.coins import Coin
 from streamal.core.records import OffsetAndMetadata, OutputRecord, Prediction, Record, TopicPartition
@@ -127,10 +128,10 @@ class World:
 
     def daemon(self, snapshots: Snapshots | None = None, transport: Transport | None = None, **how: Any) -> Daemon:
         """Return a daemon that has not started yet; *how* are fields of `Settings`."""
-        made = settings(self.config, self.config.transport.partitions)
+        parts = build(self.config)
         return Daemon(
-            dataclasses.replace(made, **{**QUICK, **how}),
-            lambda: new_fold(self.config),
+            dataclasses.replace(parts.settings, **{**QUICK, **how}),
+            parts.new_fold,
             transport or self.transport(),
             snapshots,
             self.clock,

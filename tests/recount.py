@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
 
-from streamal.bootstrap import transports
-from streamal.bootstrap.assembly import budget_rules, new_fold, rules
+from streamal.bootstrap import build, transports
 from streamal.config import Config
 from streamal.inspection.verify.verify import verify
 from tests.outside import CLASSES, POISON_EVENTS, POISON_REPLIES, Outside
@@ -32,8 +31,8 @@ def require_promises(outside: Outside) -> Counter[str]:
     """Fail with what the verifier or the recount has found; return how much there was to look at."""
     config, log = outside.config, transports.open_log(outside.config)
     try:
-        deciding, group = rules(config, config.transport.partitions), config.transport.group
-        checks = verify(log, deciding, budget_rules(config), group, lambda: new_fold(config), rederive=True)
+        parts, group = build(config), config.transport.group
+        checks = verify(log, parts.rules, parts.budget, group, parts.new_fold, rederive=True)
     finally:
         log.close()
     assert [(check.promise, check.where) for check in checks if check.broken] == []

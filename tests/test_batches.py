@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamal.bootstrap.assembly import fingerprint, settings
+from streamal.bootstrap import build
 from streamal.core.model.river_fast import GaussianNB
 from streamal.core.records import Record
 from streamal.daemon.batch_size import Batches, Rate
@@ -209,6 +209,7 @@ def test_who_takes_over_a_long_log_shows_up_while_it_folds() -> None:
 def test_how_fast_it_is_folded_changes_no_snapshot() -> None:
     """Another target takes up the same snapshots; and the time to poll in is the one that the clients are given."""
     config, other = make_config(), make_config(limits={"step_target_s": 1.0})
-    assert fingerprint(config) == fingerprint(other)
-    assert settings(other, 1).step_target_s == 1.0
-    assert settings(config, 1).poll_gap_s == pytest.approx(POLL_GAP_MS / 1e3)
+    first, second = build(config).settings, build(other).settings
+    assert first.fingerprint == second.fingerprint
+    assert second.step_target_s == 1.0
+    assert first.poll_gap_s == pytest.approx(POLL_GAP_MS / 1e3)

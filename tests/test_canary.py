@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import base, linear_model, multiclass, naive_bayes, optim, preprocessing
 
-from streamal.bootstrap.assembly import budget_rules, new_fold, rules
+from streamal.bootstrap import build
 from streamal.core.codec.events import WireRules, decode_event
 from streamal.core.coins import Coin
 from streamal.core.model.guard import ModelGuard
@@ -153,7 +153,8 @@ def test_trap_0_4_through_the_daemon() -> None:
         assert (world.log.fields("started")["restored"] == 0) == (data is None)
         assert [again.fold.model.predict(probe) for probe in probes] == expected
         assert list(again.fold.guard.names) == [killer]
-    checks = verify(world.broker, rules(config, 1), budget_rules(config), "streamal", lambda: new_fold(config))
+    parts = build(config)
+    checks = verify(world.broker, parts.rules, parts.budget, "streamal", parts.new_fold)
     assert [check.promise for check in checks if check.broken] == []
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from streamal.bootstrap.assembly import new_fold, new_model, rules
+from streamal.bootstrap import build
+from streamal.bootstrap.model import build_model
 from streamal.config import Config, load_config
 from streamal.errors import ConfigError, StreamalError
 
@@ -278,7 +279,9 @@ def test_new_classes_follow_from_the_declared_ones() -> None:
 @pytest.mark.parametrize("strategy", ["random", "fixed", "variable", "randomised_variable", "split", "entropy"])
 def test_every_strategy_can_be_configured(strategy: str) -> None:
     """And the rules that come of it divide the caps among the partitions."""
-    made = rules(load_config(overrides=[f"sampling.strategy={strategy}", "budget.per_hour=5"]), 3)
+    made = build(
+        load_config(overrides=[f"sampling.strategy={strategy}", "budget.per_hour=5", "transport.partitions=3"])
+    ).rules
     assert made.strategy_name == strategy
     assert made.measure == ("entropy" if strategy == "entropy" else "least_confidence")
     assert sum(cap.total for partition_budget in made.budgets if (cap := partition_budget.requests[0])) == 5
@@ -297,7 +300,7 @@ def test_a_quota_is_for_a_class() -> None:
     classes = 'labels.classes=["ham", "spam"]'
     with pytest.raises(ConfigError, match=r"budget\.quotas names 'spma', which is not among labels\.classes"):
         load_config(overrides=[classes, "budget.quotas={spma = 0.2}"])
-    made = rules(load_config(overrides=[classes, "budget.quotas={spam = 0.2}"]), 1)
+    made = build(load_config(overrides=[classes, "budget.quotas={spam = 0.2}"])).rules
     assert [quota.label for quota in made.budgets[0].quotas] == ["spam"]
 
 
@@ -305,15 +308,15 @@ def test_a_binary_model_and_many_classes_do_not_fit() -> None:
     """Told before anything starts, with the way out."""
     overrides = ['labels.classes=["a", "b", "c"]', 'model.pipeline=[{use = "linear_model.LogisticRegression"}]']
     with pytest.raises(ConfigError, match=r"is binary: wrap it in multiclass\.OneVsRestClassifier"):
-        new_model(load_config(overrides=overrides))
+        build_model(load_config(overrides=overrides))
 
 
 def test_declared_features_need_no_inference() -> None:
     """The schema stands from the first event; otherwise it is the trainer's to write."""
-    schema = new_fold(load_config(overrides=["features.declared.x=number", "features.unknown=refuse"])).schema
+    schema = build(load_config(overrides=["features.declared.x=number", "features.unknown=refuse"])).new_fold().schema
     assert schema is not None
     assert (schema.kinds, schema.refuse_unknown, schema.open) == ({"x": "number"}, True, False)
-    assert new_fold(load_config()).schema is None
+    assert build(load_config()).new_fold().schema is None
 
 
 def test_what_contradicts_itself_is_refused() -> None:

@@ -15,8 +15,7 @@ from kafka.admin import ACL, ACLFilter, ACLOperation, ACLPermissionType, Resourc
 from kafka.admin import ACLResourcePatternType as Pattern
 from kafka.admin import ResourceType as Resource
 
-from streamal.bootstrap import transports
-from streamal.bootstrap.assembly import new_fold, settings
+from streamal.bootstrap import build, transports
 from streamal.config import Config, load_config
 from streamal.daemon.daemon import Daemon
 from streamal.edge.kafka.acls import ROLES, Acl, acls
@@ -122,8 +121,9 @@ def work(guest: Guest, patience_s: float = 15.0) -> None:
         before = {topic: log.end(topic, 0) for topic in (topics.training, topics.dead_letters)}
         transport = transports.open_transport(config)
         try:
+            parts = build(config)
             daemon = Daemon(
-                settings(config, 1), lambda: new_fold(config), transport, None, transports.WallClock(), NullMeter(),
+                parts.settings, parts.new_fold, transport, None, transports.WallClock(), NullMeter(),
                 structlog.get_logger(),
             )  # fmt: skip
             daemon.start()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streamal.bootstrap import transports
-from streamal.bootstrap.assembly import topic_names, wire_rules
+from streamal.bootstrap.rules import topic_names, wire_rules
 from streamal.config import load_config
 from streamal.core.codec.events import encode
 from streamal.core.records import OutputRecord

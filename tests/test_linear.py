@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from river import compose, linear_model, multiclass, naive_bayes, optim, preprocessing
 
-from streamal.bootstrap.assembly import new_fold
+from streamal.bootstrap import build
 from streamal.config import load_config
 from streamal.core.fold import Fold
 from streamal.core.model.linear import predict_proba
@@ -117,4 +117,5 @@ def test_a_fold_predicts_many_as_one_by_one(classes: list[str], odd: list[int], 
 def fold_of(classes: list[str]) -> Fold:
     """Return an empty fold with a schema of two numbers and the default pipeline."""
     named = ",".join(f'"{name}"' for name in classes)
-    return new_fold(load_config(None, ['features.declared={x="number",y="number"}', f"labels.classes=[{named}]"]))
+    config = load_config(None, ['features.declared={x="number",y="number"}', f"labels.classes=[{named}]"])
+    return build(config).new_fold()

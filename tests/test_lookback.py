@@ -9,7 +9,8 @@ from collections.abc import Collection
 import numpy as np
 import pytest
 
-from streamal.bootstrap.assembly import new_fold, settings, topic_names, topic_partitions, wire_rules
+from streamal.bootstrap import build
+from streamal.bootstrap.rules import topic_names, topic_partitions, wire_rules
 from streamal.config import Config
 from streamal.core.records import Record, TopicPartition
 from streamal.core.strategies.base import Memory
@@ -76,8 +77,9 @@ class Run:
         self.started += 1
         name = f"worker {self.started}"
         transport = MemoryTransport(self.broker, "streamal", name, self.topics.events, self.topics.labels)
-        quiet = dataclasses.replace(settings(self.config, self.partitions), gauges_every_s=math.inf)
-        daemon = self.kind(quiet, lambda: new_fold(self.config), transport, None, self.clock, NullMeter(), SilentLog())
+        parts = build(self.config)
+        quiet = dataclasses.replace(parts.settings, gauges_every_s=math.inf)
+        daemon = self.kind(quiet, parts.new_fold, transport, None, self.clock, NullMeter(), SilentLog())
         daemon.start()
         return daemon
 

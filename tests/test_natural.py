@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamal.bootstrap.assembly import budget_rules, new_fold, rules
+from streamal.bootstrap import build
 from streamal.core.codec.events import WireRules, encode
 from streamal.core.codec.replies import decode_reply
 from streamal.core.records import NaturalExample, NaturalLabel, Reason, Refusal
@@ -236,9 +236,8 @@ def test_a_restart_remembers_what_was_told(world: World) -> None:
     world.drain(again)
     assert len(learned(world)) == 2
     assert again.fold.model.learned == daemon.fold.model.learned == {"yes": 1, "no": 1}
-    checks = verify(
-        world.broker, rules(CONFIG, 1), budget_rules(CONFIG), CONFIG.transport.group, lambda: new_fold(CONFIG)
-    )
+    parts = build(CONFIG)
+    checks = verify(world.broker, parts.rules, parts.budget, CONFIG.transport.group, parts.new_fold)
     assert {check.promise: check.where for check in checks if check.broken} == {}
     assert len(predictions_of(world.broker, CONFIG)) == 7
 

@@ -12,7 +12,7 @@ import os
 
 import pytest
 
-from streamal.bootstrap.assembly import topic_partitions
+from streamal.bootstrap.rules import topic_partitions
 from streamal.config import Config, TransportConfig
 from streamal.core.records import Record
 from streamal.inspection.verify.verify import verify

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamal.bootstrap.assembly import budget_rules
+from streamal.bootstrap import build
 from streamal.config import load_config
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.money import Prices, Settlements, micros, windows
@@ -509,7 +509,7 @@ def test_other_quotas_lose_no_tokens() -> None:
 def test_a_budget_as_it_is_written_is_a_budget_to_the_micro_unit() -> None:
     """25.00 a day at 0.08 a label, to be divided; what cannot be paid from a part is refused at the start."""
     written = ["budget.cost_per_label=0.08", "budget.cost_per_day=25.0", "budget.cost_per_month=500"]
-    budget = budget_rules(load_config(overrides=written))
+    budget = build(load_config(overrides=written)).budget
     assert budget.money == (None, 25_000_000, 500_000_000)
     assert budget.prices.reserved == 80_000
     assert [budget.partition_budget(p, 3).money[1] for p in range(3)] == [

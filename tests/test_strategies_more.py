@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from river import active, base, dummy, ensemble, forest, linear_model, multiclass, naive_bayes, preprocessing, tree
 
+from streamal.bootstrap import build
 from streamal.cli.check import require_sound_strategy
 from streamal.config import load_config
 from streamal.core.codec.events import encode
@@ -437,5 +438,5 @@ UNSOUND = [
 def test_check_refuses_a_strategy_that_breaks_its_contract(overrides: list[str], message: str) -> None:
     """`streamal check` names the strategy, and what to do; a sound one of the user's own passes."""
     with pytest.raises(ConfigError, match=message):
-        require_sound_strategy(load_config(None, overrides))
-    require_sound_strategy(load_config(None, ["sampling.strategy=tests.test_strategy_contract:LooksBack"]))
+        require_sound_strategy(build(load_config(None, overrides)))
+    require_sound_strategy(build(load_config(None, ["sampling.strategy=tests.test_strategy_contract:LooksBack"])))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from river import active, forest, linear_model, naive_bayes, tree
 
-from streamal.bootstrap.assembly import budget_rules, new_strategy
+from streamal.bootstrap import build
 from streamal.config import load_config
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.sampler import Budget, Sampler
@@ -97,7 +97,7 @@ def test_without_an_audit_lane_nothing_keeps_the_strategy_lane_from_its_tokens()
 def test_the_weights_of_auto_are_shown_by_name() -> None:
     """Even at first, what the bandit says afterwards; no other strategy has any, and the set of names is closed."""
     config = load_config(None, ["sampling.strategy=auto", "sampling.parameters={arms=['random', 'fixed']}"])
-    auto, fold = new_strategy(config), make_fold()
+    auto, fold = build(config).strategy, make_fold()
     shown = {name: weight for name, weight in arm_weights(auto, fold).items() if weight is not None}
     assert shown == {"auto_weight_random": 0.5, "auto_weight_fixed": 0.5}
     for _ in range(100):
@@ -107,4 +107,4 @@ def test_the_weights_of_auto_are_shown_by_name() -> None:
     assert weights["auto_weight_fixed"] == pytest.approx(fold.bandit.weights()[1])
     assert weights["auto_weight_fixed"] > 0.7  # type: ignore[operator]
     assert set(arm_weights(build_strategy(SamplingRules("random", 0.1)), fold).values()) == {None}
-    assert budget_rules(config).audit_every > 0
+    assert build(config).budget.audit_every > 0

@@ -16,7 +16,7 @@ import pytest
 from msgspec import structs
 from river import base
 
-from streamal.bootstrap.assembly import new_model
+from streamal.bootstrap.model import build_model
 from streamal.config import Config, load_config
 from streamal.core.coins import Coin
 from streamal.experiments import Goal, Tuned, tune
@@ -227,7 +227,7 @@ def test_every_family_fits_its_columns(kinds: tuple[str, ...], classes: tuple[st
         section = model_section(shape, Defaults(family=name))
         config = Config.model_validate({"model": section, "features": {"declared": dict(stream.kinds)}})
         config = changed(config, {"labels": {"classes": classes}})
-        model = new_model(config)
+        model = build_model(config)
         for row in stream.rows:
             model.learn(row.features, row.label)
         assert model.failures == 0, name
@@ -329,7 +329,7 @@ def test_the_models_are_rivers(stream: Stream) -> None:
     section = model_section(Shape.of(stream, "accuracy"), Defaults())
     assert json.loads(json.dumps(section)) == section
     config = changed(Config(), {"model": section}, {"labels": {"classes": stream.classes}})
-    assert isinstance(new_model(config)._estimator, base.Base)
+    assert isinstance(build_model(config)._estimator, base.Base)
 
 
 def test_the_documented_example_runs(capsys: pytest.CaptureFixture[str]) -> None:

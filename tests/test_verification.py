@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamal.bootstrap.assembly import budget_rules, new_fold, rules
+from streamal.bootstrap import build
 from streamal.core.records import OffsetAndMetadata, Prediction, TopicPartition
 from streamal.inspection.verify.verify import verify
 from streamal.replay.annotators import AnnotatorsRules
@@ -18,6 +18,7 @@ from tests.recorded import FrozenLog, World, easy_stream, make_config, predictio
 
 PAID: dict[str, float] = {"share": 0.2, "per_day": 1_000, "cost_per_label": 0.05, "cost_per_month": 100}
 CONFIG = make_config(budget=PAID, labels={"ttl_s": 50.0, "natural": True})
+PARTS = build(CONFIG)
 
 
 def history() -> FrozenLog:
@@ -56,7 +57,7 @@ def log(good: FrozenLog) -> FrozenLog:
 
 def broken(log: FrozenLog, *, rederive: bool = True) -> dict[str, list[str]]:
     """Return promise -> where it is broken first."""
-    checks = verify(log, rules(CONFIG, 1), budget_rules(CONFIG), "streamal", lambda: new_fold(CONFIG), rederive)
+    checks = verify(log, PARTS.rules, PARTS.budget, "streamal", PARTS.new_fold, rederive)
     return {check.promise: check.where for check in checks if check.broken}
 
 
@@ -68,7 +69,7 @@ def first(log: FrozenLog, topic: str, /, **fields: object) -> int:
 
 def test_a_good_history_passes(good: FrozenLog) -> None:
     """Nothing is broken, and no check passes by having looked at nothing."""
-    checks = verify(good, rules(CONFIG, 1), budget_rules(CONFIG), "streamal", lambda: new_fold(CONFIG))
+    checks = verify(good, PARTS.rules, PARTS.budget, "streamal", PARTS.new_fold)
     assert {check.promise: check.where for check in checks if check.broken} == {}
     assert all(check.looked_at for check in checks)
     assert len(checks) == 13
@@ -303,7 +304,8 @@ def test_a_violation_is_named(log: FrozenLog, name: str) -> None:
 def test_a_cap_that_did_not_hold_is_named(good: FrozenLog, more: dict[str, Any], promise: str) -> None:
     """By the rules of a tighter cap the same history is over it, from its first request too many on."""
     tight = make_config(budget={**PAID, **more}, labels={"ttl_s": 50.0, "natural": True})
-    checks = verify(good, rules(tight, 1), budget_rules(tight), "streamal", lambda: new_fold(tight), rederive=False)
+    parts = build(tight)
+    checks = verify(good, parts.rules, parts.budget, "streamal", parts.new_fold, rederive=False)
     broken = {check.promise: check.broken for check in checks if check.broken}
     assert len(broken) == 1, broken
     assert next(iter(broken)).startswith(promise)

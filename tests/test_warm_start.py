@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from river import linear_model, multiclass, preprocessing
 
-from streamal.bootstrap.assembly import budget_rules, fingerprint, new_fold, rules
+from streamal.bootstrap import build
 from streamal.config import Config
 from streamal.errors import ConfigError, InconsistentLog
 from streamal.inspection.verify.verify import verify
@@ -67,7 +67,7 @@ def warm(path: Path, **more: Any) -> Config:
 
 def right(config: Config) -> float:
     """Return the accuracy of a worker that has folded nothing yet."""
-    fold = new_fold(config)
+    fold = build(config).new_fold()
     rows = easy_stream(300, seed=4).rows
     said = [fold.model.predict(row.features) for row in rows]
     return sum(max(p, key=p.__getitem__) == row.label for p, row in zip(said, rows, strict=True)) / len(rows)
@@ -80,7 +80,7 @@ def right(config: Config) -> float:
 def test_labelled_rows_are_learned_before_the_first_event(directory: Path, name: str) -> None:
     """The model is good at once; columns outside the schema are no features; quality and spend know of nothing."""
     config = warm(labelled(directory, name))
-    fold = new_fold(config)
+    fold = build(config).new_fold()
     assert sum(fold.model.learned.values()) == 200
     assert right(config) > 0.8 > right(make_config()) + 0.2
     assert (fold.quality.total.count, fold.quality.natural_count, fold.version.records) == (0, 0, 0)
@@ -91,7 +91,7 @@ def test_a_pickled_model_is_gone_on_with(directory: Path) -> None:
     estimator = preprocessing.StandardScaler() | linear_model.LogisticRegression()
     path = pickled(directory, estimator)
     config = warm(path, warm_start_sha256=digest(path))
-    fold = new_fold(config)
+    fold = build(config).new_fold()
     said = estimator.predict_proba_one(dict(PROBES[0]))
     assert fold.model.predict(PROBES[0]) == {"no": said[False], "yes": said[True]}
     assert right(config) > 0.8
@@ -119,7 +119,8 @@ def test_the_first_record_says_what_every_worker_began_with(directory: Path, kin
         again = world.daemon(shelf)
         again.start()
         assert [again.fold.model.predict(p) for p in PROBES] == [daemon.fold.model.predict(p) for p in PROBES]
-    checks = verify(world.broker, rules(config, 1), budget_rules(config), "streamal", lambda: new_fold(config))
+    parts = build(config)
+    checks = verify(world.broker, parts.rules, parts.budget, "streamal", parts.new_fold)
     assert [check.promise for check in checks if check.broken] == []
 
 
@@ -134,7 +135,7 @@ def test_a_replay_begins_warm(directory: Path) -> None:
 def test_a_control_begins_as_the_model_does(directory: Path) -> None:
     """Both of its models know what the warm start taught, and none of the three is another."""
     path = labelled(directory)
-    fold = new_fold(make_config(model={"warm_start": path}, quality={"control": True}))
+    fold = build(make_config(model={"warm_start": path}, quality={"control": True})).new_fold()
     assert fold.control is not None
     models = (fold.model, fold.control.random, fold.control.chosen)
     assert len({id(model) for model in models}) == 3
@@ -166,16 +167,16 @@ def test_a_worker_with_another_file_stops(directory: Path) -> None:
 def test_the_fingerprint_knows_the_file(directory: Path) -> None:
     """A snapshot that began with another file under the same name is not taken."""
     path = labelled(directory)
-    before = fingerprint(warm(path))
+    before = build(warm(path)).settings.fingerprint
     labelled(directory, count=199)
-    assert fingerprint(warm(path)) != before
+    assert build(warm(path)).settings.fingerprint != before
 
 
 def test_the_fingerprint_knows_the_least_propensity() -> None:
     """A confidence sequence rests on it: a snapshot of one of another audit lane is not taken."""
     sequence, others = {"interval": "confidence_sequence"}, ({"audit_share": 0.3}, {"audit_share": 0.5})
-    assert len({fingerprint(make_config(quality=sequence, budget=budget)) for budget in others}) == 2
-    assert len({fingerprint(make_config(budget=budget)) for budget in others}) == 1
+    assert len({build(make_config(quality=sequence, budget=budget)).settings.fingerprint for budget in others}) == 2
+    assert len({build(make_config(budget=budget)).settings.fingerprint for budget in others}) == 1
 
 
 # What is wrong with it.
@@ -242,7 +243,7 @@ def test_a_pickle_that_others_may_write_to_is_refused(directory: Path) -> None:
     path = pickled(directory, linear_model.LogisticRegression())
     path.chmod(0o622)
     with pytest.raises(ConfigError, match="chmod go-w"):
-        new_fold(warm(path, warm_start_sha256=digest(path)))
+        build(warm(path, warm_start_sha256=digest(path))).new_fold()
 
 
 @pytest.mark.parametrize(
@@ -262,7 +263,7 @@ def test_a_pickle_of_other_classes_is_refused(
     """Its classes would never be predicted: those of the configuration have to be the ones that it knows."""
     path = pickled(directory, estimator, classes)
     with pytest.raises(ConfigError, match=expected):
-        new_fold(warm(path, warm_start_sha256=digest(path)))
+        build(warm(path, warm_start_sha256=digest(path))).new_fold()
 
 
 def test_a_pickle_of_something_else_is_refused(directory: Path) -> None:
@@ -272,4 +273,4 @@ def test_a_pickle_of_something_else_is_refused(directory: Path) -> None:
         path.write_bytes(pickle.dumps(thing))
         path.chmod(0o600)
         with pytest.raises(ConfigError, match=expected):
-            new_fold(warm(path, warm_start_sha256=digest(path)))
+            build(warm(path, warm_start_sha256=digest(path))).new_fold()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import SecretStr
 
-from streamal.bootstrap.assembly import topic_names, topic_partitions
+from streamal.bootstrap.rules import topic_names, topic_partitions
 from streamal.config import Config, ServerConfig
 from streamal.edge.snapshots import DirectorySnapshots
 from streamal.edge.sqlite import SqliteLog, SqliteTransport, Synchronous

@@ -23,14 +23,15 @@ from streamal.core.model.rehearsal import WeightedExample
 from streamal.core.records import Refusal, Scalar
 from streamal.core.schema import Schema
 from streamal.errors import ConfigError
+from streamal.recordings.reading import blank, label_of, raw_rows
 
-__all__ = ["lessons", "start_digest", "unpickled"]
+__all__ = ["read_examples", "sha256_of", "unpickle"]
 
 _TRUTHS: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": False}
 _CHUNK = 1 << 20
 
 
-def start_digest(config: Config) -> str:
+def sha256_of(config: Config) -> str:
     """Return the SHA-256 of the file that all workers begin with, in hex; "" without a warm start.
 
     Raises:
@@ -50,7 +51,7 @@ def start_digest(config: Config) -> str:
     return digest.hexdigest()
 
 
-def unpickled(config: Config) -> base.Classifier:
+def unpickle(config: Config) -> base.Classifier:
     """Return the classifier in the pickle ``model.warm_start``; that runs whatever code the pickle holds.
 
     Raises:
@@ -87,7 +88,7 @@ def unpickled(config: Config) -> base.Classifier:
     return estimator  # type: ignore[return-value]  # a pipeline is one by its last step, which is looked at later
 
 
-def lessons(config: Config, rules: WireRules, schema: Schema | None) -> Iterator[WeightedExample]:
+def read_examples(config: Config, rules: WireRules, schema: Schema | None) -> Iterator[WeightedExample]:
     """Yield the labelled rows of ``model.warm_start``: the columns of *schema*, within the bounds of *rules*.
 
     A blank is a missing feature; a row without a label, and a column outside the schema, are left out.
@@ -95,8 +96,6 @@ def lessons(config: Config, rules: WireRules, schema: Schema | None) -> Iterator
     Raises:
         ConfigError: the file cannot be read, or the row that is named does not fit the configuration.
     """
-    from streamal.recordings.reading import blank, label_of, raw_rows  # noqa: PLC0415  (which needs the assembly)
-
     path, column = config.model.warm_start, config.model.warm_start_label
     assert path is not None, "there is a warm start"
     rows = list(raw_rows(str(path), column))

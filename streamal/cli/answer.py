@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamal.bootstrap import transports
-from streamal.bootstrap.assembly import topic_names, wire_rules
+from streamal.bootstrap.rules import topic_names, wire_rules
 from streamal.cli.options import ConfigPath, Overrides
 from streamal.config import Config, load_config
 from streamal.core.records import Request

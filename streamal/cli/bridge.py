@@ -15,7 +15,7 @@ import structlog
 import typer
 
 from streamal.bootstrap import transports
-from streamal.bootstrap.assembly import topic_names, wire_rules
+from streamal.bootstrap.rules import topic_names, wire_rules
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.cli.workers import stop_on_signals

@@ -5,18 +5,20 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from streamal.bootstrap import transports
-from streamal.bootstrap.assembly import budget_rules, new_fold, new_model, new_strategy, rules, topic_partitions
+from streamal.bootstrap import Parts, build, transports
+from streamal.bootstrap.model import build_model
+from streamal.bootstrap.rules import build_strategy
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import Config, load_config
 from streamal.core.fold import Fold
 from streamal.core.model.checks import contract, growth, synthetic_examples
+from streamal.core.model.model import Model
 from streamal.core.strategies import requirements_of
 from streamal.core.strategies.checks import strategy_contract
 from streamal.errors import ConfigError
@@ -35,24 +37,24 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     state that travels, never mute, cheap. Ends with 2 and the reason if anything is wrong.
     """
     loaded = load_config(config, overrides or ())
-    require_sound_model(loaded)
-    require_sound_strategy(loaded)
-    fold = new_fold(loaded)
-    deciding = rules(loaded, loaded.transport.partitions)
-    _require_topics(loaded)
+    parts = build(loaded)
+    require_sound_model(parts, lambda: build_model(loaded))
+    fold = parts.new_fold()
+    require_sound_strategy(parts)
+    _require_topics(parts)
     _require_directory(loaded.snapshots.directory, "snapshots.directory")
     if loaded.transport.kind == "sqlite":
         _require_directory(loaded.transport.path.parent, "transport.path", made=False)
-    predict_us, learn_us = _costs(loaded)
-    every = budget_rules(loaded).audit_every
+    predict_us, learn_us = _costs(parts)
+    every = parts.budget.audit_every
     show(
         f"{config} is sound",
         {
             "model": fold.model.describe(),
-            **_warm(loaded, fold),
+            **_warm_start(loaded, fold),
             "features": dict(loaded.features.declared) or f"inferred from {loaded.features.infer_from} requests",
-            "strategy": f"{loaded.sampling.strategy}, by {deciding.measure}",
-            **_importance(loaded),
+            "strategy": f"{loaded.sampling.strategy}, by {parts.rules.measure}",
+            **_importance(parts, fold),
             "budget": f"{loaded.budget.share} of the events, {loaded.budget.burst} on top",
             "audit lane": f"each event with a probability of 1/{every}"
             if every
@@ -65,7 +67,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     )
 
 
-def _warm(config: Config, fold: Fold) -> Mapping[str, str]:
+def _warm_start(config: Config, fold: Fold) -> Mapping[str, str]:
     """Return what the model begins with, if not with nothing."""
     if config.model.warm_start is None:
         return {}
@@ -90,34 +92,37 @@ def _advice(config: Config, predict_us: float, learn_us: float) -> Mapping[str, 
     }
 
 
-def _importance(config: Config) -> Mapping[str, str]:
+def _importance(parts: Parts, fold: Fold) -> Mapping[str, str]:
     """Return whether the importance weights of the configured strategy reach the model, if it has any."""
-    fold = new_fold(config)
-    if not requirements_of(new_strategy(config)).weighted:
+    if not requirements_of(parts.strategy).weighted:
         return {}
     model = fold.model.describe()
     heeds = "learns with the weight share/propensity" if fold.rules.weighted else "takes no weight: all count 1"
     return {"importance weights": f"{model} {heeds}"}
 
 
-def require_sound_strategy(config: Config) -> None:
-    """Raise a ConfigError with the reasons unless the configured strategy keeps its contract, beside this model."""
-    new_fold(config)
+def require_sound_strategy(parts: Parts) -> None:
+    """Raise a ConfigError with the reasons unless the configured strategy keeps its contract."""
+    config, budget = parts.config, parts.budget
     problems = strategy_contract(
-        lambda: new_strategy(config),
-        float(config.budget.share),
-        bool(budget_rules(config).audit_every),
-        time.process_time,
+        lambda: build_strategy(config, budget), float(budget.share), bool(budget.audit_every), time.process_time
     )
     if problems:
         raise ConfigError(f"sampling.strategy {config.sampling.strategy!r}: {'; '.join(problems)}")
 
 
-def require_sound_model(config: Config) -> None:
-    """Raise a ConfigError with the reasons unless the configured model keeps its contract."""
-    problems = contract(lambda: new_model(config), _kinds(config))
-    if config.features.open and not problems:
-        problems = growth(lambda: new_model(config), _kinds(config))
+def require_sound_model(parts: Parts, new_model: Callable[[], Model]) -> None:
+    """Raise a ConfigError with the reasons unless the configured model keeps its contract.
+
+    Args:
+        parts: of the configuration.
+        new_model: gives untrained models. Only models that are built one by one show whether something in them draws
+            unseeded random numbers; copies of one are quicker.
+    """
+    kinds = _kinds(parts.config)
+    problems = contract(new_model, kinds)
+    if parts.config.features.open and not problems:
+        problems = growth(new_model, kinds)
     if problems:
         raise ConfigError(f"model: {'; '.join(problems)}")
 
@@ -139,10 +144,10 @@ def _named(spec: Any) -> Iterator[str]:
         yield from itertools.chain.from_iterable(_named(value) for value in spec)
 
 
-def _costs(config: Config) -> tuple[float, float]:
+def _costs(parts: Parts) -> tuple[float, float]:
     """Return microseconds per predict and per learn, on made-up examples: a hint, not a benchmark."""
-    model = new_model(config)
-    examples = synthetic_examples(_kinds(config), list(model.classes) or ["a", "b"], 300, seed=2)
+    model = parts.new_model()
+    examples = synthetic_examples(_kinds(parts.config), list(model.classes) or ["a", "b"], 300, seed=2)
     began = time.perf_counter()
     for features, label in examples:
         model.learn(features, label)
@@ -153,7 +158,8 @@ def _costs(config: Config) -> tuple[float, float]:
     return round((done - learned) / len(examples) * 1e6, 1), round((learned - began) / len(examples) * 1e6, 1)
 
 
-def _require_topics(config: Config) -> None:
+def _require_topics(parts: Parts) -> None:
+    config = parts.config
     if config.transport.kind == "kafka":
         transports.require_topics(config)
         return
@@ -162,7 +168,7 @@ def _require_topics(config: Config) -> None:
         return
     log = transports.open_log(config)
     try:
-        for topic, partitions in topic_partitions(config).items():
+        for topic, partitions in parts.topic_partitions.items():
             have = log.partitions(topic)
             if have not in (0, partitions):
                 raise ConfigError(

@@ -18,8 +18,7 @@ import msgspec
 import typer
 from rich.progress import Progress
 
-from streamal.bootstrap import transports
-from streamal.bootstrap.assembly import new_fold, settings, topic_names, wire_rules
+from streamal.bootstrap import build, transports
 from streamal.cli.options import Json, Overrides, progress_bar, show
 from streamal.cli.run import admin_server, meter
 from streamal.config import Config, load_config
@@ -110,11 +109,12 @@ def _control(config: Config) -> Config:
 
 def _run(config: Config, stream: Stream, progress: Progress) -> Replay:
     """Run the daemon on SQLite by the mails' own clock."""
+    parts = build(config)
     transport = transports.open_transport(config, synchronous="NORMAL")  # a demo on a slow disk is to end in time, too
     clock, measured = StreamClock(), meter(config)
     daemon = Daemon(
-        dataclasses.replace(settings(config, config.transport.partitions), poll_timeout_s=0.0, step_target_s=math.inf),
-        lambda: new_fold(config),
+        dataclasses.replace(parts.settings, poll_timeout_s=0.0, step_target_s=math.inf),
+        parts.new_fold,
         transport,
         transports.snapshots(config),
         clock,
@@ -125,7 +125,7 @@ def _run(config: Config, stream: Stream, progress: Progress) -> Replay:
         config, measured, lambda: daemon, clock, lambda url: progress.console.print(f"metrics while it runs: {url}")
     )
     try:
-        player = Player(transport, topic_names(config), stream, _ANNOTATORS, wire_rules(config))
+        player = Player(transport, parts.topics, stream, _ANNOTATORS, parts.wire)
         watch = _Watch(config, daemon, player, progress)
         began = time.perf_counter()
         play(daemon, player, clock, _BATCH, watch.advanced)

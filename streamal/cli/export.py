@@ -11,7 +11,7 @@ import typer
 
 from streamal import __version__
 from streamal.bootstrap import transports
-from streamal.bootstrap.assembly import topic_names
+from streamal.bootstrap.rules import topic_names
 from streamal.cli.options import ConfigPath, Overrides
 from streamal.config import Config, load_config
 from streamal.core.records import Training

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from streamal.bootstrap import transports
-from streamal.bootstrap.assembly import topic_names, wire_rules
+from streamal.bootstrap.rules import topic_names, wire_rules
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import load_config
 from streamal.exchange.label_import import plan

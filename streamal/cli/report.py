@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from streamal.bootstrap import transports
-from streamal.bootstrap.assembly import topic_names
+from streamal.bootstrap.rules import topic_names
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import Config, load_config
 from streamal.core.quality.estimates import Estimate

@@ -12,8 +12,8 @@ from typing import Annotated
 import structlog
 import typer
 
-from streamal.bootstrap import transports
-from streamal.bootstrap.assembly import new_fold, settings
+from streamal.bootstrap import Parts, build, transports
+from streamal.bootstrap.model import build_model
 from streamal.cli.check import require_sound_model
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Overrides
@@ -59,9 +59,11 @@ def command(
     """
     loaded = load_config(config, overrides or ())
     set_up_logs(loaded.log)
-    require_sound_model(loaded)
+    parts = build(loaded)
+    # the factory is the user's own: only a second call of it shows whether it draws unseeded random numbers
+    require_sound_model(parts, (lambda: build_model(loaded)) if loaded.model.factory else parts.new_model)
     if workers is None or supervised:
-        _work(loaded, supervised)
+        _work(parts, supervised)
         return
     command = [sys.executable, *sys.orig_argv[1:], "--supervised"]
     each = seats(loaded, workers)
@@ -69,11 +71,11 @@ def command(
     raise typer.Exit(supervise(commands, structlog.get_logger()))
 
 
-def _work(config: Config, supervised: bool) -> None:
+def _work(parts: Parts, supervised: bool) -> None:
     """Be a worker until a signal, or the death of the head over several, asks to end."""
     if supervised:
         end_with_the_head()
-    clock, measured = transports.WallClock(), meter(config)
+    config, clock, measured = parts.config, transports.WallClock(), meter(parts.config)
     log = structlog.get_logger(instance=transports.worker_name(config))
     daemon: Daemon | None = None
     traced = TracedMeter(measured, new_provider()) if config.log.spans else None
@@ -83,8 +85,8 @@ def _work(config: Config, supervised: bool) -> None:
         transport = transports.open_transport(config)
         try:
             daemon = Daemon(
-                settings(config, config.transport.partitions),
-                lambda: new_fold(config),
+                parts.settings,
+                parts.new_fold,
                 transport,
                 transports.snapshots(config),
                 clock,

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from streamal.bootstrap import transports
-from streamal.bootstrap.assembly import topic_names, wire_rules
+from streamal.bootstrap.rules import topic_names, wire_rules
 from streamal.cli.options import ConfigPath, Json, Overrides, progress_bar, show
 from streamal.cli.replay import Abstain, Delay, Drop, Error, Label, LabelTime, Limit, Silence, Stream, Time, columns
 from streamal.config import load_config

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from streamal.bootstrap import transports
-from streamal.bootstrap.assembly import topic_partitions
+from streamal.bootstrap.rules import topic_partitions
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import load_config
 from streamal.edge.kafka import acls as permissions

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streamal.bootstrap import transports
-from streamal.bootstrap.assembly import budget_rules, new_fold, rules
+from streamal.bootstrap import build, transports
 from streamal.cli.options import ConfigPath, Json, Overrides, progress_bar, show
 from streamal.config import load_config
 from streamal.inspection.verify.verify import verify
@@ -29,18 +28,18 @@ def command(
     Stop the daemon first: what it does meanwhile may look broken. Ends with 1 if a promise is broken.
     """
     loaded = load_config(config, overrides or ())
+    parts = build(loaded)
     log = transports.open_log(loaded)
     try:
-        deciding = rules(loaded, loaded.transport.partitions)
         topic = loaded.topics.predictions
         total = sum(log.end(topic, partition) for partition in range(log.partitions(topic)))
         with progress_bar("deriving predictions again", total) as progress:
             checks = verify(
                 log,
-                deciding,
-                budget_rules(loaded),
+                parts.rules,
+                parts.budget,
                 loaded.transport.group,
-                lambda: new_fold(loaded),
+                parts.new_fold,
                 rederive,
                 lambda predictions: progress.advance(progress.task_ids[0], predictions),
             )

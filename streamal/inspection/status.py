@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from streamal.bootstrap.assembly import rules, topic_names
+from streamal.bootstrap import build_for_figures
 from streamal.config import Config
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.fold import Fold
@@ -19,7 +19,6 @@ from streamal.core.quality.estimates import Estimate
 from streamal.core.records import OffsetAndMetadata, TopicPartition
 from streamal.core.rules import Rules, TopicNames
 from streamal.core.state import PartitionState, TrainerState, decode_states
-from streamal.inspection.fold_without_model import counting_fold
 from streamal.ports import Log, scan
 
 __all__ = ["Status", "read_status", "status"]
@@ -50,7 +49,7 @@ class Status(NamedTuple):
 
 
 def status(fold: Fold, rules: Rules, committed: Mapping[TopicPartition, OffsetAndMetadata], now: float) -> Status:
-    """Return the status that *fold*, a `counting_fold`, and the group's *committed* offsets tell at the time *now*.
+    """Return the status that *fold*, of `build_for_figures`, and the group's *committed* offsets tell at the time *now*.
 
     Raises:
         InconsistentLog: a committed state cannot be decoded: another program commits in this group.
@@ -79,10 +78,11 @@ def status(fold: Fold, rules: Rules, committed: Mapping[TopicPartition, OffsetAn
 
 def read_status(log: Log, config: Config, now: float) -> dict[str, object]:
     """Read the topics and return what `streamal status` shows, name -> value, in its order."""
-    topics, fold = topic_names(config), counting_fold(config)
+    parts = build_for_figures(config)
+    topics, fold = parts.topics, parts.new_fold()
     _fold_topics(log, topics, fold)
     committed = log.committed(config.transport.group)
-    found = status(fold, rules(config, config.transport.partitions), committed, now)
+    found = status(fold, parts.rules, committed, now)
     return {
         **found.gauges,
         "asking": f"mute in partitions {', '.join(map(str, found.mute))}" if found.mute else "as the budget has it",

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from streamal.bootstrap.assembly import wire_rules
+from streamal.bootstrap.rules import wire_rules
 from streamal.config import Config
 from streamal.core.codec.events import decode_event
 from streamal.core.codec.replies import decode_reply

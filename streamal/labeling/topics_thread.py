@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from streamal.bootstrap.assembly import topic_names, wire_rules
+from streamal.bootstrap.rules import topic_names, wire_rules
 from streamal.config import Config
 from streamal.core.records import Record, Request, coordinates
 from streamal.errors import Fatal, InconsistentLog, StreamalError, Uncommitted

@@ -13,7 +13,7 @@ from statistics import fmean
 
 import msgspec
 
-from streamal.bootstrap.assembly import new_fold, settings, topic_names, topic_partitions, wire_rules
+from streamal.bootstrap import build
 from streamal.config import Config
 from streamal.core.codec.events import DeadLetter, WireRules
 from streamal.core.quality.estimates import Estimate
@@ -175,18 +175,16 @@ def replay(
         batch: events per step; with 1, a label that comes at once is known to the very next prediction.
         progress: called with the number of events done since the last call.
     """
-    config = stream_config(config, stream)
-    partitions = config.transport.partitions
-    topics = topic_names(config)
-    broker = Broker()
-    for topic, count in topic_partitions(config).items():
+    parts = build(stream_config(config, stream))
+    topics, broker = parts.topics, Broker()
+    for topic, count in parts.topic_partitions.items():
         broker.create(topic, count)
     transport = MemoryTransport(broker, config.transport.group, "replay", topics.events, topics.labels)
     clock = StreamClock()
     # nobody scrapes a replay, and its clock may jump by days from one event to the next; the batches are the caller's
-    quiet = dataclasses.replace(settings(config, partitions), gauges_every_s=math.inf, step_target_s=math.inf)
-    daemon = Daemon(quiet, lambda: new_fold(config), transport, None, clock, NullMeter(), SilentLog())
-    player = Player(transport, topics, stream, annotators or AnnotatorsRules(), wire_rules(config))
+    quiet = dataclasses.replace(parts.settings, gauges_every_s=math.inf, step_target_s=math.inf)
+    daemon = Daemon(quiet, parts.new_fold, transport, None, clock, NullMeter(), SilentLog())
+    player = Player(transport, topics, stream, annotators or AnnotatorsRules(), parts.wire)
     began = time.perf_counter()
     play(daemon, player, clock, batch, progress)
     return outcome(daemon, transport, player, time.perf_counter() - began)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from river import drift
 
-from streamal.bootstrap.assembly import rules
+from streamal.bootstrap import build_for_figures
 from streamal.config import Config
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.money import MICRO, WINDOWS
@@ -31,7 +31,6 @@ from streamal.core.records import (
     Training,
 )
 from streamal.core.state import PartitionState, decode_states
-from streamal.inspection.fold_without_model import counting_fold
 from streamal.inspection.status import status
 
 __all__ = ["StatusFold"]
@@ -80,8 +79,8 @@ class StatusFold:
 
     def __init__(self, config: Config) -> None:
         """Begin with nothing folded."""
-        self._fold = counting_fold(config)
-        self._rules = rules(config, config.transport.partitions)
+        parts = build_for_figures(config)
+        self._fold, self._rules = parts.new_fold(), parts.rules
         budget = config.budget
         self._share, self._currency = float(budget.share), budget.currency
         caps: dict[str, float | None] = {"requests_hour": budget.per_hour, "requests_day": budget.per_day}

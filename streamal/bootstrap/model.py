@@ -1,0 +1,137 @@
+"""The model from a `Config`, untrained or unpickled, and the empty fold around it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from river import base
+
+from streamal.bootstrap.warm_start import read_examples, unpickle
+from streamal.config import Config
+from streamal.core.budget.sampler import Budget
+from streamal.core.codec.events import WireRules
+from streamal.core.fold import Fold, FoldRules
+from streamal.core.model.checks import synthetic_examples
+from streamal.core.model.guard import ModelGuard
+from streamal.core.model.model import LabelRules, Model
+from streamal.core.model.pipeline import build_estimator, default_pipeline, require_classifier, require_own_state
+from streamal.core.model.rehearsal import Rehearsal
+from streamal.core.model.slim_pickle import dumps, loads
+from streamal.core.pending import Pending
+from streamal.core.quality.gain import RandomControl
+from streamal.core.quality.quality import Quality
+from streamal.core.schema import Schema
+from streamal.core.strategies import Strategy, requirements_of
+from streamal.core.strategies.auto import Auto, Bandit
+from streamal.errors import ConfigError
+
+__all__ = ["build_fold", "build_model", "least_propensity", "require_committee"]
+
+
+def build_model(config: Config) -> Model:
+    """Return an untrained model, or the one that ``model.warm_start`` holds.
+
+    Raises:
+        ConfigError: the pipeline cannot be built, or does not fit the declared classes.
+    """
+    labels = config.labels
+    binary = len(labels.classes) == 2 and not labels.learn_new
+    trained = config.model.warm_pickle
+    if trained:
+        estimator = unpickle(config)
+        require_classifier(estimator)
+    else:
+        pipeline = config.model.pipeline or default_pipeline(config.features.declared, binary)
+        estimator = build_estimator(pipeline, config.model.factory, config.model.seed)
+    require_own_state(estimator)
+    model = Model(estimator, LabelRules(labels.classes, labels.learn_new, config.limits.classes), trained=trained)
+    if trained:
+        _require_declared_classes(model, estimator, config)
+    if model.binary and len(labels.classes) > 2:
+        raise ConfigError(
+            f"labels.classes has {len(labels.classes)} classes, but {estimator} is binary: "
+            "wrap it in multiclass.OneVsRestClassifier, or use linear_model.SoftmaxRegression"
+        )
+    return model
+
+
+def _require_declared_classes(model: Model, estimator: base.Classifier, config: Config) -> None:
+    """Raise a ConfigError unless the classes that a pickled *estimator* was trained on are the declared ones."""
+    classes = config.labels.classes
+    if (len(classes) != 2 or config.labels.learn_new) if model.binary else not classes:
+        raise ConfigError(
+            "labels.classes: declare the classes that the pickled model was trained on"
+            + (", two, the second of them its True, and no new ones" if model.binary else "")
+        )
+    features: dict[Any, Any] = dict(synthetic_examples(config.features.declared, classes, 1, config.model.seed)[0][0])
+    try:
+        strange = set(estimator.predict_proba_one(features)) - ({False, True} if model.binary else set(classes))
+    except Exception as error:
+        raise ConfigError(
+            f"model.warm_start: the pickled model raised {type(error).__name__}: {error} on {features}; "
+            "features.declared must name the features that it was trained on"
+        ) from error
+    if strange:
+        raise ConfigError(
+            f"model.warm_start: the pickled model was trained on the classes {sorted(map(repr, strange))}, "
+            "which are not among labels.classes: train it on those names, as text"
+        )
+
+
+def require_committee(config: Config, strategy: Strategy, model: Model) -> None:
+    """Raise a ConfigError if *strategy* asks for the votes of an ensemble and *model* is none."""
+    if requirements_of(strategy).votes and not model.is_committee:
+        raise ConfigError(
+            f"sampling.strategy {config.sampling.strategy!r} asks where the members of an ensemble disagree, and "
+            f"{model.describe()} is none: end model.pipeline with ensemble.BaggingClassifier or forest.ARFClassifier"
+        )
+
+
+def build_fold(
+    config: Config, wire: WireRules, budget: Budget, strategy: Strategy, model: Model, warm_start: str | None
+) -> Fold:
+    """Return what a worker knows before any record is folded: nothing, or what the warm start teaches.
+
+    All parts are of *config*. The fold owns *model* from now on. *warm_start* is the SHA-256 of the warm start, "" if
+    there is none; with None the fold does not compare it with the one that the log names.
+
+    Raises:
+        ConfigError: the model cannot learn the warm start.
+    """
+    features, refuse_unknown = config.features, config.features.unknown == "refuse"
+    schema = Schema(features.declared, refuse_unknown, features.open) if features.declared else None
+    weighted = requirements_of(strategy).weighted and model.takes_weight
+    fold = Fold(
+        rules=FoldRules(
+            features.infer_from, refuse_unknown, features.open, weighted=float(config.budget.share) if weighted else 0.0
+        ),
+        model=model,
+        schema=schema,
+        pending=Pending(config.limits.closed_requests),
+        quality=Quality(config.quality.window, least_propensity(config, budget)),
+        guard=ModelGuard(Rehearsal(config.model.rehearsal.window, config.model.rehearsal.repeats, config.model.seed)),
+        start=warm_start,
+        bandit=Bandit(strategy.leads if isinstance(strategy, Auto) else ()),
+    )
+    if config.model.warm_start is not None and not config.model.warm_pickle:
+        _learn_warm_start(config, wire, fold)
+    if config.quality.control:
+        model_bytes = dumps(fold.model)
+        fold.control = RandomControl(loads(model_bytes), loads(model_bytes), config.quality.window)
+    return fold
+
+
+def _learn_warm_start(config: Config, wire: WireRules, fold: Fold) -> None:
+    """Let the model of *fold* learn the labelled rows of ``model.warm_start``."""
+    for number, example in enumerate(read_examples(config, wire, fold.schema), 1):
+        if not fold.model.accepts(example.label):
+            raise ConfigError(
+                f"model.warm_start: {config.model.warm_start}, example {number}: label {example.label!r} is not "
+                f"among the classes ({', '.join(list(fold.model.classes)[:10])})"
+            )
+        fold.teach(example, f"warm start example {number}")
+
+
+def least_propensity(config: Config, budget: Budget) -> float | None:
+    """Return the least propensity of an audited event, if a confidence sequence is to rest on it."""
+    return 1.0 / budget.audit_every if config.quality.interval == "confidence_sequence" else None
