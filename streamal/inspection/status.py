@@ -49,7 +49,9 @@ class Status(NamedTuple):
 
 
 def status(fold: Fold, rules: Rules, committed: Mapping[TopicPartition, OffsetAndMetadata], now: float) -> Status:
-    """Return the status that *fold*, of `build_for_figures`, and the group's *committed* offsets tell at the time *now*.
+    """Return the status at the time *now*, from a *fold* and the group's *committed* offsets.
+
+    The fold is one of `build_for_figures`.
 
     Raises:
         InconsistentLog: a committed state cannot be decoded: another program commits in this group.
