@@ -1,4 +1,4 @@
-"""The tables of the README, made from the code: ``python -m tests.documents`` writes them, and docs/reference, anew."""
+"""The tables of docs/reference, made from the code: ``python -m tests.documents`` writes the pages anew."""
 
 from __future__ import annotations
 
@@ -41,14 +41,6 @@ def metrics_table() -> str:
     return "\n".join(["| metric | type | meaning |", "|---|---|---|", *rows])
 
 
-def written(readme: str) -> str:
-    """Return *readme* with its tables made anew."""
-    for name, table in (("config", config_table()), ("metrics", metrics_table())):
-        block = f"<!-- {name}-table -->\n{table}\n<!-- end -->"
-        readme = re.sub(rf"<!-- {name}-table -->.*?<!-- end -->", lambda _, block=block: block, readme, flags=re.DOTALL)  # type: ignore[misc]
-    return readme
-
-
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
@@ -56,7 +48,6 @@ def _cell(text: str) -> str:
 if __name__ == "__main__":
     from tests.reference import pages
 
-    README.write_text(written(README.read_text()))
     for path, text in pages(config_table(), metrics_table()).items():
         path.write_text(text)
-    sys.stdout.write(f"{README} and {ROOT / 'docs/reference'} are up to date\n")
+    sys.stdout.write(f"{ROOT / 'docs/reference'} is up to date\n")

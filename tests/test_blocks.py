@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -32,6 +33,7 @@ NOT_HERE = {
 
 ELSEWHERE = {
     ".venv/bin/streamal demo": "tests/test_demo.py, in an environment that is there",
+    "streamal-demo/config.toml": "tests/test_demo.py, in the directory that the demo leaves",
     ".venv/bin/pytest": ".ci/run, as it is written",
 }
 """What stands in a block that is run elsewhere -> where."""
@@ -91,7 +93,7 @@ def test_every_block_is_run_or_it_is_said_why_not() -> None:
     assert used == {*tables, *RUN_HERE}
 
 
-REPLAY, PERMISSIONS = here("README.md", "streamal replay noaa"), here("docs/security.md", "topics acls")
+REPLAY, PERMISSIONS = here("docs/replay.md", "streamal replay noaa"), here("docs/security.md", "topics acls")
 
 
 @pytest.mark.slow
@@ -110,7 +112,6 @@ def test_permissions_are_printed(tmp_path: Path) -> None:
 
 
 STUDIES = [
-    (here("README.md", "streamal tune"), [("mails.html", "mails.html" + BRIEF)], ["config.toml", "mails.html"]),
     (
         here("docs/tuning.md", "streamal compare"),
         [("--seeds 5", "--seeds 1 --limit 100"), ("quantile", "quantile --seeds 1 --limit 100")],
@@ -140,9 +141,11 @@ DAEMON, BUDGETS = here("README.md", "streamal simulate"), here("docs/budgets.md"
 
 
 def test_a_daemon_works_and_what_the_budget_has_bought_is_reported(tmp_path: Path) -> None:
-    """Checked, fed, looked at and ended with 0; then the report, and the status as one JSON object."""
-    written(tmp_path)
-    assert "requests" in well(run(replaced(block(*DAEMON), ("--delay 2", "--delay 0.2" + FEW)), tmp_path)).out
+    """With the README's configuration: checked, fed, looked at, ended with 0; then report and status."""
+    (toml,) = re.findall(r"```toml\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    written(tmp_path, toml + QUICK)
+    few = [("streamal-demo/mails", "mails"), ("--delay 2", "--delay 0.2" + FEW)]
+    assert "requests" in well(run(replaced(block(*DAEMON), *few), tmp_path)).out
     report, _, status = well(run(block(*BUDGETS), tmp_path)).out.partition("\n{")
     assert "label" in report
     assert json.loads("{" + status)
@@ -282,6 +285,35 @@ def test_a_worker_logs_in_with_a_secret_from_a_file(guarded: Secured, tmp_path: 
     configured(tmp_path, guarded.sasl, login("SCRAM-SHA-512", guarded))
     variable, _, _ = text.partition(" streamal")
     well(run(f"{variable} streamal topics create\n{text}", tmp_path))
+
+
+PYTHON = re.compile(r"```python(?: title=\"(\w+\.py)\")?\n(.*?)```", flags=re.DOTALL)
+OWN_STRATEGY, OWN_MODEL = here("docs/extending.md", "my_strategy"), here("docs/extending.md", "my_models")
+
+
+def test_the_python_api_does_what_its_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The blocks run one after the other, as in a notebook."""
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {}
+    for _, code in PYTHON.findall((DOCS / "python-api.md").read_text()):
+        exec(code, namespace)
+    out = capsys.readouterr().out
+    assert "labels" in out
+    assert "[model]" in out
+    assert len(namespace["frame"]) == len(namespace["tuned"].runs)
+
+
+@pytest.mark.parametrize(("key", "few"), [(OWN_STRATEGY, "--limit 700"), (OWN_MODEL, "--limit 700")])
+def test_what_is_ones_own_is_checked_and_replayed(key: tuple[str, str], few: str, tmp_path: Path) -> None:
+    """The strategy and the model of docs/extending.md pass the checks, and a replay works with them."""
+    page = (DOCS / "extending.md").read_text()
+    for name, code in PYTHON.findall(page):
+        (tmp_path / name).write_text(code)
+    (toml,) = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    written(tmp_path, toml if key == OWN_STRATEGY else "")
+    assert "accuracy" in well(run(replaced(block(*key), (few, "--limit 200")), tmp_path)).out
 
 
 def needs(program: str) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 from pathlib import Path
 
+from tests.block_world import run
 from tests.conftest import Cli, Ended
+from tests.documents import ROOT
 
 Demo = tuple[Path, Ended]
 EVENTS = 5_403
@@ -59,6 +62,15 @@ def test_what_the_demo_leaves_keeps_the_promises(demo: Demo, streamal: Cli) -> N
     assert verified.code == 0
     assert {name: check for name, check in checks.items() if check["broken"]} == {}
     assert min(check["looked_at"] for check in checks.values()) > 500
+
+
+def test_what_the_demo_leaves_can_be_looked_at(demo: Demo, tmp_path: Path) -> None:
+    """The commands of the first ten minutes run where the demo was."""
+    page = (ROOT / "docs/first-ten-minutes.md").read_text()
+    (block,) = re.findall(r"```bash\n(streamal status -c streamal-demo.*?)```", page, flags=re.DOTALL)
+    ended = run(block, tmp_path, cwd=demo[0])
+    assert ended.code == 0, ended.err
+    assert '"kind":"example"' in ended.out.replace(" ", "")
 
 
 def test_the_demo_may_be_run_again(demo: Demo, streamal: Cli, tmp_path: Path) -> None:

@@ -11,15 +11,24 @@ import pytest
 
 from streamal.cli import app
 from streamal.config import Config, load_config
-from tests.documents import README, REFERENCE, ROOT, config_rows, written
+from tests.documents import README, REFERENCE, ROOT, config_rows
 
 TEXT = README.read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+LINES_MAX = 200
+MANY_PROMISES = 15
 
 
-def test_the_tables_of_the_readme_are_made_from_the_code() -> None:
-    """Rewriting the tables changes nothing: no key and no metric is missing or stale."""
-    assert written(TEXT) == TEXT
-    assert TEXT.count("<!-- end -->") == 2
+def test_the_readme_is_short() -> None:
+    """It has at most 200 lines; whatever needs more has a page of its own."""
+    assert len(TEXT.splitlines()) <= LINES_MAX
+
+
+def test_the_readme_begins_with_a_picture() -> None:
+    """The topics and the label page stand in the first screenful."""
+    first = TEXT.splitlines()[:30]
+    assert any("dead-letters" in line for line in first)
+    assert any("docs/images/label-light.png" in line for line in first)
 
 
 def test_the_reference_configuration_is_the_defaults() -> None:
@@ -46,15 +55,23 @@ def test_every_key_of_the_reference_is_explained_or_grouped() -> None:
 def test_the_readme_names_every_command() -> None:
     """Each command of the application stands in the README's table."""
     commands = {command.name for command in app.registered_commands}
-    assert commands == set(re.findall(r"^\| `streamal (\w+)` \|", TEXT, flags=re.MULTILINE))
+    commands |= {group.name for group in app.registered_groups}
+    (table,) = re.findall(r"^\| command \|.*?\n\n", TEXT, flags=re.MULTILINE | re.DOTALL)
+    names = [
+        name for row in re.findall(r"^\| (.*?) \|", table, flags=re.MULTILINE) for name in re.findall("`.*?`", row)
+    ]
+    assert {name.strip("`").removeprefix("streamal ").split()[0] for name in names} == commands
 
 
 def test_every_file_that_the_readme_links_exists() -> None:
     """A link into the repository leads somewhere, and a link to a test names one that exists."""
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", TEXT):
+    for target in re.findall(r"(?:\]\(|src=\"|srcset=\")(?!https?://)([^)#\"]+)", TEXT + CONTRIBUTING):
         assert (ROOT / target).exists(), target
-    for path, name in re.findall(r"\[`(test_\w+)`\]\((tests/[\w/.]+)\)", TEXT):
-        assert f"def {path}(" in (ROOT / name).read_text(), path
+    promises = (ROOT / "docs/promises.md").read_text()
+    named = re.findall(r"`(test_\w+)`\]?(?: \(`|\()(tests/[\w/.]+)", TEXT + promises)
+    assert len(named) > MANY_PROMISES
+    for test, path in named:
+        assert f"def {test}(" in (ROOT / path).read_text(), test
 
 
 def test_the_toml_of_the_readme_is_a_configuration() -> None:

@@ -27,19 +27,21 @@ from tests.reference import OUTCOMES, REASONS, commands, pages
 from tests.test_docker import known_variable, parsed
 
 DOCS = ROOT / "docs"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 PAGES = sorted(DOCS.rglob("*.md"))
 SHELL = re.compile(r"(?:<!-- ([\w -]+?)(?:: (\w+))? -->\n)?```(?:bash|sh|shell|console)\n(.*?)```", flags=re.DOTALL)
 NOT_OURS = {
     *("cd", "echo", "printf", "cat", "zcat", "head", "tail", "grep", "sort", "cut", "jq", "mkdir", "cp", "export"),
     *("source", "sleep", "kill", "wait", "python3", "python", "pip", "uv", "git", "npm", "docker", "kubectl"),
     *("promtool", "curl", "label-studio", "sqlite3", "kafka-transactions.sh"),
+    *("pytest", "ruff", "mypy", "run"),
 }
 """Other programs in blocks that are not run as they stand; tests/test_blocks.py gives most of them what they need."""
 
 
 def blocks() -> Iterator[tuple[Path, str, str]]:
     """Yield (page, how it is tried, text) of every shell block; those without a marker are parsed."""
-    for page in (README, *PAGES):
+    for page in (README, CONTRIBUTING, *PAGES):
         for match in SHELL.finditer(page.read_text()):
             marker, how, text = match.groups()
             if marker == "shell":
@@ -79,7 +81,7 @@ def test_everything_is_in_the_documents() -> None:
     missing = {word for word in wanted if word not in text}
     assert not missing
     assert {key for key, _, _ in config_rows()} == keys
-    assert {f"`{name}`" for name in STRATEGIES} <= set(re.findall(r"`\w+`", README.read_text()))
+    assert {f"`{name}`" for name in STRATEGIES} <= set(re.findall(r"`\w+`", (DOCS / "strategies.md").read_text()))
     assert all(lane in text for lane in Lane)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -330,20 +329,6 @@ def test_the_models_are_rivers(stream: Stream) -> None:
     assert json.loads(json.dumps(section)) == section
     config = changed(Config(), {"model": section}, {"labels": {"classes": stream.classes}})
     assert isinstance(build_model(config)._estimator, base.Base)
-
-
-def test_the_documented_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    """The Python of docs/tuning.md does what it says."""
-    blocks = re.findall(
-        r"```python\n(.*?)```", (Path(__file__).parents[1] / "docs/tuning.md").read_text(), flags=re.DOTALL
-    )
-    namespace: dict[str, Any] = {}
-    for block in blocks:
-        exec(block, namespace)
-    told = capsys.readouterr().out
-    assert "labels" in told
-    assert "[model]" in told
-    assert len(namespace["frame"]) == len(namespace["tuned"].runs)
 
 
 def test_the_documentation_names_every_family() -> None:
