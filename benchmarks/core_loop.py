@@ -131,12 +131,12 @@ class Loop:
             if output.topic == self._topics.predictions:
                 self.predictions.append(output.value or b"")
             elif output.topic == self._topics.requests:
-                self.fold.request(0, self._requests, output.key, output.value)
+                self.fold.apply_request(0, self._requests, output.key, output.value)
                 self._requests += 1
                 if output.key is not None and output.value is not None:
                     asked.append(output.key)
             elif output.topic == self._topics.training:
-                self.fold.training(self._trained, output.value)
+                self.fold.apply_training(self._trained, output.value)
                 self._trained += 1
                 if output.key is not None:
                     learned.append(output.key)

@@ -108,7 +108,7 @@ def streamal(events: Sequence[bytes], labels: Sequence[str], batch: int, *, taug
             result = step(rule, fold, committed, records[start : start + batch], float(start))
             committed.update(result.offsets)
             for i in range(start, min(start + batch, len(records)), _LEARNED_EVERY):
-                fold.teach(lessons[i], str(i))
+                fold.learned.learn(lessons[i], str(i))
         return len(records) // _LEARNED_EVERY
 
     def run() -> int:
@@ -121,14 +121,14 @@ def streamal(events: Sequence[bytes], labels: Sequence[str], batch: int, *, taug
             answers = []
             for output in result.outputs:
                 if output.topic == topics.requests:
-                    fold.request(0, start, output.key, output.value)
+                    fold.apply_request(0, start, output.key, output.value)
                     if output.key is not None and output.value is not None:
                         key = output.key.decode()
                         value = b'{"request":"%s","label":"%s"}' % (output.key, labels[int(key[2:])].encode())
                         answers.append(Record(topics.labels, 0, answered, None, value))
                         answered += 1
                 elif output.topic == topics.training:
-                    fold.training(trained, output.value)
+                    fold.apply_training(trained, output.value)
                     trained += 1
         return trained
 

@@ -23,7 +23,7 @@ def alone(events: int, repetitions: int) -> Result:
 
     def one_by_one() -> float:
         # the number of events from which on a batch is predicted as columns: out of reach
-        with mock.patch("streamal.core.fold._MANY", sys.maxsize, create=True):
+        with mock.patch("streamal.core.learned._MANY", sys.maxsize, create=True):
             return cpu_us(engine.streamal(values, labels, 500, taught=True), events)
 
     measures: dict[str, Callable[[], float]] = {

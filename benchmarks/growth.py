@@ -74,8 +74,8 @@ def open_requests(events: int, repetitions: int) -> Table:
     loops: dict[str, Loop] = {}
     for count in _OPEN:
         loop = loops[f"{count:,}"] = Loop(case.config(), case.batch)
-        while len(loop.fold.pending) < count:  # nobody answers these
-            lacking = 10 * (count - len(loop.fold.pending))
+        while len(loop.fold.books.pending) < count:  # nobody answers these
+            lacking = 10 * (count - len(loop.fold.books.pending))
             loop.work(values[:lacking], labels[:lacking], answered=False)
     measures: Measures = {
         name: lambda loop=loop: cpu_us(lambda: loop.work(values, labels), events)  # type: ignore[misc]

@@ -86,11 +86,11 @@ def _differences(world: World, settings: list[str], directory: Path) -> int:
     )
     folded: Fold = parts.new_fold()
     for record in scan(world.log, world.topics.training, 0):
-        if record.offset < restored.version.offset:
-            folded.training(record.offset, record.value)
-    assert folded.version == restored.version
+        if record.offset < restored.books.version.offset:
+            folded.apply_training(record.offset, record.value)
+    assert folded.books.version == restored.books.version
     events = (Event(0, number, None, None, dict(world.event()[0])) for number in range(_PROBES))
-    return sum(folded.predict(event) != restored.predict(event) for event in events)
+    return sum(folded.learned.predict(event) != restored.learned.predict(event) for event in events)
 
 
 def free_port() -> int:

@@ -58,7 +58,7 @@ class _Partition:
 
     def answer(self, offset: int, features: dict[str, Scalar], truth: str) -> tuple[str, float]:
         """Return what was predicted, and the log loss."""
-        probabilities = self._fold.predict(Event(0, offset, None, None, features))
+        probabilities = self._fold.learned.predict(Event(0, offset, None, None, features))
         label = max(probabilities, key=probabilities.__getitem__)
         score, state = self._score(offset, features, probabilities), self._sampler.state
         decision = self._sampler.decide(offset, score, probabilities)
@@ -84,16 +84,16 @@ class _Partition:
                 confidence=probabilities[label],
                 probability=probabilities.get(truth, 0.0),
             )
-            self._fold.training(self._fold.version.offset, encode(example))
+            self._fold.apply_training(self._fold.books.version.offset, encode(example))
         return label, log_loss(probabilities.get(truth, 0.0))
 
     def _score(self, offset: int, features: Mapping[str, Scalar], probabilities: Mapping[str, float]) -> Any:
-        examples = sum(self._fold.model.learned.values())
+        examples = sum(self._fold.learned.model.learned.values())
         seen = smoothed(probabilities, examples)
         uncertainty = self._measure(seen)
         if self._wants.score is None:
             return uncertainty
-        weights = self._fold.bandit.weights() if self._wants.arms else ()
+        weights = self._fold.learned.bandit.weights() if self._wants.arms else ()
         return self._wants.score(EventView(uncertainty, seen, features, offset, examples, None, self._memory, weights))
 
 
@@ -104,7 +104,7 @@ def lean(stream: Stream, config: Config) -> Figures:
     fold = parts.new_fold()
     partition = _Partition(fold, parts.rules)
     answers = [partition.answer(offset, row.features, row.label) for offset, row in enumerate(stream.rows)]
-    quality, right, met = fold.quality, dict.fromkeys(stream.classes, 0), dict.fromkeys(stream.classes, 0)
+    quality, right, met = fold.learned.quality, dict.fromkeys(stream.classes, 0), dict.fromkeys(stream.classes, 0)
     for row, (label, _) in zip(stream.rows, answers, strict=True):
         right[row.label] += label == row.label
         met[row.label] += 1

@@ -85,7 +85,7 @@ def _snapshot(case: Case, labels: int, repetitions: int) -> tuple[str, str, str]
     """Return kilobytes, and milliseconds to freeze and to thaw."""
     rows, truths = case.events(_BATCH)
     values, loop = as_records(rows), Loop(case.config(**{"budget.share": 0.5}), _BATCH)
-    while loop.fold.version.records < labels:
+    while loop.fold.books.version.records < labels:
         loop.work(values, truths)
     data, froze, thawed = b"", [], []
     for _ in range(repetitions):

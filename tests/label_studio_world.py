@@ -140,7 +140,7 @@ class Office:
             self.log.append(topics.events, 0, None, value)
         self.daemon.start()
         self.settle()
-        self.asked = set(self.daemon.fold.pending.open)
+        self.asked = set(self.daemon.fold.books.pending.open)
         assert len(self.asked) >= requests
         self.bridge: subprocess.Popen[bytes] | None = None
 

@@ -13,11 +13,13 @@ from typing import Any
 from hypothesis import strategies as st
 from river import naive_bayes
 
+from streamal.core.books import Books
 from streamal.core.budget.sampler import Budget
 from streamal.core.codec.events import WireRules, encode
-from streamal.core.fold import Fold, FoldRules
+from streamal.core.fold import Fold
+from streamal.core.learned import Learned, LearnedRules
 from streamal.core.model.model import LabelRules, Model
-from streamal.core.pending import Pending
+from streamal.core.pending import Pending, RecentLabels
 from streamal.core.quality.quality import Quality
 from streamal.core.quality.totals import RunningTotals
 from streamal.core.records import (
@@ -85,11 +87,14 @@ def make_fold(
     """Return an empty fold; without *kinds* its schema is to be inferred."""
     labels = LabelRules(tuple(classes), learn_new, classes_max)
     return Fold(
-        rules=FoldRules(infer_from),
-        model=Model(BAYES() if estimator is None else estimator, labels),
-        schema=Schema(kinds) if kinds else None,
-        pending=Pending(closed_max),
-        quality=Quality(100),
+        Books(Pending(closed_max), infer_from, samples=None if kinds else []),
+        Learned(
+            rules=LearnedRules(),
+            model=Model(BAYES() if estimator is None else estimator, labels),
+            schema=Schema(kinds) if kinds else None,
+            quality=Quality(100),
+            natural_labels=RecentLabels(closed_max),
+        ),
     )
 
 
@@ -115,14 +120,14 @@ def ask(fold: Fold, *requests: Request) -> None:
     """Fold *requests* as if they had been read from their topic."""
     for request in requests:
         partition = int(request.request.partition("-")[0])
-        fold.request(partition, fold.positions.get(partition, 0), request.request.encode(), encode(request))
+        fold.apply_request(partition, fold.books.positions.get(partition, 0), request.request.encode(), encode(request))
 
 
 def teach(fold: Fold, examples: Sequence[tuple[Mapping[str, Scalar], str]]) -> None:
     """Fold *examples* as if they had been read from ``training``."""
     for number, (features, label) in enumerate(examples):
         example = Example(f"9-{number}", label, dict(features), None, 1.0, Lane.AUDIT, 0.0, 0.0)
-        fold.training(fold.version.offset, encode(example))
+        fold.apply_training(fold.books.version.offset, encode(example))
 
 
 def event_record(offset: int, features: Mapping[str, Scalar] | None = None, partition: int = 0) -> Record:
@@ -161,9 +166,9 @@ class World:
             place = TopicPartition(output.topic, output.partition)
             self.written[output.topic].append(output)
             if output.topic == "training":
-                self.fold.training(self._ends[place], output.value)
+                self.fold.apply_training(self._ends[place], output.value)
             elif output.topic == "requests":
-                self.fold.request(place.partition, self._ends[place], output.key, output.value)
+                self.fold.apply_request(place.partition, self._ends[place], output.key, output.value)
             self._ends[place] += 1
         for place in {TopicPartition(output.topic, output.partition) for output in result.outputs}:
             self._ends[place] += 1  # the commit marker takes an offset too

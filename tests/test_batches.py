@@ -174,7 +174,7 @@ def test_replies_are_learned_a_few_in_a_step() -> None:
         world.learnable(count)
         world.events(count)
         world.drain(daemon)
-    assert sum(daemon.fold.model.learned.values()) == 1_000
+    assert sum(daemon.fold.learned.model.learned.values()) == 1_000
     assert len(predictions_of(world.broker, world.config)) == 1_000
     assert seat.longest_silence_s() < 0.4
     assert all(found > 0 for _, _, found in seat.polls[:50])
@@ -189,11 +189,11 @@ def test_who_takes_over_a_long_log_shows_up_while_it_folds() -> None:
     world.learnable(400)
     for _ in range(400):
         trainer.tick()
-    assert trainer.fold.version.records == 400
+    assert trainer.fold.books.version.records == 400
     world.events(600, partitions=2)
     for _ in range(3):
         other.tick()
-    assert 0 < other.fold.version.records < 20, "events and slices of the log take turns"
+    assert 0 < other.fold.books.version.records < 20, "events and slices of the log take turns"
     assert len(predictions_of(world.broker, world.config)) > 100
     seat.polls.clear()
     world.broker.expel("streamal", "a")
@@ -203,7 +203,9 @@ def test_who_takes_over_a_long_log_shows_up_while_it_folds() -> None:
     assert 5.0 < seat.longest_silence_s() < 11.0 < POLL_GAP_MS / 1e3
     assert len(predictions_of(world.broker, world.config)) == 600
     probes = [row.features for row in easy_stream(20, seed=3).rows]
-    assert [other.fold.model.predict(p) for p in probes] == [trainer.fold.model.predict(p) for p in probes]
+    assert [other.fold.learned.model.predict(p) for p in probes] == [
+        trainer.fold.learned.model.predict(p) for p in probes
+    ]
 
 
 def test_how_fast_it_is_folded_changes_no_snapshot() -> None:

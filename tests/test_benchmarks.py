@@ -66,7 +66,7 @@ def test_the_core_and_bare_river_learn_the_same(model: str) -> None:
     estimator = bare_river(case, rows, labels, lessons)()
     for row in rows[:50]:
         alone = estimator.predict_proba_one(row)
-        assert loop.fold.model.predict(row) == pytest.approx({"c0": alone[False], "c1": alone[True]})
+        assert loop.fold.learned.model.predict(row) == pytest.approx({"c0": alone[False], "c1": alone[True]})
 
 
 def test_the_endless_seat_answers_every_request() -> None:
@@ -79,5 +79,5 @@ def test_the_endless_seat_answers_every_request() -> None:
     done = 0
     while done < 5_000:
         done += daemon.tick()
-    assert 300 < daemon.fold.version.records <= transport.learned  # the last step may not be folded yet
-    assert len(daemon.fold.pending) < 200
+    assert 300 < daemon.fold.books.version.records <= transport.learned  # the last step may not be folded yet
+    assert len(daemon.fold.books.pending) < 200

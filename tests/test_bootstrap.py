@@ -44,14 +44,14 @@ def test_folds_share_nothing() -> None:
     """What one fold's model learns, another fold of the same parts does not know."""
     made = build(load_config(overrides=['labels.classes=["a", "b"]']))
     first = made.new_fold()
-    first.model.learn({"x": 1.0}, "a")
-    assert made.new_fold().model.learned == made.model.learned == {}
-    assert first.model.learned == {"a": 1}
+    first.learned.model.learn({"x": 1.0}, "a")
+    assert made.new_fold().learned.model.learned == made.model.learned == {}
+    assert first.learned.model.learned == {"a": 1}
 
 
 def test_figures_need_no_model() -> None:
     """A command that only counts works where the factory is not installed, and with a strategy that wants votes."""
     fold = build_for_figures(load_config(overrides=FIGURES_ONLY)).new_fold()
-    assert "Prior" in fold.model.describe()
-    assert fold.start is None
-    assert fold.control is None
+    assert "Prior" in fold.learned.model.describe()
+    assert fold.learned.start is None
+    assert fold.learned.control is None

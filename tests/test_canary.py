@@ -135,14 +135,14 @@ def test_trap_0_4_through_the_daemon() -> None:
     world.reply(killer, "no" if said == "yes" else "yes")  # what it knows already would teach it nothing
     world.drain(daemon)
     play(daemon, world.player(easy_stream(60, seed=5), AnnotatorsRules()), world.clock, 1, lambda _: None)
-    assert (daemon.fold.guard.quarantined, list(daemon.fold.guard.names)) == (1, [killer])
+    assert (daemon.fold.learned.guard.quarantined, list(daemon.fold.learned.guard.names)) == (1, [killer])
     assert world.log.fields("example_quarantined") == {"example": killer, "quarantined": 1}
     assert (world.meter.gauges["model_quarantined"], world.meter.gauges["model_sick"]) == (1, 0)
     predictions = predictions_of(world.broker, config)
     assert all(sums_to_one(prediction) for prediction in predictions)
     assert len(set(predictions[-1].probabilities.values())) == 2
     probes = [row.features for row in easy_stream(20, seed=3).rows]
-    expected = [daemon.fold.model.predict(probe) for probe in probes]
+    expected = [daemon.fold.learned.model.predict(probe) for probe in probes]
     restarts = [None, *snapshots.saved]
     assert len(restarts) > 10
     for data in restarts:
@@ -151,8 +151,8 @@ def test_trap_0_4_through_the_daemon() -> None:
         again = world.daemon(shelf)
         again.start()
         assert (world.log.fields("started")["restored"] == 0) == (data is None)
-        assert [again.fold.model.predict(probe) for probe in probes] == expected
-        assert list(again.fold.guard.names) == [killer]
+        assert [again.fold.learned.model.predict(probe) for probe in probes] == expected
+        assert list(again.fold.learned.guard.names) == [killer]
     parts = build(config)
     checks = verify(world.broker, parts.rules, parts.budget, "streamal", parts.new_fold)
     assert [check.promise for check in checks if check.broken] == []
@@ -306,13 +306,13 @@ def test_trap_0_5_a_label_outside_the_classes_is_never_learned_as_true() -> None
     for offset, label in zip(offsets, wrong, strict=True):
         world.reply(f"0-{offset}", label)
     world.drain(daemon)
-    assert dict(daemon.fold.model.learned) == {}
+    assert dict(daemon.fold.learned.model.learned) == {}
     letters = rows_of(world.broker, config.topics.dead_letters)
     assert [letter["reason"] for letter in letters] == ["label_unknown"] * len(wrong)
     assert all("is not among the classes (no, yes)" in letter["detail"] for letter in letters)
     world.reply(f"0-{offsets[0]}", "yes")
     world.drain(daemon)
-    assert dict(daemon.fold.model.learned) == {"yes": 1}
+    assert dict(daemon.fold.learned.model.learned) == {"yes": 1}
     assert json.loads(world.broker.read(config.topics.training, 0, 0, 10)[-1].value or b"")["label"] == "yes"
 
 
@@ -326,5 +326,7 @@ def test_answers_come_late_and_out_of_order_all_the_same() -> None:
     again = world.daemon()
     again.start()
     probes = [row.features for row in easy_stream(20, seed=3).rows]
-    assert [again.fold.model.predict(p) for p in probes] == [daemon.fold.model.predict(p) for p in probes]
-    assert sum(daemon.fold.model.learned.values()) > 1.5 * daemon.fold.quality.total.count
+    assert [again.fold.learned.model.predict(p) for p in probes] == [
+        daemon.fold.learned.model.predict(p) for p in probes
+    ]
+    assert sum(daemon.fold.learned.model.learned.values()) > 1.5 * daemon.fold.learned.quality.total.count

@@ -313,10 +313,14 @@ def test_a_binary_model_and_many_classes_do_not_fit() -> None:
 
 def test_declared_features_need_no_inference() -> None:
     """The schema stands from the first event; otherwise it is the trainer's to write."""
-    schema = build(load_config(overrides=["features.declared.x=number", "features.unknown=refuse"])).new_fold().schema
+    schema = (
+        build(load_config(overrides=["features.declared.x=number", "features.unknown=refuse"]))
+        .new_fold()
+        .learned.schema
+    )
     assert schema is not None
     assert (schema.kinds, schema.refuse_unknown, schema.open) == ({"x": "number"}, True, False)
-    assert build(load_config()).new_fold().schema is None
+    assert build(load_config()).new_fold().learned.schema is None
 
 
 def test_what_contradicts_itself_is_refused() -> None:

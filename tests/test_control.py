@@ -76,23 +76,24 @@ def test_a_control_is_the_same_in_every_replica_and_from_every_snapshot(cut: int
 
     def folded(fold: Fold, first: int, end: int) -> Fold:
         for offset in range(first, end):
-            fold.training(offset, records[offset])
+            fold.apply_training(offset, records[offset])
         return fold
 
     def fresh() -> Fold:
         fold = make_fold(kinds={"x": "number"})
-        fold.control = control()
+        fold.learned.control = control()
         return fold
 
     whole = folded(fresh(), 0, 40)
     resumed = folded(pickle.loads(pickle.dumps(folded(fresh(), 0, cut))), cut, 40)
-    assert whole.control is not None
-    assert resumed.control is not None
-    assert whole.control.gain() == resumed.control.gain() is not None
-    for one, other in ((whole.control.random, resumed.control.random), (whole.control.chosen, resumed.control.chosen)):
+    original, restored = whole.learned.control, resumed.learned.control
+    assert original is not None
+    assert restored is not None
+    assert original.gain() == restored.gain() is not None
+    for one, other in ((original.random, restored.random), (original.chosen, restored.chosen)):
         assert one.learned == other.learned
         assert [one.predict({"x": x / 10}) for x in range(10)] == [other.predict({"x": x / 10}) for x in range(10)]
-    quality, again = whole.quality, resumed.quality
+    quality, again = whole.learned.quality, resumed.learned.quality
     assert quality.accuracy() == again.accuracy()
     assert (quality.total_accuracy(), quality.recalls()) == (again.total_accuracy(), again.recalls())
 

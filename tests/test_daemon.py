@@ -62,8 +62,8 @@ def test_the_counters_match_the_topics(world: World) -> None:
 def test_the_gauges_match_the_fold(world: World) -> None:
     """Open requests, version, spend and lag are those of the daemon after its last step."""
     daemon = played(world)
-    assert world.meter.gauges["open_requests"] == len(daemon.fold.pending)
-    assert world.meter.gauges["model_version"] == daemon.fold.version.offset
+    assert world.meter.gauges["open_requests"] == len(daemon.fold.books.pending)
+    assert world.meter.gauges["model_version"] == daemon.fold.books.version.offset
     assert world.meter.gauges["budget_spent_ratio"] == pytest.approx(
         sum(world.meter.counts["requests", lane] for lane in ("audit", "strategy")) / 200
     )
@@ -101,14 +101,16 @@ def test_a_snapshot_is_taken_up_after_a_restart(world: World) -> None:
     snapshots = ListSnapshots()
     daemon = played(world, snapshots=snapshots)
     daemon.close()
-    version = daemon.fold.version.offset
+    version = daemon.fold.books.version.offset
     again, afresh = world.daemon(snapshots), world.daemon()
     again.start()
     assert (world.log.fields("started")["restored"], world.log.fields("started")["version"]) == (version, version)
     afresh.start()
     assert world.log.fields("started")["restored"] == 0
     probes = [row.features for row in easy_stream(50, seed=2).rows]
-    assert [again.fold.model.predict(p) for p in probes] == [afresh.fold.model.predict(p) for p in probes]
+    assert [again.fold.learned.model.predict(p) for p in probes] == [
+        afresh.fold.learned.model.predict(p) for p in probes
+    ]
 
 
 def test_snapshots_are_saved_now_and_then(world: World) -> None:
@@ -144,7 +146,7 @@ def test_a_snapshot_of_another_make_is_not_taken(world: World) -> None:
     assert world.log.fields("snapshot_not_taken")["reason"] == "other make"
     assert (world.log.fields("started")["restored"], world.log.fields("started")["version"]) == (
         0,
-        daemon.fold.version.offset,
+        daemon.fold.books.version.offset,
     )
 
 

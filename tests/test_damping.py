@@ -52,13 +52,13 @@ def test_a_repeated_event_is_asked_about_once() -> None:
     )
     world = World(rules, make_fold(kinds=KINDS))
     world.run([event_record(n, {"x": float(n)}) for n in range(5)], 0.0)
-    asked = len(world.fold.pending)
+    asked = len(world.fold.books.pending)
     assert asked >= 3
     world.run([event_record(5 + n, {"x": 1.0}) for n in range(50)], 1.0)
-    assert len(world.fold.pending) == asked, "its label is on the way"
+    assert len(world.fold.books.pending) == asked, "its label is on the way"
     world.run([reply_record(0, "0-1", "a")], 2.0)
     world.run([event_record(55, {"x": 1.0})], 3.0)
-    assert len(world.fold.pending) == asked, "asked again, and one was answered"
+    assert len(world.fold.books.pending) == asked, "asked again, and one was answered"
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0, 1.1, 5.0]), min_size=1, max_size=30), st.integers(0, 30))

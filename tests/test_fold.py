@@ -25,7 +25,7 @@ PROBES = [Event(0, i, None, None, {"x": float(i), "y": float(i - 3)}) for i in r
 
 
 def predictions(fold: Fold) -> list[dict[str, float]]:
-    return [fold.predict(probe) for probe in PROBES]
+    return [fold.learned.predict(probe) for probe in PROBES]
 
 
 # The schema.
@@ -34,40 +34,40 @@ def predictions(fold: Fold) -> list[dict[str, float]]:
 def test_before_the_schema_predictions_are_the_prior() -> None:
     """No feature reaches the model; early examples count in nothing yet, but make their classes known."""
     fold = make_fold(classes=(), learn_new=True)
-    assert fold.predict(PROBES[0]) == {}
+    assert fold.learned.predict(PROBES[0]) == {}
     teach(fold, EXAMPLES[:3])
-    assert fold.predict(PROBES[0]) == {"a": 0.5, "b": 0.5}
-    assert (dict(fold.model.learned), len(fold.early)) == ({}, 3)
+    assert fold.learned.predict(PROBES[0]) == {"a": 0.5, "b": 0.5}
+    assert (dict(fold.learned.model.learned), len(fold.learned.early)) == ({}, 3)
 
 
 def test_early_examples_are_learned_with_the_schema() -> None:
     """The model after the schema record is the one that had the schema from the start."""
     early, declared = make_fold(), make_fold(kinds={"x": "number", "y": "number"})
     teach(early, EXAMPLES[:20])
-    early.training(20, encode(SchemaSet({"x": "number", "y": "number"}, 1.0)))
+    early.apply_training(20, encode(SchemaSet({"x": "number", "y": "number"}, 1.0)))
     teach(early, EXAMPLES[20:])
     teach(declared, EXAMPLES)
     assert predictions(early) == predictions(declared)
-    assert (early.early, early.samples) == ([], [])
-    assert early.model.learned == declared.model.learned == {"a": 15, "b": 15}
+    assert (early.learned.early, early.books.samples) == ([], None)
+    assert early.learned.model.learned == declared.learned.model.learned == {"a": 15, "b": 15}
 
 
 def test_a_schema_record_extends_the_schema() -> None:
     """Names are added, never lost; what was declared may be corrected by a later record."""
     fold = make_fold(kinds={"x": "number", "y": "string"})
-    fold.training(0, encode(SchemaSet({"y": "number", "z": "string"}, 1.0)))
-    assert fold.schema is not None
-    assert fold.schema.kinds == {"x": "number", "y": "number", "z": "string"}
+    fold.apply_training(0, encode(SchemaSet({"y": "number", "z": "string"}, 1.0)))
+    assert fold.learned.schema is not None
+    assert fold.learned.schema.kinds == {"x": "number", "y": "number", "z": "string"}
 
 
 def test_samples_are_bounded() -> None:
     """Features of the first ``infer_from`` requests are kept until there is a schema, no more (I9)."""
     fold = make_fold(infer_from=3)
     ask(fold, *(make_request(offset) for offset in range(10)), make_request(0))
-    assert [sample["x"] for sample in fold.samples] == [0.0, 1.0, 2.0]
+    assert [sample["x"] for sample in fold.books.samples or ()] == [0.0, 1.0, 2.0]
     declared = make_fold(kinds={"x": "number"})
     ask(declared, make_request(0))
-    assert declared.samples == []
+    assert declared.books.samples is None
 
 
 def test_unknown_features_never_reach_the_model() -> None:
@@ -85,20 +85,20 @@ def test_the_version_follows_the_offsets() -> None:
     """Offset of the last folded record + 1, whatever the gaps; how many records is counted apart."""
     fold = make_fold(kinds={"x": "number"})
     for offset in (0, 3, 4, 90):
-        fold.training(offset, encode(Expiry(f"0-{offset}", 0.5, Lane.AUDIT, 0.0, 1.0)))
-    assert fold.version == Version(91, 4)
+        fold.apply_training(offset, encode(Expiry(f"0-{offset}", 0.5, Lane.AUDIT, 0.0, 1.0)))
+    assert fold.books.version == Version(91, 4)
 
 
 def test_the_time_of_the_fold_never_goes_back() -> None:
     """I11: the latest of all times that were written; records that are read again change nothing."""
     fold = make_fold(kinds={"x": "number"})
     ask(fold, make_request(0, asked_at=50.0), make_request(1, asked_at=20.0))
-    assert fold.now == 50.0
-    fold.training(0, encode(Expiry("0-0", 0.5, Lane.AUDIT, 0.0, 40.0)))
-    assert fold.now == 50.0
-    fold.training(1, encode(Expiry("0-1", 0.5, Lane.AUDIT, 0.0, 60.0)))
-    assert fold.now == 60.0
-    assert fold.positions == {0: 2}
+    assert fold.books.now == 50.0
+    fold.apply_training(0, encode(Expiry("0-0", 0.5, Lane.AUDIT, 0.0, 40.0)))
+    assert fold.books.now == 50.0
+    fold.apply_training(1, encode(Expiry("0-1", 0.5, Lane.AUDIT, 0.0, 60.0)))
+    assert fold.books.now == 60.0
+    assert fold.books.positions == {0: 2}
 
 
 # What is not ours.
@@ -112,15 +112,15 @@ def test_a_foreign_record_in_training_stops_the_worker(value: bytes | None) -> N
     """A model folded without it would not be the others' model: LogDisagrees, exit 2, and the offset named."""
     fold = make_fold(kinds={"x": "number"})
     with pytest.raises(InconsistentLog, match=r"training offset 7: .*only streamal may write"):
-        fold.training(7, value)
-    assert fold.version == Version(0, 0)
+        fold.apply_training(7, value)
+    assert fold.books.version == Version(0, 0)
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"null", b"\xff", b'{"request":"0-1"}'])
 def test_a_foreign_record_in_requests_stops_the_worker(value: bytes) -> None:
     """The open queue decides what is learned, so the same holds there."""
     with pytest.raises(InconsistentLog, match=r"requests 3-7: .*only streamal may write"):
-        make_fold().request(3, 7, b"3-1", value)
+        make_fold().apply_request(3, 7, b"3-1", value)
 
 
 # Snapshots.
@@ -135,7 +135,7 @@ def test_a_thawed_fold_goes_on_as_the_original(cut: int) -> None:
     teach(first, EXAMPLES[:cut])
     thawed = decode_snapshot(encode_snapshot(first, "make"), "make")
     assert thawed is not None
-    assert thawed.version == first.version
+    assert (thawed.books.version, thawed.learned.version) == (first.books.version, first.learned.version)
     teach(thawed, EXAMPLES[cut:])
     assert predictions(thawed) == predictions(whole)
 
@@ -217,5 +217,5 @@ def test_the_figures_add_up() -> None:
 def test_a_prediction_that_was_none_counts_as_wrong() -> None:
     """Asked before any class was known: the label proves that nothing was predicted."""
     fold = make_fold(kinds={"x": "number"})
-    fold.training(0, encode(Example("0-1", "a", {"x": 1.0}, None, 0.5, Lane.AUDIT, 0.0, 1.0)))
-    assert fold.quality.total.naive() == 0.0
+    fold.apply_training(0, encode(Example("0-1", "a", {"x": 1.0}, None, 0.5, Lane.AUDIT, 0.0, 1.0)))
+    assert fold.learned.quality.total.naive() == 0.0

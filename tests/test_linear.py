@@ -105,13 +105,13 @@ def test_a_fold_predicts_many_as_one_by_one(classes: list[str], odd: list[int], 
     """Also where some events miss a feature, have another order, or bring one that the schema does not know."""
     fold = fold_of(classes)
     for i in range(taught):
-        fold.model.learn({"x": float(i % 7), "y": float(i % 3)}, classes[i % len(classes)])
+        fold.learned.model.learn({"x": float(i % 7), "y": float(i % 3)}, classes[i % len(classes)])
     strange: list[dict[str, Any]] = [{"y": 1.0}, {"y": 2.0, "x": 1.0}, {"x": 1.0, "y": 2.0, "z": 3.0}, {"z": "text"}]
     features: list[dict[str, Any]] = [{"x": 0.1 * i, "y": 5.0 - i} for i in range(60)]
     for i, which in enumerate(odd):
         features[which] = strange[i % len(strange)]
     events = [Event(0, i, None, None, each) for i, each in enumerate(features)]
-    assert fold.predict_many(events) == [fold.predict(event) for event in events]
+    assert fold.learned.predict_many(events) == [fold.learned.predict(event) for event in events]
 
 
 def fold_of(classes: list[str]) -> Fold:

@@ -10,7 +10,7 @@ import pytest
 from streamal.bootstrap import build
 from streamal.core.codec.events import WireRules, encode
 from streamal.core.codec.replies import decode_reply
-from streamal.core.records import NaturalExample, NaturalLabel, Reason, Refusal
+from streamal.core.records import NaturalExample, NaturalLabel, Outcome, Reason, Refusal
 from streamal.edge.sqlite import SqliteLog
 from streamal.inspection.verify.verify import verify
 from streamal.ports import read_events
@@ -49,7 +49,7 @@ def test_a_natural_label_is_learned_with_its_events_features(world: World) -> No
     assert example["features"] == POINT
     assert (example["event"], example["label"], example["id"], example["time"]) == ("0-0", "yes", 7, 2.5)
     assert (example["annotator"], example["reply"]) == ("bank", "r1")
-    assert daemon.fold.model.learned == {"yes": 1}
+    assert daemon.fold.learned.model.learned == {"yes": 1}
 
 
 def test_a_self_contained_reply_is_learned_as_it_is(world: World) -> None:
@@ -61,7 +61,7 @@ def test_a_self_contained_reply_is_learned_as_it_is(world: World) -> None:
         each.tell({"features": POINT}, "yes")
         each.drain(daemon)
         assert [row["features"] for row in learned(each)] == [POINT, POINT]
-        assert daemon.fold.model.learned == {"yes": 2}
+        assert daemon.fold.learned.model.learned == {"yes": 2}
 
 
 def test_natural_labels_have_to_be_opted_in() -> None:
@@ -98,17 +98,19 @@ def test_a_bought_label_comes_first_or_last_but_is_learned_once() -> None:
     world.event(POINT)
     world.event(POINT)
     world.drain(daemon)
-    assert list(daemon.fold.pending.open) == ["0-0", "0-1"]
+    assert list(daemon.fold.books.pending.open) == ["0-0", "0-1"]
     world.reply("0-0", "yes")
     world.drain(daemon)
     world.tell({"event": "0-0"}, "yes")
     world.tell({"event": "0-1"}, "yes")
     world.drain(daemon)
-    assert list(daemon.fold.pending.open) == ["0-1"], "whom the truth reaches is no accident: the question stays open"
+    assert list(daemon.fold.books.pending.open) == ["0-1"], (
+        "whom the truth reaches is no accident: the question stays open"
+    )
     world.reply("0-1", "yes")
     world.drain(daemon)
     assert [row["kind"] for row in rows_of(world.broker, "streamal.training")] == ["example", "natural", "example"]
-    assert daemon.fold.model.learned == {"yes": 2}
+    assert daemon.fold.learned.model.learned == {"yes": 2}
 
 
 def test_a_bought_label_that_contradicts_a_natural_one_is_learned_too() -> None:
@@ -120,7 +122,7 @@ def test_a_bought_label_that_contradicts_a_natural_one_is_learned_too() -> None:
     world.tell({"event": "0-0"}, "yes")
     world.reply("0-0", "no")
     world.drain(daemon)
-    assert daemon.fold.model.learned == {"yes": 1, "no": 1}
+    assert daemon.fold.learned.model.learned == {"yes": 1, "no": 1}
 
 
 def test_natural_labels_are_kept_out_of_the_bill_and_the_quality(world: World) -> None:
@@ -129,12 +131,20 @@ def test_natural_labels_are_kept_out_of_the_bill_and_the_quality(world: World) -
     for number in range(40):
         world.event({"x1": number % 2, "x2": 0.5})
     world.drain(daemon)
-    before = (world.meter.gauges["spend"], world.meter.gauges["budget_spent_ratio"], daemon.fold.quality.total.count)
+    before = (
+        world.meter.gauges["spend"],
+        world.meter.gauges["budget_spent_ratio"],
+        daemon.fold.learned.quality.total.count,
+    )
     for number in range(40):
         world.tell({"event": f"0-{number}"}, "yes" if number % 2 else "no")
     world.clock.time += 10.0
     world.drain(daemon)
-    after = (world.meter.gauges["spend"], world.meter.gauges["budget_spent_ratio"], daemon.fold.quality.total.count)
+    after = (
+        world.meter.gauges["spend"],
+        world.meter.gauges["budget_spent_ratio"],
+        daemon.fold.learned.quality.total.count,
+    )
     assert after == before
     assert world.meter.gauges["natural_examples"] == world.meter.gauges["model_examples"] == 40
     assert 0.8 < world.meter.gauges["quality_accuracy_natural"] < 1.0, "the first could not be known"
@@ -211,14 +221,14 @@ def test_before_the_schema_natural_labels_wait() -> None:
     daemon = world.daemon()
     world.tell({"features": POINT}, "yes")
     world.drain(daemon)
-    assert daemon.fold.model.learned == {}
+    assert daemon.fold.learned.model.learned == {}
     for number in range(4):
         world.event({"x1": number, "x2": 1.0})
     world.drain(daemon)
     world.reply("0-0", "no")
     world.drain(daemon)
-    assert daemon.fold.schema is not None
-    assert daemon.fold.model.learned == {"yes": 1, "no": 1}
+    assert daemon.fold.learned.schema is not None
+    assert daemon.fold.learned.model.learned == {"yes": 1, "no": 1}
 
 
 def test_a_restart_remembers_what_was_told(world: World) -> None:
@@ -235,7 +245,7 @@ def test_a_restart_remembers_what_was_told(world: World) -> None:
     world.event(POINT)
     world.drain(again)
     assert len(learned(world)) == 2
-    assert again.fold.model.learned == daemon.fold.model.learned == {"yes": 1, "no": 1}
+    assert again.fold.learned.model.learned == daemon.fold.learned.model.learned == {"yes": 1, "no": 1}
     parts = build(CONFIG)
     checks = verify(world.broker, parts.rules, parts.budget, CONFIG.transport.group, parts.new_fold)
     assert {check.promise: check.where for check in checks if check.broken} == {}
@@ -247,8 +257,11 @@ def test_the_memory_of_natural_labels_is_bounded() -> None:
     fold = make_fold(closed_max=10, kinds={"x": "number"})
     for number in range(1_000):
         example = NaturalExample("a", {"x": 1.0}, 1.0, event=f"0-{number}")
-        fold.training(number, encode(example))
-    assert [fold.pending.told(f"0-{number}", "a") for number in (989, 990, 999)] == [False, True, True]
+        fold.apply_training(number, encode(example))
+    numbers, pending = (989, 990, 999), fold.books.pending
+    assert [fold.learned.natural_labels.has(f"0-{number}", "a") for number in numbers] == [False, True, True]
+    outcomes = [pending.natural_outcome(f"0-{number}", "a", {}) for number in numbers]
+    assert outcomes == [Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.DUPLICATE]
 
 
 def test_an_event_that_retention_has_deleted_is_missing(tmp_path: Path) -> None:

@@ -72,14 +72,14 @@ def test_no_more_is_open_than_can_be_answered() -> None:
     fold: Fold = make_fold(kinds={"x": "number"})
     world = World(rules, fold)
     world.run([event_record(n) for n in range(50)], 0.0)
-    assert len(fold.pending) == 4
+    assert len(fold.books.pending) == 4
     most = 0
     for second in range(1, 60):
-        name = next(iter(fold.pending.open))
+        name = next(iter(fold.books.pending.open))
         world.run([reply_record(second - 1, name, "a")], second * 10.0)
         world.run([event_record(n) for n in range(50 * second, 50 * second + 50)], second * 10.0)
-        most = max(most, len(fold.pending))
-        assert len(fold.pending) <= (4 if second < 10 else 6)
+        most = max(most, len(fold.books.pending))
+        assert len(fold.books.pending) <= (4 if second < 10 else 6)
     assert most == 6
 
 
@@ -88,6 +88,6 @@ def test_the_pace_is_the_same_from_any_worker() -> None:
     one, two = make_fold(kinds={"x": "number"}), make_fold(kinds={"x": "number"})
     for number in range(30):
         value = encode(example(number, number / 3.0, number * 2.0))
-        one.training(number, value)
-        two.training(number, value)
-    assert one.pace.open_max(100.0, 7) == two.pace.open_max(100.0, 7) != 7
+        one.apply_training(number, value)
+        two.apply_training(number, value)
+    assert one.books.answer_rate.open_max(100.0, 7) == two.books.answer_rate.open_max(100.0, 7) != 7

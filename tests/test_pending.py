@@ -70,7 +70,7 @@ def test_the_first_valid_reply_wins(replies: list[Said], cuts: list[int]) -> Non
     for start, end in pairwise(edges):
         tally += run(world, replies[start:end], start=start)
     assert answers(world) == first_valid(replies)
-    assert set(world.fold.pending.open) == set(KNOWN) - set(answers(world))
+    assert set(world.fold.books.pending.open) == set(KNOWN) - set(answers(world))
     assert sum(count for (counter, _), count in tally.items() if counter == "replies") == len(replies)
     assert tally["replies", "refused"] == sum(label == "other" for _, label in replies)
     assert world.committed[LABELS].offset == len(replies)
@@ -169,7 +169,7 @@ def test_expiries_are_bounded_in_a_step_and_come_in_order() -> None:
     assert [record.request for record in trained(world) if isinstance(record, Expiry)] == [
         f"0-{offset}" for offset in range(9, -1, -1)
     ]
-    assert world.fold.pending.deadline() is None
+    assert world.fold.books.pending.deadline() is None
 
 
 def test_nothing_expires_before_all_replies_were_read() -> None:
@@ -186,7 +186,7 @@ def test_the_deadline_is_the_one_written_in_the_request(now: float) -> None:
     """F21: neither the present ttl nor a clock that goes back makes a request expire earlier."""
     world = make_world(requests=2, ttl_s=1.0)
     assert run(world, [], now=now) == Counter()
-    assert world.fold.pending.deadline() == 100.0
+    assert world.fold.books.pending.deadline() == 100.0
 
 
 def test_label_delays_are_told() -> None:
@@ -291,12 +291,12 @@ def test_at_least_seven_eighths_are_remembered(closed_max: int) -> None:
 def test_a_tombstone_takes_off_what_it_names() -> None:
     """One for an unknown request, or without a key, changes nothing."""
     world = make_world(requests=2)
-    world.fold.request(0, 2, b"0-0", None)
-    world.fold.request(0, 3, b"0-77", None)
-    world.fold.request(0, 4, None, None)
-    world.fold.request(0, 5, b"\xff", None)
-    assert set(world.fold.pending.open) == {"0-1"}
-    assert world.fold.positions == {0: 6}
+    world.fold.apply_request(0, 2, b"0-0", None)
+    world.fold.apply_request(0, 3, b"0-77", None)
+    world.fold.apply_request(0, 4, None, None)
+    world.fold.apply_request(0, 5, b"\xff", None)
+    assert set(world.fold.books.pending.open) == {"0-1"}
+    assert world.fold.books.positions == {0: 6}
 
 
 def test_a_closed_request_leaves_the_queue_in_the_same_transaction() -> None:
@@ -319,9 +319,9 @@ def test_a_new_class_is_learned_where_that_is_the_policy(kinds: dict[str, str] |
     ask(fold, *(make_request(offset) for offset in range(6)))
     tally = run(world, [("0-0", "b"), ("0-1", "c"), ("0-2", "d"), ("0-3", "b"), ("0-4", "a")])
     assert (tally["replies", "accepted"], tally["replies", "refused"]) == (4, 1)
-    assert list(fold.model.classes) == ["a", "b", "c"]
+    assert list(fold.learned.model.classes) == ["a", "b", "c"]
     assert run(world, [("0-2", "e")], start=5)["replies", "refused"] == 1
-    assert set(fold.pending.open) == {"0-2", "0-5"}
+    assert set(fold.books.pending.open) == {"0-2", "0-5"}
 
 
 def test_a_new_class_in_an_unknown_reply_takes_no_room() -> None:
@@ -331,7 +331,7 @@ def test_a_new_class_in_an_unknown_reply_takes_no_room() -> None:
     ask(fold, make_request(0))
     tally = run(world, [("0-99", "forged"), ("0-0", "b")])
     assert (tally["replies", "unknown"], tally["replies", "accepted"]) == (1, 1)
-    assert list(fold.model.classes) == ["a", "b"]
+    assert list(fold.learned.model.classes) == ["a", "b"]
 
 
 def test_a_new_class_is_refused_where_that_is_the_policy() -> None:
@@ -339,7 +339,7 @@ def test_a_new_class_is_refused_where_that_is_the_policy() -> None:
     world = make_world(requests=1)
     assert run(world, [("0-0", "c")])["dead_letters", "label_unknown"] == 1
     assert b"not among the classes (a, b)" in (world.written["dead-letters"][0].value or b"")
-    assert "0-0" in world.fold.pending.open
+    assert "0-0" in world.fold.books.pending.open
 
 
 def test_old_deadlines_do_not_gather_behind_an_open_request() -> None:

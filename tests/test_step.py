@@ -254,7 +254,7 @@ def test_an_event_from_the_year_9999_changes_nothing(time: float | str | None) -
         world.run([Record("events", 0, offset, None, value) for offset in range(30)], 7.0)
     one, two = worlds
     assert one.committed == two.committed
-    assert one.fold.pending.open.keys() == two.fold.pending.open.keys()
+    assert one.fold.books.pending.open.keys() == two.fold.books.pending.open.keys()
     assert [p.asked for p in predictions(one.written["predictions"])] == [
         p.asked for p in predictions(two.written["predictions"])
     ]
@@ -281,7 +281,7 @@ def test_the_schema_is_born_in_the_log() -> None:
     world = World(rules, make_fold(infer_from=6))
     world.run([event_record(offset) for offset in range(4)], 1.0)
     world.run([reply_record(0, "0-0", "a"), reply_record(1, "0-1", "b")], 2.0)
-    assert world.fold.schema is None
+    assert world.fold.learned.schema is None
     (prediction,) = predictions(world.run([event_record(4)], 3.0).outputs)
     assert prediction.probabilities == {"a": 0.5, "b": 0.5}
     world.run([event_record(5, {"x": 2.0, "late": True})], 4.0)
@@ -289,8 +289,8 @@ def test_the_schema_is_born_in_the_log() -> None:
     written = [decode_training(output.value) for output in world.written["training"]]
     assert [type(record) for record in written] == [Example, Example, SchemaSet]
     assert written[-1] == SchemaSet({"late": "boolean", "x": "number"}, 5.0)
-    assert world.fold.schema is not None
-    assert world.fold.model.learned == {"a": 1, "b": 1}
+    assert world.fold.learned.schema is not None
+    assert world.fold.learned.model.learned == {"a": 1, "b": 1}
     assert world.run([], 6.0) == Step([], {}, Counter(), [], {})
     result = world.run([event_record(6, {"x": "text"})], 7.0)
     assert result.tally["dead_letters", "feature_type"] == 1
@@ -302,8 +302,8 @@ def test_an_inferred_schema_is_as_small_as_an_event() -> None:
     for offset in range(5):
         world.run([event_record(offset, {"x": 1.0, f"n{offset}": 1.0})], 1.0)
     world.run([], 2.0)
-    assert world.fold.schema is not None
-    assert list(world.fold.schema.kinds) == ["n0", "n1", "x"]
+    assert world.fold.learned.schema is not None
+    assert list(world.fold.learned.schema.kinds) == ["n0", "n1", "x"]
 
 
 def test_only_the_trainer_writes_to_training() -> None:
@@ -337,9 +337,9 @@ def test_the_trainer_notes_how_far_training_goes() -> None:
     assert world.committed[LABELS] == OffsetAndMetadata(15, encode_state(TrainerState(0, 2)))
     world.run([], 1e3)
     assert world.committed[LABELS] == OffsetAndMetadata(
-        15, encode_state(TrainerState(world.fold.version.offset - 2, 3))
+        15, encode_state(TrainerState(world.fold.books.version.offset - 2, 3))
     )
-    assert world.fold.version.records == 3
+    assert world.fold.books.version.records == 3
 
 
 def test_a_model_older_than_the_last_prediction_is_not_asked() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from streamal.cli.check import require_sound_strategy
 from streamal.config import load_config
 from streamal.core.codec.events import encode
 from streamal.core.coins import Coin
-from streamal.core.fold import FoldRules
+from streamal.core.learned import LearnedRules
 from streamal.core.model.model import LabelRules, Model
 from streamal.core.records import Example, Lane, NaturalExample
 from streamal.core.strategies import STRATEGIES, EventView, SamplingRules, Strategy, build_strategy, requirements_of
@@ -254,13 +253,14 @@ def test_0_6_the_weight_is_the_budget_over_the_propensity() -> None:
     """A rare request counts for more; natural labels and other strategies' as they come."""
     example = Example("0-1", "a", {"x": 1.0}, "b", 0.05, Lane.STRATEGY, 0.0, 1.0)
     natural = NaturalExample("b", {"x": 2.0}, 1.0)
-    for rules, expected in ((FoldRules(5, weighted=0.1), [2.0, 1.0]), (FoldRules(5), [1.0, 1.0])):
+    for rules, expected in ((LearnedRules(weighted=0.1), [2.0, 1.0]), (LearnedRules(), [1.0, 1.0])):
         estimator = Weighed()
-        fold = dataclasses.replace(make_fold(kinds={"x": "number"}, estimator=estimator), rules=rules)
+        fold = make_fold(kinds={"x": "number"}, estimator=estimator)
+        fold.learned.rules = rules
         for offset, record in enumerate((example, natural)):
-            fold.training(offset, encode(record))
+            fold.apply_training(offset, encode(record))
         assert estimator.weights == expected
-        assert fold.model.failures == 0
+        assert fold.learned.model.failures == 0
 
 
 # Cold starts and chance.

@@ -101,10 +101,10 @@ def test_the_weights_of_auto_are_shown_by_name() -> None:
     shown = {name: weight for name, weight in arm_weights(auto, fold).items() if weight is not None}
     assert shown == {"auto_weight_random": 0.5, "auto_weight_fixed": 0.5}
     for _ in range(100):
-        fold.bandit.reward([0.1, 1.0], wrong=True)
-        fold.bandit.reward([0.1, 0.0], wrong=False)
+        fold.learned.bandit.reward([0.1, 1.0], wrong=True)
+        fold.learned.bandit.reward([0.1, 0.0], wrong=False)
     weights = arm_weights(auto, fold)
-    assert weights["auto_weight_fixed"] == pytest.approx(fold.bandit.weights()[1])
+    assert weights["auto_weight_fixed"] == pytest.approx(fold.learned.bandit.weights()[1])
     assert weights["auto_weight_fixed"] > 0.7  # type: ignore[operator]
     assert set(arm_weights(build_strategy(SamplingRules("random", 0.1)), fold).values()) == {None}
     assert build(config).budget.audit_every > 0

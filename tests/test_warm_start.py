@@ -69,7 +69,7 @@ def right(config: Config) -> float:
     """Return the accuracy of a worker that has folded nothing yet."""
     fold = build(config).new_fold()
     rows = easy_stream(300, seed=4).rows
-    said = [fold.model.predict(row.features) for row in rows]
+    said = [fold.learned.model.predict(row.features) for row in rows]
     return sum(max(p, key=p.__getitem__) == row.label for p, row in zip(said, rows, strict=True)) / len(rows)
 
 
@@ -81,9 +81,13 @@ def test_labelled_rows_are_learned_before_the_first_event(directory: Path, name:
     """The model is good at once; columns outside the schema are no features; quality and spend know of nothing."""
     config = warm(labelled(directory, name))
     fold = build(config).new_fold()
-    assert sum(fold.model.learned.values()) == 200
+    assert sum(fold.learned.model.learned.values()) == 200
     assert right(config) > 0.8 > right(make_config()) + 0.2
-    assert (fold.quality.total.count, fold.quality.natural_count, fold.version.records) == (0, 0, 0)
+    assert (fold.learned.quality.total.count, fold.learned.quality.natural_count, fold.books.version.records) == (
+        0,
+        0,
+        0,
+    )
 
 
 def test_a_pickled_model_is_gone_on_with(directory: Path) -> None:
@@ -93,7 +97,7 @@ def test_a_pickled_model_is_gone_on_with(directory: Path) -> None:
     config = warm(path, warm_start_sha256=digest(path))
     fold = build(config).new_fold()
     said = estimator.predict_proba_one(dict(PROBES[0]))
-    assert fold.model.predict(PROBES[0]) == {"no": said[False], "yes": said[True]}
+    assert fold.learned.model.predict(PROBES[0]) == {"no": said[False], "yes": said[True]}
     assert right(config) > 0.8
 
 
@@ -114,11 +118,13 @@ def test_the_first_record_says_what_every_worker_began_with(directory: Path, kin
     training = rows_of(world.broker, world.topics.training)
     assert {key: training[0][key] for key in ("kind", "sha256")} == {"kind": "warm", "sha256": digest(path)}
     assert [row["kind"] for row in training].count("warm") == 1
-    assert daemon.fold.quality.total.count == len(training) - 1 > 10
+    assert daemon.fold.learned.quality.total.count == len(training) - 1 > 10
     for shelf in (snapshots, None):
         again = world.daemon(shelf)
         again.start()
-        assert [again.fold.model.predict(p) for p in PROBES] == [daemon.fold.model.predict(p) for p in PROBES]
+        assert [again.fold.learned.model.predict(p) for p in PROBES] == [
+            daemon.fold.learned.model.predict(p) for p in PROBES
+        ]
     parts = build(config)
     checks = verify(world.broker, parts.rules, parts.budget, "streamal", parts.new_fold)
     assert [check.promise for check in checks if check.broken] == []
@@ -136,13 +142,13 @@ def test_a_control_begins_as_the_model_does(directory: Path) -> None:
     """Both of its models know what the warm start taught, and none of the three is another."""
     path = labelled(directory)
     fold = build(make_config(model={"warm_start": path}, quality={"control": True})).new_fold()
-    assert fold.control is not None
-    models = (fold.model, fold.control.random, fold.control.chosen)
+    assert fold.learned.control is not None
+    models = (fold.learned.model, fold.learned.control.random, fold.learned.control.chosen)
     assert len({id(model) for model in models}) == 3
     for model in models:
-        assert [model.predict(p) for p in PROBES] == [fold.model.predict(p) for p in PROBES]
-    before = [fold.model.predict(p) for p in PROBES]
-    fold.control.random.learn(PROBES[0], "no")
+        assert [model.predict(p) for p in PROBES] == [fold.learned.model.predict(p) for p in PROBES]
+    before = [fold.learned.model.predict(p) for p in PROBES]
+    fold.learned.control.random.learn(PROBES[0], "no")
     assert [model.predict(PROBES[0]) for model in models[::2]] == [before[0]] * 2
 
 

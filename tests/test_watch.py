@@ -126,7 +126,7 @@ def test_a_worker_that_falls_mute_says_so_once() -> None:
     assert world.meter.gauges["mute_partitions"] == 1
     assert world.meter.gauges["events_since_request"] > world.meter.gauges["events_since_request_limit"] == 40
     assert world.meter.gauges["requests_over_budget"] == 0
-    for request in list(daemon.fold.pending.open):
+    for request in list(daemon.fold.books.pending.open):
         world.reply(request, "yes")
     world.drain(daemon)
     for _ in range(6):

@@ -8,16 +8,18 @@ from river import base
 
 from streamal.bootstrap.warm_start import read_examples, unpickle
 from streamal.config import Config
+from streamal.core.books import Books
 from streamal.core.budget.sampler import Budget
 from streamal.core.codec.events import WireRules
-from streamal.core.fold import Fold, FoldRules
+from streamal.core.fold import Fold
+from streamal.core.learned import Learned, LearnedRules
 from streamal.core.model.checks import synthetic_examples
 from streamal.core.model.guard import ModelGuard
 from streamal.core.model.model import LabelRules, Model
 from streamal.core.model.pipeline import build_estimator, default_pipeline, require_classifier, require_own_state
 from streamal.core.model.rehearsal import Rehearsal
 from streamal.core.model.slim_pickle import dumps, loads
-from streamal.core.pending import Pending
+from streamal.core.pending import Pending, RecentLabels
 from streamal.core.quality.gain import RandomControl
 from streamal.core.quality.quality import Quality
 from streamal.core.schema import Schema
@@ -101,35 +103,37 @@ def build_fold(
     features, refuse_unknown = config.features, config.features.unknown == "refuse"
     schema = Schema(features.declared, refuse_unknown, features.open) if features.declared else None
     weighted = requirements_of(strategy).weighted and model.takes_weight
+    rehearsal, closed_max = config.model.rehearsal, config.limits.closed_requests
     fold = Fold(
-        rules=FoldRules(
-            features.infer_from, refuse_unknown, features.open, weighted=float(config.budget.share) if weighted else 0.0
+        Books(Pending(closed_max), features.infer_from, samples=[] if schema is None else None),
+        Learned(
+            LearnedRules(refuse_unknown, features.open, weighted=float(config.budget.share) if weighted else 0.0),
+            model,
+            schema,
+            Quality(config.quality.window, least_propensity(config, budget)),
+            RecentLabels(closed_max),
+            guard=ModelGuard(Rehearsal(rehearsal.window, rehearsal.repeats, config.model.seed)),
+            start=warm_start,
+            bandit=Bandit(strategy.leads if isinstance(strategy, Auto) else ()),
         ),
-        model=model,
-        schema=schema,
-        pending=Pending(config.limits.closed_requests),
-        quality=Quality(config.quality.window, least_propensity(config, budget)),
-        guard=ModelGuard(Rehearsal(config.model.rehearsal.window, config.model.rehearsal.repeats, config.model.seed)),
-        start=warm_start,
-        bandit=Bandit(strategy.leads if isinstance(strategy, Auto) else ()),
     )
     if config.model.warm_start is not None and not config.model.warm_pickle:
         _learn_warm_start(config, wire, fold)
     if config.quality.control:
-        model_bytes = dumps(fold.model)
-        fold.control = RandomControl(loads(model_bytes), loads(model_bytes), config.quality.window)
+        model_bytes = dumps(fold.learned.model)
+        fold.learned.control = RandomControl(loads(model_bytes), loads(model_bytes), config.quality.window)
     return fold
 
 
 def _learn_warm_start(config: Config, wire: WireRules, fold: Fold) -> None:
     """Let the model of *fold* learn the labelled rows of ``model.warm_start``."""
-    for number, example in enumerate(read_examples(config, wire, fold.schema), 1):
-        if not fold.model.accepts(example.label):
+    for number, example in enumerate(read_examples(config, wire, fold.learned.schema), 1):
+        if not fold.learned.model.accepts(example.label):
             raise ConfigError(
                 f"model.warm_start: {config.model.warm_start}, example {number}: label {example.label!r} is not "
-                f"among the classes ({', '.join(list(fold.model.classes)[:10])})"
+                f"among the classes ({', '.join(list(fold.learned.model.classes)[:10])})"
             )
-        fold.teach(example, f"warm start example {number}")
+        fold.learned.learn(example, f"warm start example {number}")
 
 
 def least_propensity(config: Config, budget: Budget) -> float | None:

@@ -50,7 +50,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     show(
         f"{config} is sound",
         {
-            "model": fold.model.describe(),
+            "model": fold.learned.model.describe(),
             **_warm_start(loaded, fold),
             "features": dict(loaded.features.declared) or f"inferred from {loaded.features.infer_from} requests",
             "strategy": f"{loaded.sampling.strategy}, by {parts.rules.measure}",
@@ -71,10 +71,11 @@ def _warm_start(config: Config, fold: Fold) -> Mapping[str, str]:
     """Return what the model begins with, if not with nothing."""
     if config.model.warm_start is None:
         return {}
-    learned = sum(fold.model.learned.values())
+    learned, quarantined = sum(fold.learned.model.learned.values()), fold.learned.guard.quarantined
     taught = "a pickled model" if config.model.warm_pickle else f"{learned} examples"
-    left_out = f", {fold.guard.quarantined} of them left out: they broke the model" if fold.guard.quarantined else ""
-    return {"warm start": f"{taught} from {config.model.warm_start}{left_out}", "warm start sha256": str(fold.start)}
+    left_out = f", {quarantined} of them left out: they broke the model" if quarantined else ""
+    begun = f"{taught} from {config.model.warm_start}{left_out}"
+    return {"warm start": begun, "warm start sha256": str(fold.learned.start)}
 
 
 def _advice(config: Config, predict_us: float, learn_us: float) -> Mapping[str, str]:
@@ -96,8 +97,8 @@ def _importance(parts: Parts, fold: Fold) -> Mapping[str, str]:
     """Return whether the importance weights of the configured strategy reach the model, if it has any."""
     if not requirements_of(parts.strategy).weighted:
         return {}
-    model = fold.model.describe()
-    heeds = "learns with the weight share/propensity" if fold.rules.weighted else "takes no weight: all count 1"
+    model = fold.learned.model.describe()
+    heeds = "learns with the weight share/propensity" if fold.learned.rules.weighted else "takes no weight: all count 1"
     return {"importance weights": f"{model} {heeds}"}
 
 

@@ -169,7 +169,7 @@ class _Watch:
                 self._asked += prediction.asked is not None
 
     def _line(self) -> str:
-        estimate = self._daemon.fold.quality.total_accuracy()
+        estimate = self._daemon.fold.learned.quality.total_accuracy()
         seen = "-" if estimate is None else f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
         return (
             f"{self._asked} labels ({self._asked / self._events:.1%} of {float(self._config.budget.share):.0%}), "

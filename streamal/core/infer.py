@@ -45,11 +45,11 @@ def infer(
     *memory* is what a strategy that looks back knows of the events before; it stays as it is.
     """
     state = decode_state(before.metadata, PartitionState) or PartitionState()
-    assert state.version <= fold.version.offset, "the daemon folds up to the noted version before it steps"
+    assert state.version <= fold.learned.version.offset, "the daemon folds up to the noted version before it steps"
     now = max(now, state.now)
     turn = PartitionPass(rules, fold, place.partition, state, now, result, memory)
     events, refused = turn.scorer.read(records)
-    for event, probabilities in zip(events, fold.predict_many(events), strict=True):
+    for event, probabilities in zip(events, fold.learned.predict_many(events), strict=True):
         turn.answer(event, probabilities)
     for record, refusal in refused:
         refuse(rules, record, refusal, now, result)
@@ -80,7 +80,7 @@ class PartitionPass:
         self._damper = _damper(rules, fold, partition, state)
         self._measure, self._topic = MEASURES[rules.measure], rules.topics.predictions
         self._by_top = self._measure is least_confidence  # −0.5 µs: the largest is known
-        self._version = fold.version.offset
+        self._version = fold.learned.version.offset
         self._events, self._confidence, self._unreachable = state.seen
         self._uniform = 0
 
@@ -150,11 +150,11 @@ class PartitionPass:
 
 def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, now: float) -> Sampler:
     counters = state.counters
-    audit = fold.pending.count(partition, Lane.AUDIT, counters.audit if counters else 0)
-    strategy = fold.pending.count(partition, Lane.STRATEGY, counters.strategy if counters else 0)
+    audit = fold.books.pending.count(partition, Lane.AUDIT, counters.audit if counters else 0)
+    strategy = fold.books.pending.count(partition, Lane.STRATEGY, counters.strategy if counters else 0)
     partition_budget = rules.budgets[partition]
     if rules.pace_horizon_s is not None:
-        paced = fold.pace.open_max(rules.pace_horizon_s, rules.pace_unknown)
+        paced = fold.books.answer_rate.open_max(rules.pace_horizon_s, rules.pace_unknown)
         if paced is not None:
             partition_budget = partition_budget.paced(divided(paced, partition, rules.partitions))
     return Sampler(
@@ -166,7 +166,7 @@ def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, no
         now,
         audit,
         strategy,
-        fold.settlements.refunds(partition),
+        fold.books.settlements.refunds(partition),
     )
 
 
@@ -178,10 +178,10 @@ def _damper(rules: Rules, fold: Fold, partition: int, state: PartitionState) -> 
     """
     if rules.damping is None:
         return None
-    own = [request for request in fold.pending.open.values() if partition_of(request.request) == partition]
+    own = [request for request in fold.books.pending.open.values() if partition_of(request.request) == partition]
     counters = state.counters
     asked = {Lane.AUDIT: counters.audit, Lane.STRATEGY: counters.strategy} if counters else {}
-    if len(own) < sum(fold.pending.count(partition, lane, count) for lane, count in asked.items()):
+    if len(own) < sum(fold.books.pending.count(partition, lane, count) for lane, count in asked.items()):
         raise Behind(f"{rules.topics.requests} {partition}: the newest requests cannot be read yet")
     return Damper(rules.damping, (request.features for request in own))
 

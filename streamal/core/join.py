@@ -75,10 +75,10 @@ def join(
     Replies go first: an answer that is there is not thrown away because the trainer was down at its deadline.
     """
     joined = _Joined()
-    if fold.start and not fold.version.records:
-        joined.records.append(WarmStart(fold.start, now))
+    if fold.learned.start and not fold.books.version.records:
+        joined.records.append(WarmStart(fold.learned.start, now))
     for record in replies:
-        reply = _readable(fold, decode_reply(record.value, rules.wire, fold.schema), joined.classes)
+        reply = _readable(fold, decode_reply(record.value, rules.wire, fold.learned.schema), joined.classes)
         if isinstance(reply, NaturalLabel):
             outcome = _tell(rules, fold, reply, recalled, now, joined)
         else:
@@ -87,12 +87,13 @@ def join(
             refuse(rules, record, outcome, now, result)
             outcome = Outcome.REFUSED
         result.tally["natural_labels" if isinstance(reply, NaturalLabel) else "replies", outcome] += 1
-    for request in fold.pending.expired(min(now, answered), rules.expiries_per_step):
+    for request in fold.books.pending.expired(min(now, answered), rules.expiries_per_step):
         if request.request not in joined.closing:
             joined.records.append(_expired(rules, request, now))
             result.tally["expiries", ""] += 1
-    if fold.schema is None and len(fold.samples) >= fold.rules.infer_from:
-        joined.records.append(SchemaSet(infer_schema(fold.samples, rules.wire.features_max), now))
+    samples = fold.books.samples
+    if samples is not None and len(samples) >= fold.books.infer_from:
+        joined.records.append(SchemaSet(infer_schema(samples, rules.wire.features_max), now))
     for training in joined.records:
         _write(rules, training, result)
     return len(joined.records)
@@ -102,17 +103,17 @@ def _readable(
     fold: Fold, reply: Reply | NaturalLabel | Refusal, new_classes: set[str]
 ) -> Reply | NaturalLabel | Refusal:
     """Return *reply*, or a Refusal if its label is none that the model may learn (F25)."""
-    if isinstance(reply, Refusal) or reply.label is None or fold.model.accepts(reply.label, new_classes):
+    if isinstance(reply, Refusal) or reply.label is None or fold.learned.model.accepts(reply.label, new_classes):
         return reply
-    known = ", ".join(list(fold.model.classes)[:10])
+    known = ", ".join(list(fold.learned.model.classes)[:10])
     return Refusal(Reason.LABEL_UNKNOWN, f"label {reply.label!r} is not among the classes ({known})")
 
 
 def _answer(rules: Rules, fold: Fold, reply: Reply, now: float, joined: _Joined, result: Step) -> Outcome:
     """Close the request that *reply* answers, if it is open."""
-    outcome = fold.pending.outcome(reply, joined.closing)
+    outcome = fold.books.pending.outcome(reply, joined.closing)
     if outcome in (Outcome.ACCEPTED, Outcome.ABSTAINED):
-        request = fold.pending.open[reply.request]
+        request = fold.books.pending.open[reply.request]
         joined.closing[reply.request] = answer(reply.label)
         joined.records.append(_closed(rules, request, reply, now))
         result.label_delays_s.append(now - request.asked_at)
@@ -131,7 +132,7 @@ def _tell(
     """
     features, identity, time = label.features, label.id, label.time
     if label.event is not None:
-        outcome = fold.pending.natural_outcome(label.event, label.label, joined.telling)
+        outcome = fold.books.pending.natural_outcome(label.event, label.label, joined.telling)
         if outcome is not Outcome.ACCEPTED:
             return outcome
         event = _recalled(rules, fold, recalled.get(label.event))
@@ -160,14 +161,14 @@ def _recalled(rules: Rules, fold: Fold, record: Record | None) -> Event | Refusa
     """Return the event of *record*, which was read back from the log."""
     if record is None:
         return Refusal(Reason.EVENT_MISSING, "no event has these coordinates, or none has them any more (retention)")
-    event = decode_event(record.partition, record.offset, record.value, rules.wire, fold.schema)
+    event = decode_event(record.partition, record.offset, record.value, rules.wire, fold.learned.schema)
     if isinstance(event, Refusal):
         return Refusal(Reason.EVENT_REFUSED, f"the event with these coordinates is refused: {event.detail}")
     return event
 
 
 def _note_class(fold: Fold, label: str, joined: _Joined) -> None:
-    if label not in fold.model.classes:
+    if label not in fold.learned.model.classes:
         joined.classes.add(label)
 
 

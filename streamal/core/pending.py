@@ -13,7 +13,7 @@ from itertools import islice
 
 from streamal.core.records import Closing, Example, Expiry, Lane, Outcome, Reply, Request, partition_of
 
-__all__ = ["Pending", "answer"]
+__all__ = ["Pending", "RecentLabels", "answer"]
 
 ABSTAINED, EXPIRED = "abstained", "expired"
 """How a request was closed without a label; with one it is "=" + label, so that no class can be mistaken for these."""
@@ -25,15 +25,46 @@ _STALE_MAX = 1_000
 """Deadlines of closed requests that may wait behind an old open one before they are swept out."""
 
 
+class RecentLabels:
+    """The labels of the last events that were noted, as far back as a bound lets; the oldest are forgotten first."""
+
+    __slots__ = ("_count_max", "_labels")
+
+    def __init__(self, count_max: int) -> None:
+        """Remember at most *count_max* events, and at least the last seven eighths of them."""
+        self._count_max = count_max
+        self._labels: dict[str, str] = {}
+
+    def note(self, event: str, label: str) -> None:
+        """Remember that *event* has *label*."""
+        labels = self._labels
+        labels[event] = label
+        if len(labels) > self._count_max:
+            # many at once: a dictionary looks for its first key behind all that were deleted since it last grew
+            for oldest in [*islice(labels, max(1, self._count_max // _FORGOTTEN))]:
+                del labels[oldest]
+
+    def has(self, event: str, label: str) -> bool:
+        """Return whether *event* is remembered with *label*."""
+        return self._labels.get(event) == label
+
+    def get(self, event: str, default: str | None = None) -> str | None:
+        """Return what is remembered of *event*."""
+        return self._labels.get(event, default)
+
+    def __contains__(self, event: str) -> bool:
+        """Whether *event* is remembered."""
+        return event in self._labels
+
+
 class Pending:
     """Open requests with their deadlines, and the memory of the closed ones."""
 
     def __init__(self, closed_max: int) -> None:
         """Remember at most *closed_max* closed requests, and at least the last seven eighths of them."""
-        self._closed_max = closed_max
         self._open: dict[str, Request] = {}
-        self._closed: dict[str, str] = {}
-        self._natural: dict[str, str] = {}
+        self._closed = RecentLabels(closed_max)
+        self._natural = RecentLabels(closed_max)
         self._deadlines: list[tuple[float, str]] = []
         self._counts: Counter[tuple[int, Lane]] = Counter()
         self._closed_counts: Counter[tuple[str, Lane]] = Counter()
@@ -72,16 +103,12 @@ class Pending:
     def closed(self, record: Closing) -> None:
         """Fold a record of ``training``, whether or not its request was seen already."""
         self._forget(record.request)
-        self._remember(self._closed, record.request, _how(record))
+        self._closed.note(record.request, _how(record))
         self._closed_counts[record.request.partition("-")[0], record.lane] += 1
 
     def labelled(self, event: str, label: str) -> None:
         """Fold a natural label: *event* is not asked about any less, but its label is remembered like a bought one."""
-        self._remember(self._natural, event, answer(label))
-
-    def told(self, event: str, label: str) -> bool:
-        """Return whether a natural label has said of *event* that it is *label*, as far back as is remembered."""
-        return self._natural.get(event) == answer(label)
+        self._natural.note(event, answer(label))
 
     def outcome(self, reply: Reply, closing: Mapping[str, str]) -> Outcome:
         """Return what becomes of *reply*, given also what this step has closed so far (*closing*).
@@ -124,13 +151,6 @@ class Pending:
         while self._deadlines and self._deadlines[0][1] not in self._open:
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None
-
-    def _remember(self, memory: dict[str, str], key: str, how: str) -> None:
-        memory[key] = how
-        if len(memory) > self._closed_max:
-            # many at once: a dictionary looks for its first key behind all that were deleted since it last grew
-            for oldest in [*islice(memory, max(1, self._closed_max // _FORGOTTEN))]:
-                del memory[oldest]
 
     def _forget(self, request: str) -> None:
         known = self._open.pop(request, None)

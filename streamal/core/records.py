@@ -116,6 +116,10 @@ class Version(NamedTuple):
     offset: int
     records: int
 
+    def after(self, offset: int) -> Version:
+        """Return the version after one more record, at *offset*."""
+        return Version(offset + 1, self.records + 1)
+
 
 class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
     """One per accepted event, on ``predictions``."""

@@ -55,9 +55,10 @@ def step(
     labels = TopicPartition(rules.topics.labels, 0)
     if labels in committed:
         replies = by_place[labels]
-        trained = join(rules, fold, replies, recalled, max(now, fold.now), answered, result)
+        trained = join(rules, fold, replies, recalled, max(now, fold.books.now), answered, result)
         if replies or trained:
             offset = replies[-1].offset + 1 if replies else committed[labels].offset
-            state = TrainerState(fold.version.offset, fold.version.records + trained, fold.guard.quarantined)
+            version, quarantined = fold.books.version, fold.learned.guard.quarantined
+            state = TrainerState(version.offset, version.records + trained, quarantined)
             result.offsets[labels] = OffsetAndMetadata(offset, encode_state(state))
     return result

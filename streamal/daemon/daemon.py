@@ -105,18 +105,20 @@ class Daemon:
             self._log.warning("snapshot_not_taken", reason="other make" if fold is None else "other log")
         self._tell_problems()
         self._watcher.resume(self.fold)
-        restored = self._snapshot_version = self.fold.version.offset
+        restored = self._snapshot_version = self.fold.books.version.offset
         self._read_logs(math.inf)
         self._snapshot_at = self._tell_time()
-        self._log.info("started", restored=restored, version=self.fold.version.offset, open=len(self.fold.pending))
+        self._log.info(
+            "started", restored=restored, version=self.fold.books.version.offset, open=len(self.fold.books.pending)
+        )
 
     def _is_of_this_log(self, fold: Fold) -> bool:
         """Whether the log has, where *fold* ends, the very record that *fold* has seen there (F41, F42)."""
-        offset = fold.version.offset - 1
+        offset = fold.books.version.offset - 1
         if offset < 0:
             return True
         found = self._transport.read(self._topics.training, 0, offset, 1)
-        return bool(found) and (found[0].offset, found[0].value) == (offset, fold.last)
+        return bool(found) and (found[0].offset, found[0].value) == (offset, fold.books.last)
 
     def stop(self) -> None:
         """Ask `run` to end after the step at hand; safe from a signal handler."""
@@ -131,7 +133,7 @@ class Daemon:
     def close(self) -> None:
         """Store a last snapshot; everything else was committed already."""
         self._snapshot()
-        self._log.info("stopped", version=self.fold.version.offset, open=len(self.fold.pending))
+        self._log.info("stopped", version=self.fold.books.version.offset, open=len(self.fold.books.pending))
 
     def tick(self) -> int:
         """Do one step and return how many records it consumed; 0 if the transport was in trouble.
@@ -197,7 +199,7 @@ class Daemon:
         After a stop there may be more replies than one step takes: what was answered in time must not expire (F20).
         The end is noted once and then waited for, so that a flood of replies cannot hold up the expiries (F26).
         """
-        labels, due = TopicPartition(self._topics.labels, 0), self.fold.pending.deadline()
+        labels, due = TopicPartition(self._topics.labels, 0), self.fold.books.pending.deadline()
         if labels not in self._committed or due is None or due > now:
             return math.inf
         if self._replies_end is None or self._replies_end[1] < due:
@@ -214,7 +216,7 @@ class Daemon:
         """Return how long to wait for records: not beyond the next deadline of an open request."""
         if not self._caught_up:
             return 0.0
-        due, longest = self.fold.pending.deadline(), self._settings.poll_timeout_s
+        due, longest = self.fold.books.pending.deadline(), self._settings.poll_timeout_s
         if TopicPartition(self._topics.labels, 0) not in self._committed:
             return longest  # only the trainer expires
         return longest if due is None else min(longest, max(0.0, due - self._tell_time()))
@@ -295,41 +297,46 @@ class Daemon:
         self._read_requests()
         share_s = self._batches.share_s if share_s is None else share_s
         longest_s = max(share_s, self._batches.longest_s)
-        before, labels, spent_s, cut = self.fold.version.records, self.fold.quality.labels, 0.0, False
-        for record in scan(self._transport, self._topics.training, 0, self.fold.version.offset):
+        before, labels, spent_s, cut = self.fold.books.version.records, self.fold.learned.quality.labels, 0.0, False
+        for record in scan(self._transport, self._topics.training, 0, self.fold.books.version.offset):
             began = self._clock.now()
-            self.fold.training(record.offset, record.value)
+            self.fold.apply_training(record.offset, record.value)
             spent_s += max(0.0, self._clock.now() - began)
             cut = spent_s >= share_s and (spent_s >= longest_s or self._noted_ahead() is None)
             if cut:
                 break
-        if self.fold.version.records > before:
-            self._batches.learned(self.fold.quality.labels - labels, spent_s)
+        if self.fold.books.version.records > before:
+            self._batches.learned(self.fold.learned.quality.labels - labels, spent_s)
             self._watcher.learned(self.fold)
-            self._meter.count("folded", "", self.fold.version.records - before)
+            self._meter.count("folded", "", self.fold.books.version.records - before)
             self._meter.gauge("last_fold_timestamp_seconds", self._tell_time())
         noted = self._noted_ahead()
         if noted is not None and not cut:
             raise Behind(
-                f"{self._topics.training} can be read up to version {self.fold.version.offset}, but {noted} was "
+                f"{self._topics.training} can be read up to version {self.fold.books.version.offset}, but {noted} was "
                 "committed. If that lasts, records were lost: restore the topic, or begin afresh in a new group"
             )
         return noted is None
 
     def _noted_ahead(self) -> PartitionState | TrainerState | None:
         """Return a state that we own and that has noted more of ``training`` than is folded."""
-        at = self.fold.version
+        books, learned = self.fold.books.version, self.fold.learned.version
         for noted in decode_states(self._committed, self._topics.events):
-            if noted.version > at.offset or getattr(noted, "records", 0) > at.records:
+            match noted:
+                case TrainerState(version=version, records=records):
+                    ahead = version > books.offset or records > books.records
+                case PartitionState(version=version):
+                    ahead = version > learned.offset
+            if ahead:
                 return noted
         return None
 
     def _read_requests(self) -> None:
         for partition in range(self._rules.partitions):
             for record in scan(
-                self._transport, self._topics.requests, partition, self.fold.positions.get(partition, 0)
+                self._transport, self._topics.requests, partition, self.fold.books.positions.get(partition, 0)
             ):
-                self.fold.request(partition, record.offset, record.key, record.value)
+                self.fold.apply_request(partition, record.offset, record.key, record.value)
 
     def _quota(self) -> Mapping[str, int]:
         if not self._caught_up:
@@ -338,7 +345,7 @@ class Daemon:
 
     def _tell_time(self) -> float:
         """Return the present, which never goes back (F36)."""
-        self._now = max(self._now, self.fold.now, self._clock.now())
+        self._now = max(self._now, self.fold.books.now, self._clock.now())
         return self._now
 
     def _keep_house(self, now: float) -> None:
@@ -352,15 +359,15 @@ class Daemon:
             self._meter.gauge("last_step_timestamp_seconds", now)
 
     def _snapshot(self) -> None:
-        if self._snapshots is None or self.fold.version.offset == self._snapshot_version:
+        if self._snapshots is None or self.fold.books.version.offset == self._snapshot_version:
             return
         saved = self._snapshots.save(encode_snapshot(self.fold, self._settings.fingerprint))
         self._meter.count("snapshots", "saved" if saved else "failed", 1)
         if saved:
-            self._snapshot_version = self.fold.version.offset
+            self._snapshot_version = self.fold.books.version.offset
             self._meter.gauge("last_snapshot_timestamp_seconds", self._now)
         else:
-            self._log.warning("snapshot_failed", version=self.fold.version.offset)
+            self._log.warning("snapshot_failed", version=self.fold.books.version.offset)
         self._tell_problems()
 
     def _tell_problems(self) -> None:

@@ -45,14 +45,14 @@ class Exporter:
 
     def resume(self, fold: Fold) -> None:
         """Take what *fold* has gone through, as of a snapshot, for known."""
-        self._failures, self._quarantined = fold.model.failures, fold.guard.quarantined
-        self._sick = fold.guard.sick
+        guard = fold.learned.guard
+        self._failures, self._quarantined, self._sick = fold.learned.model.failures, guard.quarantined, guard.sick
 
     def learned(self, fold: Fold) -> None:
         """Say what has gone wrong while *fold* has learned."""
-        guard = fold.guard
-        if fold.model.failures > self._failures:
-            self._log.warning("examples_not_learned", failures=fold.model.failures)
+        guard = fold.learned.guard
+        if fold.learned.model.failures > self._failures:
+            self._log.warning("examples_not_learned", failures=fold.learned.model.failures)
         new = min(guard.quarantined - self._quarantined, len(guard.names))
         for name in islice(guard.names, len(guard.names) - new, None):
             self._log.warning("example_quarantined", example=name, quarantined=guard.quarantined)
@@ -86,7 +86,9 @@ class Exporter:
             lag = sum(log.end(*place) - committed[place].offset for place in places)
             self._meter.gauge(name, max(0, lag))
         if watched.mute and not self._mute:
-            full = len(fold.pending) >= sum(partition_budget.open.total for partition_budget in self._rules.budgets)
+            full = len(fold.books.pending) >= sum(
+                partition_budget.open.total for partition_budget in self._rules.budgets
+            )
             self._log.warning(
                 "mute", partitions=list(watched.mute), events_since_request=watched.unasked, open_requests_full=full
             )

@@ -73,7 +73,7 @@ def status(fold: Fold, rules: Rules, committed: Mapping[TopicPartition, OffsetAn
     return Status(
         gauges=gauges,
         mute=asking.mute,
-        recalls=dict(list(fold.quality.recalls().items())[:_CLASSES_MAX]),
+        recalls=dict(list(fold.learned.quality.recalls().items())[:_CLASSES_MAX]),
         counters=tuple(state.counters for state in partitions if state.counters is not None),
     )
 
@@ -98,9 +98,9 @@ def read_status(log: Log, config: Config, now: float) -> dict[str, object]:
 def _fold_topics(log: Log, topics: TopicNames, fold: Fold) -> None:
     for partition in range(log.partitions(topics.requests)):
         for record in scan(log, topics.requests, partition):
-            fold.request(partition, record.offset, record.key, record.value)
+            fold.apply_request(partition, record.offset, record.key, record.value)
     for record in scan(log, topics.training, 0):
-        fold.training(record.offset, record.value)
+        fold.apply_training(record.offset, record.value)
 
 
 def _lag(log: Log, topic: str, committed: Mapping[TopicPartition, OffsetAndMetadata]) -> int:

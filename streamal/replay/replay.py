@@ -237,7 +237,7 @@ def outcome(daemon: Daemon, log: Log, player: Player, elapsed_s: float) -> Repla
     refused = Counter(letter.reason.value for letter in letters if letter.topic == player.topics.events)
     if not events:
         raise ConfigError(f"stream {stream.name}: no row is an acceptable event: {dict(refused)}")
-    quality = daemon.fold.quality
+    quality = daemon.fold.learned.quality
     return Replay(
         events=events,
         requests=requests,

@@ -272,17 +272,17 @@ def _times(world: World, facts: Facts) -> None:
 
 def _models(world: World, facts: Facts, final: bool) -> None:
     """I4, I5, I6: every prediction is that of its version; every worker and every snapshot has the log's own model."""
-    wanted = {daemon.fold.version.offset for daemon in world.daemons()}
+    wanted = {daemon.fold.learned.version.offset for daemon in world.daemons()}
     found: dict[int, Any] = {}
     fold = world.scenario.new_fold()
     log = iter(facts.log)
 
     def fold_to(version: int) -> bool:
-        while fold.version.offset < version and (record := next(log, None)) is not None:
-            fold.training(record.offset, record.value)
-            if fold.version.offset in wanted:
-                found[fold.version.offset] = _digest(fold)
-        return fold.version.offset == version
+        while fold.learned.version.offset < version and (record := next(log, None)) is not None:
+            fold.apply_training(record.offset, record.value)
+            if fold.learned.version.offset in wanted:
+                found[fold.learned.version.offset] = _digest(fold)
+        return fold.learned.version.offset == version
 
     if 0 in wanted:
         found[0] = _digest(fold)
@@ -292,14 +292,15 @@ def _models(world: World, facts: Facts, final: bool) -> None:
     fold_to(facts.log[-1].offset + 1 if facts.log else 0)
     for daemon in world.daemons():
         have = daemon.fold
-        require(found.get(have.version.offset) == _digest(have), "I4", "a worker's model is not that of the log")
-        require(not final or have.version == fold.version, "I16", "a worker has not folded the whole log")
+        logged = found.get(have.learned.version.offset)
+        require(logged == _digest(have), "I4", "a worker's model is not that of the log")
+        require(not final or have.books.version == fold.books.version, "I16", "a worker has not folded the whole log")
         open_now = facts.asked.keys() - facts.closed.keys()
-        require(not final or have.pending.open.keys() == open_now, "I4", "a worker has other open requests")
+        require(not final or have.books.pending.open.keys() == open_now, "I4", "a worker has other open requests")
     _snapshots(world, facts, _digest(fold))
-    world.marks["new class"] += len(fold.model.classes) > len(CLASSES)
-    world.marks["half-learn"] += fold.model.failures > 0
-    world.marks["schema inferred"] += not world.scenario.declared and fold.schema is not None
+    world.marks["new class"] += len(fold.learned.model.classes) > len(CLASSES)
+    world.marks["half-learn"] += fold.learned.model.failures > 0
+    world.marks["schema inferred"] += not world.scenario.declared and fold.learned.schema is not None
 
 
 def _predicted(facts: Facts) -> Iterator[tuple[Prediction, Record]]:
@@ -310,10 +311,11 @@ def _predicted(facts: Facts) -> Iterator[tuple[Prediction, Record]]:
 
 
 def _rederive(world: World, fold: Fold, prediction: Prediction, record: Record) -> None:
-    event = decode_event(record.partition, record.offset, record.value, world.scenario.settings.rules.wire, fold.schema)
+    wire, learned = world.scenario.settings.rules.wire, fold.learned
+    event = decode_event(record.partition, record.offset, record.value, wire, learned.schema)
     require(not isinstance(event, tuple) or hasattr(event, "features"), "I5", f"{prediction.event}: it was refusable")
-    again = fold.predict(event)  # type: ignore[arg-type]  # a Refusal was ruled out above
-    require(again == prediction.probabilities, "I5", f"{prediction.event} is not what version {fold.version} says")
+    again = learned.predict(event)  # type: ignore[arg-type]  # a Refusal was ruled out above
+    require(again == prediction.probabilities, "I5", f"{prediction.event} is not what version {learned.version} says")
     require(prediction.label == max(again, key=again.__getitem__), "I5", f"{prediction.event}: not the likeliest class")
 
 
@@ -325,20 +327,21 @@ def _snapshots(world: World, facts: Facts, end: Any) -> None:
         require(fold is not None, "I6", "a snapshot cannot be read")
         assert fold is not None
         for record in facts.log:
-            if record.offset >= fold.version.offset:
-                fold.training(record.offset, record.value)
+            if record.offset >= fold.books.version.offset:
+                fold.apply_training(record.offset, record.value)
         require(_digest(fold) == end, "I4", "the model from a snapshot is not that of the log")
 
 
 def _digest(fold: Fold) -> Any:
     """Return all that must agree between two folds of the same log."""
-    estimator = fold.model._estimator
-    schema = None if fold.schema is None else dict(fold.schema.kinds)
-    learned, closed = dict(fold.model.learned), dict(fold.quality.closed)
-    waiting = [example.label for example, _ in fold.early]
-    left_out = fold.guard.quarantined, list(fold.guard.names), fold.guard.sick
-    model = estimator.chain, fold.model.classes[:], learned, fold.model.failures, left_out
-    return model, schema, waiting, closed, fold.version
+    part = fold.learned
+    estimator = part.model._estimator
+    schema = None if part.schema is None else dict(part.schema.kinds)
+    learned, closed = dict(part.model.learned), dict(part.quality.closed)
+    waiting = [example.label for example, _ in part.early]
+    left_out = part.guard.quarantined, list(part.guard.names), part.guard.sick
+    model = estimator.chain, part.model.classes[:], learned, part.model.failures, left_out
+    return model, schema, waiting, closed, part.version, fold.books.version
 
 
 def _key(record: Record) -> str:

@@ -178,7 +178,7 @@ def _altered(data: bytes, fingerprint: str) -> bytes:
         fold: Fold = pickle.loads(data)[2]
     except pickle.UnpicklingError:
         return data
-    estimator: Chain = fold.model._estimator
+    estimator: Chain = fold.learned.model._estimator
     estimator.chain = _digest(estimator.chain)
-    fold.model._learned["rotten"] = 3
+    fold.learned.model._learned["rotten"] = 3
     return encode_snapshot(fold, fingerprint)

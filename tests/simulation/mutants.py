@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -148,7 +148,7 @@ class FoldsEarly(Daemon):
     def _learn(self, output: OutputRecord) -> None:
         if output.topic == TOPICS.training and output.value is not None:
             log = self._transport._log(TOPICS.training, 0)  # type: ignore[attr-defined]  # a memory transport's
-            self.fold.training(max(self.fold.version.offset, len(log.slots)), output.value)
+            self.fold.apply_training(max(self.fold.books.version.offset, len(log.slots)), output.value)
 
 
 class _Telling(MemoryTransport):
@@ -221,18 +221,26 @@ _salts = itertools.count()
 def unseeded(scenario: Scenario) -> Fold:
     """Return a fold whose model starts elsewhere each time."""
     fold = scenario.new_fold()
-    fold.model = Model(Chain(str(next(_salts))), LabelRules(CLASSES, scenario.learn_new))
+    fold.learned.model = Model(Chain(str(next(_salts))), LabelRules(CLASSES, scenario.learn_new))
     return fold
 
 
 def with_pending(kind: type[Pending]) -> Program:
     """Return the program with another `Pending`."""
-    return Program(new_fold=lambda scenario: replace(scenario.new_fold(), pending=kind(scenario.closed_max)))
+
+    def new_fold(scenario: Scenario) -> Fold:
+        fold = scenario.new_fold()
+        fold.books.pending = kind(scenario.closed_max)
+        return fold
+
+    return Program(new_fold=new_fold)
 
 
 def refunds_twice(scenario: Scenario) -> Fold:
     """Return a fold that is too generous."""
-    return replace(scenario.new_fold(), settlements=RefundsTwice())
+    fold = scenario.new_fold()
+    fold.books.settlements = RefundsTwice()
+    return fold
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,14 @@ from fractions import Fraction
 from random import Random
 from typing import NamedTuple
 
+from streamal.core.books import Books
 from streamal.core.budget.money import Prices
 from streamal.core.budget.sampler import Budget
 from streamal.core.codec.events import WireRules
-from streamal.core.fold import Fold, FoldRules
+from streamal.core.fold import Fold
+from streamal.core.learned import Learned, LearnedRules
 from streamal.core.model.model import LabelRules, Model
-from streamal.core.pending import Pending
+from streamal.core.pending import Pending, RecentLabels
 from streamal.core.quality.quality import Quality
 from streamal.core.rules import Rules, TopicNames
 from streamal.core.schema import Schema
@@ -86,12 +88,15 @@ class Scenario:
     def new_fold(self) -> Fold:
         """Return what a worker knows at first."""
         return Fold(
-            rules=FoldRules(self.infer_from),
-            model=Model(Chain(), LabelRules(CLASSES, self.learn_new)),
-            schema=Schema({"x": "number", "poison": "boolean"}) if self.declared else None,
-            pending=Pending(self.closed_max),
-            quality=Quality(100),
-            start="simulated" if self.seed % 4 == 0 else "",
+            Books(Pending(self.closed_max), self.infer_from, samples=None if self.declared else []),
+            Learned(
+                rules=LearnedRules(),
+                model=Model(Chain(), LabelRules(CLASSES, self.learn_new)),
+                schema=Schema({"x": "number", "poison": "boolean"}) if self.declared else None,
+                quality=Quality(100),
+                natural_labels=RecentLabels(self.closed_max),
+                start="simulated" if self.seed % 4 == 0 else "",
+            ),
         )
 
 

@@ -134,5 +134,5 @@ class Strikes:
         for posted in reversed(self.world.annotators.posted):
             if posted.offset < first:
                 break
-            if posted.offset < end and posted.seen and posted.request not in daemon.fold.pending:
+            if posted.offset < end and posted.seen and posted.request not in daemon.fold.books.pending:
                 self.world.marks["reply overtakes its request"] += 1

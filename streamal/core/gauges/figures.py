@@ -24,20 +24,20 @@ def figures(fold: Fold, states: Iterable[PartitionState | TrainerState], now: fl
     seen = [state.seen for state in states if isinstance(state, PartitionState)]
     events = sum(each.events for each in seen)
     requests = sum(counters.audit + counters.strategy for counters in ledgers)
-    oldest = min((request.asked_at for request in fold.pending.open.values()), default=None)
+    oldest = min((request.asked_at for request in fold.books.pending.open.values()), default=None)
     found: dict[str, float | None] = {
-        "open_requests": len(fold.pending),
+        "open_requests": len(fold.books.pending),
         "oldest_open_request_seconds": 0.0 if oldest is None else max(0.0, now - oldest),
-        "model_version": fold.version.offset,
-        "model_examples": sum(fold.model.learned.values()),
-        "model_failures": fold.model.failures,
-        "model_quarantined": fold.guard.quarantined,
-        "model_sick": float(fold.guard.sick),
-        "features": 0 if fold.schema is None else len(fold.schema.kinds),
+        "model_version": fold.learned.version.offset,
+        "model_examples": sum(fold.learned.model.learned.values()),
+        "model_failures": fold.learned.model.failures,
+        "model_quarantined": fold.learned.guard.quarantined,
+        "model_sick": float(fold.learned.guard.sick),
+        "features": 0 if fold.learned.schema is None else len(fold.learned.schema.kinds),
         "budget_spent_ratio": requests / accepted if accepted else None,
-        "unanswered_ratio": fold.quality.unanswered(),
+        "unanswered_ratio": fold.learned.quality.unanswered(),
         "unreachable_ratio": sum(each.unreachable for each in seen) / events if events else None,
-        "natural_examples": fold.quality.natural_count,
+        "natural_examples": fold.learned.quality.natural_count,
     }
     trainer = any(isinstance(state, TrainerState) for state in states)
     return {**found, **_quality(fold, trainer)}
@@ -48,7 +48,7 @@ def arm_weights(strategy: Strategy, fold: Fold) -> Mapping[str, float | None]:
     found: dict[str, float | None] = {f"auto_weight_{name}": None for name in (*STRATEGIES, "own") if name != "auto"}
     if isinstance(strategy, Auto):
         even = 1.0 / len(strategy.names)
-        weights = fold.bandit.weights() or (even,) * len(strategy.names)
+        weights = fold.learned.bandit.weights() or (even,) * len(strategy.names)
         for name, weight in zip(strategy.names, weights, strict=True):
             key = f"auto_weight_{name if name in STRATEGIES else 'own'}"
             found[key] = (found[key] or 0.0) + weight
@@ -57,7 +57,7 @@ def arm_weights(strategy: Strategy, fold: Fold) -> Mapping[str, float | None]:
 
 def _quality(fold: Fold, trainer: bool) -> dict[str, float | None]:
     """Return the figures of quality: the trainer's alone, so that no two workers show them."""
-    quality = fold.quality
+    quality = fold.learned.quality
     recalls = quality.recalls().values() if trainer else ()
     return {
         **_with_interval("quality_accuracy", quality.accuracy() if trainer else None),
@@ -66,7 +66,7 @@ def _quality(fold: Fold, trainer: bool) -> dict[str, float | None]:
         **_with_interval("quality_balanced_accuracy", quality.balanced_accuracy() if trainer else None),
         "quality_least_recall": min((read_events.value for read_events in recalls), default=None),
         **_with_interval("quality_log_loss", quality.log_loss() if trainer else None),
-        **_with_interval("gain_over_random", fold.control.gain() if trainer and fold.control else None),
+        **_with_interval("gain_over_random", fold.learned.control.gain() if trainer and fold.learned.control else None),
     }
 
 

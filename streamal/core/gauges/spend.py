@@ -25,8 +25,8 @@ def bill(
             state = decode_state(metadata, PartitionState) or PartitionState()
             counters = state.counters or BudgetCounters(0, 0, 0, 0)
             ledgers[place.partition] = counters.at(int(now // 3600))
-    settled = sum(fold.settlements.cost(partition) for partition in ledgers)
-    waiting = fold.pending.open.values()
+    settled = sum(fold.books.settlements.cost(partition) for partition in ledgers)
+    waiting = fold.books.pending.open.values()
     reserved = sum(request.reserved for request in waiting if partition_of(request.request) in ledgers)
     found: dict[str, float | None] = {
         "spend": (settled + reserved) / MICRO,
@@ -34,7 +34,7 @@ def bill(
         "spend_reserved": reserved / MICRO,
     }
     for i, window in enumerate(WINDOWS):
-        costs = {p: sum(counters.spent(fold.settlements.refunds(p))[i]) for p, counters in ledgers.items()}
+        costs = {p: sum(counters.spent(fold.books.settlements.refunds(p))[i]) for p, counters in ledgers.items()}
         left = _left([(rules.budgets[p].money[i], spent) for p, spent in costs.items()])
         found[f"budget_left_cost_{window}"] = None if left is None else left / MICRO
     for i, window in enumerate(WINDOWS[:2]):

@@ -25,10 +25,10 @@ class Scorer:
         """Go on from what the strategy knows of the partition's past, *memory*, which stays as it is."""
         self._rules, self._fold, self._wants = rules, fold, rules.wants
         self._measure = MEASURES[rules.measure]
-        self._examples = sum(fold.model.learned.values())
+        self._examples = sum(fold.learned.model.learned.values())
         self._trust = trust(self._examples)
         self._shrink = SMOOTHED.get(rules.measure) if rules.wants.score is None else None
-        self._weights = fold.bandit.weights() if rules.wants.arms else ()
+        self._weights = fold.learned.bandit.weights() if rules.wants.arms else ()
         self.memory = _memory(rules) if memory is None else memory.copy()
         """What the strategy knows after the last event that `read` gave out was done with."""
         self._untaken: deque[Event] = deque()
@@ -40,7 +40,7 @@ class Scorer:
         """
         if self.memory is not None:
             self._untaken.extend(decode_events(records, self._rules.wire, None)[0])
-        return decode_events(records, self._rules.wire, self._fold.schema)
+        return decode_events(records, self._rules.wire, self._fold.learned.schema)
 
     def finish(self) -> Memory | None:
         """Take the last events into the memory, and return that."""
@@ -63,8 +63,8 @@ class Scorer:
         if wants.score is None:
             return uncertainty
         self._take(event.offset)
-        schema = self._fold.schema
-        votes = self._fold.model.votes(schema.select(event.features)) if wants.votes and schema else None
+        schema = self._fold.learned.schema
+        votes = self._fold.learned.model.votes(schema.select(event.features)) if wants.votes and schema else None
         return wants.score(
             EventView(
                 uncertainty, seen, event.features, event.offset, self._examples, votes, self.memory, self._weights

@@ -267,14 +267,14 @@ def _rederived(
     for prediction, record in heapq.merge(*streams, key=lambda pair: pair[0].version):
         while upcoming is not None and upcoming.offset < prediction.version:
             try:
-                fold.training(upcoming.offset, upcoming.value)
+                fold.apply_training(upcoming.offset, upcoming.value)
             except InconsistentLog as error:
                 check.that(False, f"training offset {upcoming.offset} and all predictions after it: {error}")
                 return check
             upcoming = next(training, None)
-        event = decode_event(record.partition, record.offset, record.value, rules.wire, fold.schema)
-        again = fold.predict(event) if isinstance(event, Event) else {}
-        check.that(fold.version.offset == prediction.version and _same(again, prediction), prediction.event)
+        event = decode_event(record.partition, record.offset, record.value, rules.wire, fold.learned.schema)
+        again = fold.learned.predict(event) if isinstance(event, Event) else {}
+        check.that(fold.learned.version.offset == prediction.version and _same(again, prediction), prediction.event)
         progress(1)
     return check
 

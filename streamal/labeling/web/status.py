@@ -100,23 +100,23 @@ class StatusFold:
     @property
     def classes(self) -> list[str]:
         """The classes known so far: the declared ones, then those of the labels, in the order they came."""
-        return list(self._fold.model.classes)
+        return list(self._fold.learned.model.classes)
 
     def accepts(self, label: str) -> bool:
         """Whether the daemon would learn *label*."""
-        return self._fold.model.accepts(label)
+        return self._fold.learned.model.accepts(label)
 
     def apply_request(self, request: Request) -> None:
         """Fold a request without its features: they would make memory grow with them."""
-        self._fold.pending.opened(msgspec.structs.replace(request, features={}, probabilities={}, arms=()))
+        self._fold.books.pending.opened(msgspec.structs.replace(request, features={}, probabilities={}, arms=()))
 
     def apply_tombstone(self, request: str) -> None:
         """Fold a tombstone of ``requests``."""
-        self._fold.pending.withdrawn(request)
+        self._fold.books.pending.withdrawn(request)
 
     def apply_training(self, offset: int, value: bytes | None, record: Training) -> None:
         """Fold a record of ``training``."""
-        self._fold.training(offset, value)
+        self._fold.apply_training(offset, value)
         if not isinstance(record, Closing):
             return
         self._cost += record.cost
@@ -191,7 +191,7 @@ class StatusFold:
 
     def _add_point(self, at: float) -> None:
         """Add the present estimate to the curve; when the curve is full, drop every second point."""
-        estimate, naive = self._fold.quality.accuracy(), self._fold.quality.recent().naive()
+        estimate, naive = self._fold.learned.quality.accuracy(), self._fold.learned.quality.recent().naive()
         if estimate is None:
             return
         point = {"labels": self._labels, "at": at, **estimate._asdict(), "naive": naive, "cost": self._cost / MICRO}

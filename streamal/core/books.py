@@ -1,0 +1,83 @@
+"""The books: which requests are open, what labels have cost, how fast annotators answer, how far the logs were read.
+
+They are always folded to the head of the log. The trainer joins by them, and the budget counts by them, whatever
+version of the model predicts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from streamal.core.budget.answer_rate import AnswerRate
+from streamal.core.budget.money import Settlements
+from streamal.core.pending import Pending
+from streamal.core.records import (
+    Abstention,
+    Example,
+    Expiry,
+    NaturalExample,
+    Request,
+    Scalar,
+    SchemaSet,
+    Training,
+    Version,
+    WarmStart,
+)
+
+__all__ = ["Books"]
+
+
+@dataclass(slots=True)
+class Books:
+    """What a worker knows besides the model; a fold of ``training`` and ``requests``.
+
+    Attributes:
+        pending: the open requests, and the memory of the closed ones.
+        infer_from: after so many requests the trainer fixes the schema.
+        samples: features of the first *infer_from* requests, from which the trainer infers the schema; None once
+            there is one.
+        version: how far ``training`` was folded.
+        last: the last folded record of ``training``; a snapshot whose last record the log does not have is of
+            another log.
+        now: the latest time that any record was written at; a worker's time never goes back behind it.
+        positions: partition -> next offset of ``requests`` to be read.
+    """
+
+    pending: Pending
+    infer_from: int
+    samples: list[dict[str, Scalar]] | None = None
+    version: Version = field(default_factory=lambda: Version(0, 0))
+    last: bytes | None = None
+    now: float = 0.0
+    positions: dict[int, int] = field(default_factory=dict)
+    settlements: Settlements = field(default_factory=Settlements)
+    answer_rate: AnswerRate = field(default_factory=AnswerRate)
+
+    def apply(self, record: Training, offset: int, value: bytes | None) -> None:
+        """Take in *record*, which stands as *value* at *offset* of ``training``."""
+        self.version, self.last = self.version.after(offset), value
+        self.now = max(self.now, record.at)
+        match record:
+            case Example() | Abstention() | Expiry():
+                self.pending.closed(record)
+                self.settlements.fold(record)
+                self.answer_rate.fold(record)
+            case NaturalExample():
+                if record.event is not None:
+                    self.pending.labelled(record.event, record.label)
+            case SchemaSet():
+                self.samples = None
+            case WarmStart():
+                pass
+            case _:
+                assert_never(record)
+
+    def apply_request(self, request: Request) -> None:
+        """Take in *request*; one that was seen already changes nothing."""
+        if request.request in self.pending:
+            return
+        self.now = max(self.now, request.asked_at)
+        self.pending.opened(request)
+        if self.samples is not None and len(self.samples) < self.infer_from:
+            self.samples.append(request.features)

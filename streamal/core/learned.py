@@ -1,0 +1,177 @@
+"""The learned part: model, schema, guard, strategy weights and quality; a fold of ``training`` alone.
+
+It has a version of its own, which predictions carry. Its content is a function of the records below that version, so
+another one can be folded aside from the same records, for instance to rebuild a model, and take its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import compress
+from typing import Any, assert_never
+
+from streamal.core.model.guard import ModelGuard
+from streamal.core.model.model import Model
+from streamal.core.model.rehearsal import WeightedExample
+from streamal.core.pending import RecentLabels
+from streamal.core.quality.gain import RandomControl
+from streamal.core.quality.quality import Quality
+from streamal.core.records import (
+    Abstention,
+    Event,
+    Example,
+    Expiry,
+    Lane,
+    NaturalExample,
+    SchemaSet,
+    Training,
+    Version,
+    WarmStart,
+)
+from streamal.core.schema import Schema
+from streamal.core.strategies.auto import Bandit
+from streamal.errors import InconsistentLog
+
+__all__ = ["Learned", "LearnedRules"]
+
+_MANY = 32
+"""Events from which on columns are cheaper than one event after the other: half the cost here, a fifth at 500."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedRules:
+    """How records are learned.
+
+    Attributes:
+        refuse_unknown, open: see `Schema`.
+        weighted: a bought label is learned with the importance weight *weighted*/propensity; 0: all weigh the same.
+    """
+
+    refuse_unknown: bool = False
+    open: bool = False
+    weighted: float = 0.0
+
+
+@dataclass(slots=True)
+class Learned:
+    """Model, schema and quality after ``version``; owned and changed by one thread.
+
+    Attributes:
+        natural_labels: event -> its natural label; a bought label that says the same is not learned again.
+        early: examples that came before the schema, with their names; learned as soon as there is one.
+        start: digest of what the model began with, "" for nothing, None if it does not matter here.
+        guard: teaches the model, and takes it back from an example that breaks it.
+        bandit: the weights of `auto`'s arms, by the audit lane's labels.
+        control: the gain over random, if it is to be measured.
+    """
+
+    rules: LearnedRules
+    model: Model
+    schema: Schema | None
+    quality: Quality
+    natural_labels: RecentLabels
+    version: Version = field(default_factory=lambda: Version(0, 0))
+    early: list[tuple[Example | NaturalExample, str]] = field(default_factory=list)
+    guard: ModelGuard = field(default_factory=ModelGuard)
+    start: str | None = ""
+    bandit: Bandit = field(default_factory=Bandit)
+    control: RandomControl | None = None
+
+    def predict(self, event: Event) -> dict[str, float]:
+        """Return class probabilities; before there is a schema they are the class prior."""
+        if self.schema is None:
+            return self.model.prior()
+        return self.model.predict(self.schema.select(event.features))
+
+    def predict_many(self, events: Sequence[Event]) -> list[dict[str, float]]:
+        """Return what `predict` returns for each of *events*, whose features the schema has let in."""
+        found: list[dict[str, float]] | None = None
+        if self.schema is not None and self.schema.numbers and len(events) >= _MANY:
+            rows: list[Any] = [event.features for event in events]  # floats alone, says the schema
+            orders = [list(row) for row in rows]
+            names = max(orders, key=len)
+            alike = [order == names for order in orders]
+            if self.schema.numbers.issuperset(names):
+                found = self.model.predict_many(names, [*compress(rows, alike)])
+        if found is None:
+            return [self.predict(event) for event in events]
+        if len(found) == len(events):
+            return found
+        columns = iter(found)
+        return [
+            next(columns) if is_alike else self.predict(event) for event, is_alike in zip(events, alike, strict=True)
+        ]
+
+    def apply(self, record: Training, offset: int) -> None:
+        """Take in *record*, which stands at *offset* of ``training``.
+
+        Raises:
+            InconsistentLog: the other workers' models began otherwise than this one.
+        """
+        if not self.version.records:
+            self._require_same_start(record)
+        self.version = self.version.after(offset)
+        match record:
+            case Example():
+                self.quality.fold(record)
+                if record.arms and record.lane is Lane.AUDIT:
+                    self.bandit.reward(record.arms, record.label != record.predicted)
+                if not self.natural_labels.has(record.request, record.label):
+                    self._learn_record(record, record.request)
+            case Abstention() | Expiry():
+                self.quality.fold(record)
+            case NaturalExample():
+                if record.event is not None:
+                    self.natural_labels.note(record.event, record.label)
+                self._learn_record(record, record.event or f"training offset {offset}")
+            case SchemaSet():
+                self._set_schema(record)
+            case WarmStart():
+                pass
+            case _:
+                assert_never(record)
+
+    def learn(self, example: WeightedExample, name: str) -> None:
+        """Let the model learn one example, called *name* where it is quarantined."""
+        self.model = self.guard.learn(self.model, example, name)
+
+    def _require_same_start(self, first: Training) -> None:
+        """Raise InconsistentLog if the first record says that the other workers' models began otherwise than ours."""
+        began = first.sha256 if isinstance(first, WarmStart) else ""
+        if self.start not in (None, began):
+            raise InconsistentLog(
+                f"the models of this log began with {_file(began)}, this one with {_file(self.start)}: set "
+                "model.warm_start to that file for every worker, or begin afresh with new topics and a new group"
+            )
+
+    def _learn_record(self, record: Example | NaturalExample, name: str) -> None:
+        if self.schema is None:
+            self.model.admit(record.label)
+            self.early.append((record, name))
+            return
+        features = self.schema.select(record.features)
+        weight = None
+        match record:
+            case NaturalExample():
+                # tested, then learned: a bought one carries the prediction that its event was given, this one does not
+                said = self.model.predict(features)
+                self.quality.natural(bool(said) and max(said, key=said.__getitem__) == record.label)
+            case Example():
+                if self.control is not None:
+                    self.control.fold(record, features)
+                if self.rules.weighted:
+                    weight = self.rules.weighted / record.propensity
+        self.learn(WeightedExample(features, record.label, weight), name)
+
+    def _set_schema(self, record: SchemaSet) -> None:
+        """Fix or extend the schema, then learn what had to wait for it."""
+        kinds = {**(self.schema.kinds if self.schema else {}), **record.features}
+        self.schema = Schema(kinds, self.rules.refuse_unknown, self.rules.open)
+        early, self.early = self.early, []
+        for example, name in early:
+            self._learn_record(example, name)
+
+
+def _file(digest: str | None) -> str:
+    return f"a warm start of SHA-256 {digest}" if digest else "no warm start"
