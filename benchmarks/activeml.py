@@ -41,8 +41,8 @@ from streamal.core.budget.sampler import Budget, Sampler
 from streamal.core.coins import Coins
 from streamal.core.schema import Schema
 from streamal.core.strategies import EventView, SamplingRules, build_strategy, requirements_of
-from streamal.core.strategies.space import vectorised
-from streamal.core.strategies.uncertainty import least_confidence, margin, smoothed
+from streamal.core.strategies.space import vectorise
+from streamal.core.strategies.uncertainty import least_confidence, margin, smooth
 from streamal.replay import Stream, read_stream
 from streamal.replay.replay import stream_config
 
@@ -109,7 +109,7 @@ class Data:
     def points(self) -> Any:
         """The events as vectors: numbers standardised, missing ones in the middle, words hashed as ours are."""
         if self._points is None:
-            rows = [vectorised(features) for features in self.features]
+            rows = [vectorise(features) for features in self.features]
             names = sorted({name for numbers, _ in rows for name in numbers})
             table = np.array([[numbers.get(name, np.nan) for name in names] for numbers, _ in rows])
             table = table.reshape(len(rows), len(names))
@@ -132,14 +132,14 @@ def ours(data: Data, cell: Cell) -> Ask:
     strategy = build_strategy(rules)
     partition_budget = Budget(share, Fraction(0), burst=20).partition_budget(0, 1)
     start = round(_AT_THE_START * share) * partition_budget.price
-    sampler = Sampler(partition_budget, strategy, Coins(cell.seed), BudgetCounters(0, start, 0, 0), None, 0.0, 0, 0)
-    wants = requirements_of(strategy)
-    memory = wants.memory() if wants.lookback else None
+    sampler = Sampler(partition_budget, strategy, Coins(cell.seed), BudgetCounters(0, start, 0, 0), None, 0.0)
+    requirements = requirements_of(strategy)
+    memory = requirements.memory() if requirements.lookback else None
 
     def ask(i: int, probabilities: Mapping[str, float], examples: int) -> bool:
         score: Any = measure(probabilities)
-        if wants.score is not None:
-            score = wants.score(EventView(score, probabilities, data.features[i], i, examples, memory=memory))
+        if requirements.score is not None:
+            score = requirements.score(EventView(score, probabilities, data.features[i], i, examples, memory=memory))
         decision = sampler.decide(i, score)
         if memory is not None:
             memory.take(i, data.features[i])
@@ -231,7 +231,7 @@ def run_cell(data: Data, cell: Cell, warm_up: int) -> dict[str, Any]:
         if not wanted:
             probabilities = model.predict(features)
             right += max(probabilities, key=probabilities.__getitem__) == label
-            wanted = ask(i, smoothed(probabilities, examples), examples)
+            wanted = ask(i, smooth(probabilities, examples), examples)
             asked += wanted
         if wanted:
             model.learn(features, label)

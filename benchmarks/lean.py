@@ -25,7 +25,7 @@ from streamal.core.quality.totals import RunningTotals
 from streamal.core.records import Event, Example, Lane, Scalar, coordinates
 from streamal.core.rules import Rules
 from streamal.core.strategies import EventView, requirements_of
-from streamal.core.strategies.uncertainty import MEASURES, smoothed
+from streamal.core.strategies.uncertainty import MEASURES, smooth
 from streamal.recordings.reading import Stream
 from streamal.replay import replay
 from streamal.replay.replay import stream_config
@@ -50,10 +50,14 @@ class _Partition:
     """Event by event: predict, decide, and learn the answer at once."""
 
     def __init__(self, fold: Fold, decides: Rules) -> None:
-        self._fold, self._measure, self._wants = fold, MEASURES[decides.measure], requirements_of(decides.strategy)
-        assert not self._wants.votes, "the votes of an ensemble are for the daemon's own replay"
-        self._sampler = Sampler(decides.budgets[0], decides.strategy, Coins(decides.seed), None, None, 0.0, 0, 0)
-        self._memory = self._wants.memory() if self._wants.lookback else None
+        self._fold, self._measure, self._requirements = (
+            fold,
+            MEASURES[decides.measure],
+            requirements_of(decides.strategy),
+        )
+        assert not self._requirements.votes, "the votes of an ensemble are for the daemon's own replay"
+        self._sampler = Sampler(decides.budgets[0], decides.strategy, Coins(decides.seed), None, None, 0.0)
+        self._memory = self._requirements.memory() if self._requirements.lookback else None
         self._seen = RunningTotals()
 
     def answer(self, offset: int, features: dict[str, Scalar], truth: str) -> tuple[str, float]:
@@ -63,13 +67,13 @@ class _Partition:
         score, state = self._score(offset, features, probabilities), self._sampler.state
         decision = self._sampler.decide(offset, score, probabilities)
         propensity, lane = decision.propensity, decision.lane
-        self._seen = self._seen.after(probabilities, propensity)
+        self._seen = self._seen.add_event(probabilities, propensity)
         if self._memory is not None:
             self._memory.take(offset, features)
         if lane is not None:
             arms = ()
-            if self._wants.arms and lane is Lane.AUDIT:
-                arms = tuple(round(p, 4) for p in self._wants.arms(score, state))
+            if self._requirements.arms and lane is Lane.AUDIT:
+                arms = tuple(round(p, 4) for p in self._requirements.arms(score, state))
             example = Example(
                 request=coordinates(0, offset),
                 label=truth,
@@ -89,12 +93,14 @@ class _Partition:
 
     def _score(self, offset: int, features: Mapping[str, Scalar], probabilities: Mapping[str, float]) -> Any:
         examples = sum(self._fold.learned.model.learned.values())
-        seen = smoothed(probabilities, examples)
+        seen = smooth(probabilities, examples)
         uncertainty = self._measure(seen)
-        if self._wants.score is None:
+        if self._requirements.score is None:
             return uncertainty
-        weights = self._fold.learned.bandit.weights() if self._wants.arms else ()
-        return self._wants.score(EventView(uncertainty, seen, features, offset, examples, None, self._memory, weights))
+        weights = self._fold.learned.bandit.weights() if self._requirements.arms else ()
+        return self._requirements.score(
+            EventView(uncertainty, seen, features, offset, examples, None, self._memory, weights)
+        )
 
 
 def lean(stream: Stream, config: Config) -> Figures:

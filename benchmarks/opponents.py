@@ -11,7 +11,7 @@ from river import active
 from streamal.bootstrap.model import build_model
 from streamal.config import Config
 from streamal.core.model.pipeline import build_estimator, default_pipeline
-from streamal.core.strategies.uncertainty import smoothed
+from streamal.core.strategies.uncertainty import smooth
 from streamal.replay import Stream
 
 
@@ -95,7 +95,7 @@ class ScikitActiveml:
         for i, (features, label) in enumerate(zip(data.features, data.labels, strict=True)):
             probabilities = model.predict(features)
             hits += max(probabilities, key=probabilities.__getitem__) == label
-            if ask(i, smoothed(probabilities, examples), examples):
+            if ask(i, smooth(probabilities, examples), examples):
                 model.learn(features, label)
                 examples += 1
                 ask.learned.append(i)

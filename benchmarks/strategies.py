@@ -39,12 +39,12 @@ def views(count: int, numbers: int) -> list[EventView]:
 def one(name: str, events: Sequence[EventView]) -> float:
     """Return seconds of the processor for all decisions on *events*."""
     strategy = build_strategy(SamplingRules(name, rate=0.07, share=0.1, floor=0.5))
-    wants, state = requirements_of(strategy), strategy.initial()
-    memory = wants.memory() if wants.lookback else None
+    requirements, state = requirements_of(strategy), strategy.initial()
+    memory = requirements.memory() if requirements.lookback else None
     began = time.process_time()
     for view in events:
         seen = view if memory is None else view._replace(memory=memory)
-        score = view.uncertainty if wants.score is None else wants.score(seen)
+        score = view.uncertainty if requirements.score is None else requirements.score(seen)
         p = strategy.propensity(score, state)
         state = strategy.update(score, p > 0.5, state)
         if memory is not None:

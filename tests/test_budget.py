@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from streamal.core.budget.counters import BudgetCounters
-from streamal.core.budget.sampler import Budget, Decision, PartitionBudget, Sampler, divided
+from streamal.core.budget.sampler import Budget, Decision, PartitionBudget, Sampler, divide
 from streamal.core.coins import Coins
 from streamal.core.records import Lane
 from streamal.core.state import PartitionState, decode_state, encode_state
@@ -67,8 +67,7 @@ class Partition:
             state.counters,
             state.strategy,
             now,
-            self.open[Lane.AUDIT],
-            self.open[Lane.STRATEGY],
+            (self.open[Lane.AUDIT], self.open[Lane.STRATEGY]),
         )
         decisions = [sampler.decide(self.accepted + i, u) for i, u in enumerate(scores)]
         self.accepted += len(scores)
@@ -298,7 +297,7 @@ def test_the_propensity_is_how_often_an_event_is_asked(name: str, burst: int, pe
     us = np.random.default_rng(5).beta(1.0, 3.0, 40).tolist()
     requested, expected, variance = np.zeros(40), np.zeros(40), np.zeros(40)
     for seed in range(1_500):
-        sampler = Sampler(partition_budget, strategy, Coins(seed), None, None, 0.0, 0, 0)
+        sampler = Sampler(partition_budget, strategy, Coins(seed), None, None, 0.0)
         decisions = [sampler.decide(i, u) for i, u in enumerate(us)]
         p = np.array([decision.propensity for decision in decisions])
         requested += [decision.lane is not None for decision in decisions]
@@ -383,7 +382,7 @@ def test_the_audit_finds_an_open_slot() -> None:
 @given(st.integers(1, 10_000), st.integers(1, 50))
 def test_divided_caps_sum_to_the_cap(cap: int, partitions: int) -> None:
     """No partition has more than one above another, and nothing is lost or made up."""
-    parts = [divided(cap, partition, partitions) for partition in range(partitions)]
+    parts = [divide(cap, partition, partitions) for partition in range(partitions)]
     assert sum(parts) == cap
     assert max(parts) - min(parts) <= 1
 
@@ -424,7 +423,7 @@ def test_a_closed_lane_does_not_move_the_threshold() -> None:
     """What the strategy would have said while it was not asked teaches it nothing."""
     budget = Budget(Fraction("0.1"), Fraction(0), burst=1)
     strategy = strategy_of("variable", budget)
-    sampler = Sampler(budget.partition_budget(0, 1), strategy, Coins(7), BudgetCounters(0, 0, 0, 0), None, 0.0, 0, 0)
+    sampler = Sampler(budget.partition_budget(0, 1), strategy, Coins(7), BudgetCounters(0, 0, 0, 0), None, 0.0)
     before: State = sampler.state
     sampler.decide(0, 1.0)
     assert sampler.state == before

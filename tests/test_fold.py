@@ -189,7 +189,7 @@ def test_the_figures_of_a_new_worker() -> None:
         "gain_over_random",
         "gain_over_random_low",
         "gain_over_random_high",
-        "unreachable_ratio",
+        "never_askable_ratio",
     }
     assert (found["features"], found["oldest_open_request_seconds"]) == (0, 0.0)
 

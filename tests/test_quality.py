@@ -15,7 +15,7 @@ from scipy import stats
 
 from streamal.core.budget.sampler import Budget, Sampler
 from streamal.core.coins import Coins
-from streamal.core.quality.confidence_sequence import Sequence
+from streamal.core.quality.confidence_sequence import ConfidenceSequence
 from streamal.core.quality.estimates import Estimate, Sums
 from streamal.core.quality.quality import Quality
 from streamal.core.quality.totals import RunningTotals
@@ -46,7 +46,7 @@ def folded(window: int, labels: Iterable[tuple[float, bool]]) -> Quality:
 @given(weighted)
 def test_the_estimate_is_hajeks(labels: list[tuple[float, bool]]) -> None:
     """Σ c/p / Σ 1/p, and a Wilson interval of the smaller of two effective sizes, recomputed the slow way."""
-    estimate = folded(100, labels).recent().proportion()
+    estimate = folded(100, labels).recent_sums().proportion()
     assert estimate is not None
     w = np.array([1.0 / p for p, _ in labels])
     c = np.array([float(correct) for _, correct in labels])
@@ -63,7 +63,7 @@ def test_the_estimate_is_hajeks(labels: list[tuple[float, bool]]) -> None:
 @given(weighted)
 def test_the_interval_holds_the_value(labels: list[tuple[float, bool]]) -> None:
     """0 <= low <= value <= high <= 1, and never of width 0: so few labels never make sure."""
-    estimate = folded(100, labels).recent().proportion()
+    estimate = folded(100, labels).recent_sums().proportion()
     assert estimate is not None
     assert 0.0 <= estimate.low <= estimate.value + 1e-12
     assert estimate.value - 1e-12 <= estimate.high <= 1.0
@@ -83,14 +83,14 @@ def test_nothing_is_known_without_labels() -> None:
     assert Sums().proportion() is None
     assert Sums().naive() is None
     quality = folded(10, [(0.0, True)])
-    assert quality.recent().proportion() is None
-    assert quality.unanswered() == 0.0
-    assert Quality(10).unanswered() is None
+    assert quality.recent_sums().proportion() is None
+    assert quality.unanswered_share() == 0.0
+    assert Quality(10).unanswered_share() is None
 
 
 def test_one_label_says_next_to_nothing() -> None:
     """The interval of a single label is nearly everything, whatever its weight."""
-    estimate = folded(10, [(0.001, True)]).recent().proportion()
+    estimate = folded(10, [(0.001, True)]).recent_sums().proportion()
     assert estimate is not None
     assert estimate == pytest.approx(Estimate(1.0, 0.207, 1.0), abs=0.001)
 
@@ -105,7 +105,7 @@ class Synthetic:
         random = np.random.default_rng(seed)
         budget = Budget(Fraction("0.1"), Fraction("0.3"), burst=20)
         rules = SamplingRules(strategy, rate=float(budget.rate), share=float(budget.share))
-        sampler = Sampler(budget.partition_budget(0, 1), build_strategy(rules), Coins(seed), None, None, 0.0, 0, 0)
+        sampler = Sampler(budget.partition_budget(0, 1), build_strategy(rules), Coins(seed), None, None, 0.0)
         uncertainty = random.beta(0.8, 3.0, EVENTS) * 0.5
         right = random.random(EVENTS) > 0.04 + 0.9 * uncertainty
         quality = Quality(EVENTS)
@@ -114,7 +114,7 @@ class Synthetic:
             if decision.lane is not None:
                 quality.fold(make_example(i, decision.propensity, bool(right[i])))
         self.truth = float(np.mean(right))
-        sums = quality.recent()
+        sums = quality.recent_sums()
         estimate, naive = sums.proportion(), sums.naive()
         assert estimate is not None
         assert naive is not None
@@ -165,7 +165,7 @@ def test_the_window_follows_a_change() -> None:
     random = np.random.default_rng(3)
     labels = [(0.5, bool(random.random() < (0.95 if i < 900 else 0.4))) for i in range(1_200)]
     quality = folded(200, labels)
-    recent, total = quality.recent().proportion(), quality.total.proportion()
+    recent, total = quality.recent_sums().proportion(), quality.total.proportion()
     assert recent is not None
     assert total is not None
     assert recent.low <= 0.4 <= recent.high
@@ -179,7 +179,7 @@ def test_the_window_is_in_the_order_of_the_events(order: list[int]) -> None:
     for offset in order:
         quality.fold(make_example(offset, 0.5, correct=offset >= 7))
     assert [entry.request for entry in quality._window] == [f"0-{offset}" for offset in range(7, 12)]
-    assert (quality.recent().naive(), quality.total.count) == (1.0, 12)
+    assert (quality.recent_sums().naive(), quality.total.count) == (1.0, 12)
 
 
 def test_unanswered_requests_are_told() -> None:
@@ -188,7 +188,7 @@ def test_unanswered_requests_are_told() -> None:
     quality.fold(Abstention("0-8", 0.5, Lane.STRATEGY, 0.0, 1.0))
     quality.fold(Expiry("0-9", 0.5, Lane.AUDIT, 0.0, 1.0))
     quality.fold(Expiry("0-10", 0.5, Lane.AUDIT, 0.0, 1.0))
-    assert quality.unanswered() == 0.75
+    assert quality.unanswered_share() == 0.75
     assert quality.closed == {"audit example": 1, "strategy abstention": 1, "audit expiry": 2}
     assert quality.total.count == 1
 
@@ -299,7 +299,7 @@ def test_the_window_knows_its_own_events() -> None:
     assert 0.5 < known.confidence / known.events / 1e6 < 1.0
     old = folded(10, [(0.1, i % 3 > 0) for i in range(20)])
     assert old._population().confidence() is None
-    assert old.accuracy() == old.recent().proportion()
+    assert old.accuracy() == old.recent_sums().proportion()
     assert old.log_loss() is None
 
 
@@ -346,7 +346,7 @@ class Watched:
         p = np.where(random.random(events) < 0.2, 0.4, floor)
         f = np.clip(0.8 + 0.2 * random.standard_normal(events), 0.0, 1.0)
         truth, total = np.cumsum(right) / np.arange(1, events + 1), np.cumsum(f)
-        sums, sequence = Sums(), Sequence(floor)
+        sums, sequence = Sums(), ConfidenceSequence(floor)
         self.left = {"wilson": False, "sequence": False}
         for i in np.flatnonzero(random.random(events) < p).tolist():
             sums.add(1.0 / p[i], bool(right[i]), f[i])
@@ -383,7 +383,7 @@ def test_the_sequence_is_the_figure_if_it_is_wanted() -> None:
 
 def test_a_weight_beyond_the_floor_is_bounded() -> None:
     """Asked while the audit lane was closed: the label counts as one of the least propensity, not for more."""
-    heavy, bounded = Sequence(0.1), Sequence(0.1)
+    heavy, bounded = ConfidenceSequence(0.1), ConfidenceSequence(0.1)
     heavy.add(1_000.0, correct=True, confidence=0.5)
     bounded.add(10.0, correct=True, confidence=0.5)
     assert heavy.accuracy(100, 50.0) == bounded.accuracy(100, 50.0)

@@ -16,7 +16,7 @@ COURSE = [WeightedExample({"x": float(number)}, "ab"[number % 2]) for number in 
 
 def taught(rehearsal: Rehearsal, course: list[WeightedExample]) -> list[list[float]]:
     """Return the numbers that were learned, for each lesson."""
-    return [[float(each.features["x"]) for each in rehearsal.course(lesson)] for lesson in course]
+    return [[float(each.features["x"]) for each in rehearsal.rehearse(lesson)] for lesson in course]
 
 
 def test_by_default_nothing_is_repeated_or_kept() -> None:

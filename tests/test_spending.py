@@ -23,7 +23,7 @@ from streamal.bootstrap import build
 from streamal.config import load_config
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.money import Prices, Settlements, micros, windows
-from streamal.core.budget.sampler import Budget, Sampler, divided
+from streamal.core.budget.sampler import Budget, Sampler, divide
 from streamal.core.coins import Coins
 from streamal.core.quality.totals import RunningTotals
 from streamal.core.records import Abstention, Closing, Example, Expiry, Lane, Request
@@ -84,8 +84,10 @@ class Bank:
             state.counters,
             state.strategy,
             now,
-            counters.audit - closed[str(partition), Lane.AUDIT],
-            counters.strategy - closed[str(partition), Lane.STRATEGY],
+            (
+                counters.audit - closed[str(partition), Lane.AUDIT],
+                counters.strategy - closed[str(partition), Lane.STRATEGY],
+            ),
             settlements.refunds(partition),
         )
         first = self.accepted[partition]
@@ -111,11 +113,11 @@ class Bank:
             "reserved": request.reserved,
         }
         if how == "expiry":
-            self.training.append(Expiry(**same, cost=prices.expired(request)))
+            self.training.append(Expiry(**same, cost=prices.cost_of_expiry(request)))
         elif how == "abstention":
-            self.training.append(Abstention(**same, cost=prices.answered(request, None, seconds)))
+            self.training.append(Abstention(**same, cost=prices.cost_of_reply(request, None, seconds)))
         else:
-            cost = prices.answered(request, "a", seconds)
+            cost = prices.cost_of_reply(request, "a", seconds)
             self.training.append(Example(**same, label="a", features={}, predicted=None, seconds=seconds, cost=cost))
 
     def check(self) -> None:
@@ -140,11 +142,11 @@ class Bank:
                 cap = most[kind]
                 total[kind, window] += amount
                 if cap is not None:
-                    assert amount <= divided(cap, partition, self.partitions), (partition, kind, window)
+                    assert amount <= divide(cap, partition, self.partitions), (partition, kind, window)
                     assert total[kind, window] <= cap
         for partition, events in self.accepted.items():
             requests = sum(name.startswith(f"{partition}-") for name in self.requests)
-            burst = divided(self.budget.burst, partition, self.partitions)
+            burst = divide(self.budget.burst, partition, self.partitions)
             assert requests <= self.budget.share * events + burst
         assert len(self.open) <= self.budget.open_max
         for (partition, kind, _), amount in own.items():
@@ -283,21 +285,21 @@ def test_an_answer_costs_its_work_and_at_most_the_maximum(
     """Seconds are paid up to the maximum; an answer that does not tell them costs it, and so does an abstention."""
     known = Prices(per_label=50_000, per_hour=36_000_000, seconds_max=100)
     request = _at_price(make_request(0), known.reserved)
-    assert known.answered(request, label, seconds) == round(cost * 1_000_000)
+    assert known.cost_of_reply(request, label, seconds) == round(cost * 1_000_000)
 
 
 def test_a_third_of_a_micro_unit_is_rounded_up() -> None:
     """Exact fractions, never less than the true price: a second at 1.00 an hour is 0.000278."""
     known = Prices(per_hour=1_000_000, seconds_max=10)
-    assert known.answered(_at_price(make_request(0), known.reserved), "a", 1.0) == 278
+    assert known.cost_of_reply(_at_price(make_request(0), known.reserved), "a", 1.0) == 278
     assert known.reserved == 2_778
 
 
 def test_a_raise_of_prices_changes_no_bill() -> None:
     """Asked at 0.05, answered after the price went up: it costs the 0.05 that were reserved for it."""
     request = _at_price(make_request(0), 50_000)
-    assert Prices(per_label=90_000).answered(request, "a", None) == 50_000
-    assert Prices(per_label=20_000).answered(request, "a", None) == 20_000
+    assert Prices(per_label=90_000).cost_of_reply(request, "a", None) == 50_000
+    assert Prices(per_label=20_000).cost_of_reply(request, "a", None) == 20_000
 
 
 def test_t6_nothing_is_refunded_silently() -> None:
@@ -322,10 +324,10 @@ def test_t6_nothing_is_refunded_silently() -> None:
 def test_t6_an_abstention_is_paid_unless_configured_otherwise() -> None:
     """T6: who cannot tell has worked; what is not charged is not charged because somebody wrote so."""
     request = _at_price(make_request(0), 80_000)
-    assert Prices(per_label=80_000).answered(request, None, None) == 80_000
-    assert Prices(per_label=80_000, refund_abstained=True).answered(request, None, None) == 0
-    assert Prices(per_label=80_000).expired(request) == 0
-    assert Prices(per_label=80_000, refund_expired=False).expired(request) == 80_000
+    assert Prices(per_label=80_000).cost_of_reply(request, None, None) == 80_000
+    assert Prices(per_label=80_000, refund_abstained=True).cost_of_reply(request, None, None) == 0
+    assert Prices(per_label=80_000).cost_of_expiry(request) == 0
+    assert Prices(per_label=80_000, refund_expired=False).cost_of_expiry(request) == 80_000
 
 
 # Windows.
@@ -406,7 +408,7 @@ def full_ledger() -> BudgetCounters:
         day_audit=3 * 10**6,
         day_strategy=7 * 10**6,
         reserved=(3 * 10**12, 7 * 10**12, 3 * 10**13, 7 * 10**13, 3 * 10**14, 7 * 10**14),
-        kept=tuple(quota.capacity for quota in partition_budget.quotas),
+        quota_tokens=tuple(quota.capacity for quota in partition_budget.quotas),
     )
 
 
@@ -424,7 +426,7 @@ def test_the_largest_state_fits() -> None:
     """F16: a full ledger, a strategy's state of all it may take, and the counts of 10^12 events, all at once."""
     strategy = ("x" * (STATE_BYTES_MAX - 4),)
     assert len(msgspec.json.encode(strategy)) == STATE_BYTES_MAX
-    seen = RunningTotals(events=10**12, confidence=10**18, unreachable=10**12)
+    seen = RunningTotals(events=10**12, confidence=10**18, never_askable=10**12)
     assert len(msgspec.json.encode(seen)) <= 60
     largest = PartitionState(2**53, 1e9 / 7, full_ledger(), strategy, unasked=10**12, asked_at=2**31, seen=seen)
     assert decode_state(encode_state(largest), PartitionState) == largest
@@ -443,7 +445,7 @@ def test_the_metadata_of_the_version_before_are_read() -> None:
 def rare(budget: Budget, probability: float, every: int, events: int) -> tuple[int, int]:
     """Return how many of the rare events, and of all events, are asked by a strategy that never asks."""
     never = build_strategy(SamplingRules("random", rate=0.0))
-    sampler = Sampler(budget.partition_budget(0, 1), never, Coins(7), None, None, 0.0, 0, 0)
+    sampler = Sampler(budget.partition_budget(0, 1), never, Coins(7), None, None, 0.0)
     asked = [0, 0]
     for i in range(events):
         p = probability if i % every == 0 else 0.0
@@ -466,7 +468,7 @@ def test_a_quota_is_spent_on_its_class() -> None:
 def test_a_quota_does_not_cost_the_others_anything() -> None:
     """A greedy strategy gets all that a class leaves over, and the whole is no more than it was."""
     budget = Budget(Fraction("0.1"), Fraction(0), 20, quotas=(("rare", Fraction("0.5")),))
-    sampler = Sampler(budget.partition_budget(0, 1), Always(), Coins(7), None, None, 0.0, 0, 0)
+    sampler = Sampler(budget.partition_budget(0, 1), Always(), Coins(7), None, None, 0.0)
     lanes = [sampler.decide(i, 1.0, {"other": 1.0}).lane for i in range(10_000)]
     assert 1_000 <= sum(lane is not None for lane in lanes) <= 1_020
     assert sampler.decide(10_000, 0.0, {"rare": 1.0}).lane is Lane.STRATEGY, "what is kept is kept all the same"
@@ -481,7 +483,7 @@ def test_the_propensity_counts_the_quotas_in(burst: int) -> None:
     likely = [{"a": 0.3, "b": 0.1 * (i % 4), "c": 0.4} for i in range(40)]
     requested, expected, variance = [0.0] * 40, [0.0] * 40, [0.0] * 40
     for seed in range(1_500):
-        sampler = Sampler(budget.partition_budget(0, 1), strategy, Coins(seed), None, None, 0.0, 0, 0)
+        sampler = Sampler(budget.partition_budget(0, 1), strategy, Coins(seed), None, None, 0.0)
         for i, probabilities in enumerate(likely):
             decision = sampler.decide(i, 0.5, probabilities)
             requested[i] += decision.lane is not None
@@ -495,12 +497,15 @@ def test_the_propensity_counts_the_quotas_in(burst: int) -> None:
 def test_other_quotas_lose_no_tokens() -> None:
     """Whoever changes the quotas finds what was saved in the common purse."""
     one = Budget(Fraction("0.1"), Fraction(0), 20, quotas=(("rare", Fraction("0.2")),))
-    before = Sampler(one.partition_budget(0, 1), Always(), Coins(7), None, None, 0.0, 0, 0)
+    before = Sampler(one.partition_budget(0, 1), Always(), Coins(7), None, None, 0.0)
     before.decide(0, 0.0, {"rare": 1.0})
-    assert before.counters.kept[0] > 0
+    assert before.counters.quota_tokens[0] > 0
     none = replace(one, quotas=())
-    after = Sampler(none.partition_budget(0, 1), Always(), Coins(7), before.counters, (), 0.0, 0, 0)
-    assert (after.counters.tokens, after.counters.kept) == (before.counters.tokens + before.counters.kept[0], ())
+    after = Sampler(none.partition_budget(0, 1), Always(), Coins(7), before.counters, (), 0.0)
+    assert (after.counters.tokens, after.counters.quota_tokens) == (
+        before.counters.tokens + before.counters.quota_tokens[0],
+        (),
+    )
 
 
 # From the configuration.

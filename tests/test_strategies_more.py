@@ -29,10 +29,10 @@ from streamal.core.strategies.density import gain
 from streamal.core.strategies.near_duplicates import Damper
 from streamal.core.strategies.quantile import _VALUES, Quantile
 from streamal.core.strategies.selective import Importance, Selective
-from streamal.core.strategies.sketch import NOTHING, Hyperplanes, added, near
+from streamal.core.strategies.sketch import EMPTY_COUNTS, Hyperplanes, add_label, labels_near
 from streamal.core.strategies.space import Neighbours
 from streamal.core.strategies.threshold import Mover
-from streamal.core.strategies.uncertainty import least_confidence, smoothed
+from streamal.core.strategies.uncertainty import least_confidence, smooth
 from streamal.core.strategies.unconditional import Periodic
 from streamal.errors import ConfigError
 from tests.making import BAYES, make_fold
@@ -163,15 +163,15 @@ def test_the_local_density_is_its_definition() -> None:
 def test_density_asks_inside_a_cloud_and_not_outside() -> None:
     """Equally uncertain: outliers are asked much less often than events in the crowd."""
     strategy = build_strategy(SamplingRules("density", rate=0.2, share=0.2))
-    rng, wants = np.random.default_rng(4), requirements_of(strategy)
-    memory = wants.memory()
+    rng, requirements = np.random.default_rng(4), requirements_of(strategy)
+    memory = requirements.memory()
     dense: dict[bool, list[bool]] = {True: [], False: []}
     for offset in range(3_000):
         far = offset % 50 == 0
         centre = rng.choice([-1.0, 1.0], 2) * rng.uniform(20.0, 90.0, 2) if far else np.zeros(2)
         features = {"x": float(centre[0] + rng.normal()), "y": float(centre[1] + rng.normal())}
         if offset > 200:
-            dense[far].append(wants.score(EventView(0.4, {}, features, offset, memory=memory)) >= 0.0)
+            dense[far].append(requirements.score(EventView(0.4, {}, features, offset, memory=memory)) >= 0.0)
         memory.take(offset, features)
     assert np.mean(dense[False]) > 1.3 * np.mean(dense[True])
 
@@ -272,10 +272,10 @@ def test_t1_a_strategy_does_not_believe_a_model_of_two_labels(estimator: type) -
     model = Model(estimator(), LabelRules(("a", "b")))
     model.learn({"x": 1.0}, "a")
     model.learn({"x": 2.0}, "b")
-    seen = smoothed(model.predict({"x": 1.0}), 2)
+    seen = smooth(model.predict({"x": 1.0}), 2)
     assert sum(seen.values()) == pytest.approx(1.0)
     assert least_confidence(seen) >= 0.5 * 10 / 12
-    assert least_confidence(smoothed({"a": 1.0, "b": 0.0}, 10_000)) < 0.001
+    assert least_confidence(smooth({"a": 1.0, "b": 0.0}, 10_000)) < 0.001
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -294,12 +294,12 @@ def test_t7_looking_twice_changes_nothing(name: str) -> None:
 def test_the_sketch_counts_the_labels_that_lie_near() -> None:
     """Two clouds of points, labels in one: there nearly all of them are found, in the other hardly any."""
     rng, cuts = np.random.default_rng(8), Hyperplanes([f"x{i}" for i in range(6)])
-    counts, labels = NOTHING, 0
+    counts, labels = EMPTY_COUNTS, 0
     here, there = rng.normal(size=6) * 3.0, rng.normal(size=6) * 3.0
     for _ in range(40):
-        counts, labels = added(counts, labels, cuts.places(here + 0.1 * rng.normal(size=6)))
+        counts, labels = add_label(counts, labels, cuts.places(here + 0.1 * rng.normal(size=6)))
     found = [
-        np.mean([near(counts, labels, cuts.places(x + 0.1 * rng.normal(size=6))) for _ in range(50)])
+        np.mean([labels_near(counts, labels, cuts.places(x + 0.1 * rng.normal(size=6))) for _ in range(50)])
         for x in (here, there)
     ]
     assert labels == 40
@@ -309,23 +309,23 @@ def test_the_sketch_counts_the_labels_that_lie_near() -> None:
 
 def test_a_full_sketch_forgets_by_halves() -> None:
     """However many labels there are, the counts stay printable characters of one byte in JSON."""
-    counts, labels, places = NOTHING, 0, Hyperplanes(["x"]).places(np.ones(1))
+    counts, labels, places = EMPTY_COUNTS, 0, Hyperplanes(["x"]).places(np.ones(1))
     for _ in range(500):
-        counts, labels = added(counts, labels, places)
-    assert len(msgspec.json.encode(counts)) == len(NOTHING) + 2
-    assert near(counts, labels, places) == pytest.approx(labels)
+        counts, labels = add_label(counts, labels, places)
+    assert len(msgspec.json.encode(counts)) == len(EMPTY_COUNTS) + 2
+    assert labels_near(counts, labels, places) == pytest.approx(labels)
     assert 20 <= labels <= 60
 
 
 def test_damping_reaches_every_arm_of_auto() -> None:
     """Beside open requests that are all alike each arm sees a lower score, whatever its score is made of."""
     auto = build_strategy(SamplingRules("auto", 0.1, share=0.1, parameters={"arms": ["variable", "probabilistic"]}))
-    wants = requirements_of(auto)
-    memory = wants.memory()
+    requirements = requirements_of(auto)
+    memory = requirements.memory()
     for i in range(40):
         memory.take(i, {"x": float(i % 7)})
-    score = wants.score(EventView(0.4, {"a": 0.6, "b": 0.4}, {"x": 9.0}, 40, 5, None, memory))
-    damped: Any = Damper(1.0, [{"x": 9.0}, {"x": 8.0}, {"x": 9.5}]).damped(score, {"x": 9.0})
+    score = requirements.score(EventView(0.4, {"a": 0.6, "b": 0.4}, {"x": 9.0}, 40, 5, None, memory))
+    damped: Any = Damper(1.0, [{"x": 9.0}, {"x": 8.0}, {"x": 9.5}]).damp(score, {"x": 9.0})
     assert damped.each[0] < 0.1
     assert damped.each[1].factor < 0.25
     assert 0.0 <= auto.propensity(damped, auto.initial()) <= 1.0
@@ -345,7 +345,7 @@ def test_auto_finds_the_arm_whose_requests_correct_the_model() -> None:
         score = auto.score(EventView(u, {}, {}, i, weights=bandit.weights()))
         wrong = bool(rng.random() < (u if i < 20_000 else 0.3 * (1.0 - u) ** 4))
         if i % 30 == 0:  # the audit lane
-            bandit.reward(auto.arms_of(score, state), wrong)
+            bandit.reward(auto.arm_propensities(score, state), wrong)
         state = auto.update(score, False, state)
         leads.append(bandit.weights()[1] if bandit.weights() else 0.5)
     assert np.mean(leads[10_000:20_000]) > 0.9
@@ -404,7 +404,7 @@ WRONG: Mapping[str, tuple[str, dict[str, object], str]] = {
     "class": ("tests.making:Nothing", {}, r"AttributeError"),
     "methods": ("collections:Counter", {}, r"is no strategy: it has no method initial nor propensity"),
     "keyword": (
-        "tests.test_strategy_contract:Sound",
+        "tests.test_strategy_checks:Sound",
         {"speed": 1},
         r"has no parameter 'speed', nor any other",
     ),
@@ -421,7 +421,7 @@ def test_a_wrong_parameter_is_one_clear_line(name: str) -> None:
 
 def test_a_class_of_the_users_gets_what_it_names() -> None:
     """The rate of its lane if its constructor has a ``rate``, and the parameters of the configuration."""
-    name = "tests.test_strategy_contract:Sound"
+    name = "tests.test_strategy_checks:Sound"
     assert build_strategy(SamplingRules(name, rate=0.07)).propensity(0.5, ()) == 0.07
     assert build_strategy(SamplingRules(name, rate=0.07, parameters={"rate": 0.5})).propensity(0.5, ()) == 0.5
 
@@ -429,7 +429,7 @@ def test_a_class_of_the_users_gets_what_it_names() -> None:
 UNSOUND = [
     (["sampling.strategy=fixed", "budget.audit_share=0"], r"'fixed': it is mute: .* no audit lane"),
     (["sampling.strategy=committee"], r"'committee' asks where the members .* is none: end model\.pipeline with"),
-    (["sampling.strategy=tests.test_strategy_contract:AboveOne"], r"AboveOne': its propensity .* is no probability"),
+    (["sampling.strategy=tests.test_strategy_checks:AboveOne"], r"AboveOne': its propensity .* is no probability"),
     (["sampling.strategy=quantile", "sampling.parameters={tolerance=0}"], "tolerance must be above 0, not 0"),
 ]
 
@@ -439,4 +439,4 @@ def test_check_refuses_a_strategy_that_breaks_its_contract(overrides: list[str],
     """`streamal check` names the strategy, and what to do; a sound one of the user's own passes."""
     with pytest.raises(ConfigError, match=message):
         require_sound_strategy(build(load_config(None, overrides)))
-    require_sound_strategy(build(load_config(None, ["sampling.strategy=tests.test_strategy_contract:LooksBack"])))
+    require_sound_strategy(build(load_config(None, ["sampling.strategy=tests.test_strategy_checks:LooksBack"])))

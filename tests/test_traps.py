@@ -17,7 +17,7 @@ from streamal.core.gauges.figures import arm_weights
 from streamal.core.model.model import LabelRules, Model
 from streamal.core.records import Lane
 from streamal.core.strategies import STRATEGIES, SamplingRules, build_strategy
-from streamal.core.strategies.uncertainty import least_confidence, smoothed
+from streamal.core.strategies.uncertainty import least_confidence, smooth
 from tests.making import make_fold
 
 ONE_PERCENT = Budget(Fraction("0.01"), Fraction("0.3"), burst=5)
@@ -25,7 +25,7 @@ ONE_PERCENT = Budget(Fraction("0.01"), Fraction("0.3"), burst=5)
 
 def sampler(name: str, budget: Budget) -> Sampler:
     strategy = build_strategy(SamplingRules(name, rate=float(budget.rate), share=float(budget.share)))
-    return Sampler(budget.partition_budget(0, 1), strategy, Coins(7), None, None, 0.0, 0, 0)
+    return Sampler(budget.partition_budget(0, 1), strategy, Coins(7), None, None, 0.0)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -55,7 +55,7 @@ def test_0_1_a_model_that_starts_empty_is_asked(estimator: Any, name: str) -> No
     asked = []
     for i in range(400):
         features = {"x": float(i % 9)}
-        uncertainty = least_confidence(smoothed(model.predict(features), i))
+        uncertainty = least_confidence(smooth(model.predict(features), i))
         if lanes.decide(i, uncertainty).lane is not None:
             asked.append(i)
             model.learn(features, "a")  # one class only, for as long as it lasts
@@ -81,7 +81,7 @@ def test_0_7_deciding_again_is_deciding_the_same() -> None:
     for i, lane in enumerate(expected):
         for _ in range(2):
             strategy = build_strategy(SamplingRules("randomised_variable", float(ONE_PERCENT.rate), share=0.01))
-            again = Sampler(ONE_PERCENT.partition_budget(0, 1), strategy, Coins(7), *state, 0.0, 0, 0)
+            again = Sampler(ONE_PERCENT.partition_budget(0, 1), strategy, Coins(7), *state, 0.0)
             assert again.decide(i, i * 0.37 % 0.5).lane == lane
         state = again.counters, again.state
 

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamal.core.strategies.uncertainty import MEASURES, SMOOTHED, entropy, least_confidence, margin, smoothed, trust
+from streamal.core.strategies.uncertainty import (
+    MEASURES,
+    SMOOTHED_MEASURES,
+    entropy,
+    least_confidence,
+    margin,
+    smooth,
+    trust,
+)
 from tests.making import probabilities
 
 
@@ -31,13 +39,13 @@ def test_the_measures_stay_within_0_and_1(p: dict[str, float], rounding: float) 
         assert 0.0 <= measure(scaled) <= 1.0
 
 
-@given(probabilities(), st.integers(0, 10**6), st.sampled_from(sorted(SMOOTHED)))
+@given(probabilities(), st.integers(0, 10**6), st.sampled_from(sorted(SMOOTHED_MEASURES)))
 def test_what_is_smoothed_without_the_probabilities_is_what_is_smoothed_with_them(
     p: dict[str, float], examples: int, name: str
 ) -> None:
     """The short way to a smoothed measure agrees with the long one to the last digits."""
-    slow = MEASURES[name](smoothed(p, examples))
-    assert SMOOTHED[name](MEASURES[name](p), trust(examples), len(p)) == pytest.approx(slow, abs=1e-12)
+    slow = MEASURES[name](smooth(p, examples))
+    assert SMOOTHED_MEASURES[name](MEASURES[name](p), trust(examples), len(p)) == pytest.approx(slow, abs=1e-12)
 
 
 @given(probabilities(), st.randoms(use_true_random=False))

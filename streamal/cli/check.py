@@ -17,10 +17,10 @@ from streamal.bootstrap.rules import build_strategy
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import Config, load_config
 from streamal.core.fold import Fold
-from streamal.core.model.checks import contract, growth, synthetic_examples
+from streamal.core.model.checks import check_growth, check_model, synthetic_examples
 from streamal.core.model.model import Model
 from streamal.core.strategies import requirements_of
-from streamal.core.strategies.checks import strategy_contract
+from streamal.core.strategies.checks import check_strategy
 from streamal.errors import ConfigError
 
 __all__ = ["command", "require_sound_model", "require_sound_strategy"]
@@ -105,7 +105,7 @@ def _importance(parts: Parts, fold: Fold) -> Mapping[str, str]:
 def require_sound_strategy(parts: Parts) -> None:
     """Raise a ConfigError with the reasons unless the configured strategy keeps its contract."""
     config, budget = parts.config, parts.budget
-    problems = strategy_contract(
+    problems = check_strategy(
         lambda: build_strategy(config, budget), float(budget.share), bool(budget.audit_every), time.process_time
     )
     if problems:
@@ -121,9 +121,9 @@ def require_sound_model(parts: Parts, new_model: Callable[[], Model]) -> None:
             unseeded random numbers; copies of one are quicker.
     """
     kinds = _kinds(parts.config)
-    problems = contract(new_model, kinds)
+    problems = check_model(new_model, kinds)
     if parts.config.features.open and not problems:
-        problems = growth(new_model, kinds)
+        problems = check_growth(new_model, kinds)
     if problems:
         raise ConfigError(f"model: {'; '.join(problems)}")
 

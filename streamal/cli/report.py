@@ -92,7 +92,7 @@ def _rows(told: Report, config: Config) -> dict[str, object]:
         "accuracy now": _interval(told.now),
         "among the labels (biased)": told.naive,
         "unanswered requests": told.unanswered,
-        "events out of reach": told.unreachable,
+        "events out of reach": told.never_askable,
     }
     if told.cost or told.reserved:
         currency = config.budget.currency

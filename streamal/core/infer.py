@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamal.core.budget.sampler import Sampler, divided
+from streamal.core.budget.sampler import Sampler, divide
 from streamal.core.codec.events import encode
 from streamal.core.coins import Coins
 from streamal.core.fold import Fold
@@ -81,7 +81,7 @@ class PartitionPass:
         self._measure, self._topic = MEASURES[rules.measure], rules.topics.predictions
         self._by_top = self._measure is least_confidence  # −0.5 µs: the largest is known
         self._version = fold.learned.version.offset
-        self._events, self._confidence, self._unreachable = state.seen
+        self._events, self._confidence, self._never_askable = state.seen
         self._uniform = 0
 
     def answer(self, event: Event, probabilities: dict[str, float]) -> None:
@@ -94,7 +94,7 @@ class PartitionPass:
             self._uniform += 1
         score = self.scorer.score(event, probabilities, uncertainty)
         if self._damper is not None:
-            score = self._damper.damped(score, event.features)
+            score = self._damper.damp(score, event.features)
         key, strategy = coordinates(self._partition, event.offset), self._sampler.state
         decision = self._sampler.decide(event.offset, score, probabilities)
         propensity, lane = decision.propensity, decision.lane
@@ -118,7 +118,7 @@ class PartitionPass:
             self._ask(event, prediction, lane, arms)
         else:
             self._unasked += 1
-            self._unreachable += propensity <= 0.0
+            self._never_askable += propensity <= 0.0
 
     def state(self) -> PartitionState:
         """Note what was counted, and return the partition's new state."""
@@ -126,7 +126,7 @@ class PartitionPass:
         for counter, kind, count in (
             ("events", "accepted", self._events - before.seen.events),
             ("uniform_predictions", "", self._uniform),
-            ("events_without_propensity", "", self._unreachable - before.seen.unreachable),
+            ("events_without_propensity", "", self._never_askable - before.seen.never_askable),
         ):
             if count:
                 tally[counter, kind] += count
@@ -137,7 +137,7 @@ class PartitionPass:
         )
 
     def _seen(self) -> RunningTotals:
-        return RunningTotals(self._events, self._confidence, self._unreachable)
+        return RunningTotals(self._events, self._confidence, self._never_askable)
 
     def _ask(self, event: Event, prediction: Prediction, lane: Lane, arms: tuple[float, ...]) -> None:
         request = _request(self._rules, event, prediction, lane, self._now, arms, self._seen())
@@ -145,7 +145,7 @@ class PartitionPass:
         self._result.outputs.append(OutputRecord(topic, self._partition, key, encode(request)))
         self._result.tally["requests", lane] += 1
         if self._damper is not None:
-            self._damper.opened(event.features)
+            self._damper.add_request(event.features)
 
 
 def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, now: float) -> Sampler:
@@ -156,7 +156,7 @@ def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, no
     if rules.pace_horizon_s is not None:
         paced = fold.books.answer_rate.open_max(rules.pace_horizon_s, rules.pace_unknown)
         if paced is not None:
-            partition_budget = partition_budget.paced(divided(paced, partition, rules.partitions))
+            partition_budget = partition_budget.with_open_max(divide(paced, partition, rules.partitions))
     return Sampler(
         partition_budget,
         rules.strategy,
@@ -164,8 +164,7 @@ def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, no
         counters,
         state.strategy,
         now,
-        audit,
-        strategy,
+        (audit, strategy),
         fold.books.settlements.refunds(partition),
     )
 

@@ -183,7 +183,7 @@ def _closed(rules: Rules, request: Request, reply: Reply, now: float) -> Example
         "reply": reply.reply,
         "seconds": reply.seconds,
         "reserved": request.reserved,
-        "cost": rules.prices.answered(request, reply.label, reply.seconds),
+        "cost": rules.prices.cost_of_reply(request, reply.label, reply.seconds),
     }
     if reply.label is None:
         return Abstention(**common)  # type: ignore[arg-type]
@@ -209,7 +209,7 @@ def _expired(rules: Rules, request: Request, now: float) -> Expiry:
         asked_at=request.asked_at,
         at=now,
         reserved=request.reserved,
-        cost=rules.prices.expired(request),
+        cost=rules.prices.cost_of_expiry(request),
     )
 
 

@@ -64,10 +64,10 @@ class Rules:
     damping: float | None = None
     pace_horizon_s: float | None = None
     pace_unknown: int = 0
-    wants: Requirements = field(init=False)
+    requirements: Requirements = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "wants", requirements_of(self.strategy))
+        object.__setattr__(self, "requirements", requirements_of(self.strategy))
 
 
 class Step(NamedTuple):

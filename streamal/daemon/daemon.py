@@ -279,7 +279,7 @@ class Daemon:
 
     def _read_back(self) -> dict[TopicPartition, Memory]:
         """Return what a strategy that looks back knows of the partitions owned: it is in no state, but in the log."""
-        lookback, events = self._rules.wants.lookback, self._topics.events
+        lookback, events = self._rules.requirements.lookback, self._topics.events
         ends = {place: at.offset for place, at in self._committed.items() if place.topic == events and lookback}
         wanted = {place.partition: range(max(0, end - lookback), end) for place, end in ends.items()}
         found = read_events(self._transport, events, wanted)

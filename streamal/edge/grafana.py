@@ -81,7 +81,7 @@ PANELS: tuple[Panel, ...] = (
     Panel("Quality", "Balanced accuracy", "lines", "percentunit", _interval("quality_balanced_accuracy", "ratio"), "The mean recall of the classes."),
     Panel("Quality", "Worst class", "lines", "percentunit", {"recall": "max(streamal_quality_least_recall_ratio{J})"}, "Recall of the class that is recognised worst."),
     Panel("Quality", "Gain over random", "lines", "percentunit", _interval("gain_over_random", "ratio"), "What choosing adds; needs quality.control."),
-    Panel("Quality", "What it cannot see", "lines", "percentunit", {"unanswered": "max(streamal_unanswered_ratio{J})", "unreachable": "avg(streamal_unreachable_ratio{J})"}, "Requests that brought no label; events without a chance."),
+    Panel("Quality", "What it cannot see", "lines", "percentunit", {"unanswered": "max(streamal_unanswered_ratio{J})", "never askable": "avg(streamal_never_askable_ratio{J})"}, "Requests that brought no label; events without a chance."),
     Panel("Quality", "Log loss", "lines", "short", _interval("quality_log_loss", "nats"), "In nats, over all events."),
     Panel("Queue", "Open requests", "lines", "short", {"open": "max(streamal_open_requests{J})", "limit": "max(streamal_open_requests_limit{J})"}, "At the limit nothing is asked."),
     Panel("Queue", "Oldest open request", "lines", "s", {"age": "max(streamal_oldest_open_request_seconds{J})"}, "They expire by labels.ttl_s."),

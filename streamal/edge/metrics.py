@@ -147,7 +147,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("auto_weight_own", "gauge", "Likewise, of strategies of the user's.", unit="ratio"),
     Metric("unanswered_ratio", "gauge", "Closed requests that brought no label: what quality cannot see."),
-    Metric("unreachable_ratio", "gauge", "Events that had no chance of being asked: what no estimate speaks of."),
+    Metric("never_askable_ratio", "gauge", "Events that had no chance of being asked: what no estimate speaks of."),
     Metric("last_snapshot_timestamp_seconds", "gauge", "When the last snapshot was saved."),
     Metric("last_step_timestamp_seconds", "gauge", "When the last step ended."),
     Metric("last_fold_timestamp_seconds", "gauge", "When this process last folded training: the model is that fresh."),

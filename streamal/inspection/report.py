@@ -75,7 +75,7 @@ class Report:
     now: Estimate | None
     naive: float | None
     unanswered: float | None
-    unreachable: float | None
+    never_askable: float | None
     curve: Sequence[Point]
     advice: Advice
 
@@ -118,9 +118,9 @@ def report(log: Log, topics: TopicNames, since: float | None, until: float | Non
         reserved=sum(request.reserved for request in waiting) / MICRO,
         before=then.accuracy(),
         now=quality.accuracy() if examples else None,
-        naive=quality.recent().naive() if examples else None,
-        unanswered=_folded(within, window).unanswered(),
-        unreachable=quality.unreachable(),
+        naive=quality.recent_sums().naive() if examples else None,
+        unanswered=_folded(within, window).unanswered_share(),
+        never_askable=quality.never_askable(),
         curve=curve,
         advice=advise(curve, learned, len(examples)),
     )

@@ -39,5 +39,5 @@ class AnswerRate:
         for asked, at, _ in sorted(self._closed):
             busy += max(0.0, at - max(asked, reached))
             reached = max(reached, at)
-        answered = sum(told for _, _, told in self._closed) - self._closed[0][2]
+        answered = sum(replied for _, _, replied in self._closed) - self._closed[0][2]
         return math.floor(answered * (horizon_s / busy)) if busy > 0.0 else None

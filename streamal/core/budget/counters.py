@@ -1,4 +1,4 @@
-"""What a partition has counted of its budget: exact, whole numbers, in the offset's commit metadata."""
+"""The counters of a partition's budget: exact whole numbers, kept in the offset's commit metadata."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ __all__ = ["BudgetCounters"]
 
 
 class BudgetCounters(NamedTuple):
-    """What a partition has counted; kept in the offset's commit metadata.
+    """What a partition has counted.
 
-    *tokens* are counted as in `PartitionBudget`, those of the quotas in *kept*. *hour* is the clock hour (seconds //
-    3600)
-    up to which is counted: *hour_audit* … *day_strategy* are the requests of its hour and day, *reserved* the
-    micro-units reserved in its hour, day and month, audit and strategy each; () if labels never had a price.
+    Attributes:
+        accepted: events.
+        tokens: in the bucket, see `PartitionBudget`.
+        audit, strategy: requests of each lane.
+        hour: the clock hour (seconds // 3600) up to which is counted.
+        hour_audit, hour_strategy: requests of that hour.
+        day_audit, day_strategy: requests of its calendar day.
+        reserved: micro-units reserved in its hour, day and month, audit and strategy each; () if no label had a price.
+        quota_tokens: in the buckets of the quotas.
     """
 
     accepted: int
@@ -29,22 +34,22 @@ class BudgetCounters(NamedTuple):
     day_audit: int = 0
     day_strategy: int = 0
     reserved: tuple[int, ...] = ()
-    kept: tuple[int, ...] = ()
+    quota_tokens: tuple[int, ...] = ()
 
-    def at(self, hour: int) -> BudgetCounters:
-        """Return the ledger in the clock hour *hour*, or in its own if that is later: past windows are done with."""
+    def advance_to(self, hour: int) -> BudgetCounters:
+        """Return the counters in the clock hour *hour*: windows that have ended count from 0. They never go back."""
         if hour <= self.hour:
             return self
-        new = [now != before for now, before in zip(windows(hour), windows(self.hour), strict=True)]
-        reserved = tuple(0 if new[i // 2] else amount for i, amount in enumerate(self.reserved))
-        day = (0, 0) if new[1] else (self.day_audit, self.day_strategy)
-        return BudgetCounters(*self[:4], hour, 0, 0, *day, reserved, self.kept)
+        is_new = [now != before for now, before in zip(windows(hour), windows(self.hour), strict=True)]
+        reserved = tuple(0 if is_new[i // 2] else amount for i, amount in enumerate(self.reserved))
+        day = (0, 0) if is_new[1] else (self.day_audit, self.day_strategy)
+        return BudgetCounters(*self[:4], hour, 0, 0, *day, reserved, self.quota_tokens)
 
-    def asked(self, audit: int, strategy: int, reserved: int) -> BudgetCounters:
-        """Return the ledger after so many more requests at *reserved* micro-units each."""
-        more = (audit, strategy)
-        spent = tuple(
-            (self.reserved[i] if self.reserved else 0) + more[i % 2] * reserved
+    def add_requests(self, audit: int, strategy: int, reserved: int) -> BudgetCounters:
+        """Return the counters with so many more requests of each lane, at *reserved* micro-units each."""
+        counts = (audit, strategy)
+        amounts = tuple(
+            (self.reserved[i] if self.reserved else 0) + counts[i % 2] * reserved
             for i in range(6 if reserved else len(self.reserved))
         )
         return self._replace(
@@ -54,12 +59,12 @@ class BudgetCounters(NamedTuple):
             hour_strategy=self.hour_strategy + strategy,
             day_audit=self.day_audit + audit,
             day_strategy=self.day_strategy + strategy,
-            reserved=spent,
+            reserved=amounts,
         )
 
-    def spent(self, refunds: Sequence[Refunds]) -> list[tuple[int, int]]:
+    def amounts_spent(self, refunds: Sequence[Refunds]) -> list[tuple[int, int]]:
         """Return the micro-units of this hour, day and month, audit and strategy each: settled or still reserved."""
         amounts = self.reserved or (0,) * 6
-        known = {i: refund for i, refund in enumerate(refunds) if refund.window == windows(self.hour)[i]}
-        back = [known.get(i, Refunds(-1)) for i in range(3)]
-        return [(amounts[2 * i] - back[i].audit, amounts[2 * i + 1] - back[i].strategy) for i in range(3)]
+        by_window = {i: refund for i, refund in enumerate(refunds) if refund.window == windows(self.hour)[i]}
+        refunded = [by_window.get(i, Refunds(-1)) for i in range(3)]
+        return [(amounts[2 * i] - refunded[i].audit, amounts[2 * i + 1] - refunded[i].strategy) for i in range(3)]

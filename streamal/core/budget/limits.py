@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 from streamal.core.budget.money import FREE, Prices
 
-__all__ = ["Budget", "Cap", "PartitionBudget", "Quota", "divided"]
+__all__ = ["Budget", "Cap", "PartitionBudget", "Quota", "divide"]
 
 _RESERVE_MAX = 20
 
 
-def divided(cap: int, partition: int, partitions: int) -> int:
+def divide(cap: int, partition: int, partitions: int) -> int:
     """Return this partition's part of an absolute cap; the parts of all partitions sum to the cap.
 
-    >>> [divided(200, p, 3) for p in range(3)]
+    >>> [divide(200, p, 3) for p in range(3)]
     [67, 67, 66]
     """
     return cap // partitions + (partition < cap % partitions)
@@ -83,7 +83,7 @@ class Budget:
 
     def partition_budget(self, partition: int, partitions: int) -> PartitionBudget:
         """Return what one of *partitions* partitions may ask: absolute figures are divided, shares are not."""
-        burst = divided(self.burst, partition, partitions)
+        burst = divide(self.burst, partition, partitions)
         gains = [self.rate * part for _, part in self.quotas]
         gain = self.share - sum(gains)
         price = math.lcm(gain.denominator, *(own.denominator for own in gains))
@@ -110,7 +110,7 @@ class Budget:
         """Return the partition's part of *cap*; the audit lane keeps room for at least *one* request of it."""
         if cap is None:
             return None
-        part = divided(cap, partition, partitions)
+        part = divide(cap, partition, partitions)
         kept = self.audit_share * part
         audit = max(one, math.ceil(kept) if whole else math.floor(kept)) if self.audit_every else 0
         return Cap(part, part - min(part, audit))
@@ -152,7 +152,7 @@ class PartitionBudget(NamedTuple):
     reserved: int
     quotas: tuple[Quota, ...]
 
-    def paced(self, open_max: int) -> PartitionBudget:
+    def with_open_max(self, open_max: int) -> PartitionBudget:
         """Return the allowance with no more than *open_max* open requests; never less than one of each lane.
 
         With nothing open nothing would be answered any more, and the pace could not recover.

@@ -73,19 +73,19 @@ class Prices:
         >>> Prices(per_label=50_000, per_hour=36_000_000, seconds_max=60).reserved
         650000
         """
-        return self.per_label + self._work(None)
+        return self.per_label + self._work_price(None)
 
-    def answered(self, request: Request, label: str | None, seconds: float | None) -> int:
+    def cost_of_reply(self, request: Request, label: str | None, seconds: float | None) -> int:
         """Return what *request* has cost that was answered (None: an abstention) after *seconds* of work, if told."""
         if label is None and self.refund_abstained:
             return 0
-        return min(request.reserved, self.per_label + self._work(seconds))
+        return min(request.reserved, self.per_label + self._work_price(seconds))
 
-    def expired(self, request: Request) -> int:
+    def cost_of_expiry(self, request: Request) -> int:
         """Return what *request* has cost that nobody answered in time."""
         return 0 if self.refund_expired else request.reserved
 
-    def _work(self, seconds: float | None) -> int:
+    def _work_price(self, seconds: float | None) -> int:
         """Return the price of so many seconds of work, rounded up to a whole micro-unit."""
         paid = self.seconds_max if seconds is None or seconds > self.seconds_max else Fraction(seconds)
         return -(-self.per_hour * paid // 3600)

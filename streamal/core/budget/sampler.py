@@ -26,13 +26,13 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from streamal.core.budget.counters import BudgetCounters
-from streamal.core.budget.limits import Budget, Cap, PartitionBudget, divided
+from streamal.core.budget.limits import Budget, Cap, PartitionBudget, divide
 from streamal.core.budget.money import Refunds
 from streamal.core.coins import Coins
 from streamal.core.records import Lane
 from streamal.core.strategies import State, Strategy
 
-__all__ = ["Budget", "Decision", "PartitionBudget", "Sampler", "divided"]
+__all__ = ["Budget", "Decision", "PartitionBudget", "Sampler", "divide"]
 
 _NONE: Mapping[str, float] = {}
 
@@ -55,8 +55,7 @@ class Sampler:
         counters: BudgetCounters | None,
         state: State | None,
         now: float,
-        open_audit: int,
-        open_strategy: int,
+        open_requests: tuple[int, int] = (0, 0),
         refunds: Sequence[Refunds] = (),
     ) -> None:
         """Continue from *ledger* and *state* (None: a new partition) at time *now* with so many open requests.
@@ -64,7 +63,7 @@ class Sampler:
         *coins* are those of the partition. *refunds* are what is known of requests that were closed: the less is
         known, the less may be asked.
         """
-        self._allowance, self._strategy = partition_budget, strategy
+        self._budget, self._strategy = partition_budget, strategy
         self._epsilon = 1.0 / partition_budget.audit_every if partition_budget.audit_every else 0.0
         self._price, self._gain, self._capacity = (
             partition_budget.price,
@@ -73,21 +72,21 @@ class Sampler:
         )
         self._coins = coins
         self._propensity, self._update = strategy.propensity, strategy.update
-        self._before = (counters or BudgetCounters(0, partition_budget.start, 0, 0)).at(int(now // 3600))
+        self._before = (counters or BudgetCounters(0, partition_budget.start, 0, 0)).advance_to(int(now // 3600))
         self._accepted, self._tokens = self._before[:2]
         self._audited = self._strategic = 0
-        self._room, self._strategy_room = _room(partition_budget, self._before, refunds, open_audit, open_strategy)
+        self._room, self._strategy_room = _room(partition_budget, self._before, refunds, open_requests)
         self._quotas = partition_budget.quotas
-        if self._quotas or self._before.kept:
-            self._kept = self._kept_before()
+        if self._quotas or self._before.quota_tokens:
+            self._quota_tokens = self._initial_quota_tokens()
         self._state = strategy.initial() if state is None else state
 
     @property
     def counters(self) -> BudgetCounters:
         """The counts, to be committed with the offset."""
-        after = self._before.asked(self._audited, self._strategic, self._allowance.reserved)
-        kept = tuple(self._kept) if self._quotas else ()
-        return after._replace(accepted=self._accepted, tokens=self._tokens, kept=kept)
+        after = self._before.add_requests(self._audited, self._strategic, self._budget.reserved)
+        quota_tokens = tuple(self._quota_tokens) if self._quotas else ()
+        return after._replace(accepted=self._accepted, tokens=self._tokens, quota_tokens=quota_tokens)
 
     @property
     def state(self) -> State:
@@ -100,9 +99,9 @@ class Sampler:
         *probabilities* are those of the classes, for the quotas.
         """
         self._accepted += 1
-        tokens = self._tokens + self._gain + (self._saved() if self._quotas else 0)
+        tokens = self._tokens + self._gain + (self._fill_quotas() if self._quotas else 0)
         self._tokens = tokens if tokens < self._capacity else self._capacity  # noqa: FURB136  (−0.1 µs)
-        audit, coin, opener, quoted = self._coins.uniform(offset)
+        audit, coin, opener, quota_coin = self._coins.uniform(offset)
         epsilon = p = q = 0.0
         chosen, quota = False, -1
         if self._room > 0:
@@ -110,7 +109,7 @@ class Sampler:
                 epsilon = self._epsilon
             if self._strategy_room > 0:
                 if self._quotas:
-                    q, quota = self._quota(quoted, probabilities)
+                    q, quota = self._draw_quota(quota_coin, probabilities)
                 openness = self._openness()
                 if openness > 0.0:
                     s = self._propensity(uncertainty, self._state)
@@ -137,33 +136,33 @@ class Sampler:
 
         Without an audit lane it is open while there is a token: what nothing keeps reachable is not weighted either.
         """
-        reserve = self._allowance.reserve
+        reserve = self._budget.reserve
         left = self._tokens - reserve
         if left <= 0 or self._tokens < self._price:
             return 0.0
         room = self._capacity - reserve
         return 1.0 if 2 * left >= room or not self._epsilon else 2.0 * left / room
 
-    def _saved(self) -> int:
+    def _fill_quotas(self) -> int:
         """Save what one accepted event earns for the quotas; return what they cannot save any more."""
-        over = 0
+        overflow = 0
         for i, quota in enumerate(self._quotas):
-            saved = self._kept[i] + quota.gain
-            self._kept[i] = min(quota.capacity, saved)
-            over += saved - self._kept[i]
-        return over
+            saved = self._quota_tokens[i] + quota.gain
+            self._quota_tokens[i] = min(quota.capacity, saved)
+            overflow += saved - self._quota_tokens[i]
+        return overflow
 
     def _pay(self, quota: int) -> None:
         """Take the price of a request from where it was chosen; a quota's own request costs nobody else anything."""
         if quota >= 0:
-            self._kept[quota] -= self._allowance.price
+            self._quota_tokens[quota] -= self._budget.price
         else:
-            self._tokens -= self._allowance.price
+            self._tokens -= self._budget.price
 
-    def _quota(self, coin: float, probabilities: Mapping[str, float]) -> tuple[float, int]:
+    def _draw_quota(self, coin: float, probabilities: Mapping[str, float]) -> tuple[float, int]:
         """Return (the probability that a quota asks about this event, the number of the one that does or -1)."""
         found = [
-            (probabilities.get(quota.label, 0.0) if self._kept[i] >= self._allowance.price else 0.0)
+            (probabilities.get(quota.label, 0.0) if self._quota_tokens[i] >= self._budget.price else 0.0)
             for i, quota in enumerate(self._quotas)
         ]
         propensity = min(1.0, sum(found))
@@ -175,18 +174,18 @@ class Sampler:
                 return propensity, i
         return propensity, -1
 
-    def _kept_before(self) -> list[int]:
+    def _initial_quota_tokens(self) -> list[int]:
         """Return what the quotas have saved; with other quotas than before they begin with nothing, and none is lost.
 
         At the very first they share what there is at the start.
         """
-        kept, quotas = self._before.kept, self._quotas
-        if len(kept) == len(quotas):
-            return list(kept)
-        self._tokens += sum(kept)
+        quota_tokens, quotas = self._before.quota_tokens, self._quotas
+        if len(quota_tokens) == len(quotas):
+            return list(quota_tokens)
+        self._tokens += sum(quota_tokens)
         if self._accepted:
             return [0] * len(quotas)
-        earned = self._allowance.gain + sum(quota.gain for quota in quotas)
+        earned = self._budget.gain + sum(quota.gain for quota in quotas)
         shares = [min(quota.capacity, self._tokens * quota.gain // max(1, earned)) for quota in quotas]
         self._tokens -= sum(shares)
         return shares
@@ -196,15 +195,14 @@ def _room(
     partition_budget: PartitionBudget,
     counters: BudgetCounters,
     refunds: Sequence[Refunds],
-    open_audit: int,
-    open_strategy: int,
+    open_requests: tuple[int, int],
 ) -> tuple[int, int]:
     """Return how many requests the absolute caps leave: of both lanes together, and of the strategy lane alone."""
     hour, day = (counters.hour_audit, counters.hour_strategy), (counters.day_audit, counters.day_strategy)
-    taken: list[tuple[Cap | None, tuple[int, int], int]] = [(partition_budget.open, (open_audit, open_strategy), 1)]
+    taken: list[tuple[Cap | None, tuple[int, int], int]] = [(partition_budget.open, open_requests, 1)]
     taken += [(cap, spent, 1) for cap, spent in zip(partition_budget.requests, (hour, day), strict=True)]
     if partition_budget.reserved:
-        spent = counters.spent(refunds)
+        spent = counters.amounts_spent(refunds)
         taken += [(cap, own, partition_budget.reserved) for cap, own in zip(partition_budget.money, spent, strict=True)]
     left = [(cap.total - audit - own, cap.strategy - own, one) for cap, (audit, own), one in taken if cap is not None]
     return min(total // one for total, _, one in left), min(own // one for _, own, one in left)

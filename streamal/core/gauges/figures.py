@@ -35,8 +35,8 @@ def figures(fold: Fold, states: Iterable[PartitionState | TrainerState], now: fl
         "model_sick": float(fold.learned.guard.sick),
         "features": 0 if fold.learned.schema is None else len(fold.learned.schema.kinds),
         "budget_spent_ratio": requests / accepted if accepted else None,
-        "unanswered_ratio": fold.learned.quality.unanswered(),
-        "unreachable_ratio": sum(each.unreachable for each in seen) / events if events else None,
+        "unanswered_ratio": fold.learned.quality.unanswered_share(),
+        "never_askable_ratio": sum(each.never_askable for each in seen) / events if events else None,
         "natural_examples": fold.learned.quality.natural_count,
     }
     trainer = any(isinstance(state, TrainerState) for state in states)
@@ -61,7 +61,7 @@ def _quality(fold: Fold, trainer: bool) -> dict[str, float | None]:
     recalls = quality.recalls().values() if trainer else ()
     return {
         **_with_interval("quality_accuracy", quality.accuracy() if trainer else None),
-        "quality_accuracy_naive": quality.recent().naive() if trainer else None,
+        "quality_accuracy_naive": quality.recent_sums().naive() if trainer else None,
         "quality_accuracy_natural": quality.natural_accuracy() if trainer else None,
         **_with_interval("quality_balanced_accuracy", quality.balanced_accuracy() if trainer else None),
         "quality_least_recall": min((read_events.value for read_events in recalls), default=None),

@@ -24,7 +24,7 @@ def bill(
         if place.topic == rules.topics.events:
             state = decode_state(metadata, PartitionState) or PartitionState()
             counters = state.counters or BudgetCounters(0, 0, 0, 0)
-            ledgers[place.partition] = counters.at(int(now // 3600))
+            ledgers[place.partition] = counters.advance_to(int(now // 3600))
     settled = sum(fold.books.settlements.cost(partition) for partition in ledgers)
     waiting = fold.books.pending.open.values()
     reserved = sum(request.reserved for request in waiting if partition_of(request.request) in ledgers)
@@ -34,7 +34,9 @@ def bill(
         "spend_reserved": reserved / MICRO,
     }
     for i, window in enumerate(WINDOWS):
-        costs = {p: sum(counters.spent(fold.books.settlements.refunds(p))[i]) for p, counters in ledgers.items()}
+        costs = {
+            p: sum(counters.amounts_spent(fold.books.settlements.refunds(p))[i]) for p, counters in ledgers.items()
+        }
         left = _left([(rules.budgets[p].money[i], spent) for p, spent in costs.items()])
         found[f"budget_left_cost_{window}"] = None if left is None else left / MICRO
     for i, window in enumerate(WINDOWS[:2]):

@@ -7,7 +7,7 @@ from streamal.core.model.rehearsal import Rehearsal, WeightedExample
 from streamal.core.model.slim_pickle import dumps, loads
 from streamal.errors import ConfigError
 
-__all__ = ["History", "Learner", "teach"]
+__all__ = ["Checkpoints", "Learner", "learn_rehearsed"]
 
 _COPY_EVERY = 512
 """Lessons between two copies; at least as many can be taken back, whenever a fault shows."""
@@ -16,58 +16,58 @@ Learner = tuple[Model, Rehearsal]
 """A model, and what it has to repeat."""
 
 
-class History:
+class Checkpoints:
     """The lessons since the older of two copies.
 
     Attributes:
         lessons: each with its name, in order.
     """
 
-    def __init__(self, taught: Learner) -> None:
+    def __init__(self, learner: Learner) -> None:
         """Begin with the model as it is."""
-        self._older = _copied(taught)
+        self._older = _pickle(learner)
         self._newer: bytes | None = None
         self._mark = 0
         """How many of the lessons the newer copy has had."""
-        self.lessons: list[tuple[WeightedExample, str]] = []
+        self.examples: list[tuple[WeightedExample, str]] = []
 
-    def state(self, count: int) -> Learner:
+    def restore(self, count: int) -> Learner:
         """Return the model as it was after the first *count* lessons, made again."""
         near = self._newer is not None and count >= self._mark
-        taught: Learner = loads(self._newer if near and self._newer is not None else self._older)
-        for lesson, _ in self.lessons[self._mark if near else 0 : count]:
-            teach(taught, lesson)
-        return taught
+        learner: Learner = loads(self._newer if near and self._newer is not None else self._older)
+        for example, _ in self.examples[self._mark if near else 0 : count]:
+            learn_rehearsed(learner, example)
+        return learner
 
     def leave_out(self, number: int) -> None:
         """Forget the lesson at *number*, as if it had never been."""
-        del self.lessons[number]
+        del self.examples[number]
         if number < self._mark:
             self._newer, self._mark = None, 0
 
-    def keep(self, taught: Learner, *, at_once: bool = False) -> None:
-        """Copy *taught*, the model after all lessons, if the last copy is old (or *at_once*); forget what is older."""
-        due = len(self.lessons) - self._mark >= _COPY_EVERY
+    def save(self, learner: Learner, *, at_once: bool = False) -> None:
+        """Copy *learner*, the model after all lessons, if the last copy is old (or *at_once*); forget what is older."""
+        due = len(self.examples) - self._mark >= _COPY_EVERY
         if not due and not at_once:
             return
-        if self._newer is not None and len(self.lessons) >= 2 * _COPY_EVERY:
-            self._older, self.lessons = self._newer, self.lessons[self._mark :]
-        self._newer, self._mark = _copied(taught), len(self.lessons)
+        if self._newer is not None and len(self.examples) >= 2 * _COPY_EVERY:
+            self._older, self.examples = self._newer, self.examples[self._mark :]
+        self._newer, self._mark = _pickle(learner), len(self.examples)
 
 
-def teach(taught: Learner, lesson: WeightedExample) -> None:
-    """Teach the model *lesson*, and what is to be repeated with it."""
-    model, rehearsal = taught
+def learn_rehearsed(learner: Learner, example: WeightedExample) -> None:
+    """Teach the model *example*, and what is to be repeated with it."""
+    model, rehearsal = learner
     if not rehearsal.repeats:
-        model.learn(*lesson)
+        model.learn(*example)
         return
-    for each in rehearsal.course(lesson):
+    for each in rehearsal.rehearse(example):
         model.learn(*each)
 
 
-def _copied(taught: Learner) -> bytes:
+def _pickle(learner: Learner) -> bytes:
     try:
-        return dumps(taught)
+        return dumps(learner)
     except Exception as error:
         raise ConfigError(
             f"model: it cannot be pickled, and so neither be kept in a snapshot nor be taken back: {error}"

@@ -15,7 +15,7 @@ from streamal.core.model.model import Model
 from streamal.core.model.slim_pickle import dumps, loads
 from streamal.core.records import Scalar
 
-__all__ = ["contract", "growth", "synthetic_examples"]
+__all__ = ["check_growth", "check_model", "synthetic_examples"]
 
 _EXAMPLES = 700
 _WORDS = ("lottery", "meeting", "invoice", "winner", "minutes", "agenda", "prize", "patch", "offer", "merge")
@@ -23,7 +23,7 @@ _WORDS = ("lottery", "meeting", "invoice", "winner", "minutes", "agenda", "prize
 Examples = Sequence[tuple[dict[str, Scalar], str]]
 
 
-def contract(new_model: Callable[[], Model], kinds: Mapping[str, str], seed: int = 0) -> list[str]:
+def check_model(new_model: Callable[[], Model], kinds: Mapping[str, str], seed: int = 0) -> list[str]:
     """Return what the model breaks, as sentences; an empty list is a pass. Takes some thousand predictions.
 
     Args:
@@ -34,29 +34,29 @@ def contract(new_model: Callable[[], Model], kinds: Mapping[str, str], seed: int
     classes = list(new_model().classes) or ["a", "b"]
     examples = synthetic_examples(kinds, classes, _EXAMPLES, seed)
     probes = [features for features, _ in synthetic_examples(kinds, classes, 40, seed + 1)]
-    model = _trained(new_model, examples)
-    problems = _raises(model, probes)
+    model = _train(new_model, examples)
+    problems = _raising_problems(model, probes)
     if problems:
         return problems
     if model.failures:
         problems.append(f"learning raised on {model.failures} of {len(examples)} well-formed examples")
-    problems += _no_probabilities(model, probes)
-    reference = _answers(model, probes)
-    if _answers(_trained(new_model, examples), probes) != reference:
+    problems += _probability_problems(model, probes)
+    reference = _predictions(model, probes)
+    if _predictions(_train(new_model, examples), probes) != reference:
         problems.append("folding the same examples twice gave two models: seed whatever draws random numbers")
-    if _answers(_trained(new_model, examples, predict=probes), probes) != reference:
+    if _predictions(_train(new_model, examples, predict=probes), probes) != reference:
         problems.append("predicting changes the model: workers that saw other events would hold other models")
     half = len(examples) // 2
     try:
-        restored = loads(dumps(_trained(new_model, examples[:half])))
+        restored = loads(dumps(_train(new_model, examples[:half])))
     except Exception as error:
         return [*problems, f"it cannot be pickled for a snapshot ({error})"]
-    if _answers(_learn(restored, examples[half:]), probes) != reference:
+    if _predictions(_learn(restored, examples[half:]), probes) != reference:
         problems.append("a snapshot does not go on as the original does: pickle loses some of its state")
     return problems
 
 
-def growth(new_model: Callable[[], Model], kinds: Mapping[str, str]) -> list[str]:
+def check_growth(new_model: Callable[[], Model], kinds: Mapping[str, str]) -> list[str]:
     """Return what is wrong with a model that sees an open schema: ever new names make it grow at predict."""
     classes = list(new_model().classes) or ["a", "b"]
     model = _learn(new_model(), synthetic_examples(kinds, classes, 50, seed=0))
@@ -94,7 +94,7 @@ def _learn(model: Model, examples: Examples) -> Model:
     return model
 
 
-def _trained(new_model: Callable[[], Model], examples: Examples, predict: Sequence[dict[str, Scalar]] = ()) -> Model:
+def _train(new_model: Callable[[], Model], examples: Examples, predict: Sequence[dict[str, Scalar]] = ()) -> Model:
     """Return a model that learned *examples*, predicting *predict* over and over in between."""
     model = new_model()
     for i, (features, label) in enumerate(examples):
@@ -104,11 +104,11 @@ def _trained(new_model: Callable[[], Model], examples: Examples, predict: Sequen
     return model
 
 
-def _answers(model: Model, probes: Sequence[dict[str, Scalar]]) -> list[dict[str, float]]:
+def _predictions(model: Model, probes: Sequence[dict[str, Scalar]]) -> list[dict[str, float]]:
     return [model.predict(probe) for probe in probes]
 
 
-def _raises(model: Model, probes: Sequence[dict[str, Scalar]]) -> list[str]:
+def _raising_problems(model: Model, probes: Sequence[dict[str, Scalar]]) -> list[str]:
     try:
         for probe in probes:
             model.raw(probe)
@@ -117,7 +117,7 @@ def _raises(model: Model, probes: Sequence[dict[str, Scalar]]) -> list[str]:
     return []
 
 
-def _no_probabilities(model: Model, probes: Sequence[dict[str, Scalar]]) -> list[str]:
+def _probability_problems(model: Model, probes: Sequence[dict[str, Scalar]]) -> list[str]:
     """What `Model.predict` would have to mend is no probability: it must not depend on that from the start."""
     for probe in probes:
         probabilities = model.raw(probe)

@@ -18,7 +18,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 
-from streamal.core.model.checkpoints import History, Learner, teach
+from streamal.core.model.checkpoints import Checkpoints, Learner, learn_rehearsed
 from streamal.core.model.model import Model
 from streamal.core.model.rehearsal import Rehearsal, WeightedExample
 from streamal.core.records import Scalar
@@ -57,7 +57,7 @@ class ModelGuard:
     def __init__(self, rehearsal: Rehearsal | None = None) -> None:
         """Watch from the first lesson on; each goes through *rehearsal*, by default none."""
         self._rehearsal = rehearsal or Rehearsal()
-        self._history: History | None = None
+        self._checkpoints: Checkpoints | None = None
         self._unchecked = 0
         self._every = _EVERY
         self._probe: dict[str, Scalar] = {}
@@ -66,70 +66,74 @@ class ModelGuard:
         self.names: deque[str] = deque(maxlen=_NAMES_KEPT)
         self.sick = False
 
-    def learn(self, model: Model, lesson: WeightedExample, name: str) -> Model:
+    def learn(self, model: Model, example: WeightedExample, name: str) -> Model:
         """Teach *model* one lesson, called *name*; return the model to go on with, which may be another one."""
-        taught = model, self._rehearsal
-        if self._history is None:
-            self._history = History(taught)
+        learner = model, self._rehearsal
+        if self._checkpoints is None:
+            self._checkpoints = Checkpoints(learner)
         failures = model.failures
-        teach(taught, lesson)
-        self._history.lessons.append((lesson, name))
+        learn_rehearsed(learner, example)
+        self._checkpoints.examples.append((example, name))
         self._unchecked += 1
         # one that the estimator has raised on may have left it half-updated (F34)
         if self._unchecked < self._every and model.failures == failures:
             return model
-        return self._checked(taught, self._history)
+        return self._check(learner, self._checkpoints)
 
-    def _checked(self, taught: Learner, history: History) -> Model:
-        block = [lesson for lesson, _ in history.lessons[-self._unchecked :]]
+    def _check(self, learner: Learner, checkpoints: Checkpoints) -> Model:
+        block = [example for example, _ in checkpoints.examples[-self._unchecked :]]
         probe: dict[str, Scalar] = {}
-        for lesson in block:
-            probe.update(lesson.features)
-        surest = _surest(taught[0], {**self._probe, **probe})
-        if surest is None or (surest[1] >= _CERTAIN and self._collapsed(taught[0])):
-            return self._healed(taught, history, block)
-        self._pass(block, probe)
-        history.keep(taught)
-        return taught[0]
+        for example in block:
+            probe.update(example.features)
+        surest = _likeliest(learner[0], {**self._probe, **probe})
+        if surest is None or (surest[1] >= _CERTAIN and self._has_collapsed(learner[0])):
+            return self._heal(learner, checkpoints, block)
+        self._accept(block, probe)
+        checkpoints.save(learner)
+        return learner[0]
 
-    def _pass(self, block: Sequence[WeightedExample], probe: dict[str, Scalar], *, sick: bool = False) -> None:
+    def _accept(self, block: Sequence[WeightedExample], probe: dict[str, Scalar], *, sick: bool = False) -> None:
         self._recent.extend(block)
         self._probe = probe
         self._unchecked, self.sick = 0, sick
         self._every = min(_EVERY_MAX, 2 * self._every) if sick else _EVERY
 
-    def _healed(self, taught: Learner, history: History, block: Sequence[WeightedExample]) -> Model:
+    def _heal(self, learner: Learner, checkpoints: Checkpoints, block: Sequence[WeightedExample]) -> Model:
         """Return the model without what broke it in *block*, the last lessons; as it is if that cannot be said."""
-        first = number = len(history.lessons) - len(block)
-        sound = history.state(first)
-        probes = self._probes(taught[0], sound[0], block)
-        if not (probes or self._collapsed(taught[0])) or self._collapsed(sound[0]) or self._doomed(history, probes):
-            self._pass(block, self._probe, sick=True)
-            return taught[0]
-        while number < len(history.lessons):
-            lesson = history.lessons[number][0]
-            before = self._accuracy(sound[0])
-            teach(sound, lesson)
-            if any(_surest(sound[0], f) is None for f in probes):
-                culprit = _culprit(history, number, first, probes)
-            elif self._collapsed(sound[0]) and before - self._accuracy(sound[0]) >= _CLIFF:
+        first = number = len(checkpoints.examples) - len(block)
+        sound = checkpoints.restore(first)
+        probes = self._probes(learner[0], sound[0], block)
+        if (
+            not (probes or self._has_collapsed(learner[0]))
+            or self._has_collapsed(sound[0])
+            or self._was_broken_before(checkpoints, probes)
+        ):
+            self._accept(block, self._probe, sick=True)
+            return learner[0]
+        while number < len(checkpoints.examples):
+            example = checkpoints.examples[number][0]
+            before = self._recent_accuracy(sound[0])
+            learn_rehearsed(sound, example)
+            if any(_likeliest(sound[0], f) is None for f in probes):
+                culprit = _culprit(checkpoints, number, first, probes)
+            elif self._has_collapsed(sound[0]) and before - self._recent_accuracy(sound[0]) >= _CLIFF:
                 culprit = number
-                self._recent.append(lesson)  # a collapse that more and more labels confirm is the stream's own
+                self._recent.append(example)  # a collapse that more and more labels confirm is the stream's own
             else:
                 number += 1
                 continue
             self.quarantined += 1
-            self.names.append(history.lessons[culprit][1])
-            history.leave_out(culprit)
+            self.names.append(checkpoints.examples[culprit][1])
+            checkpoints.leave_out(culprit)
             first -= culprit < first
             number -= culprit < number
-            sound = history.state(number)
-        left = [lesson for lesson, _ in history.lessons[first:]]
-        self._pass(left, dict(left[-1].features) if left else self._probe)
-        for label in taught[0].classes:
+            sound = checkpoints.restore(number)
+        left = [example for example, _ in checkpoints.examples[first:]]
+        self._accept(left, dict(left[-1].features) if left else self._probe)
+        for label in learner[0].classes:
             sound[0].admit(label)  # what was once a class remains one
         self._rehearsal = sound[1]
-        history.keep(sound, at_once=True)
+        checkpoints.save(sound, at_once=True)
         return sound[0]
 
     def _probes(self, model: Model, sound: Model, block: Sequence[WeightedExample]) -> Sequence[Features]:
@@ -140,17 +144,17 @@ class ModelGuard:
         """
         old, new = [self._probe, *(each.features for each in self._recent)], [each.features for each in block]
         for asked in (old, new):
-            told = [features for features in asked if _finite(features) and _surest(sound, features) is not None]
-            if any(_surest(model, features) is None for features in told):
+            told = [features for features in asked if _is_finite(features) and _likeliest(sound, features) is not None]
+            if any(_likeliest(model, features) is None for features in told):
                 return told
         return []
 
-    def _doomed(self, history: History, probes: Sequence[Features]) -> bool:
+    def _was_broken_before(self, checkpoints: Checkpoints, probes: Sequence[Features]) -> bool:
         """Whether the oldest copy was broken already: then each lesson would look like the culprit."""
         tried = list(self._recent)[-_HARMLESS:]
-        return bool(tried) and all(_breaks(history, 0, lesson, probes) for lesson in tried)
+        return bool(tried) and all(_breaks(checkpoints, 0, example, probes) for example in tried)
 
-    def _collapsed(self, model: Model) -> bool:
+    def _has_collapsed(self, model: Model) -> bool:
         """Whether *model* gives all recent examples to one class, with certainty, though their labels are mixed."""
         recent = self._recent
         if len(recent) < _RECENT_MIN:
@@ -160,64 +164,64 @@ class ModelGuard:
         first = None
         one_each = {each.label: each.features for each in recent}.values()  # where a sound model soon differs
         for features in (*one_each, *(each.features for each in recent)):
-            surest = _surest(model, features)
+            surest = _likeliest(model, features)
             if surest is None or surest[1] < _CERTAIN or (first or surest[0]) != surest[0]:
                 return False
             first = surest[0]
         return True
 
-    def _accuracy(self, model: Model) -> float:
+    def _recent_accuracy(self, model: Model) -> float:
         """Return the share of the recent examples that *model* knows; 0.0 if there are none."""
         right = 0
         for each in self._recent:
-            surest = _surest(model, each.features)
+            surest = _likeliest(model, each.features)
             right += surest is not None and surest[0] == each.label
         return right / len(self._recent) if self._recent else 0.0
 
 
-def _culprit(history: History, number: int, first: int, probes: Sequence[Features]) -> int:
+def _culprit(checkpoints: Checkpoints, number: int, first: int, probes: Sequence[Features]) -> int:
     """Return the number of the lesson that is to blame for a model that is broken after lesson *number*.
 
     Damage may show late: 1e200 makes a scaler's variance infinite, and only the next example, or the one after it,
     NaN. So it is one of those before which *number* would have done no harm, if leaving that one out is a cure.
     *first* is the first lesson of the block.
     """
-    lesson = history.lessons[number][0]
+    example = checkpoints.examples[number][0]
     harmless, harmful = 0, number
-    if number == 0 or _breaks(history, 0, lesson, probes):
+    if number == 0 or _breaks(checkpoints, 0, example, probes):
         return number
     while harmful - harmless > 1:
         middle = (harmless + harmful) // 2
-        if _breaks(history, middle, lesson, probes):
+        if _breaks(checkpoints, middle, example, probes):
             harmful = middle
         else:
             harmless = middle
     suspects = range(harmful - 1, max(-1, harmful - 1 - _SUSPECTS), -1)
-    return next((suspect for suspect in suspects if _cures(history, suspect, first, probes)), number)
+    return next((suspect for suspect in suspects if _cures(checkpoints, suspect, first, probes)), number)
 
 
-def _cures(history: History, suspect: int, first: int, probes: Sequence[Features]) -> bool:
+def _cures(checkpoints: Checkpoints, suspect: int, first: int, probes: Sequence[Features]) -> bool:
     """Whether nothing breaks without *suspect*, though all lessons from *first* on are taught, and then again."""
-    taught = history.state(suspect)
-    block = history.lessons[max(first, suspect + 1) :]
-    again = [entry for number, entry in enumerate(history.lessons[first:], first) if number != suspect]
-    for lesson, _ in (*history.lessons[suspect + 1 : first], *block, *again):
-        teach(taught, lesson)
-    return all(_surest(taught[0], features) is not None for features in probes)
+    learner = checkpoints.restore(suspect)
+    block = checkpoints.examples[max(first, suspect + 1) :]
+    again = [entry for number, entry in enumerate(checkpoints.examples[first:], first) if number != suspect]
+    for example, _ in (*checkpoints.examples[suspect + 1 : first], *block, *again):
+        learn_rehearsed(learner, example)
+    return all(_likeliest(learner[0], features) is not None for features in probes)
 
 
-def _breaks(history: History, count: int, lesson: WeightedExample, probes: Sequence[Features]) -> bool:
-    """Whether *lesson*, right after the first *count* lessons, breaks the model."""
-    taught = history.state(count)
-    teach(taught, lesson)
-    return any(_surest(taught[0], features) is None for features in probes)
+def _breaks(checkpoints: Checkpoints, count: int, example: WeightedExample, probes: Sequence[Features]) -> bool:
+    """Whether *example*, right after the first *count* lessons, breaks the model."""
+    learner = checkpoints.restore(count)
+    learn_rehearsed(learner, example)
+    return any(_likeliest(learner[0], features) is None for features in probes)
 
 
-def _finite(features: Features) -> bool:
+def _is_finite(features: Features) -> bool:
     return all(math.isfinite(value) for value in features.values() if not isinstance(value, str))
 
 
-def _surest(model: Model, features: Features) -> tuple[str, float] | None:
+def _likeliest(model: Model, features: Features) -> tuple[str, float] | None:
     """Return the likeliest class and its probability ("", 0.0 if there is none), or None from a broken model."""
     try:
         probabilities = model.raw(features)

@@ -43,15 +43,15 @@ def predict_proba(
         None if the estimator is not one of those that are supported, or has a number that is not finite.
     """
     *transformers, last = _steps(estimator)
-    if not all(map(_is_supported, transformers)) or type(last) not in _LAST:
+    if not all(map(_is_supported, transformers)) or type(last) not in _CLASSIFIERS:
         return None
     flat = np.fromiter(chain.from_iterable(row.values() for row in rows), float, len(rows) * len(names))
     x = np.ascontiguousarray(flat.reshape(len(rows), len(names)).T)
     with np.errstate(all="ignore"):
         for transformer in transformers:
             if type(transformer) is preprocessing.StandardScaler:
-                x = _standardised(transformer, names, x)
-        return _LAST[type(last)](last, names, x)
+                x = _standardise(transformer, names, x)
+        return _CLASSIFIERS[type(last)](last, names, x)
 
 
 def _steps(estimator: Any) -> list[Any]:
@@ -67,7 +67,7 @@ def _is_supported(transformer: Any) -> bool:
     return type(transformer) is preprocessing.StandardScaler and transformer.window_size is None
 
 
-def _standardised(scaler: Any, names: Sequence[str], x: Array) -> Array:
+def _standardise(scaler: Any, names: Sequence[str], x: Array) -> Array:
     """Return (x - mean) / deviation; 0 where nothing has varied yet, as `StandardScaler.transform_one` does."""
     x = x - np.array([scaler.means.get(name, 0.0) for name in names])[:, None]
     if not scaler.with_std:
@@ -109,7 +109,7 @@ def _one_vs_rest(classifier: Any, names: Sequence[str], x: Array) -> dict[Hashab
     if not found:
         return None
     votes = np.array(found)
-    total = _added(votes)
+    total = _sum_rows(votes)
     shares = np.where(total > 0.0, votes / total, 1.0 / len(votes))
     return dict(zip(classifier.classifiers, shares.tolist(), strict=True))
 
@@ -122,10 +122,10 @@ def _softmax(classifier: Any, names: Sequence[str], x: Array) -> dict[Hashable, 
     if not np.isfinite(logits).all():
         return None
     powers = np.array([[*map(math.exp, row)] for row in (logits - logits.max(axis=0)).tolist()])
-    return dict(zip(classifier.weights, (powers / _added(powers)).tolist(), strict=True))
+    return dict(zip(classifier.weights, (powers / _sum_rows(powers)).tolist(), strict=True))
 
 
-def _added(rows: Array) -> Array:
+def _sum_rows(rows: Array) -> Array:
     """Return the sum over the classes, one after the other."""
     total = np.zeros(rows.shape[1])
     for row in rows:
@@ -134,7 +134,7 @@ def _added(rows: Array) -> Array:
 
 
 _BINARY = frozenset({linear_model.LogisticRegression})
-_LAST: Mapping[type, Callable[[Any, Sequence[str], Array], dict[Hashable, list[float]] | None]] = {
+_CLASSIFIERS: Mapping[type, Callable[[Any, Sequence[str], Array], dict[Hashable, list[float]] | None]] = {
     linear_model.LogisticRegression: _logistic,
     multiclass.OneVsRestClassifier: _one_vs_rest,
     linear_model.SoftmaxRegression: _softmax,

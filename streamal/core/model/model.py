@@ -107,7 +107,7 @@ class Model:
         total = sum(probabilities.values())
         # a NaN or an infinity anywhere fails this comparison too
         if not 0.999 < total < 1.001 or min(probabilities.values()) < 0.0:
-            return self._normalised(probabilities)
+            return self._normalise(probabilities)
         return probabilities
 
     def predict_many(self, names: Sequence[str], rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]] | None:
@@ -160,7 +160,7 @@ class Model:
     @property
     def is_committee(self) -> bool:
         """Whether the estimator is an ensemble (at the end of a pipeline, perhaps) whose members can vote."""
-        return isinstance(_last(self._estimator), base.Ensemble)
+        return isinstance(_last_step(self._estimator), base.Ensemble)
 
     def votes(self, features: Mapping[str, Scalar]) -> dict[str, int] | None:
         """Return how many members vote for each known class; None without an ensemble, or if one of them raises."""
@@ -181,7 +181,7 @@ class Model:
         """Return the same probability for each known class."""
         return dict.fromkeys(self._classes, 1.0 / len(self._classes)) if self._classes else {}
 
-    def _normalised(self, probabilities: dict[str, float]) -> dict[str, float]:
+    def _normalise(self, probabilities: dict[str, float]) -> dict[str, float]:
         """Return *probabilities* scaled to sum to 1 if that can be done, else uniform ones."""
         total = sum(probabilities.values())
         if 0.0 < total < float("inf") and min(probabilities.values()) >= 0.0:
@@ -189,7 +189,7 @@ class Model:
         return self._uniform()
 
 
-def _last(estimator: Any) -> Any:
+def _last_step(estimator: Any) -> Any:
     """Return the last step of a pipeline, which may be one itself."""
     while isinstance(estimator, compose.Pipeline):
         estimator = next(reversed(estimator.steps.values()))
@@ -198,7 +198,7 @@ def _last(estimator: Any) -> Any:
 
 def _takes_weight(estimator: Any) -> bool:
     """Whether ``w`` reaches something that heeds it: wrappers and pipelines hand it on, or drop it in silence."""
-    last = _last(estimator)
+    last = _last_step(estimator)
     parameters = inspect.signature(last.learn_one).parameters
     if "w" in parameters:
         return True

@@ -34,16 +34,16 @@ class Rehearsal:
         self._kept: list[WeightedExample] = []
         self._count = 0
 
-    def course(self, lesson: WeightedExample) -> Iterator[WeightedExample]:
-        """Yield *lesson* and then those to be repeated with it, and keep it."""
-        yield lesson
+    def rehearse(self, example: WeightedExample) -> Iterator[WeightedExample]:
+        """Yield *example* and then those to be repeated with it, and keep it."""
+        yield example
         if not self.repeats:
             return
         coin, kept = Coin(self._seed, "rehearsal"), self._kept
         for repeat in range(self.repeats if kept else 0):
             yield kept[int(coin.uniform(f"{self._count}.{repeat}") * len(kept))]
         if len(kept) < self._window:
-            kept.append(lesson)
+            kept.append(example)
         else:
-            kept[self._count % self._window] = lesson
+            kept[self._count % self._window] = example
         self._count += 1

@@ -83,7 +83,7 @@ class _Leaf(LeafNaiveBayesAdaptive):
             for label, weight in self.stats.items():
                 terms = self._terms.get(label)
                 if terms is None:
-                    terms = self._terms[label] = self._worked_out(label)
+                    terms = self._terms[label] = self._gaussian_terms(label)
                 vote = math.log(weight / total)
                 for i, mean, spread, half_log in terms:
                     vote += (x[i] - mean) ** 2 / spread - _HALF_LOG_TAU - half_log
@@ -92,7 +92,7 @@ class _Leaf(LeafNaiveBayesAdaptive):
             return None
         return votes
 
-    def _worked_out(self, label: Any) -> _Terms:
+    def _gaussian_terms(self, label: Any) -> _Terms:
         """Return the terms of *label*; a Gaussian that knows no variance yet says nothing."""
         found = []
         for i, splitter in self.splitters.items():

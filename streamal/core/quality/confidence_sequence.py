@@ -21,14 +21,14 @@ import math
 
 from streamal.core.quality.estimates import Estimate
 
-__all__ = ["Sequence"]
+__all__ = ["ConfidenceSequence"]
 
 _ALPHA = 0.05
 _BETS = tuple((0.9 * 0.5**k, 1.0 / ((k + 1) * (k + 2))) for k in range(30))
 """(λ, weight): one for every order of magnitude of Σ Y²/b², up to 10^18; the weights sum to less than 1."""
 
 
-class Sequence:
+class ConfidenceSequence:
     """The two sums that the confidence sequence needs."""
 
     __slots__ = ("_bound", "_y", "_yy")

@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["Estimate", "Sums", "balanced"]
+__all__ = ["Estimate", "Sums", "mean_recall"]
 
 _Z = 1.959963984540054
 """Two-sided 95 %."""
@@ -117,7 +117,7 @@ class Sums:
         return max(0.0, self.w2yy - 2.0 * (c * self.w2y + slope * self.w2fy) + fitted)
 
 
-def balanced(classes: Iterable[Sums]) -> Estimate | None:
+def mean_recall(classes: Iterable[Sums]) -> Estimate | None:
     """Return the mean recall over *classes*, y = 1 if an event of the class was predicted as such; None without any.
 
     The interval adds the classes' variances up, each by Agresti & Coull (z²/2 made-up hits and misses a class, so that

@@ -16,12 +16,12 @@ import math
 from collections import Counter, deque
 from typing import NamedTuple
 
-from streamal.core.quality.confidence_sequence import Sequence
-from streamal.core.quality.estimates import Estimate, Sums, balanced
+from streamal.core.quality.confidence_sequence import ConfidenceSequence
+from streamal.core.quality.estimates import Estimate, Sums, mean_recall
 from streamal.core.quality.totals import RunningTotals
 from streamal.core.records import Closing, Example, partition_of
 
-__all__ = ["Labelled", "Population", "Quality", "log_loss"]
+__all__ = ["LabelledEvent", "Population", "Quality", "log_loss"]
 
 _PROBABILITY_MIN = 1e-6
 """A log loss is at most 13.8 nats: one confident mistake of a large weight shall not be the whole figure."""
@@ -36,7 +36,7 @@ def log_loss(probability: float) -> float:
     return -math.log(max(_PROBABILITY_MIN, min(1.0, probability)))
 
 
-class Labelled(NamedTuple):
+class LabelledEvent(NamedTuple):
     """One label, as far as quality needs it; in order of its event."""
 
     asked_at: float
@@ -50,7 +50,7 @@ class Labelled(NamedTuple):
     seen: RunningTotals | None
 
     @classmethod
-    def of(cls, example: Example) -> Labelled:
+    def of(cls, example: Example) -> LabelledEvent:
         """Return what *example*, of a propensity above 0, tells."""
         return cls(
             example.asked_at,
@@ -82,7 +82,7 @@ class Population:
         self.known = True
         """Whether every label said what its partition had counted; those of a log older than 0.2 do not."""
 
-    def add(self, labelled: Labelled) -> None:
+    def add(self, labelled: LabelledEvent) -> None:
         """Reach up to this label."""
         if labelled.seen is None:
             self.known = False
@@ -90,7 +90,7 @@ class Population:
         partition = partition_of(labelled.request)
         self._last[partition] = max(self._last.get(partition, RunningTotals()), labelled.seen)
 
-    def begin(self, labelled: Labelled) -> None:
+    def begin(self, labelled: LabelledEvent) -> None:
         """Begin after this label."""
         if labelled.seen is not None:
             partition = partition_of(labelled.request)
@@ -117,11 +117,11 @@ class Quality:
         With a *floor*, the audit lane's propensity, there is a confidence sequence over everything too.
         """
         self._window_max = window
-        self._window: list[Labelled] = []
-        self._begin: dict[int, Labelled] = {}
+        self._window: list[LabelledEvent] = []
+        self._begin: dict[int, LabelledEvent] = {}
         self.total = Sums()
         self._everything = Population()
-        self._sequence = None if floor is None else Sequence(floor)
+        self._sequence = None if floor is None else ConfidenceSequence(floor)
         self.closed: Counter[str] = Counter()
         """How many requests of each lane ended how: "audit example", "strategy expiry" …"""
         self._natural: deque[bool] = deque(maxlen=window)
@@ -132,7 +132,7 @@ class Quality:
         self.closed[f"{record.lane} {type(record).__name__.lower()}"] += 1
         if not isinstance(record, Example) or record.propensity <= 0.0:
             return
-        labelled = Labelled.of(record)
+        labelled = LabelledEvent.of(record)
         self.total.add(labelled.weight, labelled.correct, labelled.confidence)
         self._everything.add(labelled)
         if self._sequence is not None and labelled.seen is not None:
@@ -149,7 +149,7 @@ class Quality:
     def accuracy(self) -> Estimate | None:
         """Return the accuracy over the window; over everything, ever valid, if there is a confidence sequence."""
         if self._sequence is None:
-            return self.recent().proportion(self._population().confidence())
+            return self.recent_sums().proportion(self._population().confidence())
         events, confidence, _ = self._everything.between()
         return self._sequence.accuracy(events, confidence / 1_000_000)
 
@@ -174,20 +174,20 @@ class Quality:
     def balanced_accuracy(self) -> Estimate | None:
         """Return the mean of `recalls`."""
         by_class = self._by_class()
-        return balanced(by_class[label] for label in sorted(by_class))
+        return mean_recall(by_class[label] for label in sorted(by_class))
 
-    def recent(self) -> Sums:
+    def recent_sums(self) -> Sums:
         """Return the sums over the window, added up afresh so that no rounding gathers over the years."""
         sums = Sums()
         for labelled in self._window:
             sums.add(labelled.weight, labelled.correct, labelled.confidence)
         return sums
 
-    def unreachable(self) -> float | None:
+    def never_askable(self) -> float | None:
         """Return the share of the window's events that had no chance of being asked: no estimate speaks of them."""
         population = self._population()
         between = population.between()
-        return between.unreachable / between.events if population.known and between.events else None
+        return between.never_askable / between.events if population.known and between.events else None
 
     def natural(self, correct: bool) -> None:
         """Take in a natural label: whether the model, as it was just before learning it, says the same."""
@@ -198,7 +198,7 @@ class Quality:
         """Return the share of the last natural labels that the model knew already; biased by which of them arrive."""
         return sum(self._natural) / len(self._natural) if self._natural else None
 
-    def unanswered(self) -> float | None:
+    def unanswered_share(self) -> float | None:
         """Return the share of closed requests that brought no label: what the estimate cannot see."""
         total = sum(self.closed.values())
         examples = sum(count for how, count in self.closed.items() if how.endswith("example"))
@@ -213,7 +213,7 @@ class Quality:
             population.begin(labelled)
         return population
 
-    def _drop(self, labelled: Labelled) -> None:
+    def _drop(self, labelled: LabelledEvent) -> None:
         partition = partition_of(labelled.request)
         if partition not in self._begin or labelled[:2] > self._begin[partition][:2]:
             self._begin[partition] = labelled

@@ -119,13 +119,13 @@ class Auto:
 
     strategies: tuple[Strategy, ...]
     names: tuple[str, ...] = ()
-    _wants: tuple[Requirements, ...] = field(init=False, repr=False, compare=False)
+    _requirements: tuple[Requirements, ...] = field(init=False, repr=False, compare=False)
     _slices: tuple[slice, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         lengths = [len(strategy.initial()) for strategy in self.strategies]
         ends = [sum(lengths[: i + 1]) for i in range(len(lengths))]
-        object.__setattr__(self, "_wants", tuple(requirements_of(strategy) for strategy in self.strategies))
+        object.__setattr__(self, "_requirements", tuple(requirements_of(strategy) for strategy in self.strategies))
         object.__setattr__(
             self, "_slices", tuple(slice(end - length, end) for end, length in zip(ends, lengths, strict=True))
         )
@@ -138,16 +138,18 @@ class Auto:
     @property
     def lookback(self) -> int:
         """The furthest of the arms'."""
-        return max(wants.lookback for wants in self._wants)
+        return max(requirements.lookback for requirements in self._requirements)
 
     @property
     def votes(self) -> bool:
         """Whether an arm wants votes."""
-        return any(wants.votes for wants in self._wants)
+        return any(requirements.votes for requirements in self._requirements)
 
     def memory(self) -> Memory:
         """Return one for each arm that looks back."""
-        return Memories([wants.memory() if wants.lookback else None for wants in self._wants])
+        return Memories(
+            [requirements.memory() if requirements.lookback else None for requirements in self._requirements]
+        )
 
     def score(self, view: EventView) -> Any:
         """Return the arms' weights and scores."""
@@ -155,8 +157,8 @@ class Auto:
         weights = view.weights if len(view.weights) == count else (1.0 / count,) * count
         parts = [None] * count if view.memory is None else view.memory.parts
         scores = [
-            wants.score(view._replace(memory=part)) if wants.score is not None else view.uncertainty
-            for wants, part in zip(self._wants, parts, strict=True)
+            requirements.score(view._replace(memory=part)) if requirements.score is not None else view.uncertainty
+            for requirements, part in zip(self._requirements, parts, strict=True)
         ]
         return Scores(weights, scores)
 
@@ -166,19 +168,19 @@ class Auto:
 
     def propensity(self, score: Any, state: State) -> float:
         """Return the weighted mean."""
-        weights, asked = self._split(score)[0], self.arms_of(score, state)
+        weights, asked = self._split(score)[0], self.arm_propensities(score, state)
         return min(1.0, math.fsum(weight * each for weight, each in zip(weights, asked, strict=True)))
 
     def update(self, score: Any, asked: float, state: State) -> State:
         """Return the states of the arms, each after its own decision."""
         after: list[int | float | str] = []
         scores = self._split(score)[1]
-        parts = zip(self.strategies, scores, self._slices, self.arms_of(score, state), strict=True)
+        parts = zip(self.strategies, scores, self._slices, self.arm_propensities(score, state), strict=True)
         for strategy, each, where, chosen in parts:
             after += strategy.update(each, chosen, state[where])
         return tuple(after)
 
-    def arms_of(self, score: Any, state: State) -> list[float]:
+    def arm_propensities(self, score: Any, state: State) -> list[float]:
         """Return each arm's own propensity."""
         parts = zip(self.strategies, self._split(score)[1], self._slices, strict=True)
         return [strategy.propensity(each, state[where]) for strategy, each, where in parts]

@@ -22,7 +22,7 @@ import msgspec
 from streamal.core.coins import Coin
 from streamal.core.strategies.base import STATE_BYTES_MAX, EventView, State, Strategy, requirements_of
 
-__all__ = ["DECISION_US_MAX", "strategy_contract", "trial_views"]
+__all__ = ["DECISION_US_MAX", "check_strategy", "trial_views"]
 
 DECISION_US_MAX = 500.0
 """Generous, as machines differ: the built-in ones take 2 µs, or 30 µs if they look back."""
@@ -39,7 +39,7 @@ class _Trial(NamedTuple):
     state_bytes: int
 
 
-def strategy_contract(
+def check_strategy(
     new_strategy: Callable[[], Strategy], share: float, audited: bool, seconds: Callable[[], float]
 ) -> list[str]:
     """Return what the strategy breaks, as sentences; an empty list is a pass. Takes some ten thousand decisions.
@@ -52,14 +52,14 @@ def strategy_contract(
     """
     views = list(trial_views(_EVENTS))
     try:
-        trial = _tried(new_strategy(), views)
+        trial = _try(new_strategy(), views)
         return [
-            *_no_probability(trial),
-            *_impure(new_strategy, views, trial),
-            *_travelling(new_strategy(), views, trial),
-            *_forgetful(new_strategy(), views),
-            *(() if audited else _mute(new_strategy, share)),
-            *_costly(new_strategy(), views, seconds),
+            *_propensity_problems(trial),
+            *_purity_problems(new_strategy, views, trial),
+            *_state_problems(new_strategy(), views, trial),
+            *_memory_problems(new_strategy(), views),
+            *(() if audited else _silence_problems(new_strategy, share)),
+            *_cost_problems(new_strategy(), views, seconds),
         ]
     except Exception as error:
         return [f"it raised {type(error).__name__}: {error}"]
@@ -88,14 +88,14 @@ def trial_views(count: int, seed: int = 0) -> Iterator[EventView]:
         yield EventView(uncertainty, probabilities if known else {}, features, i, i // 3, votes)
 
 
-def _tried(strategy: Strategy, views: Sequence[EventView], *, through_json: bool = False, memory: Any = None) -> _Trial:
+def _try(strategy: Strategy, views: Sequence[EventView], *, through_json: bool = False, memory: Any = None) -> _Trial:
     """Return how *strategy* decides on *views*, one after the other, the lane always open."""
-    wants, coin = requirements_of(strategy), Coin(0, "contract")
-    if wants.lookback and memory is None:
-        memory = wants.memory()
+    requirements, coin = requirements_of(strategy), Coin(0, "contract")
+    if requirements.lookback and memory is None:
+        memory = requirements.memory()
     state, propensities, largest = strategy.initial(), [], 0
     for view in views:
-        score = view.uncertainty if wants.score is None else wants.score(view._replace(memory=memory))
+        score = view.uncertainty if requirements.score is None else requirements.score(view._replace(memory=memory))
         p = strategy.propensity(score, state)
         propensities.append(p)
         state = strategy.update(score, coin.uniform(f"{view.offset}") < p, state)
@@ -108,57 +108,57 @@ def _tried(strategy: Strategy, views: Sequence[EventView], *, through_json: bool
     return _Trial(propensities, state, memory, largest)
 
 
-def _no_probability(trial: _Trial) -> Iterator[str]:
+def _propensity_problems(trial: _Trial) -> Iterator[str]:
     for i, p in enumerate(trial.propensities):
         if not (isinstance(p, int | float) and math.isfinite(p) and 0.0 <= p <= 1.0):
             yield f"its propensity for trial event {i} is {p!r}, which is no probability"
             return
 
 
-def _impure(new_strategy: Callable[[], Strategy], views: Sequence[EventView], trial: _Trial) -> Iterator[str]:
+def _purity_problems(new_strategy: Callable[[], Strategy], views: Sequence[EventView], trial: _Trial) -> Iterator[str]:
     """Anything that it keeps to itself shows when the same object goes through the same stream again."""
     used = new_strategy()
-    first = _tried(used, views)
+    first = _try(used, views)
     if first[:2] != trial[:2]:
         yield "two of them decide differently on the same stream: something is drawn at random, or is shared"
-    elif _tried(used, views)[:2] != trial[:2]:
+    elif _try(used, views)[:2] != trial[:2]:
         yield "it decides differently the second time: it remembers something outside of its state"
 
 
-def _travelling(strategy: Strategy, views: Sequence[EventView], trial: _Trial) -> Iterator[str]:
-    sent = _tried(strategy, views, through_json=True)
+def _state_problems(strategy: Strategy, views: Sequence[EventView], trial: _Trial) -> Iterator[str]:
+    sent = _try(strategy, views, through_json=True)
     if sent[:2] != trial[:2]:
         yield "its state is not the same after JSON: it must be a flat tuple of finite numbers and texts"
     if sent.state_bytes > STATE_BYTES_MAX:
         yield f"its state takes {sent.state_bytes} bytes, more than {STATE_BYTES_MAX}"
 
 
-def _forgetful(strategy: Strategy, views: Sequence[EventView]) -> Iterator[str]:
+def _memory_problems(strategy: Strategy, views: Sequence[EventView]) -> Iterator[str]:
     """A memory read back at any offset goes on as the original would have."""
-    wants = requirements_of(strategy)
-    if not wants.lookback:
+    requirements = requirements_of(strategy)
+    if not requirements.lookback:
         return
     for cut in (1, 7, 99, 100, 250, 399):
         before, after = views[:cut], views[cut : cut + 150]
-        whole = _tried(strategy, before).memory
+        whole = _try(strategy, before).memory
         copy = whole.copy()
-        back = wants.memory()
-        for view in before[-wants.lookback :]:
+        back = requirements.memory()
+        for view in before[-requirements.lookback :]:
             back.take(view.offset, view.features)
-        first = _tried(strategy, after, memory=copy)
-        if _tried(strategy, after, memory=back)[:2] != first[:2]:
-            yield f"what it reads back from the last {wants.lookback} offsets before {cut} is not what it knew"
+        first = _try(strategy, after, memory=copy)
+        if _try(strategy, after, memory=back)[:2] != first[:2]:
+            yield f"what it reads back from the last {requirements.lookback} offsets before {cut} is not what it knew"
             return
-        if _tried(strategy, after, memory=whole)[:2] != first[:2]:
+        if _try(strategy, after, memory=whole)[:2] != first[:2]:
             yield "changing a copy of its memory changes the memory: a step that fails could not be repeated"
             return
 
 
-def _mute(new_strategy: Callable[[], Strategy], share: float) -> Iterator[str]:
+def _silence_problems(new_strategy: Callable[[], Strategy], share: float) -> Iterator[str]:
     count = min(40_000, max(1_000, int(20.0 / share)))
     for u in (0.0, 0.5, 1.0):
         view = EventView(u, _constant(u), {"x": 1.0, "s": "same"}, 0, 1_000, {"a": 10, "b": 0})
-        trial = _tried(new_strategy(), [view._replace(offset=i) for i in range(count)])
+        trial = _try(new_strategy(), [view._replace(offset=i) for i in range(count)])
         if not sum(trial.propensities[count // 2 :]) > 0.0:
             yield (
                 f"it is mute: with an uncertainty of {u:g} for ever it stops asking, and there is no audit lane "
@@ -171,9 +171,9 @@ def _constant(u: float) -> Mapping[str, float]:
     return {"a": 1.0 - u / 2.0, "b": u / 2.0}
 
 
-def _costly(strategy: Strategy, views: Sequence[EventView], seconds: Callable[[], float]) -> Iterator[str]:
+def _cost_problems(strategy: Strategy, views: Sequence[EventView], seconds: Callable[[], float]) -> Iterator[str]:
     began = seconds()
-    _tried(strategy, views)
+    _try(strategy, views)
     us = (seconds() - began) / len(views) * 1e6
     if us > DECISION_US_MAX:
         yield f"a decision takes {us:.0f} µs, more than {DECISION_US_MAX:.0f}"

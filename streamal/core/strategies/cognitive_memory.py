@@ -11,10 +11,10 @@ from typing import Any
 from streamal.core.records import Scalar
 from streamal.core.strategies.space import Block, Vector
 
-__all__ = ["Cognition"]
+__all__ = ["CognitiveMemory"]
 
 
-class Cognition(Block):
+class CognitiveMemory(Block):
     """A few events worth remembering; for `Cognitive`. See there for who is forgotten."""
 
     size = 10
@@ -30,7 +30,7 @@ class Cognition(Block):
         self._recalled: list[int] = []
         self._recalls: list[int] = []
 
-    def _known(self) -> bool:
+    def _has_scale(self) -> bool:
         return len(self._kept) > 1
 
     def _restart(self, points: Vector) -> None:
@@ -40,13 +40,13 @@ class Cognition(Block):
             for point in points:
                 self._add(0, point, None)
 
-    def _measured(self, point: Vector) -> tuple[list[float], list[float]]:
+    def _measure(self, point: Vector) -> tuple[list[float], list[float]]:
         """Return (point, its distance from each kept event); so few are quicker without NumPy."""
         plain = point.tolist()
         return plain, list(map(math.dist, self._kept, repeat(plain)))
 
-    def _add(self, offset: int, point: Vector, looked: Any) -> None:
-        plain, away = self._measured(point) if looked is None else looked[1]
+    def _add(self, offset: int, point: Vector, found: Any) -> None:
+        plain, away = self._measure(point) if found is None else found[1]
         self._time += 1
         now, least, recalled, recalls = self._time, self._least, self._recalled, self._recalls
         for i, distance in enumerate(away):
@@ -65,5 +65,5 @@ class Cognition(Block):
 
     def local_density(self, offset: int, features: Mapping[str, Scalar]) -> int:
         """Return how many of the remembered events this one would be the nearest neighbour of; 1 at first."""
-        looked = self.look(offset, features)
-        return 1 if looked is None else sum(map(le, looked[1][1], self._least))
+        found = self.look(offset, features)
+        return 1 if found is None else sum(map(le, found[1][1], self._least))

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from streamal.core.strategies.base import EventView, State, Strategy
-from streamal.core.strategies.cognitive_memory import Cognition
+from streamal.core.strategies.cognitive_memory import CognitiveMemory
 from streamal.core.strategies.quantile import Quantile
-from streamal.core.strategies.sketch import NOTHING, added, near
+from streamal.core.strategies.sketch import EMPTY_COUNTS, add_label, labels_near
 from streamal.core.strategies.space import Cloud, Neighbours
 from streamal.core.strategies.threshold import RandomisedVariable
 from streamal.core.strategies.unconditional import Random
@@ -99,9 +99,9 @@ class Cognitive:
         """Offsets to read back."""
         return 2 * self.horizon
 
-    def memory(self) -> Cognition:
+    def memory(self) -> CognitiveMemory:
         """Return one that knows nothing yet."""
-        return Cognition(self.horizon)
+        return CognitiveMemory(self.horizon)
 
     def score(self, view: EventView) -> float:
         """Return the uncertainty of a dense event."""
@@ -174,7 +174,7 @@ class Probabilistic:
 
     def initial(self) -> State:
         """Return the filter's window, and the sketch with how many labels are in it."""
-        return (*self.rule.initial(), NOTHING, 0)
+        return (*self.rule.initial(), EMPTY_COUNTS, 0)
 
     def propensity(self, score: Any, state: State) -> float:
         """Return 1 or 0."""
@@ -184,7 +184,7 @@ class Probabilistic:
         """Return the filter's window with this score, and the sketch with this label if it was asked."""
         window = self.rule.update(self._worth(score, state), asked, state[:3])
         known = isinstance(score, Promise) and asked >= 0.5
-        return window + (added(state[3], state[4], score.places) if known else state[3:])
+        return window + (add_label(state[3], state[4], score.places) if known else state[3:])
 
     def _worth(self, promise: Any, state: State) -> float:
         """Return the fourth root of gain · density: in the same order, but not all next to 0; a number is its own."""
@@ -193,7 +193,7 @@ class Probabilistic:
         if promise.worth is None or promise.worth[0] is not state:
             as_events = promise.examples * promise.alike
             labels = state[4]
-            asked = near(state[3], labels, promise.places) if promise.places else 0.0
+            asked = labels_near(state[3], labels, promise.places) if promise.places else 0.0
             known = asked + max(0, promise.examples - labels) * promise.alike
             here = math.sqrt(known * as_events)
             value = gain([p * here for p in promise.probabilities.values()], self.prior, self.m_max)

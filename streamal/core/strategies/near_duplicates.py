@@ -30,17 +30,17 @@ class Damper:
         self._open = deque(open_, maxlen=_KEPT)
         self._scales: dict[str, float] | None = None
 
-    def opened(self, features: Mapping[str, Scalar]) -> None:
+    def add_request(self, features: Mapping[str, Scalar]) -> None:
         """Note one more open request."""
         self._open.append(features)
         self._scales = None
 
-    def damped(self, uncertainty: float, features: Mapping[str, Scalar]) -> float:
+    def damp(self, uncertainty: float, features: Mapping[str, Scalar]) -> float:
         """Return what is left of *uncertainty* beside the open requests."""
         if len(self._open) < _FEW or not features:
             return uncertainty
         if self._scales is None:
-            self._scales = self._measured()
+            self._scales = self._deviations()
         for other in self._open:
             uncertainty *= 1.0 - math.exp(self._factor * self._distance(features, other))
         return uncertainty
@@ -59,7 +59,7 @@ class Damper:
                 total += 1.0
         return total / len(one)
 
-    def _measured(self) -> dict[str, float]:
+    def _deviations(self) -> dict[str, float]:
         """Return name -> mean absolute deviation of the numbers among the open requests."""
         found: dict[str, list[float]] = {}
         for features in self._open:

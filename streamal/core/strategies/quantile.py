@@ -65,12 +65,12 @@ class Quantile:
         if below < last:
             theta += (place - below) * (values[ordered[below + 1]] - theta)
         slack = (values[ordered[last]] - values[ordered[0]] + 1e-6) * state[2] / self.tolerance
-        return 1.0 if values[_quantised(score)] >= theta - slack else 0.0
+        return 1.0 if values[_level(score)] >= theta - slack else 0.0
 
     def update(self, score: float, asked: float, state: State) -> State:
         """Return the window with *score* in it, and the balance."""
         arrived, ordered, balance = state
-        level = _quantised(score)
+        level = _level(score)
         if len(arrived) < self.window:
             arrived += level
         else:
@@ -83,7 +83,7 @@ class Quantile:
         return (arrived, f"{ordered[:at]}{level}{ordered[at:]}", balance)
 
 
-def _quantised(score: float) -> str:
+def _level(score: float) -> str:
     """Return the level of *score*, itself brought into [0, 1]."""
     if 0.0 < score < 1.0:
         return _LEVELS[int(_TOP * score**0.5 + 0.5)]

@@ -13,7 +13,7 @@ from streamal.core.records import Event, Record, Refusal
 from streamal.core.rules import Rules
 from streamal.core.strategies import EventView, State
 from streamal.core.strategies.base import Memory
-from streamal.core.strategies.uncertainty import MEASURES, SMOOTHED, smoothed, trust
+from streamal.core.strategies.uncertainty import MEASURES, SMOOTHED_MEASURES, smooth, trust
 
 __all__ = ["Scorer", "rebuild_memory"]
 
@@ -23,12 +23,12 @@ class Scorer:
 
     def __init__(self, rules: Rules, fold: Fold, memory: Memory | None) -> None:
         """Go on from what the strategy knows of the partition's past, *memory*, which stays as it is."""
-        self._rules, self._fold, self._wants = rules, fold, rules.wants
+        self._rules, self._fold, self._requirements = rules, fold, rules.requirements
         self._measure = MEASURES[rules.measure]
         self._examples = sum(fold.learned.model.learned.values())
         self._trust = trust(self._examples)
-        self._shrink = SMOOTHED.get(rules.measure) if rules.wants.score is None else None
-        self._weights = fold.learned.bandit.weights() if rules.wants.arms else ()
+        self._shrink = SMOOTHED_MEASURES.get(rules.measure) if rules.requirements.score is None else None
+        self._weights = fold.learned.bandit.weights() if rules.requirements.arms else ()
         self.memory = _memory(rules) if memory is None else memory.copy()
         """What the strategy knows after the last event that `read` gave out was done with."""
         self._untaken: deque[Event] = deque()
@@ -57,15 +57,15 @@ class Scorer:
         """Return the strategy's own score of *event*, by default its *uncertainty*, smoothed."""
         if self._shrink is not None and probabilities:
             return self._shrink(uncertainty, self._trust, len(probabilities))
-        seen = smoothed(probabilities, self._examples)
+        seen = smooth(probabilities, self._examples)
         uncertainty = self._measure(seen) if seen else 1.0
-        wants = self._wants
-        if wants.score is None:
+        requirements = self._requirements
+        if requirements.score is None:
             return uncertainty
         self._take(event.offset)
         schema = self._fold.learned.schema
-        votes = self._fold.learned.model.votes(schema.select(event.features)) if wants.votes and schema else None
-        return wants.score(
+        votes = self._fold.learned.model.votes(schema.select(event.features)) if requirements.votes and schema else None
+        return requirements.score(
             EventView(
                 uncertainty, seen, event.features, event.offset, self._examples, votes, self.memory, self._weights
             )
@@ -73,7 +73,7 @@ class Scorer:
 
     def arms(self, score: Any, state: State) -> tuple[float, ...]:
         """Return with what propensity each arm of `auto` would have asked; () for any other strategy."""
-        return tuple(round(p, 4) for p in self._wants.arms(score, state)) if self._wants.arms else ()
+        return tuple(round(p, 4) for p in self._requirements.arms(score, state)) if self._requirements.arms else ()
 
 
 def rebuild_memory(rules: Rules, records: Sequence[Record]) -> Memory:
@@ -86,5 +86,5 @@ def rebuild_memory(rules: Rules, records: Sequence[Record]) -> Memory:
 
 
 def _memory(rules: Rules) -> Memory | None:
-    memory: Memory | None = rules.wants.memory() if rules.wants.lookback else None
+    memory: Memory | None = rules.requirements.memory() if rules.requirements.lookback else None
     return memory

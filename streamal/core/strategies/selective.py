@@ -43,7 +43,7 @@ class Selective:
 
     def update(self, uncertainty: float, asked: float, state: State) -> State:
         """Return b, moved by the probability of asking: whether the coin said so is only noise."""
-        return state if self.mover is None else (_moved(self.mover, state[0], self.propensity(uncertainty, state)),)
+        return state if self.mover is None else (_move(self.mover, state[0], self.propensity(uncertainty, state)),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,9 @@ class Importance:
         c0, n = state
         if self.mover is None:
             return (c0, n + 1)
-        return (_moved(self.mover, c0, self.propensity(uncertainty, state)), n)
+        return (_move(self.mover, c0, self.propensity(uncertainty, state)), n)
 
 
-def _moved(mover: Mover, scale: float, p: float) -> float:
+def _move(mover: Mover, scale: float, p: float) -> float:
     """Return *scale* moved by the expected decision, within bounds."""
     return min(_SCALE_MAX, max(_SCALE_MIN, mover.move(scale, p)))

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["NOTHING", "Hyperplanes", "Vector", "added", "near"]
+__all__ = ["EMPTY_COUNTS", "Hyperplanes", "Vector", "add_label", "labels_near"]
 
 _ROWS, _BITS, _BUCKETS = 8, 8, 32
 _ZERO = 35
 """Code of the character that counts none; up to the backslash JSON writes all of them as they are."""
 _MOST = 56
-NOTHING = chr(_ZERO) * (_ROWS * _BUCKETS)
+EMPTY_COUNTS = chr(_ZERO) * (_ROWS * _BUCKETS)
 """The counts without any label."""
 _FOLDED = bytes((byte >> 5) ^ (byte & 31) for byte in range(256))
 _FIRST = tuple(row * _BUCKETS for row in range(_ROWS))
@@ -46,13 +46,13 @@ class Hyperplanes:
         return list(map(add, _FIRST, buckets))
 
 
-def near(counts: str, labels: int, places: Sequence[int]) -> float:
+def labels_near(counts: str, labels: int, places: Sequence[int]) -> float:
     """Return how many of the *labels* in *counts* lie where an event with these *places* lies."""
     found = sum(map(counts.encode().__getitem__, places)) / _ROWS - _ZERO
     return max(0.0, (found - labels / _BUCKETS) * (_BUCKETS / (_BUCKETS - 1)))
 
 
-def added(counts: str, labels: int, places: Sequence[int]) -> tuple[str, int]:
+def add_label(counts: str, labels: int, places: Sequence[int]) -> tuple[str, int]:
     """Return counts and labels with one more; when a count is full all are halved: old labels are forgotten."""
     if not places:
         return counts, labels

@@ -20,11 +20,11 @@ import numpy as np
 from streamal.core.records import Scalar
 from streamal.core.strategies.sketch import Hyperplanes, Vector
 
-__all__ = ["Block", "Cloud", "Neighbours", "Vector", "vectorised"]
+__all__ = ["Block", "Cloud", "Neighbours", "Vector", "vectorise"]
 
 _HASHED = 64
 """Columns for words. Two texts that meet in one look a little more alike than they are."""
-_WILD = 10.0
+_DEVIATIONS_MAX = 10.0
 """In deviations: no number lies further from the middle."""
 _AT_ONCE = 100_000  # numbers, when all distances are measured: what the processor's cache holds
 _FIRST_BLOCK = 8
@@ -43,10 +43,8 @@ class Block(ABC):
         self._middles: list[tuple[str, float]] = []
         self._mean: Vector = np.zeros(0)
         self._scale: Vector = np.ones(0)
-        # as far from the middle as a number may lie; arrays, since NumPy takes long to make one of a float
-        self._low: Vector = np.zeros(0)
-        self._high: Vector = np.zeros(0)
-        self._looked: tuple[int, Any] | None = None
+        self._low = self._high = np.zeros(0)  # bounds, as arrays: NumPy takes long to make one of a float
+        self._last_look: tuple[int, Any] | None = None
 
     def copy(self) -> Self:
         """Return one that can be changed without changing this one."""
@@ -60,29 +58,29 @@ class Block(ABC):
     def take(self, offset: int, features: Mapping[str, Scalar]) -> None:
         """Take in the event at *offset*."""
         start = _block_of(offset, self.window)
-        looked = None
+        found = None
         if start != self._start:
-            self._start, self._looked = start, None
+            self._start, self._last_look = start, None
             self._recent = [past for past in self._recent if past[0] >= start - self.window]
-            self._restart(self._rescaled())
-        elif self._looked is not None and self._looked[0] == offset:
-            looked = self._looked[1]
-        numbers, words = vectorised(features) if looked is None else looked[2]
+            self._restart(self._rescale())
+        elif self._last_look is not None and self._last_look[0] == offset:
+            found = self._last_look[1]
+        numbers, words = vectorise(features) if found is None else found[2]
         self._recent.append((offset, numbers, words))
         if self._names or self._words:
-            self._add(offset, self._vector(numbers, words) if looked is None else looked[0], looked)
+            self._add(offset, self._vector(numbers, words) if found is None else found[0], found)
 
     def look(self, offset: int, features: Mapping[str, Scalar]) -> Any:
         """Return what is known of the event at *offset*, which is not taken in yet; None if nothing is."""
-        if not self._known():
+        if not self._has_scale():
             return None
-        if self._looked is None or self._looked[0] != offset:
-            parsed = vectorised(features)
+        if self._last_look is None or self._last_look[0] != offset:
+            parsed = vectorise(features)
             point = self._vector(*parsed)
-            self._looked = offset, (point, self._measured(point), parsed)
-        return self._looked[1]
+            self._last_look = offset, (point, self._measure(point), parsed)
+        return self._last_look[1]
 
-    def _rescaled(self) -> Vector:
+    def _rescale(self) -> Vector:
         """Take names, means and deviations from the last offsets; return those as points, a row each."""
         self._names = sorted(set[str]().union(*(numbers for _, numbers, _ in self._recent)))
         self._words = any(words is not None for _, _, words in self._recent)
@@ -99,10 +97,10 @@ class Block(ABC):
         spread = np.sqrt((np.where(there, table - self._mean, 0.0) ** 2).sum(axis=0) / counts)
         self._scale = np.where(spread > 1e-12, spread, 1.0)
         self._middles = list(zip(self._names, self._mean.tolist(), strict=True))
-        self._high = np.full(len(self._names), _WILD)
+        self._high = np.full(len(self._names), _DEVIATIONS_MAX)
         self._low = -self._high
         points = np.where(there, (table - self._mean) / self._scale, 0.0)
-        return self._with_words(np.minimum(_WILD, np.maximum(-_WILD, points)))
+        return self._with_words(np.minimum(_DEVIATIONS_MAX, np.maximum(-_DEVIATIONS_MAX, points)))
 
     def _rows(self) -> Sequence[Any]:
         """Return the numbers of the last offsets, NaN where one is missing."""
@@ -131,16 +129,16 @@ class Block(ABC):
         return np.concatenate([point, np.zeros(_HASHED) if words is None else words])
 
     @abstractmethod
-    def _known(self) -> bool: ...
+    def _has_scale(self) -> bool: ...
 
     @abstractmethod
     def _restart(self, points: Vector) -> None: ...
 
     @abstractmethod
-    def _measured(self, point: Vector) -> Any: ...
+    def _measure(self, point: Vector) -> Any: ...
 
     @abstractmethod
-    def _add(self, offset: int, point: Vector, looked: Any) -> None: ...
+    def _add(self, offset: int, point: Vector, found: Any) -> None: ...
 
 
 class Cloud(Block):
@@ -155,7 +153,7 @@ class Cloud(Block):
         # a column each: a distance is then a sum of whole rows, and the same whatever the other columns hold
         self._points: Vector = None
 
-    def _known(self) -> bool:
+    def _has_scale(self) -> bool:
         return self._points is not None and self._newest - self._oldest >= _FIRST_BLOCK // 2
 
     def _restart(self, points: Vector) -> None:
@@ -169,22 +167,22 @@ class Cloud(Block):
         self._points = np.zeros((points.shape[1], self.window))
         self._points[:, : len(points)] = points.T
 
-    def _measured(self, point: Vector) -> Vector:
+    def _measure(self, point: Vector) -> Vector:
         """Return the squared distance of *point* from each slot, an empty one or not."""
-        return _squares(self._points, point)
+        return _squared_distances(self._points, point)
 
-    def _add(self, offset: int, point: Vector, looked: Any) -> None:
+    def _add(self, offset: int, point: Vector, found: Any) -> None:
         self._forget(offset)
         self._put(offset, point)
 
     def _forget(self, offset: int) -> list[int]:
         """Empty the slots that are too old for the event at *offset*, and return which."""
-        size, gone = self.window, []
+        size, expired = self.window, []
         while self._oldest < self._newest and self._offsets[self._oldest % size] <= offset - size:
-            gone.append(self._oldest % size)
-            self._offsets[gone[-1]] = -1
+            expired.append(self._oldest % size)
+            self._offsets[expired[-1]] = -1
             self._oldest += 1
-        return gone
+        return expired
 
     def _put(self, offset: int, point: Vector) -> None:
         """Put *point* into the next slot."""
@@ -194,19 +192,19 @@ class Cloud(Block):
 
     def likeness(self, offset: int, features: Mapping[str, Scalar]) -> tuple[float, float, Sequence[int]]:
         """Return the means of exp(-16d²), "the same", and exp(-2d²), "in a crowd", d² over its mean; and the places."""
-        looked = self.look(offset, features)
-        if looked is None:
+        found = self.look(offset, features)
+        if found is None:
             return 1.0, 1.0, ()
         if self._cut is None:
             self._cut = Hyperplanes(self._names, _HASHED if self._words else 0)
-        squares = looked[1]
+        squares = found[1]
         if self._newest - self._oldest < self.window:
             squares = squares[np.array(self._offsets) >= 0]
         n = len(squares)
         width = max(1e-12, float(np.add.reduce(squares)) / n)
         wide = np.exp(squares * (-2.0 / width))
         fourth = np.square(np.square(wide))
-        return float(fourth @ fourth) / n, float(np.add.reduce(wide)) / n, self._cut.places(looked[0])
+        return float(fourth @ fourth) / n, float(np.add.reduce(wide)) / n, self._cut.places(found[0])
 
 
 class Neighbours(Cloud):
@@ -215,7 +213,9 @@ class Neighbours(Cloud):
     def __init__(self, window: int) -> None:
         """Look back *window* offsets."""
         super().__init__(window)
-        self._squares: Vector = None  # between slots; -1 all along the row of an empty one, which is nobody's neighbour
+        self._squared_distances: Vector = (
+            None  # between slots; -1 all along the row of an empty one, which is nobody's neighbour
+        )
         self._nearest: Vector = None  # each slot's least
 
     def _restart(self, points: Vector) -> None:
@@ -224,26 +224,26 @@ class Neighbours(Cloud):
         if self._points is None:
             return
         n = len(points)
-        self._squares = np.full((self.window, self.window), -1.0)
+        self._squared_distances = np.full((self.window, self.window), -1.0)
         few = max(1, _AT_ONCE // self._points.size)
         for first in range(0, n, few):
             # as a difference of squares, equal points would not be at a distance of 0
             away = self._points[:, None, :] - points.T[:, first : first + few, None]
             np.multiply(away, away, out=away)
-            np.add.reduce(away, axis=0, out=self._squares[first : min(n, first + few)])
-        self._squares[:n, n:] = np.inf
-        np.fill_diagonal(self._squares[:n, :n], np.inf)
-        self._nearest = self._squares.min(axis=1)
+            np.add.reduce(away, axis=0, out=self._squared_distances[first : min(n, first + few)])
+        self._squared_distances[:n, n:] = np.inf
+        np.fill_diagonal(self._squared_distances[:n, :n], np.inf)
+        self._nearest = self._squared_distances.min(axis=1)
 
-    def _add(self, offset: int, point: Vector, looked: Any) -> None:
-        row = self._measured(point) if looked is None else looked[1]
-        gone, slot = self._forget(offset), self._newest % self.window
+    def _add(self, offset: int, point: Vector, found: Any) -> None:
+        row = self._measure(point) if found is None else found[1]
+        expired, slot = self._forget(offset), self._newest % self.window
         self._put(offset, point)
-        squares, nearest = self._squares, self._nearest
-        bereft = (nearest == squares[slot]).nonzero()[0].tolist() if slot in gone else []
-        for other in gone:
+        squares, nearest = self._squared_distances, self._nearest
+        orphans = (nearest == squares[slot]).nonzero()[0].tolist() if slot in expired else []
+        for other in expired:
             if other != slot:
-                bereft += (nearest == squares[other]).nonzero()[0].tolist()
+                orphans += (nearest == squares[other]).nonzero()[0].tolist()
                 squares[:, other] = np.inf
                 squares[other] = nearest[other] = -1.0
         row[slot] = np.inf
@@ -256,14 +256,14 @@ class Neighbours(Cloud):
             squares[:, slot] = row
         squares[slot] = row
         np.minimum(nearest, row, out=nearest)
-        for other in bereft:  # whoever had one that is gone as its nearest neighbour has to find another
+        for other in orphans:  # whoever had one that is gone as its nearest neighbour has to find another
             nearest[other] = np.minimum.reduce(squares[other])
         nearest[slot] = np.minimum.reduce(row)
 
     def local_density(self, offset: int, features: Mapping[str, Scalar]) -> int:
         """Return of how many past events this is the, or a, nearest neighbour (Ienco); 1 while too little is known."""
-        looked = self.look(offset, features)
-        return 1 if looked is None else int(np.count_nonzero(looked[1] <= self._nearest))
+        found = self.look(offset, features)
+        return 1 if found is None else int(np.count_nonzero(found[1] <= self._nearest))
 
 
 def _block_of(offset: int, window: int) -> int:
@@ -273,14 +273,14 @@ def _block_of(offset: int, window: int) -> int:
     return 1 << (offset.bit_length() - 1) if offset >= _FIRST_BLOCK else 0
 
 
-def _squares(points: Vector, point: Vector) -> Vector:
+def _squared_distances(points: Vector, point: Vector) -> Vector:
     """Return the squared distances of *points*, a column each, from *point*."""
     away = points - point[:, None]
     np.multiply(away, away, out=away)
     return np.add.reduce(away, axis=0)
 
 
-def vectorised(features: Mapping[str, Scalar]) -> tuple[Mapping[str, Scalar], Vector]:
+def vectorise(features: Mapping[str, Scalar]) -> tuple[Mapping[str, Scalar], Vector]:
     """Return (numbers by name, hashed words, each feature's of length √½: two single words are at a distance of 1)."""
     if str not in set(map(type, features.values())):
         return features, None

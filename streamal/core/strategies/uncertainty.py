@@ -9,19 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-__all__ = ["MEASURES", "SMOOTHED", "entropy", "least_confidence", "likeliest", "margin", "smoothed", "trust"]
+__all__ = ["MEASURES", "SMOOTHED_MEASURES", "entropy", "least_confidence", "likeliest", "margin", "smooth", "trust"]
 
 _DOUBT = 10.0
 """In labels: a model that has learned so many is believed by half."""
 
 
-def smoothed(probabilities: Mapping[str, float], examples: int) -> Mapping[str, float]:
+def smooth(probabilities: Mapping[str, float], examples: int) -> Mapping[str, float]:
     """Return *probabilities* as a strategy should see them: mixed with uniform ones by 10/(*examples* + 10).
 
     After a label of each class a tree or a naive Bayes is certain of everything, and a strategy that believed it would
     never ask again (trap T1). The prediction itself stays the model's own.
 
-    >>> smoothed({"ham": 1.0, "spam": 0.0}, 10)
+    >>> smooth({"ham": 1.0, "spam": 0.0}, 10)
     {'ham': 0.75, 'spam': 0.25}
     """
     if not probabilities:
@@ -108,8 +108,8 @@ MEASURES: Mapping[str, Callable[[Mapping[str, float]], float]] = {
     "entropy": entropy,
 }
 
-SMOOTHED: Mapping[str, Callable[[float, float, int], float]] = {
+SMOOTHED_MEASURES: Mapping[str, Callable[[float, float, int], float]] = {
     "least_confidence": _smoothed_least_confidence,
     "margin": _smoothed_margin,
 }
-"""(uncertainty, trust, classes) -> that of the `smoothed` probabilities, had without them (−1 µs)."""
+"""(uncertainty, trust, classes) -> that of the `smooth` probabilities, had without them (−1 µs)."""

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from streamal.core.budget.money import windows
-from streamal.core.budget.sampler import Budget, divided
+from streamal.core.budget.sampler import Budget, divide
 from streamal.core.codec.events import decode_request, decode_training
 from streamal.core.records import Closing, Prediction, Request, partition_of
 from streamal.core.rules import Rules
@@ -55,7 +55,7 @@ def caps(log: Log, rules: Rules, budget: Budget, predictions: dict[str, Predicti
 
 
 def _part(cap: int, partition: int, rules: Rules) -> int:
-    return divided(cap, partition, rules.partitions)
+    return divide(cap, partition, rules.partitions)
 
 
 def _walk(

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from streamal.core.budget.sampler import Budget, divided
+from streamal.core.budget.sampler import Budget, divide
 from streamal.core.codec.events import DeadLetter, decode_event, decode_request, decode_training
 from streamal.core.codec.replies import decode_reply
 from streamal.core.fold import Fold
@@ -97,7 +97,7 @@ def _events(
     stamps = Check("the model version of predictions never goes back within a partition")
     letters = _letters(log, rules, rules.topics.events)
     for partition in range(rules.partitions):
-        burst = divided(budget.burst, partition, rules.partitions)
+        burst = divide(budget.burst, partition, rules.partitions)
         found: dict[str, int] = {}
         accepted = asked = version = 0
         seen = RunningTotals()
@@ -109,7 +109,7 @@ def _events(
             found[prediction.event] = found.get(prediction.event, 0) + 1
             predictions[prediction.event] = prediction
             if found[prediction.event] == 1:
-                counts[prediction.event] = seen = seen.after(prediction.probabilities, prediction.propensity)
+                counts[prediction.event] = seen = seen.add_event(prediction.probabilities, prediction.propensity)
             accepted, asked = accepted + 1, asked + (prediction.asked is not None)
             holds.that(asked <= budget.share * accepted + burst, prediction.event)
             stamps.that(prediction.version >= version, prediction.event)

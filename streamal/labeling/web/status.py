@@ -191,7 +191,7 @@ class StatusFold:
 
     def _add_point(self, at: float) -> None:
         """Add the present estimate to the curve; when the curve is full, drop every second point."""
-        estimate, naive = self._fold.learned.quality.accuracy(), self._fold.learned.quality.recent().naive()
+        estimate, naive = self._fold.learned.quality.accuracy(), self._fold.learned.quality.recent_sums().naive()
         if estimate is None:
             return
         point = {"labels": self._labels, "at": at, **estimate._asdict(), "naive": naive, "cost": self._cost / MICRO}

@@ -22,27 +22,27 @@ points = st.fixed_dictionaries({"x": st.floats(-1e12, 1e12), "s": st.sampled_fro
 def test_a_duplicate_of_an_open_request_is_worth_nothing() -> None:
     """The same features again: nothing is left of the uncertainty; far from all of them, all of it."""
     damper = Damper(0.3, NEAR)
-    assert damper.damped(0.8, {"x": 1.0, "s": "a"}) == 0.0
-    assert damper.damped(0.8, {"x": 1e9, "s": "c"}) == 0.8
-    assert 0.0 < damper.damped(0.8, {"x": 1.2, "s": "a"}) < damper.damped(0.8, {"x": 2.5, "s": "a"}) < 0.8
+    assert damper.damp(0.8, {"x": 1.0, "s": "a"}) == 0.0
+    assert damper.damp(0.8, {"x": 1e9, "s": "c"}) == 0.8
+    assert 0.0 < damper.damp(0.8, {"x": 1.2, "s": "a"}) < damper.damp(0.8, {"x": 2.5, "s": "a"}) < 0.8
 
 
 def test_with_few_open_requests_there_is_nothing_to_compare_with() -> None:
     """Distances are in spreads of the open requests: two of them, or equal ones, make no spread."""
-    assert Damper(0.3, NEAR[:2]).damped(0.8, NEAR[0]) == 0.8
-    assert Damper(0.3, [{"x": 1.0}] * 3).damped(0.8, {"x": 2.0}) == pytest.approx(0.8, abs=0.01)
-    assert Damper(0.3, NEAR).damped(0.8, {}) == 0.8
+    assert Damper(0.3, NEAR[:2]).damp(0.8, NEAR[0]) == 0.8
+    assert Damper(0.3, [{"x": 1.0}] * 3).damp(0.8, {"x": 2.0}) == pytest.approx(0.8, abs=0.01)
+    assert Damper(0.3, NEAR).damp(0.8, {}) == 0.8
 
 
 @given(st.lists(points, max_size=60), points, st.floats(0.0, 1.0), st.floats(0.01, 10.0))
 def test_damping_only_takes_away(open_: list[dict[str, Scalar]], x: dict[str, Scalar], u: float, width: float) -> None:
     """Whatever is open, 0 <= u' <= u; and to be told one by one is the same as to be told at once."""
     told = Damper(width, open_[:20])
-    told.damped(u, x)
+    told.damp(u, x)
     for features in open_[20:]:
-        told.opened(features)
-    assert 0.0 <= told.damped(u, x) <= u
-    assert told.damped(u, x) == Damper(width, open_).damped(u, x)
+        told.add_request(features)
+    assert 0.0 <= told.damp(u, x) <= u
+    assert told.damp(u, x) == Damper(width, open_).damp(u, x)
 
 
 def test_a_repeated_event_is_asked_about_once() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from streamal.core.strategies import STRATEGIES, EventView, SamplingRules, State, Strategy, build_strategy
 from streamal.core.strategies.base import Past
-from streamal.core.strategies.checks import strategy_contract
+from streamal.core.strategies.checks import check_strategy
 
 MUTE_BY_THEIR_PAPERS = ("entropy", "fixed")
 
@@ -160,7 +160,7 @@ BROKEN: list[tuple[Callable[[], Strategy], str]] = [
 
 
 def problems(new: Callable[[], Strategy], *, audited: bool = False) -> list[str]:
-    return strategy_contract(new, 0.1, audited, time.process_time)
+    return check_strategy(new, 0.1, audited, time.process_time)
 
 
 def built(name: str, **parameters: Any) -> Strategy:

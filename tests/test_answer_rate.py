@@ -63,7 +63,7 @@ def test_expiries_are_no_answers() -> None:
 def test_the_throttle_leaves_one_of_each_lane(open_max: int, cap: tuple[int, int]) -> None:
     """Never mute, never more than configured, and the audit lane keeps its part of what there is."""
     partition_budget = Budget(Fraction(1, 2), Fraction(1, 5), 1_000, open_max=100).partition_budget(0, 1)
-    assert partition_budget.paced(open_max).open == Cap(*cap)
+    assert partition_budget.with_open_max(open_max).open == Cap(*cap)
 
 
 def test_no_more_is_open_than_can_be_answered() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from river import base, linear_model, naive_bayes, preprocessing, tree
 
-from streamal.core.model.checks import contract, growth, synthetic_examples
+from streamal.core.model.checks import check_growth, check_model, synthetic_examples
 from streamal.core.model.model import LabelRules, Model
 from streamal.core.model.pipeline import build_estimator
 
@@ -117,7 +117,7 @@ GOOD: Mapping[str, tuple[Callable[[], Any], LabelRules]] = {
 def test_a_good_model_passes(name: str) -> None:
     """Nothing is said against models that keep the four habits."""
     new, labels = GOOD[name]
-    assert contract(lambda: Model(new(), labels), KINDS) == []
+    assert check_model(lambda: Model(new(), labels), KINDS) == []
 
 
 BAD: list[tuple[type[Counting], str]] = [
@@ -136,13 +136,13 @@ BAD: list[tuple[type[Counting], str]] = [
 @pytest.mark.parametrize(("kind", "sentence"), BAD)
 def test_a_bad_model_is_refused_with_the_reason(kind: type[Counting], sentence: str) -> None:
     """Each broken habit is found, and told in a sentence that names it."""
-    problems = contract(lambda: Model(kind(), AB), KINDS)
+    problems = check_model(lambda: Model(kind(), AB), KINDS)
     assert any(sentence in problem for problem in problems), problems
 
 
 def test_an_impure_model_is_blamed_for_nothing_else() -> None:
     """Folding twice and a pickle are compared without predictions in between, so the reasons stay apart."""
-    problems = contract(lambda: Model(Lossy(), AB), KINDS)
+    problems = check_model(lambda: Model(Lossy(), AB), KINDS)
     assert len(problems) == 1
 
 
@@ -167,7 +167,7 @@ class Unpicklable(Counting):
 
 def test_a_model_that_cannot_be_pickled_is_refused() -> None:
     """No snapshot could be taken of it; that is a reason, not a traceback."""
-    problems = contract(lambda: Model(Unpicklable(), LabelRules(("a", "b"))), {"x": "number"})
+    problems = check_model(lambda: Model(Unpicklable(), LabelRules(("a", "b"))), {"x": "number"})
     assert any("cannot be pickled for a snapshot" in problem for problem in problems)
 
 
@@ -176,7 +176,7 @@ def test_an_open_schema_needs_a_model_that_does_not_grow() -> None:
     rules, logistic = LabelRules(("a", "b")), {"use": "linear_model.LogisticRegression"}
 
     def problems(first: dict[str, object]) -> list[str]:
-        return growth(lambda: Model(build_estimator([first, logistic], None, 1), rules), {"x": "number"})
+        return check_growth(lambda: Model(build_estimator([first, logistic], None, 1), rules), {"x": "number"})
 
     scaled = problems({"use": "preprocessing.StandardScaler"})
     hashed = problems({"use": "preprocessing.FeatureHasher", "n_features": 64})

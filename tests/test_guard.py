@@ -37,7 +37,7 @@ ESTIMATORS: Mapping[str, Callable[[], Any]] = {
 }
 
 
-def lessons(count: int, seed: int = 1) -> list[WeightedExample]:
+def examples(count: int, seed: int = 1) -> list[WeightedExample]:
     """Return learnable lessons of two classes, in no regular order."""
     coin = Coin(seed, "lessons")
     found = []
@@ -48,18 +48,18 @@ def lessons(count: int, seed: int = 1) -> list[WeightedExample]:
     return found
 
 
-def taught(
-    estimator: Any, course: Sequence[WeightedExample], rehearsal: Rehearsal | None = None
+def train(
+    estimator: Any, stream: Sequence[WeightedExample], rehearsal: Rehearsal | None = None
 ) -> tuple[Model, ModelGuard]:
-    """Return model and canary after *course*; lessons are called by their numbers."""
+    """Return model and canary after *stream*; lessons are called by their numbers."""
     model, guard = Model(estimator, AB), ModelGuard(rehearsal)
-    for number, lesson in enumerate(course):
-        model = guard.learn(model, lesson, str(number))
+    for number, example in enumerate(stream):
+        model = guard.learn(model, example, str(number))
     return model, guard
 
 
 def answers(model: Model) -> list[dict[str, float]]:
-    return [model.raw(lesson.features) for lesson in lessons(10, seed=2)]
+    return [model.raw(example.features) for example in examples(10, seed=2)]
 
 
 # 0.4: one example that is the end of a model.
@@ -69,10 +69,10 @@ def answers(model: Model) -> list[dict[str, float]]:
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e308, 1e200, 1e155])
 def test_trap_0_4_an_example_that_kills_a_scaler_is_left_out(value: float, at: int) -> None:
     """Wherever it comes, and though 1e155 kills one or two examples later only: it alone is found, and all is well."""
-    course = lessons(150)
-    clean, _ = taught(ESTIMATORS["scaled logistic"](), course)
-    course.insert(at, WeightedExample({"x": value, "y": 1.0}, "a"))
-    model, guard = taught(ESTIMATORS["scaled logistic"](), course)
+    stream = examples(150)
+    clean, _ = train(ESTIMATORS["scaled logistic"](), stream)
+    stream.insert(at, WeightedExample({"x": value, "y": 1.0}, "a"))
+    model, guard = train(ESTIMATORS["scaled logistic"](), stream)
     assert (guard.quarantined, list(guard.names), guard.sick) == (1, [str(at)], False)
     assert answers(model) == answers(clean)
 
@@ -80,10 +80,10 @@ def test_trap_0_4_an_example_that_kills_a_scaler_is_left_out(value: float, at: i
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_trap_0_4_a_nan_leaves_no_model_without_an_answer(name: str) -> None:
     """Among them those that would say NaN for ever after; wire lets none through, the canary would catch it."""
-    course = lessons(100)
-    clean, _ = taught(ESTIMATORS[name](), course)
-    course[50:50] = [WeightedExample({"x": math.nan, "y": 1.0}, "b")] * 2
-    model, guard = taught(ESTIMATORS[name](), course)
+    stream = examples(100)
+    clean, _ = train(ESTIMATORS[name](), stream)
+    stream[50:50] = [WeightedExample({"x": math.nan, "y": 1.0}, "b")] * 2
+    model, guard = train(ESTIMATORS[name](), stream)
     assert all(math.isfinite(p) for answer in answers(model) for p in answer.values())
     if guard.quarantined:
         assert (list(guard.names), answers(model)) == (["50", "51"], answers(clean))
@@ -99,11 +99,11 @@ def test_trap_0_4_a_nan_never_comes_so_far() -> None:
 
 def test_many_killers_are_all_found() -> None:
     """Every one of them, one after the other or apart; where two do their damage together, neighbours may go too."""
-    course = lessons(400)
+    stream = examples(400)
     for at in (390, 200, 199, 64, 10, 9):
-        course.insert(at, WeightedExample({"x": -1e300, "y": 1e300}, "b"))
-    model, guard = taught(ESTIMATORS["scaled softmax"](), course)
-    left_out = [course[int(name)].features["x"] for name in guard.names]
+        stream.insert(at, WeightedExample({"x": -1e300, "y": 1e300}, "b"))
+    model, guard = train(ESTIMATORS["scaled softmax"](), stream)
+    left_out = [stream[int(name)].features["x"] for name in guard.names]
     assert left_out.count(-1e300) == 6
     assert len(left_out) <= 9
     assert all(math.isfinite(p) for answer in answers(model) for p in answer.values())
@@ -111,9 +111,9 @@ def test_many_killers_are_all_found() -> None:
 
 def test_a_learning_rate_that_explodes_leaves_predictions_that_are_probabilities() -> None:
     """What breaks the model is not learned, and the count says so."""
-    model, guard = taught(linear_model.LogisticRegression(optimizer=optim.SGD(1e308)), lessons(40))
+    model, guard = train(linear_model.LogisticRegression(optimizer=optim.SGD(1e308)), examples(40))
     assert guard.quarantined > 0
-    answered = [model.predict(lesson.features) for lesson in lessons(10, seed=2)]
+    answered = [model.predict(example.features) for example in examples(10, seed=2)]
     assert all(math.fsum(answer.values()) == pytest.approx(1.0) for answer in answered)
 
 
@@ -163,46 +163,46 @@ def test_trap_0_4_through_the_daemon() -> None:
 
 def test_an_example_that_makes_the_model_say_the_same_of_everything_is_left_out() -> None:
     """1e12 is within the default bounds; without a scaler it leaves weights that drown every feature."""
-    course = lessons(300)
-    clean, _ = taught(linear_model.LogisticRegression(), course)
-    course.insert(200, WeightedExample({"x": 1e12, "y": 1e12}, "a"))
-    model, guard = taught(linear_model.LogisticRegression(), course)
+    stream = examples(300)
+    clean, _ = train(linear_model.LogisticRegression(), stream)
+    stream.insert(200, WeightedExample({"x": 1e12, "y": 1e12}, "a"))
+    model, guard = train(linear_model.LogisticRegression(), stream)
     assert list(guard.names) == ["200"]
     assert answers(model) == answers(clean)
 
 
 LEGITIMATE: Mapping[str, list[WeightedExample]] = {
-    "one class": [lesson._replace(label="a") for lesson in lessons(400)],
+    "one class": [example._replace(label="a") for example in examples(400)],
     "one class, then the other": [
-        lesson._replace(label="ab"[number >= 200]) for number, lesson in enumerate(lessons(400))
+        example._replace(label="ab"[number >= 200]) for number, example in enumerate(examples(400))
     ],
-    "sorted in runs": [lesson._replace(label="ab"[number // 12 % 2]) for number, lesson in enumerate(lessons(400))],
-    "certain": [WeightedExample({"x": 1e6 if each.label == "a" else -1e6}, each.label) for each in lessons(400)],
+    "sorted in runs": [example._replace(label="ab"[number // 12 % 2]) for number, example in enumerate(examples(400))],
+    "certain": [WeightedExample({"x": 1e6 if each.label == "a" else -1e6}, each.label) for each in examples(400)],
     "a concept that turns over": [
-        lesson._replace(label="ba"[lesson.label == "b"] if number >= 200 else lesson.label)
-        for number, lesson in enumerate(lessons(400))
+        example._replace(label="ba"[example.label == "b"] if number >= 200 else example.label)
+        for number, example in enumerate(examples(400))
     ],
-    "a text of nothing": [WeightedExample({}, each.label) for each in lessons(400)],
+    "a text of nothing": [WeightedExample({}, each.label) for each in examples(400)],
 }
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 @pytest.mark.parametrize("stream", LEGITIMATE)
 def test_what_is_no_collapse_is_learned(name: str, stream: str) -> None:
-    """One class, certainty, drift: the model is, bit by bit, what it would have been without a canary."""
-    course = LEGITIMATE[stream]
+    """One class, certainty, drift: the model is, bit by bit, what it would have been without a guard."""
+    examples_of = LEGITIMATE[stream]
     plain = Model(ESTIMATORS[name](), AB)
-    for lesson in course:
-        plain.learn(*lesson)
-    model, guard = taught(ESTIMATORS[name](), course)
+    for example in examples_of:
+        plain.learn(*example)
+    model, guard = train(ESTIMATORS[name](), examples_of)
     assert (guard.quarantined, guard.sick) == (0, False)
     assert answers(model) == answers(plain)
 
 
 def test_a_stream_that_collapses_the_model_again_and_again_is_believed() -> None:
     """Labels that all say the same in the end are the stream's own doing: it is not kept from learning them."""
-    course = [*lessons(200), *(WeightedExample({"x": 1e12, "y": 1e12}, "a") for _ in range(100))]
-    _, guard = taught(linear_model.LogisticRegression(), course)
+    stream = [*examples(200), *(WeightedExample({"x": 1e12, "y": 1e12}, "a") for _ in range(100))]
+    _, guard = train(linear_model.LogisticRegression(), stream)
     assert 0 < guard.quarantined <= 40
 
 
@@ -237,7 +237,7 @@ class Stubborn(Failing):
 
 def test_a_model_that_never_answers_is_sick_and_learns_on() -> None:
     """No example is to blame: none is left out, the checks become rare, and it says so."""
-    model, guard = taught(Stubborn(0), lessons(2_000))
+    model, guard = train(Stubborn(0), examples(2_000))
     assert (guard.quarantined, guard.sick) == (0, True)
     assert model._estimator.learned == 2_000
 
@@ -247,7 +247,7 @@ def test_a_model_that_cannot_be_copied_is_refused() -> None:
     estimator = Failing(10)
     estimator.what = lambda: None  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match="cannot be pickled"):
-        taught(estimator, lessons(1))
+        train(estimator, examples(1))
 
 
 # One decision for all workers, and bounds.
@@ -259,36 +259,36 @@ poisoned = st.lists(st.tuples(st.integers(0, 79), st.sampled_from([math.nan, 1e2
 @given(poisoned, st.integers(0, 80), st.booleans())
 def test_a_pickle_anywhere_changes_nothing(killers: list[tuple[int, float]], cut: int, rehearse: bool) -> None:
     """I4: model and canary through a snapshot at any place leave out the same examples, and hold the same model."""
-    course = lessons(80)
+    stream = examples(80)
     for at, value in killers:
-        course.insert(at, WeightedExample({"x": value, "y": 0.5}, "b"))
+        stream.insert(at, WeightedExample({"x": value, "y": 0.5}, "b"))
     rehearsal = Rehearsal(10, 2, 5) if rehearse else None
-    model, guard = taught(ESTIMATORS["scaled logistic"](), course, rehearsal)
-    half, keeper = taught(ESTIMATORS["scaled logistic"](), course[:cut], Rehearsal(10, 2, 5) if rehearse else None)
+    model, guard = train(ESTIMATORS["scaled logistic"](), stream, rehearsal)
+    half, keeper = train(ESTIMATORS["scaled logistic"](), stream[:cut], Rehearsal(10, 2, 5) if rehearse else None)
     half, keeper = loads(dumps((half, keeper)))
-    for number, lesson in enumerate(course[cut:], cut):
-        half = keeper.learn(half, lesson, str(number))
+    for number, example in enumerate(stream[cut:], cut):
+        half = keeper.learn(half, example, str(number))
     assert (keeper.quarantined, list(keeper.names), keeper.sick) == (
         guard.quarantined,
         list(guard.names),
         guard.sick,
     )
-    assert [half.predict(lesson.features) for lesson in lessons(10, 2)] == [
-        model.predict(lesson.features) for lesson in lessons(10, 2)
+    assert [half.predict(example.features) for example in examples(10, 2)] == [
+        model.predict(example.features) for example in examples(10, 2)
     ]
 
 
 def test_what_is_kept_is_bounded() -> None:
     """I9: however long the stream, about a thousand lessons and two copies."""
-    _, guard = taught(linear_model.LogisticRegression(), lessons(3_000))
-    assert guard._history is not None
-    assert len(guard._history.lessons) <= 1_024 + 16
-    course = [WeightedExample({"x": math.nan}, "a") if n % 4 == 0 else each for n, each in enumerate(lessons(3_000))]
-    _, guard = taught(linear_model.LogisticRegression(), course)
+    _, guard = train(linear_model.LogisticRegression(), examples(3_000))
+    assert guard._checkpoints is not None
+    assert len(guard._checkpoints.examples) <= 1_024 + 16
+    stream = [WeightedExample({"x": math.nan}, "a") if n % 4 == 0 else each for n, each in enumerate(examples(3_000))]
+    _, guard = train(linear_model.LogisticRegression(), stream)
     assert 740 <= guard.quarantined <= 750  # two in a block may hide each other
     assert len(guard.names) == 100
-    assert guard._history is not None
-    assert len(guard._history.lessons) <= 1_024 + 16
+    assert guard._checkpoints is not None
+    assert len(guard._checkpoints.examples) <= 1_024 + 16
 
 
 # 0.5: labels that a binary model would silently take for True.
