@@ -87,10 +87,10 @@ class Worker:
         self.process.terminate()
         return self.process.wait(timeout=60)
 
-    def encode_snapshot(self) -> None:
+    def freeze(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
 
-    def decode_snapshot(self) -> None:
+    def thaw(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
     def works(self) -> bool:
@@ -134,5 +134,5 @@ def worker(config: Path, name: str, *arguments: str) -> Iterator[Worker]:
         yield started
     finally:
         if started.process.poll() is None:
-            started.decode_snapshot()
+            started.thaw()
             started.kill()

@@ -48,19 +48,19 @@ def kill_in_rotation(workers: Sequence[Worker], outside: Outside, times: int, ch
     return hit
 
 
-def encode_snapshot(victim: Worker, outside: Outside, seconds: float) -> None:
+def freeze(victim: Worker, outside: Outside, seconds: float) -> None:
     """Stop all of its threads, long enough that the others take it for dead; it does not know how long it was."""
-    victim.encode_snapshot()
+    victim.freeze()
     outside.play(seconds)
-    victim.decode_snapshot()
+    victim.thaw()
 
 
 def replace(victim: Worker, path: Path, outside: Outside, stack: ExitStack) -> Worker:
     """Freeze a worker and start another of its name; the older one wakes up, and ends. Return the newer one (F11)."""
-    victim.encode_snapshot()
+    victim.freeze()
     twin = stack.enter_context(worker(path, f"{victim.name}-{os.urandom(4).hex()}", *_instance(victim.name)))
     outside.play_until(twin.works)
-    victim.decode_snapshot()
+    victim.thaw()
     outside.play_until(lambda: victim.process.poll() is not None)
     assert victim.process.wait() == 1, victim.log()
     return twin
@@ -108,7 +108,7 @@ def test_workers_that_are_killed_frozen_and_replaced_keep_every_promise(tmp_path
         outside.play_until(lambda: all(each.works() for each in workers))
         hit = kill_in_rotation(workers, outside, 21, random.Random(1))
         outside.play_until(lambda: all(each.works() for each in workers))
-        encode_snapshot(workers[2], outside, SESSION_S + 1.0)
+        freeze(workers[2], outside, SESSION_S + 1.0)
         four = stack.enter_context(worker(path, "four"))
         outside.play_until(four.works)
         workers[1] = replace(workers[1], path, outside, stack)
@@ -186,14 +186,12 @@ def _act(
         one.kill()
         one.start()
     elif what == "freeze":
-        encode_snapshot(
-            one, outside, chance.uniform(0.5, 15.0)
-        )  # beyond the session, beyond the transaction, or neither
+        freeze(one, outside, chance.uniform(0.5, 15.0))  # beyond the session, beyond the transaction, or neither
     elif what == "replace" and one.name[0].isupper() and any(one.assignments()):
-        one.encode_snapshot()
+        one.freeze()
         workers[victim] = stack.enter_context(worker(path, f"{one.name}-{os.urandom(4).hex()}", *_instance(one.name)))
         outside.play(chance.uniform(2.0, 8.0))
-        one.decode_snapshot()
+        one.thaw()
         outside.play_until(lambda: one.process.poll() is not None)
     elif what == "node":
         restart(cluster, outside, chance.randrange(len(cluster.nodes)), chance.uniform(0.0, 8.0))
