@@ -1,14 +1,16 @@
-"""The bridge: open requests out to a labelling tool as tasks, its annotations back as replies, each exactly once.
+"""The bridge: makes a task in a labelling tool of each open request and a reply of each annotation, exactly once.
 
-It keeps nothing of its own. What was written is read from ``labels`` (and ``training``, where retention has taken it
-from there), what was asked is read from the tool: a task carries its request's coordinates and time of asking. A reply
-is named after the state of the annotation that it tells of, so that whoever starts after a kill -9 knows what is left.
+The bridge keeps no state of its own. It reads from ``labels`` which replies it has written (and from ``training``, when
+retention has deleted them there), and from the tool which requests have a task: a task carries its request's
+coordinates and its time of asking. The name of a reply contains the state of its annotation. So a bridge that starts
+after a kill -9 finds out what is left to do.
 
-* a first answer is a reply; a skip abstains;
-* an edit that changes the label supersedes the reply before it, if that one was taken up (else it is an answer again);
-* a deleted annotation is retracted: an abstention that supersedes it;
-* a task whose request is closed, and that has no label, is withdrawn: nobody need answer it;
-* a task of no request that we know (another database, by hand) is left alone.
+* A first annotation becomes a reply; a skip becomes an abstention.
+* An edit that changes the label supersedes the reply before it, if that reply closed the request; otherwise the edit is
+  a first answer again.
+* A deleted annotation becomes an abstention that supersedes its reply.
+* The bridge deletes a task without a label when its request is closed: nobody need answer it.
+* The bridge leaves a task of an unknown request alone (another database, made by hand).
 """
 
 from __future__ import annotations
@@ -24,43 +26,44 @@ from streamal.core.records import OutputRecord, Request
 from streamal.errors import ServiceUnavailable
 from streamal.exchange.label_studio import Annotation, read_annotation
 from streamal.labeling.feed import Feed
-from streamal.labeling.label_studio.bridge_state import Key, Known, Written
+from streamal.labeling.label_studio.bridge_state import BridgeState, Key, WrittenReply
 from streamal.ports import Log
 
 __all__ = ["Bridge", "BridgeRules", "Counts", "Tasks"]
 
 _OVERLAP = timedelta(seconds=30)
-"""Changes are read again for so long: a change that was saved late may carry an earlier time."""
+"""A cycle reads the changes of so long before the last one again: a change saved late may carry an earlier time."""
 _UNCLEAR_MAX = 1_000
-_RETRACTED = "-deleted"
+_DELETED = "-deleted"
+"""The suffix of the name of a reply that retracts a deleted annotation."""
 Counts = Counter[str]
 
 
 class Tasks(Protocol):
-    """A project's tasks; `streamal.edge.label_studio.LabelStudio` says what each call does and raises."""
+    """The tasks of a project; see `streamal.edge.label_studio.LabelStudio` for what each call does and raises."""
 
     def tasks(self, project: int, after: int, since: str | None, count: int) -> Sequence[Mapping[str, Any]]:
-        """Return those beyond an id, that have changed."""
+        """Return *count* tasks whose id is greater than *after*, changed since *since*."""
         ...
 
     def add_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> Sequence[int]:
-        """Import some and return their ids."""
+        """Import *tasks* and return their ids."""
         ...
 
     def remove_task(self, number: int) -> None:
-        """Delete one."""
+        """Delete a task."""
         ...
 
 
 class BridgeRules(NamedTuple):
-    """How much at once, and how often everything is compared.
+    """Limits and intervals of a bridge.
 
     Attributes:
         project: the number of the project.
         labels: the topic of the replies.
-        tasks_max: unanswered tasks that may be there.
+        tasks_max: tasks without a label that may exist.
         batch: tasks in one call.
-        reconcile_s: after so many seconds everything is read, not only what has changed.
+        reconcile_s: seconds between two cycles that read every task, not only the changed ones.
     """
 
     project: int
@@ -71,12 +74,14 @@ class BridgeRules(NamedTuple):
 
 
 class _Task(NamedTuple):
+    """A task of the project; *key* is None if no request of ours is known by it."""
+
     key: Key | None
-    labelled: bool
+    has_label: bool
 
 
 class Bridge:
-    """One project. One thread uses it; `cycle` does all the work, a bounded amount of it."""
+    """The bridge to one project. One thread uses it and calls `cycle` again and again."""
 
     def __init__(
         self,
@@ -87,49 +92,49 @@ class Bridge:
         task_of: Callable[[Request], dict[str, Any]],
         warn: Callable[..., object],
     ) -> None:
-        """Read nothing yet. *feed* must begin with the first record of ``training``, and be nobody else's."""
+        """Read nothing yet. *feed* begins with the first record of ``training``, and belongs to this bridge alone."""
         self._server, self._log, self._feed, self._rules = server, log, feed, rules
         self._task_of, self._warn = task_of, warn
         self._tasks: dict[int, _Task] = {}
-        self._asked: dict[Key, list[int]] = {}
-        self._known = Known(log, rules.labels, feed, self._asked)
+        self._task_ids: dict[Key, list[int]] = {}
+        self._state = BridgeState(log, rules.labels, feed, self._task_ids)
         self._since: datetime | None = None
         self._reconciled_at = float("-inf")
         self._unclear: set[str] = set()
 
     def cycle(self, now: float) -> Counts:
-        """Bring both sides together once and return what was done; *now* in seconds.
+        """Bring tasks and replies up to date once and return counts of what was done; *now* in seconds.
 
         Raises:
-            Unreachable: the tool does not answer; what was not done is done by a later cycle.
-            Uncommitted: the transport has a passing trouble; likewise.
+            ServiceUnavailable: the tool does not answer; a later cycle does the rest.
+            Uncommitted: the transport has a passing trouble; a later cycle does the rest.
         """
         counts: Counts = Counter()
         whole = now - self._reconciled_at >= self._rules.reconcile_s
-        changed = self._changed(whole)
-        self._known.read(now)
-        self._answer(changed, counts)
+        changed = self._read_tasks(whole)
+        self._state.read(now)
+        self._write_replies(changed, counts)
         if whole:
             self._reconciled_at = now
         times = [datetime.fromisoformat(str(task["updated_at"])) for task in changed if task.get("updated_at")]
         self._since = max([*times, *([self._since] if self._since else [])], default=None)
-        self._withdraw(counts)
-        self._ask(now, counts)
+        self._delete_tasks(counts)
+        self._create_tasks(now, counts)
         return counts
 
     def figures(self) -> Mapping[str, int]:
-        """Return what stands on both sides: open requests, tasks, those that have a label."""
-        ours = [task for task in self._tasks.values() if task.key is not None]
+        """Return the number of open requests, of their tasks, and of the tasks that have a label."""
+        our_tasks = [task for task in self._tasks.values() if task.key is not None]
         return {
             "open_requests": len(self._feed.queue),
-            "tasks": len(ours),
-            "labelled_tasks": sum(task.labelled for task in ours),
+            "tasks": len(our_tasks),
+            "labelled_tasks": sum(task.has_label for task in our_tasks),
         }
 
-    # From the tool.
+    # Reading from the tool.
 
-    def _changed(self, whole: bool) -> list[Mapping[str, Any]]:
-        """Return the tasks that have changed, or all, and note which there are."""
+    def _read_tasks(self, whole: bool) -> list[Mapping[str, Any]]:
+        """Return the changed tasks, or all if *whole*, and note the id of each."""
         since = (
             None
             if whole or self._since is None
@@ -142,113 +147,121 @@ class Bridge:
             after = max(int(task["id"]) for task in page)
         if since is None:
             self._tasks.clear()
-            self._asked.clear()
+            self._task_ids.clear()
         for task in found:
-            self._note_task(int(task["id"]), _key_of(task), _labelled(task))
+            self._note_task(int(task["id"]), _key_of(task), _has_label(task))
         return found
 
-    def _note_task(self, number: int, key: Key | None, labelled: bool) -> None:
+    def _note_task(self, number: int, key: Key | None, has_label: bool) -> None:
         before = self._tasks.get(number)
-        if before is not None and before.key != key:  # SQLite gives ids out again
+        if before is not None and before.key != key:  # Label Studio over SQLite uses the id of a deleted task again
             self._forget_task(number)
-        self._tasks[number] = _Task(key, labelled)
-        if key is not None and number not in self._asked.setdefault(key, []):
-            self._asked[key].append(number)
+        self._tasks[number] = _Task(key, has_label)
+        if key is not None and number not in self._task_ids.setdefault(key, []):
+            self._task_ids[key].append(number)
 
     def _forget_task(self, number: int) -> None:
         task = self._tasks.pop(number, None)
         if task is not None and task.key is not None:
-            numbers = self._asked[task.key]
+            numbers = self._task_ids[task.key]
             numbers.remove(number)
             if not numbers:
-                del self._asked[task.key]
+                del self._task_ids[task.key]
 
-    # To the topics.
+    # Writing to the topics.
 
-    def _answer(self, changed: Sequence[Mapping[str, Any]], counts: Counts) -> None:
-        """Write what the annotations of the *changed* tasks say and is not on ``labels`` yet."""
+    def _write_replies(self, changed: Sequence[Mapping[str, Any]], counts: Counts) -> None:
+        """Write the replies that the annotations of the *changed* tasks give and that are not on ``labels`` yet."""
         outputs: list[OutputRecord] = []
         for task in changed:
             key = _key_of(task)
-            if key is None or not self._known.has(key):
+            if key is None or not self._state.knows(key):
                 continue
             request, seen = key[0], set[str]()
             for annotation in task.get("annotations") or ():
                 seen.add(str(annotation["id"]))
-                outputs += self._told(request, str(annotation["id"]), read_annotation(annotation), counts)
-            for number, last in self._known.written(request).items():
-                if number not in seen and not last.reply.endswith(_RETRACTED):
+                outputs += self._replies_to(request, str(annotation["id"]), read_annotation(annotation), counts)
+            for number, last in self._state.written_replies(request).items():
+                if number not in seen and not last.reply.endswith(_DELETED):
                     counts["retractions"] += 1
-                    outputs.append(
-                        self._output(request, Annotation(last.reply + _RETRACTED, None, None, None, ""), last)
-                    )
+                    retraction = Annotation(last.reply + _DELETED, None, None, None, "")
+                    outputs.append(self._encode_reply(request, retraction, last))
         for begin in range(0, len(outputs), self._rules.batch):
             self._log.append_all(outputs[begin : begin + self._rules.batch])
         if outputs:
-            self._known.read_labels()
+            self._state.read_labels()
 
-    def _told(self, request: str, number: str, said: Annotation, counts: Counts) -> list[OutputRecord]:
-        if said.flaw:
-            if said.reply not in self._unclear:
-                if len(self._unclear) >= _UNCLEAR_MAX:
-                    self._unclear.clear()
-                self._unclear.add(said.reply)
-                self._warn("annotation unclear", request=request, annotation=number, why=said.flaw)
+    def _replies_to(self, request: str, number: str, annotation: Annotation, counts: Counts) -> list[OutputRecord]:
+        """Return the reply that annotation *number* gives, none if it is unclear or its reply is on ``labels``."""
+        if annotation.flaw:
+            self._warn_unclear(request, number, annotation)
             return []
-        last = self._known.written(request).get(number)
-        if last is not None and last.label == said.label and not last.reply.endswith(_RETRACTED):
+        last = self._state.written_replies(request).get(number)
+        if last is not None and last.label == annotation.label and not last.reply.endswith(_DELETED):
             return []
-        if last is not None and last.reply == said.reply:
+        if last is not None and last.reply == annotation.reply:
             return []
         superseded = last if request not in self._feed.queue else None
-        counts["corrections" if superseded else "abstentions" if said.label is None else "answers"] += 1
-        return [self._output(request, said, superseded)]
+        counts["corrections" if superseded else "abstentions" if annotation.label is None else "answers"] += 1
+        return [self._encode_reply(request, annotation, superseded)]
 
-    def _output(self, request: str, said: Annotation, superseded: Written | None) -> OutputRecord:
-        value: dict[str, Any] = {"request": request, "reply": said.reply}
-        value |= {"abstain": True} if said.label is None else {"label": said.label}
-        if said.annotator is not None:
-            value["annotator"] = said.annotator
-        if said.seconds is not None:
-            value["seconds"] = said.seconds
+    def _warn_unclear(self, request: str, number: str, annotation: Annotation) -> None:
+        """Warn of an unclear annotation once."""
+        if annotation.reply in self._unclear:
+            return
+        if len(self._unclear) >= _UNCLEAR_MAX:
+            self._unclear.clear()
+        self._unclear.add(annotation.reply)
+        self._warn("annotation unclear", request=request, annotation=number, why=annotation.flaw)
+
+    def _encode_reply(self, request: str, annotation: Annotation, superseded: WrittenReply | None) -> OutputRecord:
+        value: dict[str, Any] = {"request": request, "reply": annotation.reply}
+        value |= {"abstain": True} if annotation.label is None else {"label": annotation.label}
+        if annotation.annotator is not None:
+            value["annotator"] = annotation.annotator
+        if annotation.seconds is not None:
+            value["seconds"] = annotation.seconds
         if superseded is not None:
             value["supersedes"] = superseded.reply
         return OutputRecord(self._rules.labels, 0, request.encode(), msgspec.json.encode(value))
 
-    # To the tool.
+    # Writing to the tool.
 
-    def _withdraw(self, counts: Counts) -> None:
-        """Delete, of the tasks without a label, those whose request is closed or has another task."""
+    def _delete_tasks(self, counts: Counts) -> None:
+        """Delete each task without a label whose request is closed or has another task."""
         useless = [
             number
             for number, task in self._tasks.items()
             if task.key is not None
-            and not task.labelled
-            and (self._known.closed(task.key) or number != min(self._asked[task.key]))
+            and not task.has_label
+            and (self._state.is_closed(task.key) or number != min(self._task_ids[task.key]))
         ]
         for number in useless[: self._rules.batch]:
-            if self._untouched(number):
+            if self._is_unanswered(number):
                 self._server.remove_task(number)
                 self._forget_task(number)
                 counts["withdrawn"] += 1
 
-    def _untouched(self, number: int) -> bool:
-        """Look once more: somebody may have answered meanwhile. That is told by the next cycle, and the task stays."""
+    def _is_unanswered(self, number: int) -> bool:
+        """Read the task again; return whether it still has no label, and no annotation that waits for its reply."""
         for task in self._server.tasks(self._rules.project, number - 1, None, 1):
             if int(task["id"]) == number:
                 key = _key_of(task)
-                told = self._known.written(key[0]) if key is not None else {}
-                return not _labelled(task) and all(str(each["id"]) in told for each in task.get("annotations") or ())
+                written = self._state.written_replies(key[0]) if key is not None else {}
+                return not _has_label(task) and all(
+                    str(annotation["id"]) in written for annotation in task.get("annotations") or ()
+                )
         return True
 
-    def _ask(self, now: float, counts: Counts) -> None:
-        """Make tasks of the most valuable requests that have none."""
-        room = self._rules.tasks_max - sum(task.key is not None and not task.labelled for task in self._tasks.values())
+    def _create_tasks(self, now: float, counts: Counts) -> None:
+        """Create tasks for the most valuable requests that have none."""
+        unanswered = sum(task.key is not None and not task.has_label for task in self._tasks.values())
+        room = self._rules.tasks_max - unanswered
         wanted: list[Request] = []
         for entry in self._feed.queue.entries(now):
             if len(wanted) >= room:
                 break
-            if (entry.request, entry.asked_at) not in self._asked:
+            if (entry.request, entry.asked_at) not in self._task_ids:
                 request = self._feed.fetch(entry)
                 if request is not None:
                     wanted.append(request)
@@ -257,20 +270,20 @@ class Bridge:
             try:
                 numbers = self._server.add_tasks(self._rules.project, [self._task_of(request) for request in batch])
             except ServiceUnavailable:
-                self._reconciled_at = float("-inf")  # they may be there all the same: look before asking again
+                self._reconciled_at = float("-inf")  # the tasks may exist all the same: read all before creating again
                 raise
             for number, request in zip(numbers, batch, strict=True):
-                self._note_task(number, (request.request, request.asked_at), labelled=False)
+                self._note_task(number, (request.request, request.asked_at), has_label=False)
             counts["asked"] += len(batch)
 
 
 def _key_of(task: Mapping[str, Any]) -> Key | None:
-    """Return what *task* asks, None if it is none of ours."""
+    """Return the request that *task* asks, None if it asks none of ours."""
     request, asked_at = (task.get("data") or {}).get("request"), (task.get("meta") or {}).get("asked_at")
     if not isinstance(request, str) or not isinstance(asked_at, int | float):
         return None
     return request, float(asked_at)
 
 
-def _labelled(task: Mapping[str, Any]) -> bool:
+def _has_label(task: Mapping[str, Any]) -> bool:
     return any(not annotation.get("was_cancelled") for annotation in task.get("annotations") or ())

@@ -1,4 +1,4 @@
-"""The bridge's project in Label Studio: found or made, and compared with what the bridge needs of it."""
+"""The bridge's project in Label Studio: finds or creates it, and compares it with what the bridge needs."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ from streamal.exchange.label_studio import CHOICES, MODEL_VERSION, SHOWN, label_
 
 __all__ = ["Project", "ProjectRules", "Projects", "require_project"]
 
-_MOST_VALUABLE_FIRST = "Uncertainty sampling"
-_CARRIED = ("request", SHOWN, "id", "time")
+_SAMPLING = "Uncertainty sampling"
+"""Label Studio's name for the order in which the most valuable task comes first."""
+_FIELDS = ("request", SHOWN, "id", "time")
 """The fields of a task's data, beside a ``text_NAME`` for each feature that is free text."""
 
 
 class Projects(Protocol):
-    """Label Studio's projects; `streamal.edge.label_studio.LabelStudio` says what each call does and raises."""
+    """Label Studio's projects; see `streamal.edge.label_studio.LabelStudio` for what each call does and raises."""
 
     def projects(self, title: str) -> Sequence[Mapping[str, Any]]:
         """Return the projects of this title."""
         ...
 
     def project(self, number: int) -> Mapping[str, Any]:
-        """Return one."""
+        """Return a project."""
         ...
 
     def create_project(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Make one."""
+        """Create a project."""
         ...
 
     def change_project(self, number: int, fields: Mapping[str, Any]) -> None:
-        """Change one."""
+        """Change a project."""
         ...
 
 
 class ProjectRules(NamedTuple):
-    """What the project has to be.
+    """What the bridge needs of the project.
 
     Attributes:
         name: its title, or its number.
         classes: the labels.
         texts: the features that are free text.
-        interface: a labelling interface in place of ours, None for ours.
+        interface: a labelling interface to use instead of ours, None for ours.
         show_prediction: whether annotators see the model's guess.
     """
 
@@ -54,7 +55,7 @@ class ProjectRules(NamedTuple):
 
 
 class Project(NamedTuple):
-    """The project as it is: its number, and the control that labels are given with."""
+    """The project that was found: its number, the control for labels, and the object that the control is about."""
 
     number: int
     control: str
@@ -62,30 +63,30 @@ class Project(NamedTuple):
 
 
 def require_project(server: Projects, rules: ProjectRules, *, change: bool) -> tuple[Project, Sequence[str]]:
-    """Return the project, made if there is none of this title, and how it differs from what is best, a line each.
+    """Return the project and how its settings differ from the best ones, a line each; create it if there is none.
 
-    With *change* it is changed where it differs.
+    With *change* the differing settings are changed.
 
     Raises:
-        ConfigError: labels could not be given there, or there is no such project.
+        ConfigError: annotators could not give our labels there, or there is no such project.
     """
     wanted = {
-        "sampling": _MOST_VALUABLE_FIRST,
+        "sampling": _SAMPLING,
         "model_version": MODEL_VERSION,
         "show_collab_predictions": rules.show_prediction,
     }
-    found = _found(server, rules.name)
+    found = _find(server, rules.name)
     if found is None:
         interface = rules.interface or label_config(rules.classes, rules.texts)
-        made = server.create_project({"title": rules.name, "label_config": interface, **wanted})
-        found = server.project(made["id"])
+        created = server.create_project({"title": rules.name, "label_config": interface, **wanted})
+        found = server.project(created["id"])
     number = int(found["id"])
     if change:
-        mends = {name: value for name, value in wanted.items() if found.get(name) != value}
+        changes = {name: value for name, value in wanted.items() if found.get(name) != value}
         if _flaw(found, rules):
-            mends["label_config"] = rules.interface or label_config(rules.classes, rules.texts)
-        if mends:
-            server.change_project(number, mends)
+            changes["label_config"] = rules.interface or label_config(rules.classes, rules.texts)
+        if changes:
+            server.change_project(number, changes)
             found = server.project(number)
     flaw = _flaw(found, rules)
     if flaw:
@@ -102,7 +103,7 @@ def require_project(server: Projects, rules: ProjectRules, *, change: bool) -> t
     return Project(number, control, shown), differences
 
 
-def _found(server: Projects, name: str) -> Mapping[str, Any] | None:
+def _find(server: Projects, name: str) -> Mapping[str, Any] | None:
     if name.isdecimal():
         return server.project(int(name))
     found = server.projects(name)
@@ -121,7 +122,7 @@ def _control(project: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _flaw(project: Mapping[str, Any], rules: ProjectRules) -> str:
-    """Return why answers in *project* would not be labels of ours, "" if they are."""
+    """Return why annotators cannot give our labels in *project*, "" if they can."""
     control, _ = _control(project)
     if not control:
         return f"its labelling interface has no control <Choices name={CHOICES!r} …>"
@@ -130,8 +131,8 @@ def _flaw(project: Mapping[str, Any], rules: ProjectRules) -> str:
     missing, strange = [c for c in rules.classes if c not in offered], [c for c in offered if c not in rules.classes]
     if missing or strange:
         return f"its choices are {offered}, labels.classes are {list(rules.classes)}"
-    carried = {*_CARRIED, *(f"text_{name}" for name in rules.texts)}
+    fields = {*_FIELDS, *(f"text_{name}" for name in rules.texts)}
     shown = {source.get("value") for each in parsed.values() for source in each.get("inputs", ())}
-    if shown - carried - {None}:
-        return f"its interface shows {sorted(shown - carried - {None})}, tasks have {sorted(carried)}"
+    if shown - fields - {None}:
+        return f"its interface shows {sorted(shown - fields - {None})}, tasks have {sorted(fields)}"
     return ""
