@@ -335,7 +335,7 @@ def test_differences_are_shown_and_mended_on_request(studio: tuple[FakeLabelStud
     fake, url = studio
     with LabelStudio(url, LEGACY) as server:
         made, differences = require_project(server, RULES, change=False)
-        assert (made.number, made.control, made.shown, differences) == (1, "label", "features", [])
+        assert (made.number, made.control, made.object_name, differences) == (1, "label", "features", [])
         fake.projects[1]["sampling"] = "Sequential sampling"
         assert "Uncertainty sampling" in require_project(server, RULES, change=False)[1][0]
         other = RULES._replace(classes=("no", "yes", "maybe"))

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from streamal.bootstrap import transports
-from streamal.cli.label import daemon_of
+from streamal.cli.label import daemon_status
 from streamal.cli.run import admin_server, meter
 from streamal.config import LabelPageConfig, load_config
 from streamal.core.codec.events import encode
@@ -169,7 +169,7 @@ def test_an_answer_is_written_once(page: LabelPage, world: LabelWorld) -> None:
 
 
 def test_a_request_in_hand_is_not_answered_by_others(page: LabelPage, world: LabelWorld) -> None:
-    """Until it is put aside, or the lease is over."""
+    """Until it is skipped, or the lease is over."""
     headers = page.login(ANN)
     request = page.call("/api/next", {}, headers).json["item"]["request"]
     before = len(world.replies())
@@ -292,14 +292,14 @@ def test_the_page_reads_what_the_daemon_says_of_itself(tmp_path: Path) -> None:
     try:
         port = urlsplit(announced[0]).port
         known = config.model_copy(update={"server": config.server.model_copy(update={"port": port})})
-        told = daemon_of(known)
+        told = daemon_status(known)
     finally:
         server.stop()
     assert told is not None
     assert told["ready"] is False
     assert told["figures"]["streamal_events_total"] == 4.0
     assert told["figures"]["streamal_budget_share_limit_ratio"] == 0.1
-    assert daemon_of(known) is None
+    assert daemon_status(known) is None
 
 
 def test_trouble_is_shown_and_outlived_but_the_end_is_the_end() -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from streamal.cli.answer import _drawn
+from streamal.cli.answer import _render
 from streamal.core.codec.events import WireRules, encode
 from streamal.edge.memory import Broker
 from streamal.edge.sqlite import SqliteLog
@@ -100,7 +100,7 @@ def test_no_control_character_reaches_the_terminal() -> None:
     request = make_request(1)
     request.features["t\x1b]0;x\x07"] = "[red]\x1b[2Jboo[/red]" + "y" * 5_000
     console = Console(width=100, record=True, file=open(os.devnull, "w"), force_terminal=False)  # noqa: SIM115, PTH123
-    console.print(_drawn(request, keys_of(["a\x1b[1m"]), show_guess=True))
+    console.print(_render(request, keys_of(["a\x1b[1m"]), show_guess=True))
     text = console.export_text()
     console.file.close()
     assert "[red]" in text

@@ -12,7 +12,7 @@ from streamal.edge.http import AdminServer, Page
 from streamal.edge.metrics import METRICS, PrometheusMeter
 from streamal.edge.scrape import scrape
 from streamal.errors import ConfigError, ServiceUnavailable
-from streamal.inspection.top import merged, panels, quantile, rate
+from streamal.inspection.top import merge, panels, quantile, rate
 from tests.conftest import Cli
 
 
@@ -43,7 +43,7 @@ def daemon() -> Iterator[tuple[PrometheusMeter, str]]:
 
 def test_every_figure_of_the_panels_is_a_metric_that_there_is(daemon: tuple[PrometheusMeter, str]) -> None:
     """With all metrics there, no row is empty, and the figures are theirs."""
-    shown = {p.title: p.rows for p in panels(merged([scrape(daemon[1], 1.0).values]), None, 0.0)}
+    shown = {p.title: p.rows for p in panels(merge([scrape(daemon[1], 1.0).values]), None, 0.0)}
     gauges = {metric.name: number / 100 for number, metric in enumerate(METRICS)}
     empty = {name for rows in shown.values() for name, text in rows.items() if text.startswith("-")}
     assert empty == {"events", "requests", "replies"}  # speeds need a second look, and nobody has replied
@@ -70,7 +70,7 @@ def test_speeds_are_differences_and_a_restart_is_none(daemon: tuple[PrometheusMe
 
 def test_an_alarm_is_marked() -> None:
     """A mute partition of any worker turns its panel red."""
-    series = merged([{("mute_partitions", ""): 0.0}, {("mute_partitions", ""): 1.0}])
+    series = merge([{("mute_partitions", ""): 0.0}, {("mute_partitions", ""): 1.0}])
     alarms = [panel for panel in panels(series, None, 0.0) if panel.alarm]
     assert [panel.rows["mute partitions"] for panel in alarms] == ["1"]
 

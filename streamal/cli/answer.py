@@ -1,4 +1,4 @@
-"""``streamal answer``: label in the terminal."""
+"""``streamal answer``: a labelling session in the terminal."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ __all__ = ["command"]
 
 _ESCAPE = b"\x1b"
 _UNDO_S = 5.0
-_LOOK_S = 0.5
+_POLL_S = 0.5
 _VALUE_MAX = 2_000
-"""Characters of a value that are shown."""
+"""Characters of a value to show."""
 _FEATURES_MAX = 100
-"""Features that are shown."""
+"""Features to show."""
 
 
 def command(
-    annotator: Annotated[str, typer.Option("--annotator", "-a", help="Your name; by default your login's.")] = "",
-    show_guess: Annotated[bool, typer.Option("--show-guess", help="Show what the model thinks; it sways you.")] = False,
+    annotator: Annotated[str, typer.Option("--annotator", "-a", help="Your name; by default your login name.")] = "",
+    show_guess: Annotated[bool, typer.Option("--show-guess", help="Show the model's guess; it sways you.")] = False,
     config: ConfigPath = Path("config.toml"),
     overrides: Overrides = None,
 ) -> None:
     """Answer open requests in the terminal: one key for each class, the most valuable request first.
 
-    s puts a request aside, x says that it cannot be told, u takes the last answer back (for five seconds, or until the
-    next one), q ends. Keys may also come from a pipe, one a line. Works wherever the topics can be reached, on the
-    daemon's machine or another.
+    s skips a request, x answers that one cannot tell, u takes the last answer back (for five seconds, or until the next
+    answer), q ends. Keys may also come from a pipe, one a line. The command works on the daemon's machine and on every
+    other that reaches the topics.
 
     ```text
     streamal answer --annotator ada
@@ -64,9 +64,9 @@ def command(
         raise ConfigError("labels.classes: declare them; each gets a key")
     log = transports.open_log(loaded)
     try:
-        session = _session(loaded, log, annotator or getpass.getuser())
-        with _keys() as read:
-            _answer(session, Console(), read, show_guess)
+        session = _open_session(loaded, log, annotator or getpass.getuser())
+        with _key_reader() as read:
+            _run(session, Console(), read, show_guess)
     except KeyboardInterrupt:
         session.finish()
     finally:
@@ -74,45 +74,47 @@ def command(
     typer.echo(f"{session.answered} answers")
 
 
-def _session(config: Config, log: Log, annotator: str) -> Session:
+def _open_session(config: Config, log: Log, annotator: str) -> Session:
     limits = config.limits
     queue = OpenQueue(QueueRules(open_max=2 * limits.open_requests, closed_max=limits.closed_requests))
     feed = Feed(log, topic_names(config), config.transport.group, queue, wire_rules(config), history=0)
     return Session(feed, annotator, config.labels.classes, _UNDO_S)
 
 
-def _answer(session: Session, console: Console, read: Callable[[float], str | None], show_guess: bool) -> None:
-    """Ask and answer until q, or the end of the input; what fails in passing is tried again."""
+def _run(session: Session, console: Console, read: Callable[[float], str | None], show_guess: bool) -> None:
+    """Show questions and take keys until q or the end of the input; try again after a passing failure."""
     shown: str | None = ""
     while True:
         try:
             request = session.question(time.time())
             about = None if request is None else request.request
             if about != shown:
-                console.print(_drawn(request, session.keys, show_guess) if request else "nothing waits for an answer …")
+                console.print(
+                    _render(request, session.keys, show_guess) if request else "nothing waits for an answer …"
+                )
                 shown = about
-            key = read(_LOOK_S)
+            key = read(_POLL_S)
             if key in (QUIT, None):
                 session.finish()
                 return
-            told = session.press(key, time.time()) if key else ""
+            line = session.press(key, time.time()) if key else ""
         except Uncommitted as error:
-            told = f"{error}; trying again"
-            time.sleep(_LOOK_S)
-        if told:
-            console.print(Text(_plain(told)))
+            line = f"{error}; trying again"
+            time.sleep(_POLL_S)
+        if line:
+            console.print(Text(_plain(line)))
             shown = ""
 
 
-def _drawn(request: Request, keys: dict[str, str], show_guess: bool) -> Group:
-    """Return the question; nothing in it is markup, and no control character of an event reaches the terminal."""
+def _render(request: Request, keys: dict[str, str], show_guess: bool) -> Group:
+    """Return the question; the event is text in it, never markup, and holds no control character."""
     table = Table.grid(padding=(0, 2))
     for name, value in list(request.features.items())[:_FEATURES_MAX]:
         table.add_row(Text(_plain(name), style="dim"), Text(_plain(value)))
     if len(request.features) > _FEATURES_MAX:
         table.add_row("…", f"and {len(request.features) - _FEATURES_MAX} more features")
     choices = "   ".join(f"[{key}] {_plain(label)}" for key, label in keys.items())
-    help_line = f"[{SKIP}] put aside   [{CANNOT_TELL}] cannot tell   [{UNDO}] undo   [{QUIT}] quit"
+    help_line = f"[{SKIP}] skip   [{CANNOT_TELL}] cannot tell   [{UNDO}] undo   [{QUIT}] quit"
     parts = [Panel(table, title=Text(_plain(request.request)), title_align="left")]
     if show_guess and request.label is not None:
         chance = request.probabilities.get(request.label, 0.0)
@@ -121,7 +123,7 @@ def _drawn(request: Request, keys: dict[str, str], show_guess: bool) -> Group:
 
 
 def _plain(value: object) -> str:
-    """Return *value* without control characters: an event must not write to the annotator's terminal (F53).
+    """Return *value* without control characters: escape sequences in an event could change the terminal (F53).
 
     >>> _plain("a\\x1b[2Jb")
     'a�[2Jb'
@@ -132,22 +134,22 @@ def _plain(value: object) -> str:
 
 
 @contextmanager
-def _keys() -> Iterator[Callable[[float], str | None]]:
-    """Give a function that waits some seconds for a key: "" if none came, None at the end of the input."""
+def _key_reader() -> Iterator[Callable[[float], str | None]]:
+    """Yield a function that waits some seconds for a key and returns it: "" if none came, None at the end."""
     if not sys.stdin.isatty():
-        yield _from_lines(sys.stdin)
+        yield _line_reader(sys.stdin)
         return
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     tty.setcbreak(descriptor)
 
     def read(wait_s: float) -> str | None:
-        # not by sys.stdin: what it has read ahead, select does not see
+        # os.read, not sys.stdin: select does not see what sys.stdin has buffered
         if not select.select([descriptor], [], [], wait_s)[0]:
             return ""
         key = os.read(descriptor, 1)
         if key == _ESCAPE:
-            _swallow(descriptor)
+            _skip_escape_sequence(descriptor)
             return ""
         return key.decode(errors="ignore") if key else None
 
@@ -157,8 +159,8 @@ def _keys() -> Iterator[Callable[[float], str | None]]:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
-def _swallow(descriptor: int) -> None:
-    """Read the rest of an escape sequence, up to its final letter: the digits in that of an arrow are no answers."""
+def _skip_escape_sequence(descriptor: int) -> None:
+    """Read up to the final letter of an escape sequence: the digits in an arrow key's sequence are no answers."""
     begun = False
     while select.select([descriptor], [], [], 0.0)[0]:
         byte = os.read(descriptor, 1)
@@ -167,8 +169,8 @@ def _swallow(descriptor: int) -> None:
         begun = True
 
 
-def _from_lines(lines: Iterable[str]) -> Callable[[float], str | None]:
-    """Return a function that takes a key from the next of *lines* and waits for nothing."""
+def _line_reader(lines: Iterable[str]) -> Callable[[float], str | None]:
+    """Return a function that takes a key from the next of *lines* without waiting."""
     left = iter(lines)
 
     def read(wait_s: float) -> str | None:  # noqa: ARG001

@@ -46,17 +46,17 @@ def _main() -> None:
 
 @app.command(name="label-studio")
 def label_studio(
-    once: Annotated[bool, typer.Option("--once", help="Bring both sides together once, then end.")] = False,
-    change: Annotated[bool, typer.Option("--change", help="Change the project where it differs.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Run one cycle, then end.")] = False,
+    change: Annotated[bool, typer.Option("--change", help="Change the project's settings where they differ.")] = False,
     config: ConfigPath = Path("config.toml"),
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Push open requests into a project of Label Studio and take its annotations back as replies, until SIGTERM.
+    """Make tasks in Label Studio of the open requests and replies of its annotations, until SIGTERM.
 
-    The project is made if there is none; of one that is there, the differences are told. A skip abstains, an edit
-    corrects, a deleted annotation is retracted; tasks of closed requests are withdrawn. The bridge keeps nothing of its
-    own and may be killed at any moment. The token comes from STREAMAL_BRIDGE__TOKEN.
+    The bridge creates the project if there is none, and names the settings of an existing one that differ. A skip
+    becomes an abstention, an edit a correction, a deletion a retraction; tasks of closed requests are deleted.
+    The bridge keeps no state of its own and may be killed at any moment. The token comes from STREAMAL_BRIDGE__TOKEN.
 
     ```text
     export STREAMAL_BRIDGE__TOKEN=…
@@ -77,26 +77,26 @@ def label_studio(
     if not once:
         stop_on_signals(stopping.set)
     with LabelStudio(loaded.bridge.url, token.get_secret_value(), loaded.bridge.timeout_s) as server:
-        found = _kept_up(lambda: require_project(server, rules, change=change), stopping, log, patient=not once)
+        found = _retry(lambda: require_project(server, rules, change=change), stopping, log, patient=not once)
         if found is None:
             return
         project, differences = found
         log.info("bridge_project_found", url=loaded.bridge.url, project=project.number)
         for line in differences:
-            log.warning("bridge_project_differs", project=project.number, what=line, hint="--change mends it")
+            log.warning("bridge_project_differs", project=project.number, what=line, hint="--change corrects it")
         with _bridge(loaded, server, project, log) as bridge:
             if once:
-                done = bridge.cycle(time.time())
-                show(f"project {project.number}, {loaded.bridge.url}", {**done, **bridge.figures()}, as_json)
+                figures = {**bridge.cycle(time.time()), **bridge.figures()}
+                show(f"project {project.number}, {loaded.bridge.url}", figures, as_json)
             while not once and not stopping.is_set():
-                counts = _kept_up(lambda: bridge.cycle(time.time()), stopping, log, patient=True)
+                counts = _retry(lambda: bridge.cycle(time.time()), stopping, log, patient=True)
                 if counts:
                     log.info("bridged", **counts, **bridge.figures())
                 stopping.wait(loaded.bridge.poll_s)
 
 
-def _kept_up(attempt: Callable[[], _T], stopping: threading.Event, log: Any, *, patient: bool) -> _T | None:
-    """Return what *attempt* returns; what fails in passing is tried again, later each time, until *stopping*."""
+def _retry(attempt: Callable[[], _T], stopping: threading.Event, log: Any, *, patient: bool) -> _T | None:
+    """Return the result of *attempt*; repeat it after a passing failure, with growing pauses, until *stopping*."""
     pause_s = _PAUSE_S
     while True:
         try:
@@ -127,7 +127,7 @@ def _bridge(config: Config, server: LabelStudio, project: Project, log: Any) -> 
 
 
 def _task(request: Request, texts: tuple[str, ...], project: Project) -> dict[str, Any]:
-    return request_task(request, texts, priority(request), project.control, project.shown)
+    return request_task(request, texts, priority(request), project.control, project.object_name)
 
 
 def _project_rules(config: Config) -> ProjectRules:

@@ -1,4 +1,4 @@
-"""``streamal dashboards``: Grafana's view of the metrics."""
+"""``streamal dashboards``: the Grafana dashboard of the metrics."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ def _main() -> None:
 
 @app.command()
 def build(
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it there; without it, print it.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file; by default standard output.")] = None,
 ) -> None:
-    """Build the dashboard from its code; needs the extra ``dashboards``.
+    """Build the Grafana dashboard; needs the extra ``dashboards``.
 
-    The result is committed as docker/grafana/dashboards/streamal.json: import it, or provision it as docker/ does.
+    The repository has it as docker/grafana/dashboards/streamal.json: import it, or provision it as docker/ does.
 
     ```text
     streamal dashboards build --out docker/grafana/dashboards/streamal.json
     ```
     """
-    made = grafana.build()
+    dashboard = grafana.build()
     if out is None:
-        typer.echo(made, nl=False)
+        typer.echo(dashboard, nl=False)
         return
     try:
-        out.write_text(made)
+        out.write_text(dashboard)
     except OSError as error:
         raise ConfigError(f"--out {out}: {error.strerror}; name a file that can be written") from error
     typer.echo(f"{out}: {len(grafana.PANELS)} panels")

@@ -1,4 +1,4 @@
-"""``streamal export``: the training log for other tools."""
+"""``streamal export``: the training log, as files for other tools."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from streamal.cli.options import ConfigPath, Overrides
 from streamal.config import Config, load_config
 from streamal.core.records import Training
 from streamal.errors import ConfigError
-from streamal.exchange.data_card import Survey, card
-from streamal.exchange.rows import Columns, Row, flat, rows
+from streamal.exchange.data_card import LabelCounts, data_card
+from streamal.exchange.rows import Columns, Row, flatten, training_rows
 from streamal.exchange.writers import Format, format_of, write_parquet, write_text
 from streamal.ports import Log
 
@@ -25,16 +25,16 @@ __all__ = ["command"]
 
 
 def command(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file; standard output without.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file; by default standard output.")] = None,
     kind: Annotated[Format | None, typer.Option("--format", "-f", help="By default from the file's name.")] = None,
     examples_only: Annotated[bool, typer.Option("--examples", help="Leave out abstentions, expiries, schema.")] = False,
     config: ConfigPath = Path("config.toml"),
     overrides: Overrides = None,
 ) -> None:
-    """Export the training log: every example with its label, propensity and annotator, and how others were closed.
+    """Export the training log: examples with label, propensity and annotator; abstentions, expiries, schema.
 
-    Beside a file stands its data card, FILE.card.md: the period, the strategy, the propensities, who answered, counts.
-    Label Studio's JSON (.json) can be imported there, and back here by `streamal import`.
+    Beside a file the command writes its data card, FILE.card.md: period, strategy, propensities, annotators, counts.
+    Label Studio imports its JSON (.json), and `streamal import` reads it back.
 
     ```text
     streamal export --format csv > training.csv
@@ -58,20 +58,20 @@ def command(
 
 
 def _export(log: Log, config: Config, kind: Format, output: Path | None, examples_only: bool) -> None:
-    """Read the log twice: once for the columns and the card, once to write what was there the first time."""
+    """Read the log twice: first for the columns and the card, then to write the same records."""
     topic, texts = topic_names(config).training, _texts(config)
     end = log.end(topic, 0)
-    strange: list[str] = []
+    foreign: list[str] = []
 
     def read() -> Iterator[tuple[Row, Training]]:
-        strange.clear()
-        return rows(log, topic, examples_only, end, strange)
+        foreign.clear()
+        return training_rows(log, topic, examples_only, end, foreign)
 
-    columns, survey = Columns(), Survey()
+    columns, counts = Columns(), LabelCounts()
     if output is not None or kind is Format.CSV:
         for row, record in read():
-            columns.add(flat(row))
-            survey.add(record)
+            columns.add(flatten(row))
+            counts.add(record)
     if output is None:
         write_text(read(), kind, columns, texts, sys.stdout)
     elif kind is Format.PARQUET:
@@ -79,15 +79,15 @@ def _export(log: Log, config: Config, kind: Format, output: Path | None, example
     else:
         with output.open("w", encoding="utf-8", newline="") as file:
             write_text(read(), kind, columns, texts, file)
-    for line in strange:
+    for line in foreign:
         typer.echo(f"streamal: {line}", err=True)
     if output is not None:
-        beside = output.with_name(f"{output.name}.card.md")
-        beside.write_text(card(survey, output, _how(config, kind, end), config.budget.currency), encoding="utf-8")
+        card = data_card(counts, output, _provenance(config, kind, end), config.budget.currency)
+        output.with_name(f"{output.name}.card.md").write_text(card, encoding="utf-8")
 
 
-def _how(config: Config, kind: Format, end: int) -> dict[str, str]:
-    """Return what the card tells of the configuration as it is now."""
+def _provenance(config: Config, kind: Format, end: int) -> dict[str, str]:
+    """Return the card's facts about the source and the present configuration."""
     sampling, budget, topic = config.sampling, config.budget, config.topics.training
     return {
         "format": str(kind),

@@ -1,4 +1,4 @@
-"""``streamal label``: the label page, in this process."""
+"""``streamal label``: the label page, served by this process."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from streamal.config import Config, load_config
 from streamal.edge.scrape import ask
 from streamal.errors import ConfigError
 
-__all__ = ["command", "daemon_of"]
+__all__ = ["command", "daemon_status"]
 
-_ANSWER_BYTES_MAX = 262_144
+_STATUS_BYTES_MAX = 262_144
 
 
 def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = None) -> None:
     """Serve the label page: people answer in the browser, the most valuable request first.
 
-    It reads the open requests from the topics and writes the answers to them, beside the daemon or on another
-    machine; both may be restarted at any time. See `docs/labelling.md`.
+    The page reads open requests from the topics and writes replies to them, beside the daemon or on another machine;
+    either may be restarted at any time. See `docs/labelling.md`.
 
     ```text
     streamal label                                     # http://127.0.0.1:8800, no login, this machine only
@@ -44,18 +44,20 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     def announce(url: str) -> None:
         typer.echo(f"label page: {url}")
 
-    server = PageServer(loaded, lambda: transports.open_log(loaded), lambda: daemon_of(loaded), announce)
-    stop_on_signals(server.stop)  # uvicorn sends the signal once more when it has ended: it would kill us unfinished
+    server = PageServer(loaded, lambda: transports.open_log(loaded), lambda: daemon_status(loaded), announce)
+    stop_on_signals(
+        server.stop
+    )  # uvicorn raises the signal again when it has ended, which would kill us before the topics are closed
     server.run()
 
 
-def daemon_of(config: Config) -> Mapping[str, Any] | None:
-    """Return what the daemon's admin port tells of itself; None if there is none, or it does not answer in a second."""
+def daemon_status(config: Config) -> Mapping[str, Any] | None:
+    """Return the status that the daemon's admin port gives; None without a port, or without a response in a second."""
     port = transports.admin_port(config.server)
     if port is None:
         return None
     try:
-        told = json.loads(ask(f"{port.url}/status", _ANSWER_BYTES_MAX, 1.0, port.token, port.certificate))
+        status = json.loads(ask(f"{port.url}/status", _STATUS_BYTES_MAX, 1.0, port.token, port.certificate))
     except (OSError, ValueError):
         return None
-    return told if isinstance(told, dict) else None
+    return status if isinstance(status, dict) else None

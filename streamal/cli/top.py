@@ -1,4 +1,4 @@
-"""``streamal top``: a running daemon at a glance, in the terminal."""
+"""``streamal top``: the figures of a running daemon, live in the terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from streamal.cli.options import ConfigPath, Json, Overrides
 from streamal.config import load_config
 from streamal.edge.scrape import scrape
 from streamal.errors import ConfigError, ServiceUnavailable
-from streamal.inspection.top import Panel, Series, merged, panels, rate, sparkline
+from streamal.inspection.top import Panel, Series, merge, panels, rate, sparkline
 
 __all__ = ["command"]
 
@@ -34,18 +34,19 @@ _WIDTH = 58
 
 def command(
     url: Annotated[
-        list[str] | None, typer.Option("--url", help="Of /metrics; by default the config's. Repeatable: --workers.")
+        list[str] | None,
+        typer.Option("--url", help="URL of /metrics; by default from the configuration. Repeatable: --workers."),
     ] = None,
-    every: Annotated[float, typer.Option("--every", min=0.1, max=3_600, help="Seconds between two looks.")] = 2.0,
-    once: Annotated[bool, typer.Option("--once", help="Print it once and end, e.g. into a pipe.")] = False,
+    every: Annotated[float, typer.Option("--every", min=0.1, max=3_600, help="Seconds between two readings.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print the figures once and end, e.g. into a pipe.")] = False,
     config: ConfigPath = Path("config.toml"),
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
     """Watch a running daemon: throughput, spend against the budget, quality with its interval, queue, guards, refusals.
 
-    The figures are those of its admin port, live, until Ctrl-C. Without a daemon it says so and waits for one; what can
-    be told without one, `streamal status` tells from the topics.
+    The figures come from its admin port, live, until Ctrl-C. Without a daemon the command says so and waits for one;
+    `streamal status` reads figures from the topics and needs no daemon.
 
     ```text
     streamal top
@@ -59,25 +60,25 @@ def command(
     _, token, certificate = port or (None, None, None)
     urls = url or [f"{port.url}/metrics" for port in (port,) if port is not None]
 
-    def look(at: float) -> Series:
-        return merged([scrape(each, at, token=token, certificate=certificate).values for each in urls])
+    def read(at: float) -> Series:
+        return merge([scrape(each, at, token=token, certificate=certificate).values for each in urls])
 
     if once or as_json or not sys.stdout.isatty():
-        now = look(time.time())
+        now = read(time.time())
         shown = panels(now, None, 0.0)
         if as_json:
             typer.echo(json.dumps({panel.title: dict(panel.rows) for panel in shown}))
             return
         console = Console(file=sys.stdout)
         with console.capture() as text:  # rich ends with 1 if the reader of our output has gone (| head)
-            console.print(_drawn(shown, urls, ""))
+            console.print(_render(shown, urls, ""))
         typer.echo(text.get(), nl=False)
         return
-    _watch(urls, every, look)
+    _watch(urls, every, read)
 
 
-def _watch(urls: list[str], every_s: float, look: Callable[[float], Series]) -> None:
-    """Draw anew every *every_s* seconds until Ctrl-C; figures of a daemon that has gone stay, and it is said."""
+def _watch(urls: list[str], every_s: float, read: Callable[[float], Series]) -> None:
+    """Draw every *every_s* seconds until Ctrl-C; without a daemon keep the last figures, and say so."""
     speeds: deque[float | None] = deque(maxlen=_HISTORY)
     accuracies: deque[float | None] = deque(maxlen=_HISTORY)
     before: tuple[float, Series] | None = None
@@ -86,9 +87,9 @@ def _watch(urls: list[str], every_s: float, look: Callable[[float], Series]) -> 
         while True:
             at, trouble = time.time(), ""
             try:
-                now = look(at)
+                now = read(at)
             except ServiceUnavailable as error:
-                trouble, before = f"{error}; `streamal status` needs none. Looking again …", None
+                trouble, before = f"{error}; `streamal status` needs none. Trying again …", None
                 speeds.append(None)
                 accuracies.append(None)
             else:
@@ -97,11 +98,11 @@ def _watch(urls: list[str], every_s: float, look: Callable[[float], Series]) -> 
                 speeds.append(rate(now, last, "events_total", at - then))
                 accuracies.append(now.get(("quality_accuracy_ratio", "")))
             lines = {"events per second": sparkline(list(speeds)), "accuracy": sparkline(list(accuracies))}
-            live.update(_drawn(shown, urls, trouble, lines), refresh=True)
+            live.update(_render(shown, urls, trouble, lines), refresh=True)
             time.sleep(every_s)
 
 
-def _drawn(shown: list[Panel], urls: list[str], trouble: str, lines: dict[str, str] | None = None) -> RenderableType:
+def _render(shown: list[Panel], urls: list[str], trouble: str, lines: dict[str, str] | None = None) -> RenderableType:
     parts: list[RenderableType] = [Text(f"streamal at {', '.join(urls)}   {time.strftime('%H:%M:%S')}", style="bold")]
     if trouble:
         parts.append(Text(trouble, style="bold red"))

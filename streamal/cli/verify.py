@@ -1,4 +1,4 @@
-"""``streamal verify``: the promises, recomputed from the topics alone."""
+"""``streamal verify``: checks every promise against the topics alone."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ __all__ = ["command"]
 
 def command(
     rederive: Annotated[
-        bool, typer.Option("--rederive/--no-rederive", help="Fold the log again and compare every prediction (slow).")
+        bool,
+        typer.Option("--rederive/--no-rederive", help="Train the model again, compare every prediction (slow)."),
     ] = True,
     config: ConfigPath = Path("config.toml"),
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Recompute every promise from the topics alone, with the configuration that the daemon ran with.
+    """Check every promise against the topics alone, with the configuration that the daemon ran with.
 
-    Stop the daemon first: what it does meanwhile may look broken. Ends with 1 if a promise is broken.
+    Stop the daemon first: what it writes meanwhile may look broken. The exit code is 1 if a promise is broken.
     """
     loaded = load_config(config, overrides or ())
     parts = build(loaded)

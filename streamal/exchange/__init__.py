@@ -1,1 +1,1 @@
-"""Labels out and in: the training log as files for other tools, and answers in the same formats back."""
+"""Export and import of labels: the training log as files for other tools, and replies from such files."""

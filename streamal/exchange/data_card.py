@@ -1,4 +1,4 @@
-"""The data card: what a file of labels holds, how they were chosen, and what may be concluded from them."""
+"""The data card of an exported file: what the file holds, how the labels were chosen, what they allow to conclude."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pathlib import Path
 from streamal.core.budget.money import MICRO
 from streamal.core.records import Abstention, Example, Expiry, NaturalExample, Training
 
-__all__ = ["Survey", "card"]
+__all__ = ["LabelCounts", "data_card"]
 
 _SHOWN_MAX = 50
-"""Classes, annotators and features beyond it are counted together."""
-_DECADES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-"""Upper bounds of the propensities' table."""
+"""Names in one table; the rest are counted together as "others"."""
+_BOUNDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Upper bounds of the rows in the table of propensities."""
 _CHUNK = 1 << 20
 
 
 @dataclass(slots=True)
-class Survey:
-    """What is counted while the rows go by; its size depends on the number of names, not of rows."""
+class LabelCounts:
+    """Counts of the exported records; the memory they take depends on the number of names, not of records."""
 
     kinds: Counter[str] = field(default_factory=Counter)
     lanes: Counter[str] = field(default_factory=Counter)
@@ -59,44 +59,44 @@ class Survey:
             self.lanes[str(record.lane)] += 1
             self.cost += record.cost
         if isinstance(record, Example) and record.propensity > 0.0:
-            self.propensities[next(bound for bound in _DECADES if record.propensity <= bound + 1e-12)] += 1
+            self.propensities[next(bound for bound in _BOUNDS if record.propensity <= bound + 1e-12)] += 1
             self.propensity_min = min(self.propensity_min, record.propensity)
             self.weight += 1.0 / record.propensity
             self.weights += 1.0 / record.propensity**2
 
 
-def card(survey: Survey, path: Path, how: Mapping[str, str], currency: str) -> str:
-    """Return the data card of the file *path* in Markdown; *how* are further facts, name -> value."""
-    rows = sum(survey.kinds.values())
+def data_card(counts: LabelCounts, path: Path, more: Mapping[str, str], currency: str) -> str:
+    """Return the data card of the file *path* in Markdown; *more* are further facts, name -> value."""
+    rows = sum(counts.kinds.values())
     facts = {
         "file": f"`{path.name}`, {path.stat().st_size:,} bytes, SHA-256 `{_digest(path)}`",
         "rows": f"{rows:,}",
-        "period": f"{_date(survey.since)} to {_date(survey.until)} (UTC)" if rows else "-",
-        **how,
+        "period": f"{_date(counts.since)} to {_date(counts.until)} (UTC)" if rows else "-",
+        **more,
     }
-    answered, expired = survey.kinds["example"] + survey.kinds["abstention"], survey.kinds["expiry"]
-    if survey.cost:
-        facts["cost"] = f"{survey.cost / MICRO:,.2f} {currency}"
-    if survey.timed:
+    answered, expired = counts.kinds["example"] + counts.kinds["abstention"], counts.kinds["expiry"]
+    if counts.cost:
+        facts["cost"] = f"{counts.cost / MICRO:,.2f} {currency}"
+    if counts.timed:
         facts["work"] = (
-            f"{survey.seconds / survey.timed:,.1f} seconds per answer ({survey.timed:,} of {answered:,} timed)"
+            f"{counts.seconds / counts.timed:,.1f} seconds per answer ({counts.timed:,} of {answered:,} timed)"
         )
-    if answered + expired and expired + survey.kinds["abstention"]:
-        share = (expired + survey.kinds["abstention"]) / (answered + expired)
+    if answered + expired and expired + counts.kinds["abstention"]:
+        share = (expired + counts.kinds["abstention"]) / (answered + expired)
         facts["without a label"] = f"{share:.1%} of the closed requests: what no figure from this file can see"
     parts = [
         f"# Labels of `{path.name}`",
         _table(("", ""), [(name, _cell(value)) for name, value in facts.items()]),
         "## What it holds",
-        _counts("record", survey.kinds),
-        _counts("class", survey.labels, "labels that were asked for"),
-        _counts("class", survey.natural, "natural labels"),
-        _counts("annotator", survey.annotators, "answers"),
-        _counts("feature", survey.features, "examples that have it"),
+        _counts("record", counts.kinds),
+        _counts("class", counts.labels, "labels that were asked for"),
+        _counts("class", counts.natural, "natural labels"),
+        _counts("annotator", counts.annotators, "answers"),
+        _counts("feature", counts.features, "examples that have it"),
         "## How it was chosen",
         _HOW,
-        _counts("lane", survey.lanes, "closed requests"),
-        _propensities(survey),
+        _counts("lane", counts.lanes, "closed requests"),
+        _propensities(counts),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -109,20 +109,20 @@ sample by themselves. Natural labels came by themselves and have no propensity; 
 answered is assumed not to depend on whether the model was right."""
 
 
-def _propensities(survey: Survey) -> str:
-    if not survey.propensities:
+def _propensities(counts: LabelCounts) -> str:
+    if not counts.propensities:
         return ""
-    bounds = [0.0, *_DECADES]
+    bounds = [0.0, *_BOUNDS]
     rows = [
-        (f"{low:g} to {high:g}", f"{survey.propensities[high]:,}")
+        (f"{low:g} to {high:g}", f"{counts.propensities[high]:,}")
         for low, high in pairwise(bounds)
-        if survey.propensities[high]
+        if counts.propensities[high]
     ]
-    effective = survey.weight**2 / survey.weights
+    effective = counts.weight**2 / counts.weights
     table = _table(("propensity", "labels"), rows)
     return (
-        f"{table}\n\nThe least is {survey.propensity_min:.6g}. Weighted, the labels stand "
-        f"for about {survey.weight:,.0f} events, and are worth as much as {effective:,.0f} drawn at random (Kish)."
+        f"{table}\n\nThe least is {counts.propensity_min:.6g}. Weighted, the labels stand "
+        f"for about {counts.weight:,.0f} events, and are worth as much as {effective:,.0f} drawn at random (Kish)."
     )
 
 

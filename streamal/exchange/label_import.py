@@ -1,4 +1,4 @@
-"""What to do with each answer of a file: whether its request waits for it, and whether it was written before."""
+"""Plans an import: which replies of a file to write, so that each is on ``labels`` once."""
 
 from __future__ import annotations
 
@@ -11,95 +11,95 @@ from streamal.core.codec.replies import decode_reply
 from streamal.core.records import Abstention, Closing, Example, OutputRecord, Refusal, Reply
 from streamal.core.rules import TopicNames
 from streamal.errors import InconsistentLog
-from streamal.exchange.readers import Answer, Flaw
+from streamal.exchange.readers import RowFlaw, RowReply
 from streamal.ports import Log, scan
 
-__all__ = ["Plan", "plan"]
+__all__ = ["ImportPlan", "plan_import"]
 
 
 @dataclass(slots=True)
-class Plan:
-    """What an import would do.
+class ImportPlan:
+    """What an import will do.
 
     Attributes:
-        outputs: the replies to be written.
-        flaws: the rows that are refused; nothing should be written then.
-        counts: of the rows, by what becomes of them.
+        outputs: the replies to write.
+        flaws: the rows that are refused; with any, the caller writes nothing.
+        counts: outcome -> number of rows.
     """
 
     outputs: list[OutputRecord] = field(default_factory=list)
-    flaws: list[Flaw] = field(default_factory=list)
+    flaws: list[RowFlaw] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
 
-def plan(
+def plan_import(
     log: Log,
     topics: TopicNames,
     rules: WireRules,
-    rows: Iterable[Answer | Flaw | None],
+    rows: Iterable[RowReply | RowFlaw | None],
     accepts: Callable[[str], bool],
-) -> Plan:
-    """Return what to write so that every answer among *rows* is on ``labels`` once; writes nothing.
+) -> ImportPlan:
+    """Return the replies to write so that every reply among *rows* is on ``labels`` once; write nothing.
 
     Args:
         log: any transport's topics; the daemon may be running.
         topics: their names.
-        rules: what a reply may look like.
+        rules: the limits of a reply.
         rows: the file, see `streamal.exchange.readers`.
-        accepts: whether a label may be learned.
+        accepts: whether the model may learn a label.
     """
-    made, first = Plan(), dict[str, Answer]()
+    result, first = ImportPlan(), dict[str, RowReply]()
     for row in rows:
         if row is None:
-            made.counts["no answers"] += 1
-        elif isinstance(row, Flaw):
-            made.flaws.append(row)
+            result.counts["no answers"] += 1
+        elif isinstance(row, RowFlaw):
+            result.flaws.append(row)
         elif row.reply.label is not None and not accepts(row.reply.label):
-            made.flaws.append(Flaw(row.row, f"label {row.reply.label!r} is not among labels.classes"))
+            result.flaws.append(RowFlaw(row.row, f"label {row.reply.label!r} is not among labels.classes"))
         elif (before := first.setdefault(row.reply.request, row)) is row:
             continue
         elif before.reply.label != row.reply.label:
-            made.flaws.append(Flaw(row.row, f"request {row.reply.request} has another answer in row {before.row}"))
+            result.flaws.append(RowFlaw(row.row, f"request {row.reply.request} has another answer in row {before.row}"))
         else:
-            made.counts["repeated in the file"] += 1
-    _decide(made, topics.labels, first, *_known(log, topics, rules, set(first)))
-    return made
+            result.counts["repeated in the file"] += 1
+    _plan_rows(result, topics.labels, first, *_read_topics(log, topics, rules, set(first)))
+    return result
 
 
-def _decide(
-    made: Plan,
+def _plan_rows(
+    result: ImportPlan,
     topic: str,
-    answers: dict[str, Answer],
+    rows: dict[str, RowReply],
     waiting: set[str],
     closed: dict[str, Closing],
     written: set[tuple[str, str]],
 ) -> None:
-    for request, answer in answers.items():
-        how = closed.get(request)
-        if (request, str(answer.reply.reply)) in written or (how is not None and _says(how, answer.reply)):
-            made.counts["there already"] += 1
-        elif how is not None:
-            made.counts["closed otherwise"] += 1
+    for request, row in rows.items():
+        closing = closed.get(request)
+        if (request, str(row.reply.reply)) in written or (closing is not None and _is_same_answer(closing, row.reply)):
+            result.counts["there already"] += 1
+        elif closing is not None:
+            result.counts["closed otherwise"] += 1
         elif request in waiting:
-            made.counts["answers"] += 1
-            made.outputs.append(OutputRecord(topic, 0, request.encode(), answer.value))
+            result.counts["answers"] += 1
+            result.outputs.append(OutputRecord(topic, 0, request.encode(), row.value))
         else:
-            made.flaws.append(Flaw(answer.row, f"there is no request {request} here"))
-    made.flaws.sort()
-    made.counts["refused"] = len(made.flaws)
+            result.flaws.append(RowFlaw(row.row, f"there is no request {request} here"))
+    result.flaws.sort()
+    result.counts["refused"] = len(result.flaws)
 
 
-def _says(record: Closing, reply: Reply) -> bool:
-    """Whether *record* closed its request with the very answer that *reply* gives."""
+def _is_same_answer(record: Closing, reply: Reply) -> bool:
+    """Whether *record* closed its request with the answer that *reply* gives."""
     if reply.label is None:
         return isinstance(record, Abstention)
     return isinstance(record, Example) and record.label == reply.label
 
 
-def _known(
+def _read_topics(
     log: Log, topics: TopicNames, rules: WireRules, wanted: set[str]
 ) -> tuple[set[str], dict[str, Closing], set[tuple[str, str]]]:
-    """Return of the requests *wanted*: which were asked, how they were closed, and (request, reply) on ``labels``."""
+    """Return, of the requests *wanted*, the open ones, the closing records, and each (request, reply) on ``labels``."""
     asked, closed, written = set[str](), dict[str, Closing](), set[tuple[str, str]]()
     for partition in range(log.partitions(topics.requests)):
         for record in scan(log, topics.requests, partition):

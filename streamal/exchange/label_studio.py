@@ -1,7 +1,7 @@
-"""Label Studio's JSON: requests and examples as tasks, annotations as answers. It decides nothing about when.
+"""Label Studio's JSON: encodes requests and examples as tasks, decodes annotations.
 
-A task carries our coordinates in ``data.request``: Label Studio's own ids change hands when a task is deleted (SQLite
-gives them out again). The fields are those of its import and export format
+A task carries our coordinates in ``data.request``: Label Studio over SQLite uses the id of a deleted task again. The
+fields are those of its import and export format
 (https://labelstud.io/guide/tasks#Basic-Label-Studio-JSON-format), as version 1.23 reads and writes them.
 """
 
@@ -17,7 +17,7 @@ from streamal.core.records import Abstention, Closing, EventId, Expiry, NaturalE
 __all__ = [
     "CHOICES",
     "MODEL_VERSION",
-    "SHOWN",
+    "OBJECT",
     "Annotation",
     "closed_task",
     "label_config",
@@ -26,22 +26,22 @@ __all__ = [
 ]
 
 CHOICES = "label"
-SHOWN = "features"
-"""The names of the control and of the object it is about, in a labelling interface of our making."""
+OBJECT = "features"
+"""The names of the control, and of the object that it is about, in our labelling interface."""
 MODEL_VERSION = "streamal"
 _DAY_S = 86_400.0
-"""A lead time beyond it is a tab that was left open over night."""
+"""A longer lead time is no work: the tab was left open over night."""
 _HOTKEYS = "1234567890qwertzuiopasdfghjkl"
 
 
 class Annotation(NamedTuple):
-    """What one annotation says.
+    """The content of one annotation.
 
     Attributes:
-        reply: names this state of this annotation, once and for all: an edit gives another one.
+        reply: the name of this state of the annotation; an edit changes it.
         label: None for a skip.
-        flaw: why it says nothing that can be learned, "" if it does.
-        seconds: of work (``lead_time``).
+        flaw: why the label cannot be read, "" if it can.
+        seconds: seconds of work (``lead_time``).
     """
 
     reply: str
@@ -52,7 +52,7 @@ class Annotation(NamedTuple):
 
 
 def label_config(classes: Sequence[str], texts: Sequence[str] = ()) -> str:
-    """Return a labelling interface: the *texts* among the features in full, all others as a table, one key a class.
+    """Return a labelling interface: each of the features *texts* in full, all others as a table, a key for each class.
 
     >>> print(label_config(["ham", "spam"]).splitlines()[1])
       <Table name="features" value="$features" />
@@ -61,26 +61,26 @@ def label_config(classes: Sequence[str], texts: Sequence[str] = ()) -> str:
     for name in texts:
         SubElement(view, "Header", value=name)
         SubElement(view, "Text", name=f"text_{name}", value=f"$text_{name}")
-    SubElement(view, "Table", name=SHOWN, value=f"${SHOWN}")
+    SubElement(view, "Table", name=OBJECT, value=f"${OBJECT}")
     choices = SubElement(
-        view, "Choices", name=CHOICES, toName=SHOWN, choice="single", required="true", showInline="true"
+        view, "Choices", name=CHOICES, toName=OBJECT, choice="single", required="true", showInline="true"
     )
     for number, label in enumerate(classes):
-        made = SubElement(choices, "Choice", value=label)
+        element = SubElement(choices, "Choice", value=label)
         if number < len(_HOTKEYS):
-            made.set("hotkey", _HOTKEYS[number])
-    indent(view)  # a line for each child, as Label Studio's editor shows it
+            element.set("hotkey", _HOTKEYS[number])
+    indent(view)  # one line for each child, as Label Studio's editor does
     return tostring(view, encoding="unicode")
 
 
 def request_task(
-    request: Request, texts: Sequence[str], priority: float, control: str = CHOICES, shown: str = SHOWN
+    request: Request, texts: Sequence[str], priority: float, control: str = CHOICES, object_name: str = OBJECT
 ) -> dict[str, Any]:
-    """Return the task that asks *request*, with the model's guess as its prediction on *control* about *shown*.
+    """Return the task that asks *request*, with the model's guess as its prediction in *control* about *object_name*.
 
     The prediction's score is 1 - *priority* (0 to 1): Label Studio's "uncertainty sampling" serves the lowest first.
     """
-    result = [] if request.label is None else [_choice(request.label, control, shown)]
+    result = [] if request.label is None else [_choice(request.label, control, object_name)]
     return {
         "data": _data(request.request, request.features, texts, request.id, request.time),
         "meta": {
@@ -97,11 +97,11 @@ def request_task(
 
 
 def closed_task(record: Closing | NaturalExample, texts: Sequence[str]) -> dict[str, Any]:
-    """Return the task of a record of the training log, its answer as an annotation; an expiry has none."""
-    about = record.event if isinstance(record, NaturalExample) else record.request
+    """Return the task of a record of the training log, with its label or abstention as the annotation."""
+    coordinates = record.event if isinstance(record, NaturalExample) else record.request
     features: Mapping[str, Scalar] = {} if isinstance(record, Abstention | Expiry) else record.features
     task: dict[str, Any] = {
-        "data": _data(about, features, texts, getattr(record, "id", None), getattr(record, "time", None)),
+        "data": _data(coordinates, features, texts, getattr(record, "id", None), getattr(record, "time", None)),
         "meta": {
             name: value
             for name in ("asked_at", "at", "lane", "propensity", "predicted", "annotator", "reply", "cost")
@@ -118,9 +118,9 @@ def closed_task(record: Closing | NaturalExample, texts: Sequence[str]) -> dict[
 
 
 def read_annotation(annotation: Mapping[str, Any]) -> Annotation:
-    """Return what *annotation* says, as the API or an export gives it.
+    """Return the content of *annotation*, as the API or an export gives it.
 
-    A label is the one choice of the control `CHOICES`, or of the only control there is.
+    The label is the only choice of the control `CHOICES`, or of the only control.
 
     >>> chosen = {"from_name": "label", "type": "choices", "value": {"choices": ["spam"]}}
     >>> read_annotation({"id": 3, "updated_at": "2026-11-22T14:03:47.9Z", "result": [chosen], "lead_time": 2.5})
@@ -128,7 +128,7 @@ def read_annotation(annotation: Mapping[str, Any]) -> Annotation:
     """
     label, flaw = None, ""
     if not annotation.get("was_cancelled"):
-        results = [each for each in _list(annotation.get("result")) if each.get("type") == "choices"]
+        results = [each for each in _mappings(annotation.get("result")) if each.get("type") == "choices"]
         chosen = [each for each in results if each.get("from_name") == CHOICES] or results
         choices = [choice for each in chosen for choice in (each.get("value") or {}).get("choices", ())]
         if len(choices) == 1 and isinstance(choices[0], str):
@@ -149,23 +149,27 @@ def read_annotation(annotation: Mapping[str, Any]) -> Annotation:
 
 
 def _data(
-    about: str | None, features: Mapping[str, Scalar], texts: Sequence[str], identity: EventId, time: float | str | None
+    coordinates: str | None,
+    features: Mapping[str, Scalar],
+    texts: Sequence[str],
+    identity: EventId,
+    time: float | str | None,
 ) -> dict[str, Any]:
-    """Return what the annotator sees; a text that an event lacks is empty, for Label Studio wants every field."""
-    # its table leaves the cell of a truth value blank
-    shown = {
+    """Return the data of a task; a text that the event lacks is empty: Label Studio requires every field."""
+    # Label Studio's table shows a truth value as a blank cell
+    table = {
         name: label_text(value) if isinstance(value, bool) else value
         for name, value in features.items()
         if name not in texts
     }
-    data: dict[str, Any] = {"request": about, SHOWN: shown}
+    data: dict[str, Any] = {"request": coordinates, OBJECT: table}
     data |= {f"text_{name}": features.get(name, "") for name in texts}
     return data | {name: value for name, value in (("id", identity), ("time", time)) if value is not None}
 
 
-def _choice(label: str, control: str = CHOICES, shown: str = SHOWN) -> dict[str, Any]:
-    return {"from_name": control, "to_name": shown, "type": "choices", "value": {"choices": [label]}}
+def _choice(label: str, control: str = CHOICES, object_name: str = OBJECT) -> dict[str, Any]:
+    return {"from_name": control, "to_name": object_name, "type": "choices", "value": {"choices": [label]}}
 
 
-def _list(value: Any) -> list[Mapping[str, Any]]:
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
     return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []

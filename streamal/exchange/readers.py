@@ -1,4 +1,4 @@
-"""Answers out of a file: the formats of the export, each row with its number. It judges only what a row looks like."""
+"""Readers of replies in a file: every format of the export. They check what a row looks like, not its request."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from streamal.errors import ConfigError
 from streamal.exchange.label_studio import read_annotation
 from streamal.exchange.writers import Format
 
-__all__ = ["Answer", "Flaw", "read_answers"]
+__all__ = ["RowFlaw", "RowReply", "read_replies"]
 
-_ANSWERS = {"example": False, "abstention": True}
-"""The kinds of rows of an export that are answers -> whether an abstention."""
+_ABSTAINS = {"example": False, "abstention": True}
+"""The kinds of exported rows that are replies -> whether the reply is an abstention."""
 _FIELDS = ("request", "label", "abstain", "annotator", "reply", "seconds")
 
 
-class Answer(NamedTuple):
-    """An answer and where it stands; *value* is the reply as it goes on ``labels``."""
+class RowReply(NamedTuple):
+    """The reply in a row; *value* is the record for ``labels``."""
 
     row: int
     reply: Reply
     value: bytes
 
 
-class Flaw(NamedTuple):
-    """Why a row is refused."""
+class RowFlaw(NamedTuple):
+    """The reason why a row is refused."""
 
     row: int
     reason: str
 
 
-def read_answers(path: Path, kind: Format, rules: WireRules) -> Iterator[Answer | Flaw | None]:
-    """Yield what each row of *path* is: an answer, refused, or None where it is not meant to be one (an expiry).
+def read_replies(path: Path, kind: Format, rules: WireRules) -> Iterator[RowReply | RowFlaw | None]:
+    """Yield for each row of *path* its reply, its flaw, or None where it is no reply (an expiry).
 
     Rows are counted from 1: lines of JSON lines, rows after the header of a table, tasks of Label Studio.
 
@@ -55,39 +55,39 @@ def read_answers(path: Path, kind: Format, rules: WireRules) -> Iterator[Answer 
     }
     try:
         for number, row in readers[kind](path):
-            yield row if isinstance(row, Flaw) else _answer(number, row, rules)
+            yield row if isinstance(row, RowFlaw) else _decode_row(number, row, rules)
     except (OSError, ValueError, csv.Error, RecursionError) as error:  # UnicodeError and pyarrow's are ValueErrors
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ConfigError(f"{path}: not readable as {kind}: {reason}") from error
 
 
-def _answer(number: int, row: Any, rules: WireRules) -> Answer | Flaw | None:
-    """Return the answer in *row*, after the very checks that the trainer will make."""
+def _decode_row(number: int, row: Any, rules: WireRules) -> RowReply | RowFlaw | None:
+    """Return the reply in *row*, after the same checks that the trainer makes."""
     if not isinstance(row, dict):
-        return Flaw(number, "it is no JSON object")
+        return RowFlaw(number, "it is no JSON object")
     kind = row.get("kind")
-    if kind is not None and kind not in _ANSWERS:
+    if kind is not None and kind not in _ABSTAINS:
         return None
     given = {name: row[name] for name in _FIELDS if row.get(name) is not None}
     if kind is not None:
-        given["abstain"] = _ANSWERS[kind]
+        given["abstain"] = _ABSTAINS[kind]
     if not given.get("abstain"):
         given.pop("abstain", None)
     if "reply" not in given:
-        given["reply"] = _name(given)
+        given["reply"] = _reply_name(given)
     value = json.dumps(given, ensure_ascii=False).encode("utf-8", "surrogatepass")
     reply = decode_reply(value, rules, None)
     if isinstance(reply, Refusal):
-        return Flaw(number, reply.detail)
+        return RowFlaw(number, reply.detail)
     if not isinstance(reply, Reply):
-        return Flaw(number, "field 'request' is missing")
-    return Answer(number, reply, value)
+        return RowFlaw(number, "field 'request' is missing")
+    return RowReply(number, reply, value)
 
 
-def _name(given: Mapping[str, Any]) -> str:
-    """Return a name for an answer that has none: the same answer gets the same one at every import."""
-    said = json.dumps([given.get(name) for name in ("request", "label", "abstain", "annotator")])
-    return f"import-{hashlib.sha256(said.encode()).hexdigest()[:24]}"
+def _reply_name(given: Mapping[str, Any]) -> str:
+    """Return a name for a reply that has none: the same reply gets the same name at every import."""
+    content = json.dumps([given.get(name) for name in ("request", "label", "abstain", "annotator")])
+    return f"import-{hashlib.sha256(content.encode()).hexdigest()[:24]}"
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
@@ -97,34 +97,34 @@ def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
                 try:
                     row = json.loads(line)
                 except (ValueError, RecursionError) as error:
-                    row = Flaw(number, f"it is no JSON: {error}")
+                    row = RowFlaw(number, f"it is no JSON: {error}")
                 yield number, row
 
 
 def _csv(path: Path) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write the mark
+    with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte order mark
         reader = csv.DictReader(file)
         if reader.fieldnames is None or "request" not in reader.fieldnames:
             raise ValueError("there is no column 'request'")
         for number, row in enumerate(reader, 1):
-            yield number, _typed(number, row)
+            yield number, _parse_texts(number, row)
 
 
-def _typed(number: int, row: Mapping[str | None, Any]) -> Any:
-    """Return a row of texts with its numbers and truth values; what is blank is not there."""
+def _parse_texts(number: int, row: Mapping[str | None, Any]) -> Any:
+    """Return a row of texts with its numbers and truth values parsed and its blank fields left out."""
     if None in row:
-        return Flaw(number, "it has more fields than the header")
+        return RowFlaw(number, "it has more fields than the header")
     given: dict[Any, Any] = {name: value for name, value in row.items() if value not in (None, "")}
     try:
         if "seconds" in given:
             given["seconds"] = float(given["seconds"])
     except ValueError:
-        return Flaw(number, f"field 'seconds' is {given['seconds']!r}, no number")
+        return RowFlaw(number, f"field 'seconds' is {given['seconds']!r}, no number")
     if "abstain" in given:
         truth = given["abstain"].lower()
         if truth not in ("true", "false", "1", "0"):
-            return Flaw(number, f"field 'abstain' is {given['abstain']!r}, neither true nor false")
+            return RowFlaw(number, f"field 'abstain' is {given['abstain']!r}, neither true nor false")
         given["abstain"] = truth in ("true", "1")
     return given
 
@@ -143,26 +143,31 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _tasks(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield one row for each annotation of each task; a task without any is not meant to be an answer."""
+    """Yield one row for each annotation of each task; a task without any is no reply."""
     tasks = json.loads(path.read_bytes())
     if not isinstance(tasks, list):
         raise ValueError("Label Studio's JSON is a list of tasks")  # noqa: TRY004
     for number, task in enumerate(tasks, 1):
         if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
-            yield number, Flaw(number, "it is no task: there is no object 'data'")
+            yield number, RowFlaw(number, "it is no task: it has no object 'data'")
             continue
         request, meta = task["data"].get("request"), task.get("meta") or {}
         annotations = [each for each in task.get("annotations") or () if isinstance(each, dict)]
         if request is None and annotations:
-            yield number, Flaw(number, "its data have no field 'request': it is none of our tasks")
+            yield number, RowFlaw(number, "its data have no field 'request': it is none of our tasks")
         for annotation in annotations if request is not None else ():
-            said = read_annotation(annotation)
-            if said.flaw:
-                yield number, Flaw(number, f"an annotation of request {request} is unclear: {said.flaw}")
+            parsed = read_annotation(annotation)
+            if parsed.flaw:
+                yield number, RowFlaw(number, f"an annotation of request {request} is unclear: {parsed.flaw}")
                 continue
-            row = {"request": request, "label": said.label, "abstain": said.label is None, "seconds": said.seconds}
-            row["annotator"] = said.annotator or meta.get("annotator")
-            row["reply"] = said.reply or meta.get("reply")
+            row = {
+                "request": request,
+                "label": parsed.label,
+                "abstain": parsed.label is None,
+                "seconds": parsed.seconds,
+            }
+            row["annotator"] = parsed.annotator or meta.get("annotator")
+            row["reply"] = parsed.reply or meta.get("reply")
             yield number, row
         if not annotations:
             yield number, {"kind": "unanswered"}

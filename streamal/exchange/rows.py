@@ -1,4 +1,4 @@
-"""The training log as rows: every record with its offset, and what a table of them needs to know beforehand."""
+"""The training log as rows: each record with its offset; and the columns of a table of such rows."""
 
 from __future__ import annotations
 
@@ -13,57 +13,60 @@ from streamal.core.codec.events import decode_training
 from streamal.core.records import Refusal, Training
 from streamal.ports import Log, scan
 
-__all__ = ["LEARNED", "Columns", "Row", "flat", "rows"]
+__all__ = ["LEARNED", "Columns", "Row", "flatten", "training_rows"]
 
 Row = dict[str, Any]
 LEARNED = ("example", "natural")
+"""The kinds of records that the model learns from."""
 
 
-def rows(log: Log, topic: str, examples_only: bool, end: int, strange: list[str]) -> Iterator[tuple[Row, Training]]:
-    """Yield the records of the training log before the offset *end*, each as a row and as it is.
+def training_rows(
+    log: Log, topic: str, examples_only: bool, end: int, foreign: list[str]
+) -> Iterator[tuple[Row, Training]]:
+    """Yield the records of the training log before the offset *end*, each as a row and decoded.
 
-    What is not ours is left out and told in *strange*, a line each.
+    A record that another program wrote is skipped and adds a line to *foreign*.
     """
     for record in scan(log, topic, 0):
         if record.offset >= end:
             return
         training = decode_training(record.value)
         if isinstance(training, Refusal):
-            strange.append(f"training offset {record.offset} is not ours: {training.detail}")
+            foreign.append(f"training offset {record.offset} is not ours: {training.detail}")
             continue
         row: Row = {"offset": record.offset, **msgspec.to_builtins(training)}
         if row["kind"] in LEARNED or not examples_only:
             yield row, training
 
 
-def flat(row: Row) -> Row:
-    """Return *row* with one column per feature; what is nested otherwise (a schema, a list) stays JSON.
+def flatten(row: Row) -> Row:
+    """Return *row* with one column per feature; other nested values (a schema, a list) become JSON text.
 
-    >>> flat({"kind": "example", "features": {"x": 1.0}, "arms": (0.5, 1.0)})
+    >>> flatten({"kind": "example", "features": {"x": 1.0}, "arms": (0.5, 1.0)})
     {'kind': 'example', 'arms': '[0.5,1.0]', 'features.x': 1.0}
     """
     features = row.get("features")
-    plain = {name: _plain(value) for name, value in row.items() if name != "features"}
+    plain = {name: _to_scalar(value) for name, value in row.items() if name != "features"}
     if features is None:
         return plain
     if row["kind"] not in LEARNED:
-        return {**plain, "schema": _plain(features)}
+        return {**plain, "schema": _to_scalar(features)}
     return {**plain, **{f"features.{name}": value for name, value in features.items()}}
 
 
 @dataclass(slots=True)
 class Columns:
-    """The columns of a table of flat rows: which there are, and of which types."""
+    """The columns of a table of flat rows, and the types of their values."""
 
     kinds: dict[str, set[type]] = field(default_factory=dict)
 
     def add(self, row: Row) -> None:
-        """Look at a flat *row*."""
+        """Note the columns and types of a flat *row*."""
         for name, value in row.items():
             self.kinds.setdefault(name, set()).add(type(value))
 
     def type_of(self, column: str) -> type:
-        """Return what holds every value of *column*: where numbers and texts are mixed, a text.
+        """Return the type that holds every value of *column*: text where numbers and texts are mixed.
 
         >>> columns = Columns()
         >>> columns.add({"id": 7}), columns.type_of("id"), columns.add({"id": "seven"}), columns.type_of("id")
@@ -75,7 +78,7 @@ class Columns:
         return next(iter(kinds)) if len(kinds) == 1 else str
 
 
-def _plain(value: Any) -> Any:
+def _to_scalar(value: Any) -> Any:
     return (
         json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         if isinstance(value, dict | list | tuple)

@@ -1,4 +1,4 @@
-"""The training log into a file: JSON lines, CSV, Parquet, or Label Studio's tasks. One row in memory at a time."""
+"""Writers of the training log: JSON lines, CSV, Parquet, Label Studio's tasks. One row is in memory at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from streamal.core.records import SchemaSet, Training, WarmStart
 from streamal.errors import ConfigError
 from streamal.exchange.label_studio import closed_task
-from streamal.exchange.rows import Columns, Row, flat
+from streamal.exchange.rows import Columns, Row, flatten
 
 __all__ = ["Format", "format_of", "write_parquet", "write_text"]
 
@@ -22,7 +22,7 @@ Rows = Iterable[tuple[Row, Training]]
 
 
 class Format(StrEnum):
-    """How labels are written in a file."""
+    """The format of a file of labels."""
 
     JSONL = "jsonl"
     CSV = "csv"
@@ -34,7 +34,7 @@ _SUFFIXES = {".jsonl": Format.JSONL, ".csv": Format.CSV, ".parquet": Format.PARQ
 
 
 def format_of(path: Path, option: str) -> Format:
-    """Return the format that the name of *path* ends in; *option* is what an error names."""
+    """Return the format that the suffix of *path* names; an error names *option*."""
     if path.suffix not in _SUFFIXES:
         raise ConfigError(
             f"{option} {path}: end its name in .jsonl, .csv, .parquet or .json (Label Studio), or give --format"
@@ -49,7 +49,7 @@ def write_text(rows: Rows, kind: Format, columns: Columns, texts: tuple[str, ...
     elif kind is Format.CSV:
         writer = csv.DictWriter(file, list(columns.kinds), restval="")
         writer.writeheader()
-        writer.writerows(flat(row) for row, _ in rows)
+        writer.writerows(flatten(row) for row, _ in rows)
     else:
         separator = "[\n"
         for task in _tasks(rows, texts):
@@ -73,10 +73,10 @@ def write_parquet(rows: Rows, columns: Columns, path: Path) -> None:
     chosen = {name: columns.type_of(name) for name in columns.kinds}
     schema = pa.schema([(name, types[kind]) for name, kind in chosen.items()])
     with parquet.ParquetWriter(path, schema) as writer:
-        left = (flat(row) for row, _ in rows)
+        left = (flatten(row) for row, _ in rows)
         while batch := list(islice(left, _BATCH)):
             arrays = [
-                pa.array([_as(row.get(name), kind) for row in batch], types[kind]) for name, kind in chosen.items()
+                pa.array([_convert(row.get(name), kind) for row in batch], types[kind]) for name, kind in chosen.items()
             ]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
@@ -87,6 +87,6 @@ def _tasks(rows: Rows, texts: tuple[str, ...]) -> Iterator[dict[str, Any]]:
             yield closed_task(record, texts)
 
 
-def _as(value: Any, kind: type) -> Any:
-    """Return *value* as the type of its column: a number among texts becomes one."""
+def _convert(value: Any, kind: type) -> Any:
+    """Return *value* as the type of its column: a number in a column of texts becomes text."""
     return str(value) if kind is str and value is not None else value

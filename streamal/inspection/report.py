@@ -1,4 +1,4 @@
-"""What a period has cost, what it has bought, and whether the next labels are worth it: from the topics alone."""
+"""The report of a period: its cost, its labels, its accuracy, and advice on the budget; from the topics alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple, TypedDict
 
 from streamal.core.budget.money import MICRO
 from streamal.core.codec.events import decode_request, decode_training
@@ -21,17 +21,17 @@ from streamal.ports import Log, scan
 __all__ = ["Advice", "Point", "Report", "advise", "report"]
 
 _POINTS = 12
-"""So many estimates the period is cut into, each with labels of its own, so that they are independent."""
+"""Estimates along the period; each has labels of its own, so that they are independent."""
 _LABELS_MIN, _LABELS_POINT = 120, 40
 _WORTH, _WORTHLESS = 0.01, 0.002
-"""Fewer mistakes, as a share of all events, that make as many labels again worth it, or certainly not."""
+"""Gain in accuracy from as many labels again: at least this to be worth them, below that to be worthless."""
 _ANNOTATORS_MAX = 10
 _Z = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The accuracy at about the time when *labels* labels had been bought, from a part of them, with its interval."""
+    """The accuracy, with its interval, after about *labels* labels, estimated from the latest of them."""
 
     labels: float
     at: float
@@ -40,7 +40,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to do about the budget, and why in one sentence; *gain* is what as many labels again are expected to add."""
+    """Advice on the budget with its reason; *gain* is the accuracy that as many labels again are expected to add."""
 
     verdict: Literal["raise", "hold", "lower", "stop"]
     reason: str
@@ -49,18 +49,18 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that is told of a period.
+    """The report of a period.
 
     Attributes:
-        since, until: the period, in seconds since the epoch; requests made in it count.
-        requests: by lane; outcomes: what has become of them so far.
-        natural: labels that nobody asked for, learned in the period.
-        annotators: who has answered how often, the busiest first, all others as "others".
-        cost: what the closed requests have cost, in the currency.
-        reserved: the most that the open ones can cost on top.
+        since, until: the period, in seconds since the epoch; the requests made in it count.
+        requests: lane -> number; outcomes: outcome so far -> number.
+        natural: natural labels learned in the period.
+        annotators: name -> replies, the busiest first, all others as "others".
+        cost: of the closed requests, in the currency.
+        reserved: the highest cost of the open requests.
         before, now: accuracy over the last labels before the period, and over the last in it.
-        naive: accuracy among those very labels, which is biased.
-        unanswered, unreachable: what the estimates cannot see, as shares of closed requests and of events.
+        naive: accuracy among those labels, which is biased.
+        unanswered, never_askable: what the estimates cannot see, as shares of closed requests and of events.
     """
 
     since: float
@@ -80,6 +80,39 @@ class Report:
     advice: Advice
 
 
+class _Estimates(TypedDict):
+    before: Estimate | None
+    now: Estimate | None
+    naive: float | None
+    unanswered: float | None
+    never_askable: float | None
+
+
+class _History(NamedTuple):
+    """All closed requests, natural examples and open requests of the topics."""
+
+    closed: Sequence[Closing]
+    natural: Sequence[NaturalExample]
+    open: Sequence[Request]
+
+    def last_time(self) -> float:
+        """Return the time of the last record, 0.0 without any."""
+        trained = (record.at for record in (*self.closed, *self.natural))
+        return max((*trained, *(request.asked_at for request in self.open)), default=0.0)
+
+
+class _Period:
+    """The records of a period, and the closed requests before it."""
+
+    def __init__(self, history: _History, begin: float, end: float) -> None:
+        self.before = [record for record in history.closed if record.asked_at < begin]
+        self.closed = [record for record in history.closed if begin <= record.asked_at <= end]
+        self.open = [request for request in history.open if begin <= request.asked_at <= end]
+        self.natural = sum(begin <= record.at <= end for record in history.natural)
+        weighted = (record for record in self.closed if isinstance(record, Example) and record.propensity > 0.0)
+        self.examples = sorted(weighted, key=_order)
+
+
 def report(log: Log, topics: TopicNames, since: float | None, until: float | None, days: float, window: int) -> Report:
     """Return the report of the period from *since* to *until*, by default the last *days* up to the last record.
 
@@ -92,42 +125,31 @@ def report(log: Log, topics: TopicNames, since: float | None, until: float | Non
         window: labels that an accuracy is taken over.
 
     Raises:
-        LogDisagrees: somebody else has written to ``training`` or ``requests``.
+        InconsistentLog: another program has written to ``training`` or ``requests``.
     """
-    closed, natural = _training(log, topics.training)
-    open_ = _open(log, topics, {record.request for record in closed})
-    times = [*(record.at for record in closed), *(record.at for record in natural), *(r.asked_at for r in open_)]
-    end = max(times, default=0.0) if until is None else until
+    history = _read_history(log, topics)
+    end = history.last_time() if until is None else until
     begin = end - days * 86_400.0 if since is None else since
-    before = [record for record in closed if record.asked_at < begin]
-    within = [record for record in closed if begin <= record.asked_at <= end]
-    waiting = [request for request in open_ if begin <= request.asked_at <= end]
-    lanes = Counter(str(each.lane) for each in (*within, *waiting))
-    then, quality = _folded(before, window), _folded([*before, *within], window)
-    examples = sorted((r for r in within if isinstance(r, Example) and r.propensity > 0.0), key=_order)
-    learned = sum(isinstance(record, Example) for record in before)
-    curve = _curve(before, examples, learned)
+    period = _Period(history, begin, end)
+    learned = sum(isinstance(record, Example) for record in period.before)
+    curve = _curve(period.before, period.examples, learned)
     return Report(
         since=begin,
         until=end,
-        requests=dict(sorted(lanes.items())),
-        outcomes=_outcomes(within, len(waiting)),
-        natural=sum(begin <= record.at <= end for record in natural),
-        annotators=_annotators(within),
-        cost=sum(record.cost for record in within) / MICRO,
-        reserved=sum(request.reserved for request in waiting) / MICRO,
-        before=then.accuracy(),
-        now=quality.accuracy() if examples else None,
-        naive=quality.recent_sums().naive() if examples else None,
-        unanswered=_folded(within, window).unanswered_share(),
-        never_askable=quality.never_askable(),
+        requests=_count_lanes(period),
+        outcomes=_count_outcomes(period.closed, len(period.open)),
+        natural=period.natural,
+        annotators=_count_annotators(period.closed),
+        cost=sum(record.cost for record in period.closed) / MICRO,
+        reserved=sum(request.reserved for request in period.open) / MICRO,
         curve=curve,
-        advice=advise(curve, learned, len(examples)),
+        advice=advise(curve, learned, len(period.examples)),
+        **_estimates(period, window),
     )
 
 
 def advise(curve: Sequence[Point], before: int, bought: int) -> Advice:
-    """Return whether as many labels again as the *bought* ones are worth it, *before* having been there already.
+    """Return whether *bought* more labels are worth their price, after *before* + *bought* labels so far.
 
     A learning curve is close to a straight line over the logarithm of the number of labels. The line is fitted to the
     period's points, each weighted by its interval; its slope times log((n + m)/n), n labels so far, m more, is the
@@ -138,7 +160,7 @@ def advise(curve: Sequence[Point], before: int, bought: int) -> Advice:
     * certainly getting better: **raise** if by 1 point or more, else **hold**;
     * certainly less than 0.2 points to be had: **stop**, but for the audit lane;
     * certainly less than 1 point: **lower**;
-    * otherwise it cannot be told yet: **hold**.
+    * otherwise nothing is certain yet: **hold**.
     """
     if bought < _LABELS_MIN or len(curve) < 3:
         return Advice("hold", f"{bought} labels are too few to tell; {_LABELS_MIN} are needed.", None)
@@ -163,11 +185,11 @@ def _points(share: float) -> str:
     return f"{100.0 * share:+.1f}"
 
 
-def _training(log: Log, topic: str) -> tuple[list[Closing], list[NaturalExample]]:
-    """Return all closed requests, and all natural examples."""
+def _read_history(log: Log, topics: TopicNames) -> _History:
+    """Return every record of ``training`` that matters here, and the open requests."""
     closed: list[Closing] = []
     natural: list[NaturalExample] = []
-    for record in scan(log, topic, 0):
+    for record in scan(log, topics.training, 0):
         training = decode_training(record.value)
         if isinstance(training, Refusal):
             raise InconsistentLog(f"training offset {record.offset}: {training.detail}")
@@ -175,11 +197,11 @@ def _training(log: Log, topic: str) -> tuple[list[Closing], list[NaturalExample]
             natural.append(training)
         elif isinstance(training, Closing):
             closed.append(training)
-    return closed, natural
+    return _History(closed, natural, _read_open(log, topics, {record.request for record in closed}))
 
 
-def _open(log: Log, topics: TopicNames, closed: set[str]) -> list[Request]:
-    """Return the requests that nobody has answered yet; those that were closed may have been compacted away."""
+def _read_open(log: Log, topics: TopicNames, closed: set[str]) -> list[Request]:
+    """Return the open requests: those without a tombstone that are not among *closed*."""
     found: dict[str, Request] = {}
     for partition in range(log.partitions(topics.requests)):
         for record in scan(log, topics.requests, partition):
@@ -193,7 +215,19 @@ def _open(log: Log, topics: TopicNames, closed: set[str]) -> list[Request]:
     return [request for key, request in found.items() if key not in closed]
 
 
-def _folded(records: Sequence[Closing], window: int) -> Quality:
+def _estimates(period: _Period, window: int) -> _Estimates:
+    """Return the accuracy before and in the period, and what it cannot see."""
+    quality = _quality([*period.before, *period.closed], window)
+    return {
+        "before": _quality(period.before, window).accuracy(),
+        "now": quality.accuracy() if period.examples else None,
+        "naive": quality.recent_sums().naive() if period.examples else None,
+        "unanswered": _quality(period.closed, window).unanswered_share(),
+        "never_askable": quality.never_askable(),
+    }
+
+
+def _quality(records: Sequence[Closing], window: int) -> Quality:
     quality = Quality(window)
     for record in records:
         quality.fold(record)
@@ -204,13 +238,18 @@ def _order(record: Closing) -> tuple[float, int, str]:
     return record.asked_at, int(record.request.partition("-")[2]), record.request
 
 
-def _outcomes(closed: Sequence[Closing], waiting: int) -> Mapping[str, int]:
+def _count_lanes(period: _Period) -> Mapping[str, int]:
+    lanes = Counter(str(request.lane) for request in (*period.closed, *period.open))
+    return dict(sorted(lanes.items()))
+
+
+def _count_outcomes(closed: Sequence[Closing], waiting: int) -> Mapping[str, int]:
     names = {"example": "labels", "abstention": "abstentions", "expiry": "expiries"}
     found = Counter(names[type(record).__name__.lower()] for record in closed)
     return {**{name: found[name] for name in names.values()}, "open": waiting}
 
 
-def _annotators(closed: Sequence[Closing]) -> Mapping[str, int]:
+def _count_annotators(closed: Sequence[Closing]) -> Mapping[str, int]:
     counts = Counter(record.annotator or "unnamed" for record in closed if not isinstance(record, Expiry))
     ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     others = sum(count for _, count in ranked[_ANNOTATORS_MAX:])
@@ -218,7 +257,10 @@ def _annotators(closed: Sequence[Closing]) -> Mapping[str, int]:
 
 
 def _curve(before: Sequence[Closing], examples: Sequence[Example], learned: int) -> list[Point]:
-    """Return the accuracy along the period; each point's labels are preceded by others, whose counts begin its part."""
+    """Return the accuracy along the period.
+
+    The labels before each part go into its estimate first: the counts of events in a part begin with them.
+    """
     points = min(_POINTS, len(examples) // _LABELS_POINT)
     if not points:
         return []
@@ -227,7 +269,7 @@ def _curve(before: Sequence[Closing], examples: Sequence[Example], learned: int)
     curve = []
     for first, end in pairwise(edges):
         part = examples[first:end]
-        estimate = _folded([*earlier, *part], len(part)).accuracy()
+        estimate = _quality([*earlier, *part], len(part)).accuracy()
         if estimate is not None:
             middle = part[len(part) // 2]
             curve.append(Point(learned + (first + end) / 2.0, middle.asked_at, estimate))
@@ -238,7 +280,7 @@ def _curve(before: Sequence[Closing], examples: Sequence[Example], learned: int)
 def _slope(curve: Sequence[Point]) -> tuple[float, float]:
     """Return the slope of accuracy over log(labels) and its standard error, by weighted least squares.
 
-    Points that scatter more than their intervals tell (the accuracy itself goes up and down) widen the error.
+    Points that scatter more than their intervals (the accuracy itself goes up and down) widen the error.
     """
     x = [math.log(max(1.0, point.labels)) for point in curve]
     w = [(2.0 * _Z / max(1e-6, point.accuracy.high - point.accuracy.low)) ** 2 for point in curve]

@@ -1,4 +1,4 @@
-"""The figures of a running daemon in panels, from two looks at its metrics; the command draws them."""
+"""Panels of the figures of a running daemon, from two readings of its metrics; the command draws them."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-__all__ = ["Panel", "Series", "merged", "panels", "quantile", "rate", "sparkline"]
+__all__ = ["Panel", "Series", "merge", "panels", "quantile", "rate", "sparkline"]
 
 Series = Mapping[tuple[str, str], float]
 """(name without ``streamal_``, the value of its label) -> value."""
 _SUMMED = ("lag_events", "lag_labels", "mute_partitions", "requests_over_budget")
-"""Gauges that are each worker's own; of all others every worker tells the same, or the largest counts."""
+"""Gauges that add up over the workers; of every other gauge the largest value counts."""
 _BARS = " ▁▂▃▄▅▆▇█"
 _COUNTS = ("_total", "_bucket", "_count", "_sum")
 
 
 class Panel(NamedTuple):
-    """A title and its rows, name -> text; *alarm* if one of them is a reason to act."""
+    """A title and rows, name -> text; *alarm* if a row is a reason to act."""
 
     title: str
     rows: Mapping[str, str]
     alarm: bool = False
 
 
-def merged(several: Sequence[Series]) -> Series:
+def merge(several: Sequence[Series]) -> Series:
     """Return the series of several workers as those of one daemon.
 
-    >>> merged([{("events_total", "accepted"): 2.0, ("lag_events", ""): 1.0}] * 2)
+    >>> merge([{("events_total", "accepted"): 2.0, ("lag_events", ""): 1.0}] * 2)
     {('events_total', 'accepted'): 4.0, ('lag_events', ''): 2.0}
     """
     found: dict[tuple[str, str], float] = {}
@@ -39,9 +39,9 @@ def merged(several: Sequence[Series]) -> Series:
 
 
 def panels(now: Series, before: Series | None, seconds: float) -> list[Panel]:
-    """Return the panels; *before* is what was seen *seconds* ago, None at the first look."""
+    """Return the panels; *before* is the reading of *seconds* ago, None at the first one."""
     kinds = _by_label(now, "replies_total")
-    delay = {name: _age(quantile(now, "label_delay_seconds", q)) for name, q in (("median", 0.5), ("95 %", 0.95))}
+    median, p95 = (_duration_text(quantile(now, "label_delay_seconds", q)) for q in (0.5, 0.95))
     alarms = {
         name: f"{value:,.0f}"
         for name, key in (
@@ -54,26 +54,26 @@ def panels(now: Series, before: Series | None, seconds: float) -> list[Panel]:
     model = {"examples": "model_examples", "version": "model_version", "quarantined": "model_quarantined"}
     return [
         Panel("Throughput", {
-            "events": f"{_speed(now, before, 'events_total', seconds)}   {_sum(now, 'events_total'):,.0f} so far",
-            "requests": _speed(now, before, "requests_total", seconds),
-            "replies": _speed(now, before, "replies_total", seconds),
-            "waiting": f"{_whole(now, 'lag_events')} events, {_whole(now, 'lag_labels')} replies",
-            "step": f"median {_age(quantile(now, 'step_seconds', 0.5))}, "
-            f"99 % {_age(quantile(now, 'step_seconds', 0.99))}",
+            "events": f"{_rate_text(now, before, 'events_total', seconds)}   {_sum(now, 'events_total'):,.0f} so far",
+            "requests": _rate_text(now, before, "requests_total", seconds),
+            "replies": _rate_text(now, before, "replies_total", seconds),
+            "waiting": f"{_integer_text(now, 'lag_events')} events, {_integer_text(now, 'lag_labels')} replies",
+            "step": f"median {_duration_text(quantile(now, 'step_seconds', 0.5))}, "
+            f"99 % {_duration_text(quantile(now, 'step_seconds', 0.99))}",
         }),
-        Panel("Budget", _budget(now)),
-        Panel("Quality", _quality(now)),
+        Panel("Budget", _budget_rows(now)),
+        Panel("Quality", _quality_rows(now)),
         Panel("Queue", {
-            "open": f"{_whole(now, 'open_requests')} of {_whole(now, 'open_requests_limit')}",
-            "oldest": _age(now.get(("oldest_open_request_seconds", ""))),
-            "label delay": ", ".join(f"{name} {text}" for name, text in delay.items()),
+            "open": f"{_integer_text(now, 'open_requests')} of {_integer_text(now, 'open_requests_limit')}",
+            "oldest": _duration_text(now.get(("oldest_open_request_seconds", ""))),
+            "label delay": f"median {median}, 95 % {p95}",
             "replies": ", ".join(f"{name} {count:,.0f}" for name, count in kinds.items()) or "-",
             "expired": f"{_sum(now, 'expiries_total'):,.0f}",
         }),
         Panel("Model and guards", {
-            **{name: _whole(now, key) for name, key in model.items()},
-            "confidence": f"{_percent(now.get(('confidence_recent_ratio', '')))} lately, "
-            f"{_percent(now.get(('confidence_reference_ratio', '')))} before",
+            **{name: _integer_text(now, key) for name, key in model.items()},
+            "confidence": f"{_percent_text(now.get(('confidence_recent_ratio', '')))} lately, "
+            f"{_percent_text(now.get(('confidence_reference_ratio', '')))} before",
             **(alarms or {"alarms": "none"}),
         }, alarm=bool(alarms)),
         Panel("Refused", {
@@ -95,7 +95,7 @@ def quantile(series: Series, name: str, q: float) -> float | None:
 
 
 def rate(now: Series, before: Series | None, name: str, seconds: float) -> float | None:
-    """Return by how much the counter *name* grows in a second; None at the first look, or after a restart."""
+    """Return by how much the counter *name* grows in a second; None at the first reading or after a restart."""
     if before is None or seconds <= 0.0:
         return None
     grown = _sum(now, name) - _sum(before, name)
@@ -118,9 +118,9 @@ def sparkline(values: Sequence[float | None]) -> str:
     )
 
 
-def _budget(now: Series) -> dict[str, str]:
+def _budget_rows(now: Series) -> dict[str, str]:
     spent, limit = now.get(("budget_spent_ratio", "")), now.get(("budget_share_limit_ratio", ""))
-    rows = {"spent": f"{_percent(spent)} of the events asked, {_percent(limit)} allowed"}
+    rows = {"spent": f"{_percent_text(spent)} of the events asked, {_percent_text(limit)} allowed"}
     currency = next((label for name, label in now if name == "currency_info"), "")
     spend = now.get(("spend", ""))
     if spend:
@@ -134,19 +134,19 @@ def _budget(now: Series) -> dict[str, str]:
     return rows
 
 
-def _quality(now: Series) -> dict[str, str]:
-    accuracy = _interval(now, "quality_accuracy_ratio", "quality_accuracy_{}_ratio")
+def _quality_rows(now: Series) -> dict[str, str]:
+    accuracy = _interval_text(now, "quality_accuracy_ratio", "quality_accuracy_{}_ratio")
     return {
-        "accuracy": accuracy or "not known yet (the trainer tells it, after the first labels)",
-        "naive": f"{_percent(now.get(('quality_accuracy_naive_ratio', '')))} among the labels (biased)",
-        "balanced": _interval(now, "quality_balanced_accuracy_ratio", "quality_balanced_accuracy_{}_ratio") or "-",
-        "worst class": _percent(now.get(("quality_least_recall_ratio", ""))),
-        "gain over random": _interval(now, "gain_over_random_ratio", "gain_over_random_{}_ratio") or "-",
-        "unanswered": f"{_percent(now.get(('unanswered_ratio', '')))} of the closed requests",
+        "accuracy": accuracy or "not known yet (the trainer knows it after the first labels)",
+        "naive": f"{_percent_text(now.get(('quality_accuracy_naive_ratio', '')))} among the labels (biased)",
+        "balanced": _interval_text(now, "quality_balanced_accuracy_ratio", "quality_balanced_accuracy_{}_ratio") or "-",
+        "worst class": _percent_text(now.get(("quality_least_recall_ratio", ""))),
+        "gain over random": _interval_text(now, "gain_over_random_ratio", "gain_over_random_{}_ratio") or "-",
+        "unanswered": f"{_percent_text(now.get(('unanswered_ratio', '')))} of the closed requests",
     }
 
 
-def _interval(now: Series, name: str, ends: str) -> str:
+def _interval_text(now: Series, name: str, ends: str) -> str:
     value = now.get((name, ""))
     if value is None:
         return ""
@@ -164,24 +164,24 @@ def _sum(series: Series, name: str) -> float:
     return sum(value for (key, _), value in series.items() if key == name)
 
 
-def _speed(now: Series, before: Series | None, name: str, seconds: float) -> str:
+def _rate_text(now: Series, before: Series | None, name: str, seconds: float) -> str:
     found = rate(now, before, name, seconds)
     return "-" if found is None else f"{found:,.1f}/s"
 
 
-def _whole(now: Series, name: str) -> str:
+def _integer_text(now: Series, name: str) -> str:
     value = now.get((name, ""))
     return "-" if value is None else f"{value:,.0f}"
 
 
-def _percent(value: float | None) -> str:
+def _percent_text(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{100 * value:.2f} %"
 
 
-def _age(seconds: float | None) -> str:
+def _duration_text(seconds: float | None) -> str:
     """Return a duration for people.
 
-    >>> _age(0.025), _age(90.0), _age(7200.0)
+    >>> _duration_text(0.025), _duration_text(90.0), _duration_text(7200.0)
     ('25 ms', '1.5 min', '2.0 h')
     """
     if seconds is None:

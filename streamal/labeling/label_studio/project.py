@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from streamal.errors import ConfigError
-from streamal.exchange.label_studio import CHOICES, MODEL_VERSION, SHOWN, label_config
+from streamal.exchange.label_studio import CHOICES, MODEL_VERSION, OBJECT, label_config
 
 __all__ = ["Project", "ProjectRules", "Projects", "require_project"]
 
 _SAMPLING = "Uncertainty sampling"
 """Label Studio's name for the order in which the most valuable task comes first."""
-_FIELDS = ("request", SHOWN, "id", "time")
+_FIELDS = ("request", OBJECT, "id", "time")
 """The fields of a task's data, beside a ``text_NAME`` for each feature that is free text."""
 
 
@@ -59,7 +59,7 @@ class Project(NamedTuple):
 
     number: int
     control: str
-    shown: str
+    object_name: str
 
 
 def require_project(server: Projects, rules: ProjectRules, *, change: bool) -> tuple[Project, Sequence[str]]:
@@ -99,8 +99,8 @@ def require_project(server: Projects, rules: ProjectRules, *, change: bool) -> t
         for name, value in wanted.items()
         if found.get(name) != value
     ]
-    control, shown = _control(found)
-    return Project(number, control, shown), differences
+    control, object_name = _control(found)
+    return Project(number, control, object_name), differences
 
 
 def _find(server: Projects, name: str) -> Mapping[str, Any] | None:
