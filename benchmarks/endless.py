@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from streamal.bootstrap import build
+from streamal.bootstrap.edges import WallClock
 from streamal.bootstrap.rules import topic_names
-from streamal.bootstrap.transports import WallClock
 from streamal.cli.run import meter
 from streamal.config import Config
 from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition

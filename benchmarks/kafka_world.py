@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from benchmarks import kafka_hand, kafka_pipe, kafka_quix
-from streamal.bootstrap import build, transports
+from streamal.bootstrap import build, edges, transports
 from streamal.bootstrap.rules import topic_names
 from streamal.cli.run import meter
 from streamal.config import Config, load_config
@@ -108,7 +108,7 @@ class World:
         self.overrides = [f"{key}={value}" for key, value in wanted.items()]
         self.config = load_config(None, self.overrides)
         self.topics = topic_names(self.config)
-        transports.make_topics(self.config)
+        transports.create_topics(self.config)
         self.log = transports.open_log(self.config)
         self.random = random.Random(1)
 
@@ -194,7 +194,7 @@ def _streamal(overrides: list[str], events: int, workers: int, ready: Any, share
         parts.new_fold,
         transport,
         None,
-        transports.WallClock(),
+        edges.WallClock(),
         meter(config),
         structlog.get_logger(),
     )

@@ -205,7 +205,7 @@ def written(directory: Path, transport: str, prefix: str) -> Path:
         f"[model]\npipeline = {_MODEL}\n[budget]\nshare = 0.5\n[server]\nenabled = false\n[label_page]\nport = 0\n"
         "[snapshots]\ndirectory = ''\n[features.declared]\n" + "".join(f"x{i} = 'number'\n" for i in range(8))
     )
-    transports.make_topics(load_config(path), 1)
+    transports.create_topics(load_config(path), 1)
     return path
 
 

@@ -12,7 +12,7 @@ from statistics import median
 from benchmarks.core_loop import Case, as_records
 from benchmarks.endless import Endless, daemon_over
 from benchmarks.results import Result, Table, Target, machine
-from streamal.bootstrap.transports import WallClock
+from streamal.bootstrap.edges import WallClock
 from streamal.cli.run import admin_server
 from streamal.daemon.daemon import Daemon
 

@@ -31,7 +31,16 @@ from streamal.core.strategies import STRATEGIES
 from streamal.core.strategies.uncertainty import MEASURES
 from streamal.errors import ConfigError
 
-__all__ = ["LOOPBACK", "Config", "LabelPageConfig", "LogConfig", "ServerConfig", "TemplateConfig", "load_config"]
+__all__ = [
+    "LOOPBACK",
+    "Config",
+    "LabelPageConfig",
+    "LogConfig",
+    "ServerConfig",
+    "TemplateConfig",
+    "load_config",
+    "reveal",
+]
 
 ENV_PREFIX = "STREAMAL_"
 _ENV_FOREIGN = ("STREAMAL_TEST_", "STREAMAL_REQUIRE_")
@@ -524,6 +533,11 @@ def load_config(
     except SettingsError as error:
         raise ConfigError(f"environment: {error}; lists and tables are written as JSON there") from error
     return Config.model_construct(**{name: getattr(loaded, name) for name in Config.model_fields})
+
+
+def reveal(secret: SecretStr | None) -> str | None:
+    """Return the text of *secret*."""
+    return None if secret is None else secret.get_secret_value()
 
 
 def _read(path: Path) -> dict[str, Any]:

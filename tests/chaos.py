@@ -55,7 +55,7 @@ def configured(cluster: Cluster, directory: Path, partitions: int = PARTITIONS) 
     path = directory / "config.toml"
     made = {"bootstrap": cluster.bootstrap, "name": name, "topics": topics, "partitions": partitions}
     path.write_text(CONFIG.format(**made, session_s=SESSION_S, ttl_s=TTL_S))
-    transports.make_topics(load_config(path))
+    transports.create_topics(load_config(path))
     admin = KafkaAdminClient(bootstrap_servers=cluster.bootstrap)
     wide = {"max.message.bytes": str(16 * 1024 * 1024)}
     topic = ConfigResourceType.TOPIC

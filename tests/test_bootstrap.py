@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from streamal.bootstrap import build, build_for_figures, parts
+from streamal.bootstrap.transports import TRANSPORTS
 from streamal.cli import run
-from streamal.config import load_config
+from streamal.config import TransportConfig, load_config
 from streamal.daemon.daemon import Daemon
 
 FIGURES_ONLY = ["model.factory=no.such.module:build", "sampling.strategy=committee"]
@@ -55,3 +56,8 @@ def test_figures_need_no_model() -> None:
     assert "Prior" in fold.learned.model.describe()
     assert fold.learned.start is None
     assert fold.learned.control is None
+
+
+def test_each_kind_of_transport_is_in_the_registry() -> None:
+    """``transport.kind`` takes the registry's kinds, and no other."""
+    assert set(get_args(TransportConfig.model_fields["kind"].annotation)) == set(TRANSPORTS)

@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streamal.bootstrap import transports
+from streamal.bootstrap.transports.kafka import librdkafka_connection
 from streamal.cli import check
 from streamal.config import Config, load_config
 from streamal.core.records import TopicPartition
@@ -36,7 +37,7 @@ def test_the_security_is_said_in_the_words_of_librdkafka(tmp_path: Path, monkeyp
     monkeypatch.setenv("STREAMAL_TRANSPORT__SECURITY__SASL_PASSWORD", "hunter2")
     login = "protocol='SASL_SSL', sasl_mechanism='PLAIN', sasl_username='me', ssl_cafile='ca.pem'"
     config = load_config(None, [*CONFLUENT, f"transport.security={{ {login}, ssl_check_hostname=false }}"])
-    connection = transports._confluent_connection(config)
+    connection = librdkafka_connection(config)
     assert connection.security == {
         "security.protocol": "SASL_SSL",
         "sasl.mechanism": "PLAIN",

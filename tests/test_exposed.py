@@ -18,7 +18,7 @@ import pytest
 import trustme
 from prometheus_client.openmetrics import parser
 
-from streamal.bootstrap import transports
+from streamal.bootstrap import edges
 from streamal.config import Config, load_config
 from streamal.edge.http import AdminServer, Page, tls_context
 from streamal.edge.metrics import PrometheusMeter
@@ -95,7 +95,7 @@ def test_whoever_has_the_configuration_is_let_in(
     monkeypatch.setenv("STREAMAL_SERVER__TOKEN", TOKEN)
     pair = [f"server.tls_certfile='{files.certificate}'", f"server.tls_keyfile='{files.key}'"] if encrypted else []
     with serving(TOKEN, tls_context(files.certificate, files.key) if encrypted else None) as port:
-        known = transports.admin_port(load_config(None, [f"server.port={port}", "server.host=0.0.0.0", *pair]).server)
+        known = edges.admin_port(load_config(None, [f"server.port={port}", "server.host=0.0.0.0", *pair]).server)
         assert known is not None
         url = f"{known.url}/metrics"
         assert ask(url, 1_000, 5.0, known.token, known.certificate).endswith(b"streamal_spend 1\n")
@@ -105,7 +105,7 @@ def test_whoever_has_the_configuration_is_let_in(
         if encrypted:
             with pytest.raises(URLError, match="CERTIFICATE_VERIFY_FAILED"):
                 ask(url, 1_000, 5.0, known.token)
-    assert transports.admin_port(load_config(None, ["server.enabled=false"]).server) is None
+    assert edges.admin_port(load_config(None, ["server.enabled=false"]).server) is None
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
@@ -287,10 +287,10 @@ def test_a_forged_checksum_is_no_signature(tmp_path: Path) -> None:
 
 def test_the_key_reaches_the_snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """STREAMAL_SNAPSHOTS__KEY is what signs."""
-    from streamal.bootstrap import transports
+    from streamal.bootstrap import edges
 
     monkeypatch.setenv("STREAMAL_SNAPSHOTS__KEY", KEY.decode())
-    made = transports.snapshots(load_config(None, [f"snapshots.directory={tmp_path}"]))
+    made = edges.open_snapshots(load_config(None, [f"snapshots.directory={tmp_path}"]))
     assert made is not None
     assert made.save(b"payload")
     assert DirectorySnapshots(tmp_path, key=KEY).load() == [b"payload"]

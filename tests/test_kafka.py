@@ -14,6 +14,7 @@ import kafka
 import pytest
 
 from streamal.bootstrap import transports
+from streamal.bootstrap.transports.kafka import python_connection
 from streamal.config import Config, TransportConfig, load_config
 from streamal.core.records import OffsetAndMetadata, OutputRecord, TopicPartition
 from streamal.edge.kafka import python as edge
@@ -235,7 +236,7 @@ def test_passwords_come_from_the_environment_only(tmp_path: Path, monkeypatch: p
     file.write_text(f"[transport]\n{login} }}\n")
     monkeypatch.setenv(variable, "hunter2")
     config = load_config(file)
-    connection = transports._connection(config)
+    connection = python_connection(config)
     assert connection.security["security_protocol"] == "SASL_SSL"
     assert connection.security["ssl_password" if "key" in secret else "sasl_plain_password"] == "hunter2"
     assert "hunter2" not in f"{config!r} {connection!r} {config.model_dump_json()}"

@@ -15,7 +15,7 @@ from kafka.admin import ACL, ACLFilter, ACLOperation, ACLPermissionType, Resourc
 from kafka.admin import ACLResourcePatternType as Pattern
 from kafka.admin import ResourceType as Resource
 
-from streamal.bootstrap import build, transports
+from streamal.bootstrap import build, edges, transports
 from streamal.config import Config, load_config
 from streamal.daemon.daemon import Daemon
 from streamal.edge.kafka.acls import ROLES, Acl, acls
@@ -31,12 +31,17 @@ EVENT = b'{"features": {"x": 1.0}}'
 RESOURCES = {"topic": Resource.TOPIC, "group": Resource.GROUP, "transactional-id": Resource.TRANSACTIONAL_ID}
 
 
+def permissions(config: Config, role: str) -> list[Acl]:
+    """Return what *role* needs with the topics and the group of *config*."""
+    return list(acls(config.topics.model_dump(), config.transport.group, role))
+
+
 def test_the_commands_are_those_of_kafka(cli: Cli, directory: Path) -> None:
     """One command for each permission, for the principal given; --json has the same; a strange role ends with 2."""
     (directory / "config.toml").write_text('[transport]\ngroup = "shop"\n')
     told = cli("topics", "acls", "--principal", "User:ann").out.splitlines()
     assert told[0].startswith("# worker: ")
-    assert len(told) - 1 == len(acls(Config.model_validate({"transport": {"group": "shop"}}), "worker"))
+    assert len(told) - 1 == len(permissions(Config.model_validate({"transport": {"group": "shop"}}), "worker"))
     assert all(" --allow-principal User:ann " in line for line in told[1:])
     assert told[-1].endswith("--operation Write --transactional-id shop- --resource-pattern-type prefixed")
     assert any("--operation DescribeConfigs --topic streamal.events" in line for line in told)
@@ -107,7 +112,7 @@ class Guest:
 def guest(guarded: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
     """The guest, with topics made by somebody else."""
     made = Guest(guarded, tmp_path, monkeypatch)
-    transports.make_topics(made.master)
+    transports.create_topics(made.master)
     yield made
     made.admin.close()
 
@@ -123,7 +128,7 @@ def work(guest: Guest, patience_s: float = 15.0) -> None:
         try:
             parts = build(config)
             daemon = Daemon(
-                parts.settings, parts.new_fold, transport, None, transports.WallClock(), NullMeter(),
+                parts.settings, parts.new_fold, transport, None, edges.WallClock(), NullMeter(),
                 structlog.get_logger(),
             )  # fmt: skip
             daemon.start()
@@ -149,20 +154,20 @@ def tick_until(daemon: Daemon, done: Callable[[], bool], patience_s: float) -> N
 @on_kafka
 def test_a_worker_works_with_just_its_permissions(guest: Guest) -> None:
     """Predicts, asks, trains and dead-letters; a worker's permissions do not let it make topics."""
-    guest.grant(list(acls(guest.config, "worker")))
+    guest.grant(permissions(guest.config, "worker"))
     work(guest)
     with pytest.raises(StreamalError, match=r"no permission|cannot"):
-        transports.make_topics(
+        transports.create_topics(
             guest.config.model_copy(update={"topics": guest.config.topics.model_copy(update={"events": "more"})})
         )
 
 
 def without(guest: Guest, role: str, number: int) -> None:
-    needed = list(acls(guest.config, role))
+    needed = permissions(guest.config, role)
     guest.grant([acl for i, acl in enumerate(needed) if i != number])
 
 
-COUNT = len(acls(Config(), "worker"))
+COUNT = len(permissions(Config(), "worker"))
 
 
 @on_kafka
@@ -176,7 +181,9 @@ def test_a_worker_misses_what_is_taken_away(guest: Guest, number: int) -> None:
 
 @on_kafka
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(COUNT), ids=lambda n: "-".join(map(str, acls(Config(), "worker")[n][:3])))
+@pytest.mark.parametrize(
+    "number", range(COUNT), ids=lambda n: "-".join(map(str, permissions(Config(), "worker")[n][:3]))
+)
 def test_a_worker_misses_each_permission(guest: Guest, number: int) -> None:
     """Whichever is taken away, it fails: the list is the least."""
     without(guest, "worker", number)
@@ -209,7 +216,7 @@ def test_the_other_roles(guest: Guest, role: str, job: Callable[[Log, Config], N
     with contextlib.closing(transports.open_log(guest.master)) as log:
         for topic in guest.config.topics.model_dump().values():
             log.append(topic, 0, b"0-0", EVENT)
-    needed = list(acls(guest.config, role))
+    needed = permissions(guest.config, role)
     guest.grant(needed)
     with contextlib.closing(transports.open_log(guest.config)) as log:
         job(log, guest.config)
@@ -222,7 +229,7 @@ def test_the_other_roles(guest: Guest, role: str, job: Callable[[Log, Config], N
 def test_an_admin_makes_topics(guarded: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`topics create` and the comparison of `check` need no more than the admin's permissions."""
     guest = Guest(guarded, tmp_path, monkeypatch)
-    guest.grant(list(acls(guest.config, "admin")))
-    assert len(transports.make_topics(guest.config)) == 6
+    guest.grant(permissions(guest.config, "admin"))
+    assert len(transports.create_topics(guest.config)) == 6
     assert transports.topic_problems(guest.config) == []
     guest.admin.close()

@@ -71,7 +71,7 @@ def test_each_way_in_leads_to_a_transaction(
         path = configured(tmp_path, guarded.tls, certificate(guarded, key))
     config = load_config(path, [f'transport.client="{client}"'])
     topics = config.topics
-    assert len(transports.make_topics(config)) == 6
+    assert len(transports.create_topics(config)) == 6
     worker = transports.open_transport(config)
     try:
         worker.append(topics.events, 0, None, b"x")

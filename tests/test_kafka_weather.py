@@ -213,7 +213,7 @@ def test_a_transaction_that_takes_too_long_costs_a_restart_and_no_record(
 def test_a_worker_that_was_replaced_ends_and_says_so(kafka: Cluster, streamal: Cli, tmp_path: Path) -> None:
     """The second `run` of an instance fences the first: exit 1, a line, and each event is predicted once (F11)."""
     config = configured(tmp_path, kafka.bootstrap)
-    transports.make_topics(config)
+    transports.create_topics(config)
     log = transports.open_log(config)
     settings = ("run", "--set", "transport.instance=one", "--set")
     sent = 0
@@ -255,7 +255,7 @@ def test_a_broker_that_takes_no_metadata_is_told(streamal: Cli, tmp_path: Path) 
     """Its offset.metadata.max.bytes is too small for a partition's state: exit 1, and that setting is named (F16)."""
     with kafka_broker.fragile(1, Extra({"offset.metadata.max.bytes": "20"})) as cluster:
         config = configured(tmp_path, cluster.bootstrap)
-        transports.make_topics(config)
+        transports.create_topics(config)
         log = transports.open_log(config)
         log.append(config.topics.events, 0, None, EVENT)
         ended = streamal("run", cwd=tmp_path)

@@ -35,7 +35,7 @@ def test_the_open_queue_is_read_and_answered_over_kafka(kafka: Cluster, tmp_path
             *(f"topics.{role}=page.{client}.{role}" for role in load_config(None).topics.model_dump()),
         ],
     )
-    transports.make_topics(config, 1)
+    transports.create_topics(config, 1)
     topics, log = topic_names(config), transports.open_log(config)
     try:
         asked = [make_request(number, partition=number % 2, asked_at=float(number)) for number in range(4)]

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from streamal.bootstrap import transports
+from streamal.bootstrap import edges
 from streamal.cli.label import daemon_status
 from streamal.cli.run import admin_server, meter
 from streamal.config import LabelPageConfig, load_config
@@ -288,7 +288,7 @@ def test_the_page_reads_what_the_daemon_says_of_itself(tmp_path: Path) -> None:
     measured.count("events", "accepted", 3.0)
     measured.count("events", "refused", 1.0)
     announced: list[str] = []
-    server = admin_server(config, measured, lambda: None, transports.WallClock(), announced.append)
+    server = admin_server(config, measured, lambda: None, edges.WallClock(), announced.append)
     try:
         port = urlsplit(announced[0]).port
         known = config.model_copy(update={"server": config.server.model_copy(update={"port": port})})

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from streamal.cli.workers import Patience, seats, supervise
+from streamal.cli.workers import Patience, supervise, worker_settings
 from streamal.config import Config, load_config
 from streamal.errors import ConfigError
 from tests.conftest import Cli, environment
@@ -92,34 +92,34 @@ def kafka_config(**sections: dict[str, object]) -> Config:
 def test_each_worker_has_a_seat_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Instance, port and snapshots differ among workers and hosts, and are the same again after a restart."""
     monkeypatch.setattr(socket, "gethostname", lambda: "one host")
-    found = seats(kafka_config(), 3)
+    found = worker_settings(kafka_config(), 3)
     assert list(found) == ["one-host-0", "one-host-1", "one-host-2"]
     loaded = [load_config(None, ["transport.kind=kafka", *settings]) for settings in found.values()]
     assert [each.transport.instance for each in loaded] == list(found)
     assert [each.server.port for each in loaded] == [9464, 9465, 9466]
     assert [each.snapshots.directory for each in loaded] == [Path("snapshots", name) for name in found]
-    assert seats(kafka_config(), 3) == found
+    assert worker_settings(kafka_config(), 3) == found
     monkeypatch.setattr(socket, "gethostname", lambda: "another")
-    assert not seats(kafka_config(), 3).keys() & found.keys()
+    assert not worker_settings(kafka_config(), 3).keys() & found.keys()
 
 
 def test_a_seat_follows_the_configuration() -> None:
     """A name that is given is used, port 0 stays 0, no snapshots stay none, an odd directory stays as it is."""
-    found = seats(kafka_config(transport={"kind": "kafka", "instance": "a"}, server={"port": 0}), 2)
+    found = worker_settings(kafka_config(transport={"kind": "kafka", "instance": "a"}, server={"port": 0}), 2)
     assert [settings[:2] for settings in found.values()] == [
         [f'transport.instance="a-{number}"', "server.port=0"] for number in range(2)
     ]
-    assert len(seats(kafka_config(snapshots={"directory": ""}), 1).popitem()[1]) == 2
+    assert len(worker_settings(kafka_config(snapshots={"directory": ""}), 1).popitem()[1]) == 2
     odd = Path('/tmp/8 "ü"')
-    settings = seats(kafka_config(snapshots={"directory": str(odd)}), 1).popitem()[1]
+    settings = worker_settings(kafka_config(snapshots={"directory": str(odd)}), 1).popitem()[1]
     assert getattr(load_config(None, settings).snapshots.directory, "parent", None) == odd
 
 
 def test_there_are_not_more_workers_than_ports() -> None:
     """It is refused before one of them fails."""
-    seats(kafka_config(server={"port": 65_534}), 2)
+    worker_settings(kafka_config(server={"port": 65_534}), 2)
     with pytest.raises(ConfigError, match=r"server\.port = 65534"):
-        seats(kafka_config(server={"port": 65_534}), 3)
+        worker_settings(kafka_config(server={"port": 65_534}), 3)
 
 
 def test_one_sqlite_file_has_one_seat(cli: Cli, directory: Path) -> None:
@@ -127,7 +127,7 @@ def test_one_sqlite_file_has_one_seat(cli: Cli, directory: Path) -> None:
     (directory / "config.toml").write_text("")
     ended = cli("run", "--workers", "2")
     assert ended.code == 2
-    assert "one SQLite file has one seat" in ended.line
+    assert "one SQLite file has one worker" in ended.line
     assert [path.name for path in directory.iterdir()] == ["config.toml"]
 
 

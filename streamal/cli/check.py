@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from streamal.bootstrap import Parts, build, transports
 from streamal.bootstrap.model import build_model
 from streamal.bootstrap.rules import build_strategy
@@ -41,15 +39,14 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     require_sound_model(parts, lambda: build_model(loaded))
     fold = parts.new_fold()
     require_sound_strategy(parts)
-    _require_topics(parts)
+    transports.require_topics(loaded)
     _require_directory(loaded.snapshots.directory, "snapshots.directory")
-    if loaded.transport.kind == "sqlite":
-        _require_directory(loaded.transport.path.parent, "transport.path", made=False)
     predict_us, learn_us = _costs(parts)
     every = parts.budget.audit_every
     show(
         f"{config} is sound",
         {
+            "topics": transports.describe_transport(loaded),
             "model": fold.learned.model.describe(),
             **_warm_start(loaded, fold),
             "features": dict(loaded.features.declared) or f"inferred from {loaded.features.infer_from} requests",
@@ -159,33 +156,10 @@ def _costs(parts: Parts) -> tuple[float, float]:
     return round((done - learned) / len(examples) * 1e6, 1), round((learned - began) / len(examples) * 1e6, 1)
 
 
-def _require_topics(parts: Parts) -> None:
-    config = parts.config
-    if config.transport.kind == "kafka":
-        transports.require_topics(config)
-        return
-    if not config.transport.path.exists():
-        typer.echo(f"note: {config.transport.path} does not exist yet; `streamal run` makes it", err=True)
-        return
-    log = transports.open_log(config)
-    try:
-        for topic, partitions in parts.topic_partitions.items():
-            have = log.partitions(topic)
-            if have not in (0, partitions):
-                raise ConfigError(
-                    f"transport.partitions: topic {topic!r} has {have} partitions, not {partitions}; "
-                    "their number cannot change: set it to what is there, or start a new file"
-                )
-    finally:
-        log.close()
-
-
-def _require_directory(directory: Path | None, key: str, made: bool = True) -> None:
-    """Raise a ConfigError unless *directory* may be written to, or (if `run` makes it) the one that it will be in."""
+def _require_directory(directory: Path | None, key: str) -> None:
+    """Raise a ConfigError unless this user may write to *directory*, or to the nearest one around it that exists."""
     if directory is None:
         return
-    if not made and not directory.is_dir():
-        raise ConfigError(f"{key}: the directory {directory} does not exist; make it")
     existing = next(parent for parent in (directory.absolute(), *directory.absolute().parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError(f"{key}: {existing} is not a directory that this user may write to")

@@ -18,7 +18,7 @@ import msgspec
 import typer
 from rich.progress import Progress
 
-from streamal.bootstrap import build, transports
+from streamal.bootstrap import build, edges, transports
 from streamal.cli.options import Json, Overrides, progress_bar, show
 from streamal.cli.run import admin_server, meter
 from streamal.config import Config, load_config
@@ -116,7 +116,7 @@ def _run(config: Config, stream: Stream, progress: Progress) -> Replay:
         dataclasses.replace(parts.settings, poll_timeout_s=0.0, step_target_s=math.inf),
         parts.new_fold,
         transport,
-        transports.snapshots(config),
+        edges.open_snapshots(config),
         clock,
         measured,
         SilentLog(),

@@ -89,9 +89,10 @@ def _export(log: Log, config: Config, kind: Format, output: Path | None, example
 def _provenance(config: Config, kind: Format, end: int) -> dict[str, str]:
     """Return the card's facts about the source and the present configuration."""
     sampling, budget, topic = config.sampling, config.budget, config.topics.training
+    where = transports.describe_transport(config)
     return {
         "format": str(kind),
-        "source": f"{transports.where(config)}, group {config.transport.group}, topic {topic} up to offset {end}",
+        "source": f"{where}, group {config.transport.group}, topic {topic} up to offset {end}",
         "strategy": f"{sampling.strategy} on {sampling.uncertainty}, seed {sampling.seed} (as configured now)",
         "budget": f"at most {budget.share:%} of the events, {budget.audit_share:%} of it at random (as configured now)",
         "made by": f"streamal {__version__}",

@@ -57,6 +57,6 @@ def command(
     if len(plan.flaws) > _FLAWS_SHOWN:
         typer.echo(f"streamal: … and {len(plan.flaws) - _FLAWS_SHOWN} more rows are refused", err=True)
     written = 0 if plan.flaws or dry_run else len(plan.outputs)
-    show(f"{file} → {transports.where(loaded)}", {**plan.counts, "written": written}, as_json)
+    show(f"{file} → {transports.describe_transport(loaded)}", {**plan.counts, "written": written}, as_json)
     if plan.flaws:
         raise typer.Exit(1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from streamal.bootstrap import transports
+from streamal.bootstrap import edges, transports
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Overrides
 from streamal.cli.workers import stop_on_signals
@@ -53,7 +53,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
 
 def daemon_status(config: Config) -> Mapping[str, Any] | None:
     """Return the status that the daemon's admin port gives; None without a port, or without a response in a second."""
-    port = transports.admin_port(config.server)
+    port = edges.admin_port(config.server)
     if port is None:
         return None
     try:

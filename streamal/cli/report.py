@@ -75,7 +75,11 @@ def command(
         return
     if x:
         typer.echo(terminal_points(title, "labels", x, curves, min(100, shutil.get_terminal_size().columns)))
-    show(f"{transports.where(loaded)}, {_date(told.since)} to {_date(told.until)}", _rows(told, loaded), as_json=False)
+    show(
+        f"{transports.describe_transport(loaded)}, {_date(told.since)} to {_date(told.until)}",
+        _rows(told, loaded),
+        as_json=False,
+    )
     typer.echo(f"{told.advice.verdict.upper()}: {told.advice.reason}")
 
 

@@ -12,13 +12,13 @@ from typing import Annotated
 import structlog
 import typer
 
-from streamal.bootstrap import Parts, build, transports
+from streamal.bootstrap import Parts, build, edges, transports
 from streamal.bootstrap.model import build_model
 from streamal.cli.check import require_sound_model
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Overrides
-from streamal.cli.workers import end_with_the_head, seats, stop_on_signals, supervise
-from streamal.config import Config, load_config
+from streamal.cli.workers import end_with_the_head, stop_on_signals, supervise, worker_settings
+from streamal.config import Config, load_config, reveal
 from streamal.core.budget.money import MICRO, WINDOWS
 from streamal.daemon.daemon import Daemon
 from streamal.edge.http import AdminServer, Headers, Page, tls_context
@@ -66,7 +66,7 @@ def command(
         _work(parts, supervised)
         return
     command = [sys.executable, *sys.orig_argv[1:], "--supervised"]
-    each = seats(loaded, workers)
+    each = worker_settings(loaded, workers)
     commands = {instance: [*command, *(f"--set={one}" for one in settings)] for instance, settings in each.items()}
     raise typer.Exit(supervise(commands, structlog.get_logger()))
 
@@ -75,7 +75,7 @@ def _work(parts: Parts, supervised: bool) -> None:
     """Be a worker until a signal, or the death of the head over several, asks to end."""
     if supervised:
         end_with_the_head()
-    config, clock, measured = parts.config, transports.WallClock(), meter(parts.config)
+    config, clock, measured = parts.config, edges.WallClock(), meter(parts.config)
     log = structlog.get_logger(instance=transports.worker_name(config))
     daemon: Daemon | None = None
     traced = TracedMeter(measured, new_provider()) if config.log.spans else None
@@ -88,7 +88,7 @@ def _work(parts: Parts, supervised: bool) -> None:
                 parts.settings,
                 parts.new_fold,
                 transport,
-                transports.snapshots(config),
+                edges.open_snapshots(config),
                 clock,
                 traced or measured,
                 log,
@@ -151,8 +151,7 @@ def admin_server(
     pages = {"/metrics": metrics, "/status": status, "/livez": live, "/readyz": ready}
     at = config.server
     tls = tls_context(at.tls_certfile, at.tls_keyfile) if at.tls_certfile and at.tls_keyfile else None
-    token = None if at.token is None else at.token.get_secret_value()
-    server = AdminServer(at.host, at.port, pages, token=token, tls=tls)
+    server = AdminServer(at.host, at.port, pages, token=reveal(at.token), tls=tls)
     if at.enabled:
         if at.exposed and tls is None:
             structlog.get_logger().warning("admin_port_without_tls", hint="the token travels in the clear")

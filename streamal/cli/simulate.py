@@ -60,7 +60,7 @@ def command(
         raise ConfigError("--speed needs --time, the column to play by; or use --rate")
     recorded = read_stream(stream, label, time, label_time, columns(drop), limit)
     rules = AnnotatorsRules(delay_s=delay, error=error, abstain=abstain, silence=silence)
-    transports.create_topics(loaded)
+    transports.ensure_topics(loaded)
     log = transports.open_log(loaded, synchronous="NORMAL")  # made-up events need not survive a power cut
     try:
         player = Player(log, topic_names(loaded), _rescaled(recorded, rate, speed), rules, wire_rules(loaded))

@@ -21,4 +21,4 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
         found = read_status(log, loaded, time.time())
     finally:
         log.close()
-    show(f"{transports.where(loaded)}, group {loaded.transport.group}", found, as_json)
+    show(f"{transports.describe_transport(loaded)}, group {loaded.transport.group}", found, as_json)

@@ -19,7 +19,7 @@ from rich.panel import Panel as Box
 from rich.table import Table
 from rich.text import Text
 
-from streamal.bootstrap import transports
+from streamal.bootstrap import edges
 from streamal.cli.options import ConfigPath, Json, Overrides
 from streamal.config import load_config
 from streamal.edge.scrape import scrape
@@ -54,7 +54,7 @@ def command(
     streamal top --url http://a:9464/metrics --url http://a:9465/metrics
     ```
     """
-    port = transports.admin_port(load_config(config if config.exists() or not url else None, overrides or ()).server)
+    port = edges.admin_port(load_config(config if config.exists() or not url else None, overrides or ()).server)
     if port is None and not url:
         raise ConfigError("server.port: the daemon's port is not in the configuration; give --url")
     _, token, certificate = port or (None, None, None)

@@ -38,13 +38,13 @@ def create(
     ```
     """
     loaded = load_config(config, overrides or ())
-    made = set(transports.make_topics(loaded, replicas))
+    made = set(transports.create_topics(loaded, replicas))
     wanted = topic_partitions(loaded)
     if as_json:
         show("", {topic: {"partitions": wanted[topic], "made": topic in made} for topic in wanted}, as_json)
         return
     show(
-        transports.where(loaded),
+        transports.describe_transport(loaded),
         {
             topic: f"{partitions} partition{'s' * (partitions > 1)}" if topic in made else "was there"
             for topic, partitions in wanted.items()
@@ -80,7 +80,10 @@ def acls(
     roles = role or ["worker"]
     if strange := [name for name in roles if name not in permissions.ROLES]:
         raise ConfigError(f"--role {strange[0]!r}: choose among {', '.join(permissions.ROLES)}")
-    found = {name: permissions.acls(loaded, name) for name in dict.fromkeys(roles)}
+    found = {
+        name: permissions.acls(loaded.topics.model_dump(), loaded.transport.group, name)
+        for name in dict.fromkeys(roles)
+    }
     whom = {name: principal or f"User:streamal-{name}" for name in found}
     if as_json:
         typer.echo(

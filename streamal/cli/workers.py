@@ -1,8 +1,8 @@
 """Processes: ending on a signal, and several workers under one head (``streamal run --workers N``).
 
-The head consumes nothing and knows nothing about the topics: it starts the same command once for each worker, with a
-seat of its own, and starts it again when it dies. Each worker holds the reading end of a pipe that the head never
-writes to: when that ends, the head is dead, whatever has killed it, and the worker ends too.
+The head consumes nothing and knows nothing about the topics. It starts the same command once for each worker, with
+settings of its own, and starts it again when it dies. Each worker holds the reading end of a pipe that the head never
+writes to: when the pipe ends, the head is dead, whatever has killed it, and the worker ends too.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from streamal.bootstrap.transports import TRANSPORTS
 from streamal.config import Config
 from streamal.daemon.exporter import Logger
 from streamal.errors import ConfigError
 
-__all__ = ["Patience", "end_with_the_head", "seats", "stop_on_signals", "supervise"]
+__all__ = ["Patience", "end_with_the_head", "stop_on_signals", "supervise", "worker_settings"]
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _TICK_S = 0.1
@@ -54,7 +55,7 @@ class _Worker:
     deaths: int = 0
 
 
-def seats(config: Config, count: int) -> dict[str, list[str]]:
+def worker_settings(config: Config, count: int) -> dict[str, list[str]]:
     """Return what tells *count* workers of one host apart: instance -> settings, as ``section.key=value``.
 
     The instance is `transport.instance` or the host's name, and a number: the same again after a restart.
@@ -62,8 +63,8 @@ def seats(config: Config, count: int) -> dict[str, list[str]]:
     Raises:
         ConfigError: the topics are in one SQLite file, or there are not so many ports.
     """
-    if config.transport.kind != "kafka":
-        raise ConfigError('--workers: one SQLite file has one seat; more workers need transport.kind = "kafka"')
+    if not TRANSPORTS[config.transport.kind].many_workers:
+        raise ConfigError('--workers: one SQLite file has one worker; more workers need transport.kind = "kafka"')
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:190]
     port, directory = config.server.port, config.snapshots.directory
     if port + count - 1 > 65_535:

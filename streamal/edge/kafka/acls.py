@@ -10,8 +10,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from streamal.config import Config
-
 __all__ = ["ROLES", "Acl", "acls", "command"]
 
 Operation = Literal["READ", "WRITE", "CREATE", "DESCRIBE", "DESCRIBE_CONFIGS"]
@@ -39,30 +37,36 @@ class Acl(NamedTuple):
     prefixed: bool = False
 
 
-def acls(config: Config, role: str) -> Sequence[Acl]:
-    """Return what *role*, a key of `ROLES`, needs; each entry is needed."""
-    topics, group = config.topics, config.transport.group
-    every = (
-        topics.events, topics.labels, topics.predictions, topics.requests, topics.training, topics.dead_letters
-    )  # fmt: skip
+def acls(topics: Mapping[str, str], group: str, role: str) -> Sequence[Acl]:
+    """Return what *role*, a key of `ROLES`, needs; each entry is needed.
+
+    Args:
+        topics: the names of the six topics, by "events", "labels", "predictions", "requests", "training" and
+            "dead_letters".
+        group: the workers' group.
+        role: whose permissions.
+    """
+    events, labels, requests, training = (topics[name] for name in ("events", "labels", "requests", "training"))
+    every = topics.values()
+    written = [topic for topic in every if topic not in {events, labels}]
     match role:
         case "worker":
             return [
-                *(Acl("READ", "topic", topic) for topic in (topics.events, topics.labels)),
-                *(Acl("READ", "topic", topic) for topic in (topics.requests, topics.training)),
-                *(Acl("WRITE", "topic", topic) for topic in every[2:]),
+                *(Acl("READ", "topic", topic) for topic in (events, labels)),
+                *(Acl("READ", "topic", topic) for topic in (requests, training)),
+                *(Acl("WRITE", "topic", topic) for topic in written),
                 # at its start it compares the topics' settings with what the promises need
                 *(Acl("DESCRIBE_CONFIGS", "topic", topic) for topic in every),
                 Acl("READ", "group", group),
                 Acl("WRITE", "transactional-id", f"{group}-", prefixed=True),
             ]
         case "producer":
-            return [Acl("WRITE", "topic", topics.events)]
+            return [Acl("WRITE", "topic", events)]
         case "annotator":
             # training tells which requests are answered; labels, which answers the trainer has not seen yet
             return [
-                *(Acl("READ", "topic", topic) for topic in (topics.requests, topics.training, topics.labels)),
-                Acl("WRITE", "topic", topics.labels),
+                *(Acl("READ", "topic", topic) for topic in (requests, training, labels)),
+                Acl("WRITE", "topic", labels),
             ]
         case "reader":
             return [*(Acl("READ", "topic", topic) for topic in every), Acl("DESCRIBE", "group", group)]

@@ -1,0 +1,47 @@
+"""The other edges from a `Config`: the clock, the snapshots, the admin port as it is reached from its own machine."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from streamal.config import Config, ServerConfig, reveal
+from streamal.edge.snapshots import DirectorySnapshots
+from streamal.ports import Clock, Snapshots
+
+__all__ = ["AdminPort", "WallClock", "admin_port", "open_snapshots"]
+
+
+class AdminPort(NamedTuple):
+    """The address of a daemon's admin port, without a path, and what it takes to get in.
+
+    `streamal.edge.scrape.ask` uses it.
+    """
+
+    url: str
+    token: str | None
+    certificate: str | None
+
+
+class WallClock(Clock):
+    """The time of day."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch."""
+        return time.time()
+
+
+def admin_port(server: ServerConfig) -> AdminPort | None:
+    """Return how to reach the port of *server* from its own machine; None if it is off, or any free one."""
+    if not server.enabled or not server.port:
+        return None
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(server.host, server.host)  # noqa: S104
+    url = f"http{'s' * (server.tls_certfile is not None)}://{host}:{server.port}"
+    certificate = None if server.tls_certfile is None else str(server.tls_certfile)
+    return AdminPort(url, reveal(server.token), certificate)
+
+
+def open_snapshots(config: Config) -> Snapshots | None:
+    """Return the snapshot cache, or None where it is switched off."""
+    directory, key = config.snapshots.directory, reveal(config.snapshots.key)
+    return None if directory is None else DirectorySnapshots(directory, key=None if key is None else key.encode())

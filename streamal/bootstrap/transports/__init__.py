@@ -1,0 +1,94 @@
+"""The registry of transports: for each ``transport.kind``, how to describe, open, create and check its topics.
+
+A new kind is one file beside this one, one entry in `TRANSPORTS`, and one value of ``transport.kind``.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+
+from streamal.bootstrap.transports.kafka import KAFKA
+from streamal.bootstrap.transports.kind import TransportKind
+from streamal.bootstrap.transports.sqlite import SQLITE
+from streamal.config import Config
+from streamal.edge.sqlite import Synchronous
+from streamal.errors import ConfigError
+from streamal.ports import Log, Transport
+
+__all__ = [
+    "TRANSPORTS",
+    "create_topics",
+    "describe_transport",
+    "ensure_topics",
+    "open_log",
+    "open_transport",
+    "require_topics",
+    "topic_problems",
+    "worker_name",
+]
+
+TRANSPORTS: Mapping[str, TransportKind] = {"sqlite": SQLITE, "kafka": KAFKA}
+"""``transport.kind`` -> that kind."""
+
+
+def describe_transport(config: Config) -> str:
+    """Return where the topics are, for people."""
+    return _kind(config).describe(config)
+
+
+def open_log(config: Config, synchronous: Synchronous = "FULL") -> Log:
+    """Return the topics, without membership in the group; *synchronous* says when an append reaches SQLite's disk.
+
+    Raises:
+        ConfigError: there is no such database, or the client is not installed.
+    """
+    return _kind(config).open_log(config, synchronous)
+
+
+def open_transport(config: Config, synchronous: Synchronous = "FULL") -> Transport:
+    """Return the membership of this worker in the group; *synchronous* says when a commit reaches SQLite's disk.
+
+    Raises:
+        ConfigError: the topics are not what the promises need, or the client is not installed.
+    """
+    kind = _kind(config)
+    if kind.run_creates_topics:
+        kind.create_topics(config, None)
+    else:
+        require_topics(config)
+    return kind.open_transport(config, worker_name(config), synchronous)
+
+
+def create_topics(config: Config, replicas: int | None = None) -> Sequence[str]:
+    """Make the topics that are not there and return their names; *replicas* is for a cluster."""
+    return _kind(config).create_topics(config, replicas)
+
+
+def ensure_topics(config: Config) -> None:
+    """Make the topics that are not there, if a worker would do so too; in a cluster they are made on purpose only."""
+    if _kind(config).run_creates_topics:
+        create_topics(config)
+
+
+def topic_problems(config: Config) -> Sequence[str]:
+    """Return one line for each way in which the topics are not what the promises need."""
+    return _kind(config).problems(config)
+
+
+def require_topics(config: Config) -> None:
+    """Raise a ConfigError that names each way in which the topics, or the client, are not what is needed."""
+    problems = topic_problems(config)
+    if problems:
+        advice = _kind(config).advice
+        raise ConfigError(f"{describe_transport(config)}: {'; '.join(problems)}{advice and f'. {advice}'}")
+
+
+def worker_name(config: Config) -> str:
+    """Return what tells this process apart in the logs and in the group: its instance, or host and process."""
+    return config.transport.instance or f"{socket.gethostname()}-{os.getpid()}"
+
+
+def _kind(config: Config) -> TransportKind:
+    return TRANSPORTS[config.transport.kind]

@@ -1,0 +1,37 @@
+"""What every kind of transport provides: the fields of one entry in the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from streamal.config import Config
+from streamal.edge.sqlite import Synchronous
+from streamal.ports import Log, Transport
+
+__all__ = ["TransportKind"]
+
+
+class TransportKind(NamedTuple):
+    """One kind of transport.
+
+    Attributes:
+        describe: return where the topics are, for people.
+        open_log: return the topics, without membership in the group. *synchronous* says when an append reaches the
+            disk, where that is ours to say.
+        open_transport: return the membership of the worker with this name in the group.
+        create_topics: make the topics that are not there, with so many replicas, and return their names.
+        problems: return a line for each way in which the topics are not what the promises need.
+        advice: what to do about such problems; "" where the lines themselves say it.
+        run_creates_topics: a worker makes missing topics itself; otherwise somebody makes them on purpose.
+        many_workers: several workers can share the topics.
+    """
+
+    describe: Callable[[Config], str]
+    open_log: Callable[[Config, Synchronous], Log]
+    open_transport: Callable[[Config, str, Synchronous], Transport]
+    create_topics: Callable[[Config, int | None], Sequence[str]]
+    problems: Callable[[Config], Sequence[str]]
+    advice: str
+    run_creates_topics: bool
+    many_workers: bool
