@@ -13,12 +13,26 @@ from river import linear_model
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.codec.events import encode
 from streamal.core.fold import Fold
-from streamal.core.gauges.figures import figures
-from streamal.core.records import Event, Example, Expiry, Lane, Scalar, SchemaSet, Version
+from streamal.core.gauges.declaration import Worker
+from streamal.core.gauges.gauges import gauges
+from streamal.core.gauges.model import MODEL
+from streamal.core.gauges.quality import QUALITY
+from streamal.core.gauges.requests import REQUESTS
+from streamal.core.records import (
+    Event,
+    Example,
+    Expiry,
+    Lane,
+    OffsetAndMetadata,
+    Scalar,
+    SchemaSet,
+    TopicPartition,
+    Version,
+)
 from streamal.core.snapshot import decode_snapshot, encode_snapshot
-from streamal.core.state import PartitionState, TrainerState
+from streamal.core.state import PartitionState, TrainerState, encode_state
 from streamal.errors import InconsistentLog
-from tests.making import ask, make_fold, make_request, teach
+from tests.making import ask, make_fold, make_request, make_rules, teach
 
 EXAMPLES: list[tuple[dict[str, Scalar], str]] = [({"x": float(i % 5), "y": float(-i)}, "ab"[i % 2]) for i in range(30)]
 PROBES = [Event(0, i, None, None, {"x": float(i), "y": float(i - 3)}) for i in range(6)]
@@ -165,12 +179,14 @@ def test_thawing_leaves_the_collector_as_it_was(enabled: bool) -> None:
         gc.enable() if was else gc.disable()
 
 
-# The figures.
+# The gauges.
+
+FOLDED = (*REQUESTS, *MODEL, *QUALITY)
 
 
-def test_the_figures_of_a_new_worker() -> None:
+def test_the_gauges_of_a_new_worker() -> None:
     """Nothing known yet is None, not 0: a gauge that would lie is left out."""
-    found = figures(make_fold(), [], 10.0)
+    found = gauges(Worker(make_rules(), make_fold(), {}, 10.0), FOLDED)
     assert {name for name, value in found.items() if value is None} == {
         "budget_spent_ratio",
         "unanswered_ratio",
@@ -194,7 +210,7 @@ def test_the_figures_of_a_new_worker() -> None:
     assert (found["features"], found["oldest_open_request_seconds"]) == (0, 0.0)
 
 
-def test_the_figures_add_up() -> None:
+def test_the_gauges_add_up() -> None:
     """Over all owned partitions; quality is the trainer's alone, so that no two workers show it."""
     fold = make_fold(kinds={"x": "number", "y": "number"})
     teach(fold, EXAMPLES)
@@ -204,14 +220,21 @@ def test_the_figures_add_up() -> None:
         PartitionState(counters=BudgetCounters(60, 0, 2, 4)),
         PartitionState(),
     ]
-    worker, trainer = figures(fold, states, 10.0), figures(fold, [*states, TrainerState()], 10.0)
+    rules = make_rules(partitions=3)
+    events = {
+        TopicPartition("events", partition): OffsetAndMetadata(0, encode_state(state))
+        for partition, state in enumerate(states)
+    }
+    labels = {TopicPartition("labels", 0): OffsetAndMetadata(0, encode_state(TrainerState()))}
+    worker = gauges(Worker(rules, fold, events, 10.0))
+    trainer = gauges(Worker(rules, fold, {**events, **labels}, 10.0))
     assert worker["budget_spent_ratio"] == 16 / 160
     assert (worker["open_requests"], worker["oldest_open_request_seconds"]) == (2, 8.0)
     assert (worker["model_version"], worker["model_examples"], worker["model_failures"]) == (30, 30, 0)
     assert (worker["features"], worker["unanswered_ratio"]) == (2, 0.0)
     assert worker["quality_accuracy"] is None
     assert trainer["quality_accuracy"] == trainer["quality_accuracy_naive"] == 0.0
-    assert figures(fold, [], 0.0)["oldest_open_request_seconds"] == 0.0
+    assert gauges(Worker(rules, fold, {}, 0.0))["oldest_open_request_seconds"] == 0.0
 
 
 def test_a_prediction_that_was_none_counts_as_wrong() -> None:

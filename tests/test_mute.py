@@ -16,8 +16,11 @@ from streamal.bootstrap import transports
 from streamal.config import load_config
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.sampler import Budget
-from streamal.core.gauges.mute import watch
+from streamal.core.gauges.declaration import Worker
+from streamal.core.gauges.gauges import gauges
+from streamal.core.gauges.mute import ASKING, MuteCheck, check_mute
 from streamal.core.records import OffsetAndMetadata, TopicPartition
+from streamal.core.rules import Rules
 from streamal.core.state import PartitionState, encode_state
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replay import play
@@ -36,6 +39,10 @@ def committed(*states: PartitionState) -> Mapping[TopicPartition, OffsetAndMetad
     }
 
 
+def check(rules: Rules, committed: Mapping[TopicPartition, OffsetAndMetadata]) -> MuteCheck:
+    return check_mute(Worker(rules, make_fold(), committed, 0.0))
+
+
 def spent(requests: int, accepted: int, unasked: int = 0, now: float = 0.0, asked_at: int = 0) -> PartitionState:
     return PartitionState(
         now=now, counters=BudgetCounters(accepted, 0, 0, requests), unasked=unasked, asked_at=asked_at
@@ -45,37 +52,37 @@ def spent(requests: int, accepted: int, unasked: int = 0, now: float = 0.0, aske
 @pytest.mark.parametrize(("unasked", "mute"), [(0, ()), (680, ()), (681, (0,)), (10_000, (0,))])
 def test_a_wait_that_chance_does_not_explain_is_mute(unasked: int, mute: tuple[int, ...]) -> None:
     """Longer than twenty mean distances of the audit lane, which e^-20 of all waits are."""
-    seen = watch(RULES, committed(spent(5, 10_000, unasked)))
+    seen = check(RULES, committed(spent(5, 10_000, unasked)))
     assert (seen.mute, seen.unasked, seen.unasked_max) == (mute, unasked, 680)
 
 
 def test_without_an_audit_lane_twenty_mean_distances_are_normal() -> None:
     """At a tenth of the events: 200 without a request."""
     rules = make_rules(share="0.1", audit_share="0")
-    assert watch(rules, committed(spent(5, 10_000, 200))).mute == ()
-    assert watch(rules, committed(spent(5, 10_000, 201))).mute == (0,)
+    assert check(rules, committed(spent(5, 10_000, 200))).mute == ()
+    assert check(rules, committed(spent(5, 10_000, 201))).mute == (0,)
 
 
 def test_a_cap_per_hour_may_be_silent_for_its_hour() -> None:
     """What the budget explains is no alarm; two hours are more than it explains."""
     rules = make_rules(per_hour=2)
-    assert watch(rules, committed(spent(5, 10_000, 5_000, now=9_000.0, asked_at=5_500))).mute == ()
-    assert watch(rules, committed(spent(5, 10_000, 5_000, now=9_000.0, asked_at=1_500))).mute == (0,)
+    assert check(rules, committed(spent(5, 10_000, 5_000, now=9_000.0, asked_at=5_500))).mute == ()
+    assert check(rules, committed(spent(5, 10_000, 5_000, now=9_000.0, asked_at=1_500))).mute == (0,)
 
 
 def test_a_request_beyond_the_budget_is_counted() -> None:
     """Share * events + burst, exactly, in each partition for itself."""
-    assert watch(RULES, committed(spent(30, 100))).over == 0
-    assert watch(RULES, committed(spent(33, 100))).over == 3
+    assert check(RULES, committed(spent(30, 100))).over == 0
+    assert check(RULES, committed(spent(33, 100))).over == 3
     rules = make_rules(share="0.1", partitions=2)
-    assert watch(rules, committed(spent(22, 100), spent(0, 100))).over == 2
+    assert check(rules, committed(spent(22, 100), spent(0, 100))).over == 2
 
 
 def test_nothing_owned_is_nothing_seen() -> None:
     """A worker without partitions, or before its first event, is not mute."""
-    assert watch(RULES, {}).figures() == dict.fromkeys(watch(RULES, {}).figures(), 0)
+    assert set(gauges(Worker(RULES, make_fold(), {}, 0.0), ASKING).values()) == {0}
     assert (
-        watch(
+        check(
             RULES,
             {
                 TopicPartition("events", 0): OffsetAndMetadata(0, ""),
@@ -100,18 +107,18 @@ def test_no_budget_is_ever_mute_or_over(share: str, audit: str, strategy: str, s
     for count in steps:
         world.run([event_record(number) for number in range(offset, offset + count)], now=0.0)
         offset += count
-        seen = watch(rules, world.committed)
+        seen = check(rules, world.committed)
         assert (seen.mute, seen.over) == ((), 0)
 
 
 def test_the_share_of_both_lanes_is_the_budget() -> None:
-    """What the watch holds the ledger to is the share of the configuration, not a rounding of it."""
+    """What the counters are held to is the share of the configuration, not a rounding of it."""
     budget = Budget(Fraction("0.07"), Fraction("0.3"), 5)
     rules = replace(RULES, budgets=(budget.partition_budget(0, 1),))
     for accepted in (0, 1, 99, 100, 12_345):
         most = int(Fraction("0.07") * accepted) + 5
-        assert watch(rules, committed(spent(most, accepted))).over == 0
-        assert watch(rules, committed(spent(most + 1, accepted))).over == 1
+        assert check(rules, committed(spent(most, accepted))).over == 0
+        assert check(rules, committed(spent(most + 1, accepted))).over == 1
 
 
 def test_a_worker_that_falls_mute_says_so_once() -> None:

@@ -1,7 +1,8 @@
-"""From the reply to the bill: what a label cost stands in the log, and the figures are its sums."""
+"""From the reply to the spend: what a label cost stands in the log, and the gauges are its sums."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 
@@ -10,8 +11,10 @@ import pytest
 from streamal.core.budget.money import Prices
 from streamal.core.budget.sampler import Budget
 from streamal.core.codec.events import decode_request, decode_training
-from streamal.core.gauges.spend import bill
-from streamal.core.records import Abstention, Example, Expiry, Request
+from streamal.core.gauges.declaration import Value, Worker
+from streamal.core.gauges.gauges import gauges
+from streamal.core.gauges.spend import SPEND
+from streamal.core.records import Abstention, Example, Expiry, OffsetAndMetadata, Request, TopicPartition
 from streamal.core.rules import Rules
 from tests.making import World, event_record, make_fold, make_rules, reply_record
 
@@ -30,6 +33,10 @@ BUDGET = Budget(
 def rules_of(budget: Budget, partitions: int = 1) -> Rules:
     budgets = tuple(budget.partition_budget(partition, partitions) for partition in range(partitions))
     return replace(make_rules(partitions=partitions), budgets=budgets, prices=budget.prices)
+
+
+def spend(world: World, committed: Mapping[TopicPartition, OffsetAndMetadata], now: float) -> Mapping[str, Value]:
+    return gauges(Worker(world.rules, world.fold, committed, now), SPEND)
 
 
 def test_the_log_says_what_a_label_cost() -> None:
@@ -70,15 +77,15 @@ def test_a_price_of_nothing_leaves_no_trace() -> None:
         )
 
 
-def test_the_figures_of_the_bill() -> None:
+def test_the_gauges_of_the_spend() -> None:
     """Spend is settled and reserved; what is left of each cap is a figure, of one that there is not none."""
     world = World(rules_of(BUDGET), make_fold(kinds={"x": "number"}))
-    empty = bill(world.rules, world.fold, {}, 0.0)
+    empty = spend(world, {}, 0.0)
     assert (empty["spend"], empty["budget_left_cost_day"]) == (0.0, None)
-    assert bill(world.rules, world.fold, world.committed, 0.0)["budget_left_cost_day"] == 12.0
+    assert spend(world, world.committed, 0.0)["budget_left_cost_day"] == 12.0
     world.run([event_record(n) for n in range(4)], 0.0)
     world.run([reply_record(0, "0-0", "a", seconds=12.5)], 1.0)
-    found = bill(world.rules, world.fold, world.committed, 2.0)
+    found = spend(world, world.committed, 2.0)
     assert found == {
         "spend": 3.625,
         "spend_settled": 0.625,
@@ -89,19 +96,19 @@ def test_the_figures_of_the_bill() -> None:
         "budget_left_requests_hour": 46,
         "budget_left_requests_day": 56,
     }
-    later = bill(world.rules, world.fold, world.committed, 3_600.0)
+    later = spend(world, world.committed, 3_600.0)
     assert (later["budget_left_requests_hour"], later["budget_left_requests_day"]) == (50, 56)
-    tomorrow = bill(world.rules, world.fold, world.committed, 86_400.0)
+    tomorrow = spend(world, world.committed, 86_400.0)
     assert (tomorrow["budget_left_cost_day"], tomorrow["spend"]) == (12.0, 3.625)
 
 
-def test_a_worker_shows_the_bill_of_its_own_partitions() -> None:
+def test_a_worker_shows_the_spend_of_its_own_partitions() -> None:
     """So the workers' figures add up to the whole."""
     world = World(rules_of(BUDGET, 3), make_fold(kinds={"x": "number"}))
     world.run([event_record(n, partition=n % 3) for n in range(9)], 0.0)
     world.run([reply_record(0, "1-1", "a", seconds=0)], 1.0)
-    whole = bill(world.rules, world.fold, world.committed, 2.0)
-    parts = [bill(world.rules, world.fold, {place: state}, 2.0) for place, state in world.committed.items()]
+    whole = spend(world, world.committed, 2.0)
+    parts = [spend(world, {place: state}, 2.0) for place, state in world.committed.items()]
     for name, value in whole.items():
         assert (value or 0.0) == pytest.approx(sum(part[name] or 0.0 for part in parts))
     assert whole["spend"] == 8.5

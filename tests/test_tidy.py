@@ -32,7 +32,7 @@ MAY_IMPORT: Mapping[str, str] = {
     "ports": "core.records errors",
     "config": "core errors",
     "daemon": "core errors ports",
-    "edge": "core.records core.budget.money core.strategies errors ports",
+    "edge": "core.records core.budget.money core.gauges errors ports",
     "edge.kafka": "core.records errors",
     "edge.kafka.librdkafka": "core.records errors ports edge.kafka.membership edge.kafka.readback",
     "edge.kafka.python": "core.records errors ports edge.kafka.membership edge.kafka.readback edge.kafka.topics",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -13,12 +15,15 @@ from streamal.config import load_config
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.sampler import Budget, Sampler
 from streamal.core.coins import Coins
-from streamal.core.gauges.figures import arm_weights
+from streamal.core.fold import Fold
+from streamal.core.gauges.declaration import Value, Worker
+from streamal.core.gauges.gauges import gauges
+from streamal.core.gauges.model import ARM_WEIGHTS
 from streamal.core.model.model import LabelRules, Model
 from streamal.core.records import Lane
-from streamal.core.strategies import STRATEGIES, SamplingRules, build_strategy
+from streamal.core.strategies import STRATEGIES, SamplingRules, Strategy, build_strategy
 from streamal.core.strategies.uncertainty import least_confidence, smooth
-from tests.making import make_fold
+from tests.making import make_fold, make_rules
 
 ONE_PERCENT = Budget(Fraction("0.01"), Fraction("0.3"), burst=5)
 
@@ -92,6 +97,10 @@ def test_without_an_audit_lane_nothing_keeps_the_strategy_lane_from_its_tokens()
     lanes = sampler("fixed", budget)
     asked = sum(lanes.decide(i, 1.0).lane is not None for i in range(1_000))
     assert asked == 20 + 100 - 1  # what the first event earns does not fit into the full bucket
+
+
+def arm_weights(strategy: Strategy, fold: Fold) -> Mapping[str, Value]:
+    return gauges(Worker(replace(make_rules(), strategy=strategy), fold, {}, 0.0), ARM_WEIGHTS)
 
 
 def test_the_weights_of_auto_are_shown_by_name() -> None:

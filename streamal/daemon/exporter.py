@@ -9,12 +9,11 @@ from typing import Protocol
 
 from streamal.core.fold import Fold
 from streamal.core.gauges.confidence_drift import ConfidenceDrift
-from streamal.core.gauges.figures import arm_weights, figures
-from streamal.core.gauges.mute import watch
-from streamal.core.gauges.spend import bill
+from streamal.core.gauges.declaration import Worker
+from streamal.core.gauges.gauges import gauges
+from streamal.core.gauges.mute import check_mute
 from streamal.core.records import OffsetAndMetadata, TopicPartition
 from streamal.core.rules import Rules
-from streamal.core.state import PartitionState, decode_state, decode_states
 from streamal.ports import Log, Meter
 
 __all__ = ["Exporter", "Logger"]
@@ -40,7 +39,7 @@ class Exporter:
         self._rules, self._meter, self._log = rules, meter, log
         self._failures = self._quarantined = 0
         self._sick = False
-        self._shift = ConfidenceDrift()
+        self._drift = ConfidenceDrift()
         self._mute: tuple[int, ...] = ()
 
     def resume(self, fold: Fold) -> None:
@@ -63,35 +62,22 @@ class Exporter:
     def export(self, fold: Fold, committed: Mapping[TopicPartition, OffsetAndMetadata], log: Log, now: float) -> None:
         """Set all gauges of a worker that owns the partitions among *committed*."""
         topics = self._rules.topics
-        watched = watch(self._rules, committed)
-        states = decode_states(committed, topics.events)
-        self._shift.update(
-            {
-                place.partition: state.seen
-                for place, (_, metadata) in committed.items()
-                if place.topic == topics.events and (state := decode_state(metadata, PartitionState)) is not None
-            }
-        )
-        found = {
-            **figures(fold, states, now),
-            **bill(self._rules, fold, committed, now),
-            **watched.figures(),
-            **self._shift.figures(),
-            **arm_weights(self._rules.strategy, fold),
-        }
-        for name, value in found.items():
+        worker = Worker(self._rules, fold, committed, now, self._drift.means)
+        asking = worker.once(check_mute)
+        self._drift.update({partition: state.seen for partition, state in worker.states.items()})
+        for name, value in gauges(worker).items():
             self._meter.gauge(name, math.nan if value is None else value)
         for name, topic in (("lag_events", topics.events), ("lag_labels", topics.labels)):
             places = [place for place in committed if place.topic == topic]
             lag = sum(log.end(*place) - committed[place].offset for place in places)
             self._meter.gauge(name, max(0, lag))
-        if watched.mute and not self._mute:
+        if asking.mute and not self._mute:
             full = len(fold.books.pending) >= sum(
                 partition_budget.open.total for partition_budget in self._rules.budgets
             )
             self._log.warning(
-                "mute", partitions=list(watched.mute), events_since_request=watched.unasked, open_requests_full=full
+                "mute", partitions=list(asking.mute), events_since_request=asking.unasked, open_requests_full=full
             )
-        elif self._mute and not watched.mute:
+        elif self._mute and not asking.mute:
             self._log.info("asks_again")
-        self._mute = watched.mute
+        self._mute = asking.mute

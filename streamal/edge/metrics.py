@@ -25,8 +25,8 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from streamal import __version__
 from streamal.core.budget.money import WINDOWS
+from streamal.core.gauges.gauges import GAUGES
 from streamal.core.records import Lane, Outcome, Reason
-from streamal.core.strategies import STRATEGIES
 
 __all__ = ["METRICS", "OTHER", "Metric", "NullMeter", "PrometheusMeter"]
 
@@ -92,62 +92,13 @@ METRICS: tuple[Metric, ...] = (
     Metric("folded", "counter", "Training records folded into the model by this process."),
     Metric("steps", "counter", "Transactions tried.", label="outcome", kinds=("committed", "uncommitted")),
     Metric("snapshots", "counter", "Snapshots written.", label="outcome", kinds=("saved", "failed")),
-    Metric("open_requests", "gauge", "Requests that wait for a reply."),
+    *(Metric(gauge.name, "gauge", gauge.help, gauge.unit) for gauge in GAUGES),
     Metric("open_requests_limit", "gauge", "Open requests at which nothing more is asked."),
-    Metric("oldest_open_request_seconds", "gauge", "Age of the oldest open request."),
-    Metric("model_version", "gauge", "Offset after the last folded training record."),
-    Metric("model_examples", "gauge", "Examples that the model has learned."),
-    Metric("natural_examples", "gauge", "Of these, learned from labels that nobody asked for."),
-    Metric("model_failures", "gauge", "Examples at which the estimator raised an error."),
-    Metric("model_quarantined", "gauge", "Examples left out because they broke the model."),
-    Metric("model_sick", "gauge", "1 if the model's answers are no probabilities and no single example explains it."),
-    Metric("mute_partitions", "gauge", "Partitions owned where events flow and requests, beyond chance, do not."),
-    Metric("events_since_request", "gauge", "Accepted events since the last request, in the partition with most."),
-    Metric("events_since_request_limit", "gauge", "As many are normal under the budget."),
-    Metric("requests_over_budget", "gauge", "Requests beyond the budget: 0, or a promise is broken."),
-    Metric("features", "gauge", "Features in the schema, 0 before there is one."),
-    Metric("confidence_recent_ratio", "gauge", "Mean confidence over about the last 500 events: moves with drift."),
-    Metric("confidence_reference_ratio", "gauge", "Likewise over about the last 10,000: what is usual."),
     Metric("budget_share_limit", "gauge", "Share of events that may be asked.", unit="ratio"),
-    Metric("budget_spent_ratio", "gauge", "Requests per accepted event so far, in the partitions owned."),
-    Metric("spend", "gauge", "Money spent on labels or reserved for them, in the currency of streamal_currency_info."),
-    Metric("spend_settled", "gauge", "Of this, for requests that are closed."),
-    Metric("spend_reserved", "gauge", "Of this, the most that the open requests can still cost."),
-    *(Metric(f"budget_left_cost_{window}", "gauge", f"Money left of the cap of this {window}.") for window in WINDOWS),
     *(Metric(f"budget_limit_cost_{window}", "gauge", f"The cap on money of a {window}.") for window in WINDOWS),
     Metric("budget_limit_requests_hour", "gauge", "The cap on requests of a clock hour."),
     Metric("budget_limit_requests_day", "gauge", "The cap on requests of a calendar day."),
-    Metric("budget_left_requests_hour", "gauge", "Requests left of the cap of this clock hour."),
-    Metric("budget_left_requests_day", "gauge", "Requests left of the cap of this calendar day."),
     Metric("cost_per_label", "gauge", "The most that one label can cost."),
-    Metric("quality_accuracy", "gauge", "Honest accuracy over the last labels (trainer only).", unit="ratio"),
-    Metric("quality_accuracy_low", "gauge", "Lower end of its 95 % interval.", unit="ratio"),
-    Metric("quality_accuracy_high", "gauge", "Upper end of its 95 % interval.", unit="ratio"),
-    Metric("quality_accuracy_naive", "gauge", "Accuracy among the labels asked: biased, do not use.", unit="ratio"),
-    Metric("quality_accuracy_natural", "gauge", "Accuracy among the last natural labels, just before.", unit="ratio"),
-    Metric("quality_balanced_accuracy", "gauge", "Mean recall of the classes, likewise.", unit="ratio"),
-    Metric("quality_balanced_accuracy_low", "gauge", "Lower end of its 95 % interval.", unit="ratio"),
-    Metric("quality_balanced_accuracy_high", "gauge", "Upper end of its 95 % interval.", unit="ratio"),
-    Metric("quality_least_recall", "gauge", "Recall of the class that is recognised worst.", unit="ratio"),
-    Metric("quality_log_loss", "gauge", "Mean log loss over all events, likewise.", unit="nats"),
-    Metric("quality_log_loss_low", "gauge", "Lower end of its 95 % interval.", unit="nats"),
-    Metric("quality_log_loss_high", "gauge", "Upper end of its 95 % interval.", unit="nats"),
-    Metric(
-        "gain_over_random",
-        "gauge",
-        "Accuracy that choosing adds to the audit lane's number of labels.",
-        unit="ratio",
-    ),
-    Metric("gain_over_random_low", "gauge", "Lower end of its 95 % interval.", unit="ratio"),
-    Metric("gain_over_random_high", "gauge", "Upper end of its 95 % interval.", unit="ratio"),
-    *(
-        Metric(f"auto_weight_{name}", "gauge", f"Weight of {name} among auto's arms.", unit="ratio")
-        for name in STRATEGIES
-        if name != "auto"
-    ),
-    Metric("auto_weight_own", "gauge", "Likewise, of strategies of the user's.", unit="ratio"),
-    Metric("unanswered_ratio", "gauge", "Closed requests that brought no label: what quality cannot see."),
-    Metric("never_askable_ratio", "gauge", "Events that had no chance of being asked: what no estimate speaks of."),
     Metric("last_snapshot_timestamp_seconds", "gauge", "When the last snapshot was saved."),
     Metric("last_step_timestamp_seconds", "gauge", "When the last step ended."),
     Metric("last_fold_timestamp_seconds", "gauge", "When this process last folded training: the model is that fresh."),

@@ -12,9 +12,13 @@ from streamal.bootstrap import build_for_figures
 from streamal.config import Config
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.fold import Fold
-from streamal.core.gauges.figures import figures
-from streamal.core.gauges.mute import watch
-from streamal.core.gauges.spend import bill
+from streamal.core.gauges.declaration import Worker
+from streamal.core.gauges.gauges import gauges as values_of
+from streamal.core.gauges.model import MODEL
+from streamal.core.gauges.mute import ASKING, check_mute
+from streamal.core.gauges.quality import QUALITY
+from streamal.core.gauges.requests import REQUESTS
+from streamal.core.gauges.spend import SPEND
 from streamal.core.quality.estimates import Estimate
 from streamal.core.records import OffsetAndMetadata, TopicPartition
 from streamal.core.rules import Rules, TopicNames
@@ -57,7 +61,8 @@ def status(fold: Fold, rules: Rules, committed: Mapping[TopicPartition, OffsetAn
         InconsistentLog: a committed state cannot be decoded: another program commits in this group.
     """
     states = decode_states(committed, rules.topics.events)
-    gauges = dict(figures(fold, states, now))
+    worker = Worker(rules, fold, committed, now)
+    gauges = dict(values_of(worker, (*REQUESTS, *MODEL, *QUALITY)))
     for name in _OF_THE_MODEL:
         gauges.pop(name, None)
     gauges["model_quarantined"] = _quarantined(states)
@@ -65,14 +70,13 @@ def status(fold: Fold, rules: Rules, committed: Mapping[TopicPartition, OffsetAn
         TopicPartition(rules.topics.events, partition): OffsetAndMetadata(0, "")
         for partition in range(rules.partitions)
     }
-    spend = bill(rules, fold, {**not_begun, **committed}, now)
+    spend = values_of(Worker(rules, fold, {**not_begun, **committed}, now), SPEND)
     gauges |= {name: value for name, value in spend.items() if value is not None}
-    asking = watch(rules, committed)
-    gauges |= asking.figures()
+    gauges |= values_of(worker, ASKING)
     partitions = (state for state in states if isinstance(state, PartitionState))
     return Status(
         gauges=gauges,
-        mute=asking.mute,
+        mute=worker.once(check_mute).mute,
         recalls=dict(list(fold.learned.quality.recalls().items())[:_CLASSES_MAX]),
         counters=tuple(state.counters for state in partitions if state.counters is not None),
     )

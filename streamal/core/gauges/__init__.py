@@ -1,1 +1,1 @@
-"""What is exported."""
+"""What is exported: each gauge is declared beside its value, and `streamal.core.gauges.gauges` has all of them."""

@@ -1,8 +1,9 @@
 """Drift that needs no label: is the model as sure of itself as it used to be?
 
-Two exponential means of the predictions' confidence, a quick and a slow one, from the counts that the partitions'
-states hold anyway. When the stream changes, the quick one leaves the slow one long before the first label is back.
-That it does not move proves nothing: a model may be wrong with confidence; the honest accuracy tells that, later.
+Two exponential means of the predictions' confidence, a quick and a slow one, are made from the totals that the
+partitions' states hold anyway. When the stream changes, the quick one leaves the slow one long before the first label
+is back. That it does not move proves nothing: a model may be wrong with confidence. The honest accuracy shows that,
+later.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from streamal.core.gauges.declaration import Gauge, Value
 from streamal.core.quality.totals import RunningTotals
 
-__all__ = ["ConfidenceDrift"]
+__all__ = ["CONFIDENCE", "ConfidenceDrift"]
 
 _RECENT, _REFERENCE = 500.0, 10_000.0
 """Events: a mean of 500 is known to about 0.01, and 20 times as many are what is usual."""
@@ -22,21 +24,21 @@ class ConfidenceDrift:
     """The two means; of this process alone, so a restart begins them anew."""
 
     def __init__(self) -> None:
-        """Begin with nothing seen."""
+        """Begin without any event."""
         self._before: dict[int, RunningTotals] = {}
         self._means = dict.fromkeys((_RECENT, _REFERENCE), 0.0)
         self._weights = dict.fromkeys((_RECENT, _REFERENCE), 0.0)
 
-    def update(self, seen: Mapping[int, RunningTotals]) -> None:
-        """Take in what each partition owned has *seen* by now.
+    def update(self, totals: Mapping[int, RunningTotals]) -> None:
+        """Take in the *totals* of each partition owned.
 
-        >>> shift = ConfidenceDrift()
-        >>> shift.update({0: RunningTotals()})
-        >>> shift.update({0: RunningTotals(600, 540_000_000)})
-        >>> {name: round(value, 6) for name, value in shift.figures().items()}
-        {'confidence_recent_ratio': 0.9, 'confidence_reference_ratio': 0.9}
+        >>> drift = ConfidenceDrift()
+        >>> drift.update({0: RunningTotals()})
+        >>> drift.update({0: RunningTotals(600, 540_000_000)})
+        >>> [round(mean, 6) for mean in drift.means()]
+        [0.9, 0.9]
         """
-        for partition, now in seen.items():
+        for partition, now in totals.items():
             before = self._before.get(partition)
             events = 0 if before is None else now.events - before.events
             if before is None or events <= 0:
@@ -46,10 +48,24 @@ class ConfidenceDrift:
                 kept = math.exp(-events / horizon)
                 self._means[horizon] = kept * self._means[horizon] + (1.0 - kept) * mean
                 self._weights[horizon] = kept * self._weights[horizon] + (1.0 - kept)
-        self._before = dict(seen)
+        self._before = dict(totals)
 
-    def figures(self) -> Mapping[str, float | None]:
-        """Return the gauges; None until as many events were seen as the quick mean remembers."""
-        enough = self._weights[_RECENT] >= 1.0 - math.exp(-1.0)
-        found = {h: self._means[h] / self._weights[h] if enough else None for h in (_RECENT, _REFERENCE)}
-        return {"confidence_recent_ratio": found[_RECENT], "confidence_reference_ratio": found[_REFERENCE]}
+    def means(self) -> tuple[Value, Value]:
+        """Return the quick and the slow mean; None until as many events came as the quick mean remembers."""
+        if self._weights[_RECENT] < 1.0 - math.exp(-1.0):
+            return None, None
+        return self._means[_RECENT] / self._weights[_RECENT], self._means[_REFERENCE] / self._weights[_REFERENCE]
+
+
+CONFIDENCE: tuple[Gauge, ...] = (
+    Gauge(
+        "confidence_recent_ratio",
+        "Mean confidence over about the last 500 events: moves with drift.",
+        lambda worker: worker.confidence()[0],
+    ),
+    Gauge(
+        "confidence_reference_ratio",
+        "Likewise over about the last 10,000: what is usual.",
+        lambda worker: worker.confidence()[1],
+    ),
+)

@@ -1,39 +1,37 @@
-"""Never mute, never flood: what the partitions' committed states say about asking too little, or too much.
+"""Mute or flooding? What the partitions' committed states say about asking too little, or too much.
 
-The audit lane asks for each event with a probability of ε, so that of all waits for a request only e^-20 are longer
-than 20/ε events: if more than that have passed without one, something keeps the lanes shut (a full queue, a cap) or is
-broken. Without an audit lane twenty times the mean distance of the budget has to do. The other way round, the ledger is
-held to its promise.
+The audit lane asks for each event with a probability of ε. So of all waits for a request only e^-20 are longer than
+20/ε events: after more than that, something keeps the lanes shut (a full queue, a cap) or is broken. Without an audit
+lane the limit is twenty times the mean distance that the budget allows. In the other direction, the counters must not
+exceed the budget.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
 from streamal.core.budget.sampler import PartitionBudget
-from streamal.core.records import OffsetAndMetadata, TopicPartition
-from streamal.core.rules import Rules
-from streamal.core.state import PartitionState, decode_state
+from streamal.core.gauges.declaration import Gauge, Worker
+from streamal.core.state import PartitionState
 
-__all__ = ["Watch", "watch"]
+__all__ = ["ASKING", "MuteCheck", "check_mute"]
 
-_MEANS = 20
+_MEAN_DISTANCES = 20
 """At a constant propensity e^-20, two in a thousand million, of all waits are longer than so many mean distances."""
 _WINDOWS_S = (3600.0, 86_400.0, 31 * 86_400.0)
 """A cap may rightly close the lanes for the rest of its hour, day or month."""
 
 
-class Watch(NamedTuple):
-    """How asking goes, in the partitions owned.
+class MuteCheck(NamedTuple):
+    """The result of `check_mute`, over the partitions owned.
 
     Attributes:
-        mute: the partitions where events flow and requests, for longer than the budget explains, do not.
-        unasked: accepted events since the last request, in the partition where they are most.
+        mute: the partitions where events flow but no requests, for longer than the budget explains.
+        unasked: accepted events since the last request, in the partition with most.
         unasked_max: as many are normal.
-        over: requests beyond the budget: 0, or a promise is broken.
+        over: requests beyond the budget; above 0 a promise is broken.
     """
 
     mute: tuple[int, ...]
@@ -41,58 +39,67 @@ class Watch(NamedTuple):
     unasked_max: int
     over: int
 
-    def figures(self) -> Mapping[str, float]:
-        """Return name -> value of the gauges."""
-        return {
-            "mute_partitions": len(self.mute),
-            "events_since_request": self.unasked,
-            "events_since_request_limit": self.unasked_max,
-            "requests_over_budget": self.over,
-        }
 
-
-def watch(rules: Rules, committed: Mapping[TopicPartition, OffsetAndMetadata]) -> Watch:
-    """Return how asking goes in those partitions of ``events`` that are among *committed*."""
-    mute, unasked, most, over = [], 0, 0, 0
-    for place in sorted(committed):
-        if place.topic != rules.topics.events or place.partition >= rules.partitions:
+def check_mute(worker: Worker) -> MuteCheck:
+    """Check the partitions of ``events`` that *worker* owns."""
+    rules, mute, unasked, unasked_max, over = worker.rules, [], 0, 0, 0
+    for partition in sorted(worker.counters):
+        if partition >= rules.partitions:
             continue
-        partition_budget = rules.budgets[place.partition]
-        most = max(most, _normal(partition_budget))
-        state = decode_state(committed[place].metadata, PartitionState)
+        budget = rules.budgets[partition]
+        normal = _unasked_max(budget)
+        unasked_max = max(unasked_max, normal)
+        state = worker.states.get(partition)
         if state is None or state.counters is None:
             continue
         unasked = max(unasked, state.unasked)
-        window_s = _window_s(partition_budget)
-        capped = window_s > 0.0 and state.now - state.asked_at <= 2 * window_s
-        if state.unasked > _normal(partition_budget) and not capped:
-            mute.append(place.partition)
-        over += max(
-            0, state.counters.audit + state.counters.strategy - _allowed(partition_budget, state.counters.accepted)
-        )
-    return Watch(tuple(mute), unasked, most, over)
+        if state.unasked > normal and not _is_capped(budget, state):
+            mute.append(partition)
+        counters = state.counters
+        over += max(0, counters.audit + counters.strategy - _requests_max(budget, counters.accepted))
+    return MuteCheck(tuple(mute), unasked, unasked_max, over)
 
 
-def _normal(partition_budget: PartitionBudget) -> int:
-    return math.ceil(
-        _MEANS * (partition_budget.audit_every or Fraction(partition_budget.price, _gain(partition_budget)))
-    )
+def _unasked_max(budget: PartitionBudget) -> int:
+    return math.ceil(_MEAN_DISTANCES * (budget.audit_every or Fraction(budget.price, _gain(budget))))
 
 
-def _gain(partition_budget: PartitionBudget) -> int:
+def _gain(budget: PartitionBudget) -> int:
     """Return what an event earns, in tokens: for everybody, and for the quotas."""
-    return partition_budget.gain + sum(quota.gain for quota in partition_budget.quotas)
+    return budget.gain + sum(quota.gain for quota in budget.quotas)
 
 
-def _window_s(partition_budget: PartitionBudget) -> float:
-    """Return the length of the longest window that has a cap, 0.0 without any."""
-    caps = (
-        *zip(partition_budget.requests, _WINDOWS_S, strict=False),
-        *zip(partition_budget.money, _WINDOWS_S, strict=False),
-    )
-    return max((seconds for cap, seconds in caps if cap is not None), default=0.0)
+def _is_capped(budget: PartitionBudget, state: PartitionState) -> bool:
+    """Whether a cap may have closed the lanes: there is one, and the last request is not two of its windows ago."""
+    caps = (*zip(budget.requests, _WINDOWS_S, strict=False), *zip(budget.money, _WINDOWS_S, strict=False))
+    window_s = max((seconds for cap, seconds in caps if cap is not None), default=0.0)
+    return window_s > 0.0 and state.now - state.asked_at <= 2 * window_s
 
 
-def _allowed(partition_budget: PartitionBudget, accepted: int) -> int:
+def _requests_max(budget: PartitionBudget, accepted: int) -> int:
     """Return share * events + burst, rounded down."""
-    return (_gain(partition_budget) * accepted + partition_budget.start) // partition_budget.price
+    return (_gain(budget) * accepted + budget.start) // budget.price
+
+
+ASKING: tuple[Gauge, ...] = (
+    Gauge(
+        "mute_partitions",
+        "Partitions owned where events flow and requests, beyond chance, do not.",
+        lambda worker: len(worker.once(check_mute).mute),
+    ),
+    Gauge(
+        "events_since_request",
+        "Accepted events since the last request, in the partition with most.",
+        lambda worker: worker.once(check_mute).unasked,
+    ),
+    Gauge(
+        "events_since_request_limit",
+        "As many are normal under the budget.",
+        lambda worker: worker.once(check_mute).unasked_max,
+    ),
+    Gauge(
+        "requests_over_budget",
+        "Requests beyond the budget: 0, or a promise is broken.",
+        lambda worker: worker.once(check_mute).over,
+    ),
+)
