@@ -24,9 +24,10 @@ from streamal.core.codec.replies import decode_reply
 from streamal.core.records import Event, NaturalLabel, Reason, Refusal, Reply
 from streamal.core.schema import Schema
 from streamal.edge.memory import Broker
-from streamal.labeling.annotating import Annotators, Denied, SubmittedAnswer
+from streamal.labeling.annotating import Annotators, Denied
 from streamal.labeling.topics_thread import TopicsThread
 from streamal.labeling.web.api import decode_body
+from streamal.labeling.web.bodies import Answer
 from tests.making import make_request
 from tests.outside import POISON_EVENTS, POISON_REPLIES
 from tests.test_wire import ALL_RULES, NATURAL, TOKENS
@@ -72,7 +73,7 @@ def _label(value: bytes) -> str:
     """Give the page's interface a body, as ``POST /api/labels`` does; return what became of it."""
     topics, annotators = _page()
     try:
-        answer = decode_body(value, SubmittedAnswer)
+        answer = decode_body(value, Answer)
         topics.call(lambda: annotators.respond("kim", answer)).result(10)
     except Denied as denied:
         return f"denied {denied.status}"

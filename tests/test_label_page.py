@@ -234,6 +234,25 @@ def test_requests_and_events_are_listed(page: LabelPage, world: LabelWorld) -> N
         assert page.call(f"/api/events/{place}", headers=bearer(ANN)).status == 404, place
 
 
+@pytest.mark.parametrize("shown", [False, True])
+def test_the_interface_shows_what_the_page_shows(tmp_path: Path, shown: bool) -> None:
+    """No hidden feature in any answer, and the model's guess only where `show_prediction` allows it."""
+    world = LabelWorld(tmp_path)
+    (request,) = world.ask([{"x": 1.0, "customer": "Ada"}])
+    log = transports.open_log(world.config)
+    log.append("streamal.events", 0, None, b'{"features": {"x": 1.0, "customer": "Ada"}}')
+    log.close()
+    settings = ['label_page.template.hide=["customer"]', f"label_page.show_prediction={str(shown).lower()}"]
+    with world.page(*settings) as page:
+        (listed,) = page.call("/api/requests").json["requests"]
+        found = page.call(f"/api/events/{request}").json
+        item = page.call("/api/next", {}).json["item"]
+    assert listed["features"] == found["features"] == found["request"]["features"] == {"x": 1.0}
+    for answer in (listed, found["request"], item):
+        assert ("guess" in answer, "probabilities" in answer) == (shown, shown)
+        assert "Ada" not in json.dumps(answer)
+
+
 def test_the_description_names_every_path_of_the_interface(page: LabelPage) -> None:
     """What is described is there, and takes the methods that are described."""
     described = page.call("/api/openapi.json").json

@@ -17,7 +17,7 @@ from streamal.edge.sqlite import SqliteLog
 from streamal.labeling.feed import Feed
 from streamal.labeling.queue import OpenQueue, QueueRules
 from streamal.labeling.terminal import CANNOT_TELL, SKIP, UNDO, Session, keys_of
-from tests.conftest import environment
+from tests.conftest import Cli, environment
 from tests.making import TOPICS, make_request
 
 
@@ -107,6 +107,22 @@ def test_no_control_character_reaches_the_terminal() -> None:
     assert "\x1b" not in text
     assert "\x07" not in text
     assert text.count("y") < 3_000
+
+
+def test_hidden_features_and_the_guess_are_not_shown(directory: Path, cli: Cli) -> None:
+    """As on the label page: what the template hides is not drawn, and the guess only where the page shows it too."""
+    from rich.console import Console
+
+    request = make_request(1)
+    request.features["customer"] = "Ada"
+    console = Console(width=100, record=True, file=open(os.devnull, "w"), force_terminal=False)  # noqa: SIM115, PTH123
+    console.print(_render(request, keys_of(["a"]), hide=("customer",)))
+    text = console.export_text()
+    console.file.close()
+    assert "Ada" not in text
+    assert "the model thinks" not in text
+    (directory / "config.toml").write_text('[labels]\nclasses = ["a", "b"]\n')
+    assert "label_page.show_prediction" in cli("answer", "--show-guess").line
 
 
 def test_keys_of_a_real_terminal_answer(directory: Path) -> None:

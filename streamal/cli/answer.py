@@ -9,8 +9,9 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +45,9 @@ _FEATURES_MAX = 100
 
 def command(
     annotator: Annotated[str, typer.Option("--annotator", "-a", help="Your name; by default your login name.")] = "",
-    show_guess: Annotated[bool, typer.Option("--show-guess", help="Show the model's guess; it sways you.")] = False,
+    show_guess: Annotated[
+        bool, typer.Option("--show-guess", help="Show the model's guess; needs label_page.show_prediction.")
+    ] = False,
     config: ConfigPath = Path("config.toml"),
     overrides: Overrides = None,
 ) -> None:
@@ -62,11 +65,15 @@ def command(
     loaded = load_config(config, overrides or ())
     if not loaded.labels.classes:
         raise ConfigError("labels.classes: declare them; each gets a key")
+    if show_guess and not loaded.label_page.show_prediction:
+        raise ConfigError("--show-guess: label_page.show_prediction is false: annotators are not to see the guess")
     log = transports.open_log(loaded)
     try:
         session = _open_session(loaded, log, annotator or getpass.getuser())
         with _key_reader() as read:
-            _run(session, Console(), read, show_guess)
+            _run(
+                session, Console(), read, partial(_render, hide=loaded.label_page.template.hide, show_guess=show_guess)
+            )
     except KeyboardInterrupt:
         session.finish()
     finally:
@@ -81,7 +88,12 @@ def _open_session(config: Config, log: Log, annotator: str) -> Session:
     return Session(feed, annotator, config.labels.classes, _UNDO_S)
 
 
-def _run(session: Session, console: Console, read: Callable[[float], str | None], show_guess: bool) -> None:
+def _run(
+    session: Session,
+    console: Console,
+    read: Callable[[float], str | None],
+    render: Callable[[Request, dict[str, str]], Group],
+) -> None:
     """Show questions and take keys until q or the end of the input; try again after a passing failure."""
     shown: str | None = ""
     while True:
@@ -89,9 +101,7 @@ def _run(session: Session, console: Console, read: Callable[[float], str | None]
             request = session.question(time.time())
             about = None if request is None else request.request
             if about != shown:
-                console.print(
-                    _render(request, session.keys, show_guess) if request else "nothing waits for an answer …"
-                )
+                console.print(render(request, session.keys) if request else "nothing waits for an answer …")
                 shown = about
             key = read(_POLL_S)
             if key in (QUIT, None):
@@ -106,13 +116,14 @@ def _run(session: Session, console: Console, read: Callable[[float], str | None]
             shown = ""
 
 
-def _render(request: Request, keys: dict[str, str], show_guess: bool) -> Group:
-    """Return the question; the event is text in it, never markup, and holds no control character."""
+def _render(request: Request, keys: dict[str, str], *, hide: Collection[str] = (), show_guess: bool = False) -> Group:
+    """Return the question without the features *hide*; the event in it is plain text without control characters."""
     table = Table.grid(padding=(0, 2))
-    for name, value in list(request.features.items())[:_FEATURES_MAX]:
+    features = [(name, value) for name, value in request.features.items() if name not in hide]
+    for name, value in features[:_FEATURES_MAX]:
         table.add_row(Text(_plain(name), style="dim"), Text(_plain(value)))
-    if len(request.features) > _FEATURES_MAX:
-        table.add_row("…", f"and {len(request.features) - _FEATURES_MAX} more features")
+    if len(features) > _FEATURES_MAX:
+        table.add_row("…", f"and {len(features) - _FEATURES_MAX} more features")
     choices = "   ".join(f"[{key}] {_plain(label)}" for key, label in keys.items())
     help_line = f"[{SKIP}] skip   [{CANNOT_TELL}] cannot tell   [{UNDO}] undo   [{QUIT}] quit"
     parts = [Panel(table, title=Text(_plain(request.request)), title_align="left")]

@@ -45,9 +45,8 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
         typer.echo(f"label page: {url}")
 
     server = PageServer(loaded, lambda: transports.open_log(loaded), lambda: daemon_status(loaded), announce)
-    stop_on_signals(
-        server.stop
-    )  # uvicorn raises the signal again when it has ended, which would kill us before the topics are closed
+    # with handlers of its own uvicorn raises the signal again when it has ended, and that kills us with the topics open
+    stop_on_signals(server.stop)
     server.run()
 
 

@@ -5,33 +5,26 @@ Every function here runs on the topics thread, so each is one step for all annot
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from streamal.bootstrap.rules import wire_rules
 from streamal.config import Config
 from streamal.core.codec.events import decode_event
 from streamal.core.codec.replies import decode_reply
-from streamal.core.records import Refusal, Reply
+from streamal.core.records import Refusal, Reply, Scalar
+from streamal.labeling.queue import Entry
 from streamal.labeling.topics_thread import TopicsThread
+from streamal.labeling.web.bodies import Answer, AnswerResult, FoundEvent, OpenRequest, OpenRequests
 from streamal.labeling.web.rendering import Template, render
 
-__all__ = ["Annotators", "Denied", "SubmittedAnswer"]
+__all__ = ["Annotators", "Denied"]
 
 _RECENT_MAX = 10_000
 """Answers that are remembered: a browser sends one again when it did not hear from us."""
-
-
-class SubmittedAnswer(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """The body of ``POST /api/labels``: exactly one of *label* and *abstain*."""
-
-    request: str
-    label: str | bool | int | None = None
-    abstain: bool = False
-    seconds: float | None = None
-    annotator: str | None = None
-    reply: str | None = None
 
 
 class Denied(Exception):
@@ -43,10 +36,10 @@ class Denied(Exception):
         self.status = status
 
 
-class _RecentAnswer(msgspec.Struct, frozen=True):
+class _RecentAnswer(NamedTuple):
     annotator: str
     reply: str | None
-    result: dict[str, Any]
+    result: AnswerResult
 
 
 class Annotators:
@@ -81,25 +74,22 @@ class Annotators:
             "mine": self._topics.status.annotator(annotator),
         }
 
-    def open_requests(self, limit: int) -> list[dict[str, Any]]:
+    def open_requests(self, limit: int) -> OpenRequests:
         """Return the *limit* most valuable open requests."""
-        found: list[dict[str, Any]] = []
-        now = self._topics.clock()
-        for entry in self._topics.queue.entries(now):
-            if len(found) == limit:
+        found = OpenRequests(len(self._topics.queue), [])
+        for entry in self._topics.queue.entries(self._topics.clock()):
+            if len(found.requests) == limit:
                 break
-            request = self._topics.feed.fetch(entry)
+            request = self._open_request(entry)
             if request is not None:
-                event = {"features": request.features, "id": request.id, "time": request.time}
-                holder = {"held_by": self._topics.queue.holder(entry.request, now)}
-                found.append(entry._asdict() | event | holder | self._guess(entry.request))
+                found.requests.append(request)
         return found
 
     def skip(self, request: str, annotator: str) -> None:
         """Release *request* for the other annotators."""
         self._topics.queue.skip(request, annotator)
 
-    def respond(self, annotator: str, answer: SubmittedAnswer) -> dict[str, Any]:
+    def respond(self, annotator: str, answer: Answer) -> AnswerResult:
         """Write the reply that *annotator* gives; the same answer with the same `reply` may come again.
 
         Raises:
@@ -117,37 +107,59 @@ class Annotators:
         asked = self._topics.request(request)
         self._topics.feed.write_reply(request, value)
         guess = None if asked is None else asked.label
-        result = {"request": request, "guess": guess, "agrees": None if label is None else label == guess}
+        result = AnswerResult(request, guess, None if label is None else label == guess)
         self._recent[request] = _RecentAnswer(annotator, answer.reply, result)
         if len(self._recent) > _RECENT_MAX:
             del self._recent[next(iter(self._recent))]
         return result
 
-    def event(self, coordinates: str) -> dict[str, Any] | None:
+    def event(self, coordinates: str) -> FoundEvent | None:
         """Return the event at *coordinates* and its request while that is open; None if the log has no such event."""
-        record, request = self._topics.event(coordinates), self._topics.request(coordinates)
+        record, entry = self._topics.event(coordinates), self._topics.queue.entry(coordinates)
         if record is None:
             return None
         event = decode_event(record.partition, record.offset, record.value, self._wire, None)
-        found: dict[str, Any] = {"event": coordinates}
+        request = None if entry is None else self._open_request(entry)
+        found = FoundEvent(coordinates, request=UNSET if request is None else request)
         if isinstance(event, Refusal):
-            found["refused"] = event.reason.value
+            found.refused = event.reason.value
         else:
-            found |= {"features": event.features, "id": event.id, "time": event.time}
-        return found if request is None else found | {"request": msgspec.to_builtins(request)}
+            found.features, found.id, found.time = self._visible(event.features), event.id, event.time
+        return found
 
     def _item(self, coordinates: str) -> dict[str, Any] | None:
         request, entry = self._topics.request(coordinates), self._topics.queue.entry(coordinates)
         if request is None or entry is None:
             return None
         item = render(request, self._template) | {"priority": entry.priority}
-        return item | self._guess(coordinates) if self._page.show_prediction else item
+        if self._page.show_prediction:
+            item |= {"guess": request.label, "probabilities": request.probabilities}
+        return item
 
-    def _guess(self, coordinates: str) -> dict[str, Any]:
-        request = self._topics.request(coordinates)
-        return {} if request is None else {"guess": request.label, "probabilities": request.probabilities}
+    def _open_request(self, entry: Entry) -> OpenRequest | None:
+        """Return the request of *entry* without hidden features, None if the log no longer has it."""
+        request = self._topics.feed.fetch(entry)
+        if request is None:
+            return None
+        guess = self._page.show_prediction
+        return OpenRequest(
+            request=request.request,
+            priority=entry.priority,
+            features=self._visible(request.features),
+            id=request.id,
+            time=request.time,
+            asked_at=request.asked_at,
+            expires_at=request.expires_at,
+            held_by=self._topics.queue.holder(request.request, self._topics.clock()),
+            guess=request.label if guess else UNSET,
+            probabilities=request.probabilities if guess else UNSET,
+        )
 
-    def _encode_reply(self, annotator: str, answer: SubmittedAnswer) -> tuple[bytes, str | None]:
+    def _visible(self, features: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """Return *features* without those that the template hides."""
+        return {name: value for name, value in features.items() if name not in self._template.hide}
+
+    def _encode_reply(self, annotator: str, answer: Answer) -> tuple[bytes, str | None]:
         """Return the reply's bytes and its label.
 
         Raises:

@@ -15,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from streamal.config import Config
-from streamal.labeling.annotating import Annotators, Denied, SubmittedAnswer
+from streamal.labeling.annotating import Annotators, Denied
 from streamal.labeling.topics_thread import TopicsThread
 from streamal.labeling.web.auth import Authenticator, read_body
+from streamal.labeling.web.bodies import Answer, NextBody, SkipBody
 from streamal.labeling.web.openapi import document
 
 __all__ = ["Api", "decode_body"]
@@ -29,14 +30,6 @@ _QUIET_S = 15.0
 """A stream sends at least one event in so many seconds, so that a dead connection is noticed."""
 _STATUS_EVERY_S = 2.0
 _LIST_MAX = 1_000
-
-
-class _NextBody(msgspec.Struct, forbid_unknown_fields=True):
-    without: list[str] = []
-
-
-class _SkipBody(msgspec.Struct, forbid_unknown_fields=True):
-    request: str
 
 
 class Api:
@@ -73,23 +66,23 @@ class Api:
     async def next(self, request: Request) -> Response:
         """Lease the next request."""
         person = self._authenticator.require(request)
-        wanted = decode_body(await read_body(request), _NextBody)
+        wanted = decode_body(await read_body(request), NextBody)
         return JSONResponse(await self._call(lambda: self._annotators.lease_next(person.name, wanted.without[:10])))
 
     async def skip(self, request: Request) -> Response:
         """Skip a request."""
         person = self._authenticator.require(request)
-        wanted = decode_body(await read_body(request), _SkipBody)
+        wanted = decode_body(await read_body(request), SkipBody)
         await self._call(lambda: self._annotators.skip(wanted.request, person.name))
         return JSONResponse({})
 
     async def labels(self, request: Request) -> Response:
         """Write a reply."""
         person = self._authenticator.require(request)
-        answer = decode_body(await read_body(request), SubmittedAnswer)
+        answer = decode_body(await read_body(request), Answer)
         if answer.annotator not in (None, person.name) and not person.admin:
             raise Denied(403, "to answer for somebody else needs the role admin")
-        return JSONResponse(await self._call(lambda: self._annotators.respond(answer.annotator or person.name, answer)))
+        return _json(await self._call(lambda: self._annotators.respond(answer.annotator or person.name, answer)))
 
     async def requests(self, request: Request) -> Response:
         """List open requests."""
@@ -97,8 +90,7 @@ class Api:
         limit = request.query_params.get("limit", "50")
         if not (limit.isascii() and limit.isdecimal() and 1 <= int(limit[:9]) <= _LIST_MAX):
             raise Denied(422, f"limit must be a number from 1 to {_LIST_MAX}")
-        found = await self._call(lambda: (len(self._topics.queue), self._annotators.open_requests(int(limit))))
-        return JSONResponse({"waiting": found[0], "requests": found[1]})
+        return _json(await self._call(lambda: self._annotators.open_requests(int(limit))))
 
     async def event(self, request: Request) -> Response:
         """Return an event."""
@@ -107,7 +99,7 @@ class Api:
         found = await self._call(lambda: self._annotators.event(coordinates))
         if found is None:
             raise Denied(404, "the log has no event with these coordinates (any more)")
-        return JSONResponse(found)
+        return _json(found)
 
     async def status(self, request: Request) -> Response:
         """Return the figures."""
@@ -184,6 +176,10 @@ def decode_body(data: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(data or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise Denied(422, f"the body is not as it should be: {error}") from None
+
+
+def _json(body: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(body), media_type="application/json")
 
 
 def _encode_event(content: Mapping[str, Any]) -> str:

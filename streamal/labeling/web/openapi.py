@@ -1,127 +1,84 @@
-"""The REST interface, described: what ``GET /api/openapi.json`` answers."""
+"""The OpenAPI document of the REST interface, the response of ``GET /api/openapi.json``."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from streamal import __version__
+from streamal.labeling.web.bodies import Answer, AnswerResult, Error, FoundEvent, OpenRequests
 
 __all__ = ["document"]
 
-_ERROR = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
+Json = dict[str, Any]
+_BODIES = (Answer, AnswerResult, Error, FoundEvent, OpenRequests)
 _ERRORS = {
-    "401": {"description": "No token, or a wrong one.", **_ERROR},
-    "403": {"description": "Not allowed for this role.", **_ERROR},
-    "429": {"description": "Too many wrong tokens.", **_ERROR},
-    "503": {"description": "The topics cannot be reached now; try again.", **_ERROR},
+    "401": "No token, or a wrong one.",
+    "403": "Not allowed for this role, or sent by another site's page.",
+    "429": "Too many wrong tokens.",
+    "503": "The topics cannot be read now; try again.",
 }
+"""What every operation may answer."""
 
 
-def document() -> dict[str, Any]:
+def document() -> Json:
     """Return the OpenAPI 3.1 document."""
+    references, schemas = msgspec.json.schema_components(_BODIES, ref_template="#/components/schemas/{name}")
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "streamal: questions and answers",
+            "title": "streamal: open requests and answers",
             "version": __version__,
             "description": "Read the open requests, most valuable first, and answer them, from any tool.",
         },
-        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}, "schemas": _schemas()},
+        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}, "schemas": schemas},
         "security": [{"token": []}],
-        "paths": {
-            "/api/requests": {"get": _requests()},
-            "/api/labels": {"post": _labels()},
-            "/api/events/{coordinates}": {"get": _events()},
-            "/api/status": {"get": _status()},
-        },
+        "paths": _paths(dict(zip(_BODIES, references, strict=True))),
     }
 
 
-def _requests() -> dict[str, Any]:
+def _paths(schema_of: Mapping[type, Json]) -> Json:
+    error = {"content": {"application/json": {"schema": schema_of[Error]}}}
     limit = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}
-    return _operation(
+    coordinates = {"type": "string", "pattern": r"^\d+-\d+$", "examples": ["0-1845"]}
+    requests = _operation(
         "List the open requests, most valuable first.",
-        {"type": "object", "properties": {"waiting": {"type": "integer"}, "requests": _list("Request")}},
+        schema_of[OpenRequests],
+        error,
+        {"422": "The limit is no number from 1 to 1000."},
         parameters=[{"name": "limit", "in": "query", "schema": limit}],
     )
-
-
-def _labels() -> dict[str, Any]:
-    answer = {"application/json": {"schema": {"$ref": "#/components/schemas/Answer"}}}
-    operation = _operation(
+    labels = _operation(
         "Answer a request. The same answer with the same `reply` may be sent again.",
-        {"$ref": "#/components/schemas/Answered"},
-        requestBody={"required": True, "content": answer},
+        schema_of[AnswerResult],
+        error,
+        {
+            "409": "Not open any more, or leased to somebody else.",
+            "413": "The body is too long.",
+            "422": "The daemon would refuse this answer.",
+        },
+        requestBody={"required": True, "content": {"application/json": {"schema": schema_of[Answer]}}},
     )
-    operation["responses"] |= {
-        "409": {"description": "Not open any more, or in somebody else's hands.", **_ERROR},
-        "422": {"description": "The daemon would refuse this answer.", **_ERROR},
-    }
-    return operation
-
-
-def _events() -> dict[str, Any]:
-    place = {"type": "string", "pattern": r"^\d+-\d+$", "examples": ["0-1845"]}
-    operation = _operation(
+    events = _operation(
         "Return an event as it was written, and its request while that is open.",
-        {"$ref": "#/components/schemas/Event"},
-        parameters=[{"name": "coordinates", "in": "path", "required": True, "schema": place}],
+        schema_of[FoundEvent],
+        error,
+        {"404": "The log has no such event (any more)."},
+        parameters=[{"name": "coordinates", "in": "path", "required": True, "schema": coordinates}],
     )
-    operation["responses"]["404"] = {"description": "The log has no such event (any more).", **_ERROR}
-    return operation
-
-
-def _status() -> dict[str, Any]:
-    return _operation("Return the figures of the status page (role admin).", {"type": "object"})
-
-
-def _operation(summary: str, schema: dict[str, Any], **more: Any) -> dict[str, Any]:
-    ok = {"description": "Done.", "content": {"application/json": {"schema": schema}}}
-    return {"summary": summary, "responses": {"200": ok, **_ERRORS}, **more}
-
-
-def _list(name: str) -> dict[str, Any]:
-    return {"type": "array", "items": {"$ref": f"#/components/schemas/{name}"}}
-
-
-def _schemas() -> dict[str, Any]:
-    text, number, features = {"type": "string"}, {"type": "number"}, {"type": "object"}
-    nothing: dict[str, Any] = {"type": ["string", "null"]}
+    status = _operation("Return the figures of the status page (role admin).", {"type": "object"}, error, {})
     return {
-        "Error": {"type": "object", "properties": {"error": text}},
-        "Answer": {
-            "type": "object",
-            "required": ["request"],
-            "additionalProperties": False,
-            "description": "Exactly one of label and abstain.",
-            "properties": {
-                "request": text,
-                "label": {"type": ["string", "boolean", "integer"]},
-                "abstain": {"type": "boolean"},
-                "seconds": {**number, "description": "Seconds of work."},
-                "annotator": {**text, "description": "By default whose token it is; another needs the role admin."},
-                "reply": {**text, "description": "Your own identity of this answer."},
-            },
-        },
-        "Answered": {
-            "type": "object",
-            "properties": {"request": text, "guess": nothing, "agrees": {"type": ["boolean", "null"]}},
-        },
-        "Request": {
-            "type": "object",
-            "properties": {
-                "request": text,
-                "priority": {**number, "minimum": 0, "maximum": 1},
-                "features": features,
-                "asked_at": number,
-                "expires_at": number,
-                "held_by": nothing,
-                "guess": nothing,
-                "probabilities": features,
-            },
-        },
-        "Event": {
-            "type": "object",
-            "properties": {"event": text, "features": features, "refused": nothing, "request": features},
-        },
+        "/api/requests": {"get": requests},
+        "/api/labels": {"post": labels},
+        "/api/events/{coordinates}": {"get": events},
+        "/api/status": {"get": status},
     }
+
+
+def _operation(summary: str, schema: Json, error: Json, errors: dict[str, str], **more: Any) -> Json:
+    """Return an operation whose response is of *schema*, and that may answer *errors*, status -> description."""
+    ok = {"description": "Done.", "content": {"application/json": {"schema": schema}}}
+    failed = {status: {"description": text, **error} for status, text in sorted({**_ERRORS, **errors}.items())}
+    return {"summary": summary, "responses": {"200": ok, **failed}, **more}

@@ -1,4 +1,4 @@
-// Three small charts as SVG. Every text goes in as a text node.
+// Three small charts as SVG. Every text is a text node.
 "use strict";
 const chart = (() => {
   const WIDE = 640, HALF = 420, H = 240, LEFT = 44, RIGHT = 10, TOP = 10, BOTTOM = 26;

@@ -1,16 +1,16 @@
-// The label page. Whatever comes from an event is put into text nodes, never into HTML.
+// The label page. Every value of an event goes into a text node, never into HTML.
 "use strict";
 (() => {
   const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
   const byId = (id) => document.getElementById(id);
   const csrf = meta("csrf"), undoMs = 1000 * Number(meta("undo-s")), store = `streamal-unsent:${meta("person")}`;
-  const LETTERS = [..."1234567890abcdefhijklmnopqrtvwyz"]; // all but G, S, U, X, which do something else
-  const KEEP_MS = 30000;
+  const LETTERS = [..."1234567890abcdefhijklmnopqrtvwyz"]; // all but G, S, U, X, which are commands
+  const RENEW_MS = 30000;
 
   let current = null;      // the question on the screen: {item, shownAt, workedMs}
-  let ahead = null;        // the next one, fetched while the present one is read
-  let pending = null;      // the last answer, which can still be undone: {answer, question, timer}
-  let outbox = load();     // answers on their way; they outlive a reload and a server that is away
+  let prefetched = null;   // the next item, fetched while the annotator reads the current question
+  let pending = null;      // the last answer, which undo can still drop: {answer, question, timer}
+  let outbox = load();     // answers to send; they outlive a reload and an outage of the server
   let sending = false, asking = false, again = false, classes = [], classesShown = "", pace = [];
 
   function load() {
@@ -19,19 +19,19 @@
   function save() {
     try {
       localStorage.setItem(store, JSON.stringify(pending ? [...outbox, pending.answer] : outbox));
-    } catch { /* private mode: answers then live as long as the page */ }
+    } catch { /* private mode: answers live as long as the page */ }
   }
   async function post(path, body, keepalive = false) {
     const answer = await fetch(path, {
       method: "POST", body: JSON.stringify(body), keepalive,
       headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf },
     });
-    const told = await answer.json().catch(() => ({}));
+    const result = await answer.json().catch(() => ({}));
     if (answer.status === 401) { location.assign("/login"); }
     if (answer.status === 403) { reloadOnce(); }
-    return { status: answer.status, told };
+    return { status: answer.status, result };
   }
-  function reloadOnce() { // the page's server was started again: a new session needs a new page
+  function reloadOnce() { // after a new login the page needs the new CSRF token
     const last = Number(sessionStorage.getItem("streamal-reloaded") || 0);
     if (Date.now() - last > 10000) { sessionStorage.setItem("streamal-reloaded", String(Date.now())); location.reload(); }
   }
@@ -48,12 +48,12 @@
     ...outbox.map((answer) => answer.request), ...(pending ? [pending.answer.request] : []),
   ];
   async function fetchNext(without) {
-    const { status, told } = await post("/api/next", { without: without.slice(-10) });
-    if (status !== 200) throw new Error(told.error || `the server answered ${status}`);
-    around(told);
-    return told.item;
+    const { status, result } = await post("/api/next", { without: without.slice(-10) });
+    if (status !== 200) throw new Error(result.error || `the server answered ${status}`);
+    showSurroundings(result);
+    return result.item;
   }
-  // One at a time asks for questions; whoever comes meanwhile makes it go round once more.
+  // One call at a time fetches questions; a call that comes meanwhile makes the loop run once more.
   async function advance() {
     if (asking) { again = true; return; }
     asking = true;
@@ -61,14 +61,14 @@
       do {
         again = false;
         if (!current) {
-          const item = ahead || await fetchNext(busy());
-          ahead = null;
+          const item = prefetched || await fetchNext(busy());
+          prefetched = null;
           show(item && !busy().includes(item.request) ? { item, workedMs: 0 } : null);
         }
-        if (current && !ahead) {
+        if (current && !prefetched) {
           const item = await fetchNext([...busy(), current.item.request]);
           const taken = [...busy(), ...(current ? [current.item.request] : [])];
-          ahead = item && !taken.includes(item.request) ? item : null;
+          prefetched = item && !taken.includes(item.request) ? item : null;
         }
       } while (again);
     } catch (error) { trouble(`Not connected: ${error.message}`); setTimeout(advance, 2000); } finally { asking = false; }
@@ -83,7 +83,7 @@
     const facts = [`event ${item.request}`];
     if (item.id !== null) facts.push(`id ${item.id}`);
     if (item.time !== null) facts.push(`time ${item.time}`);
-    if (item.guess) facts.push(`the model says ${item.guess}`);
+    if (item.guess) facts.push(`the model predicts ${item.guess}`);
     byId("facts").textContent = facts.join(" · ");
     byId("parts").replaceChildren(...item.parts.map(part));
     byId("features").hidden = !item.table.length;
@@ -101,7 +101,7 @@
       body.src = text;
     } else {
       body = document.createElement("p");
-      body.tabIndex = text.length > 1500 ? 0 : -1; // one that scrolls is reached by keyboard
+      body.tabIndex = text.length > 1500 ? 0 : -1; // a text that scrolls has to be reachable by keyboard
       if (kind === "link") {
         const link = document.createElement("a");
         link.href = text;
@@ -129,19 +129,19 @@
     if (!current) return;
     const answer = { request: current.item.request, ...what, seconds: Math.round(worked() / 100) / 10, reply: identity() };
     pace = [...pace.slice(-49), answer.seconds];
-    if (pending) post_off();
+    if (pending) sendPending();
     pending = { answer, question: current, timer: 0 };
     if (undoMs) {
-      pending.timer = setTimeout(post_off, undoMs);
+      pending.timer = setTimeout(sendPending, undoMs);
       say(`${name}. Undo with U.`);
     } else say(`${name}.`);
     byId("undo").disabled = !undoMs;
     save();
-    if (!undoMs) post_off();
+    if (!undoMs) sendPending();
     show(null);
     advance();
   }
-  function post_off() { // the pending answer goes on its way
+  function sendPending() { // move the pending answer to the outbox
     if (!pending) return;
     clearTimeout(pending.timer);
     outbox.push(pending.answer);
@@ -157,14 +157,14 @@
     while (outbox.length) {
       const answer = outbox[0];
       try {
-        const { status, told } = await post("/api/labels", answer);
-        if (status === 503 || status === 401 || status === 403 || status === 429) throw new Error(told.error);
+        const { status, result } = await post("/api/labels", answer);
+        if (status === 503 || status === 401 || status === 403 || status === 429) throw new Error(result.error);
         outbox.shift();
         save();
         wait = 500;
         trouble("");
-        if (status !== 200) say(`Not taken: ${told.error || status}`);
-        else if (told.agrees !== null && told.guess !== null) say(told.agrees ? `The model said so, too: ${told.guess}.` : `The model said ${told.guess}.`);
+        if (status !== 200) say(`Refused: ${result.error || status}`);
+        else if (result.agrees !== null && result.guess !== null) say(result.agrees ? `The model agrees: ${result.guess}.` : `The model predicted ${result.guess}.`);
       } catch (error) {
         trouble(`Not connected; ${outbox.length} of your answers wait here and will be sent. ${error.message}`);
         await new Promise((resolve) => setTimeout(resolve, wait));
@@ -174,39 +174,39 @@
     sending = false;
   }
   function undo() {
-    if (!pending) { say("The last answer is on its way already."); return; }
+    if (!pending) { say("The last answer is sent already."); return; }
     clearTimeout(pending.timer);
-    if (current) ahead = current.item;
-    const back = pending.question;
+    if (current) prefetched = current.item;
+    const question = pending.question;
     pending = null;
     byId("undo").disabled = true;
     save();
-    show(back);
+    show(question);
     say("Undone: answer again.");
   }
   async function skip() {
     if (!current) return;
     const { request } = current.item;
     show(null);
-    say("Put aside.");
-    try { await post("/api/skip", { request }); } catch { /* its lease ends by itself */ }
+    say("Skipped.");
+    try { await post("/api/skip", { request }); } catch { /* the lease ends by itself */ }
     advance();
   }
   const worked = () => current.workedMs + (document.hidden ? 0 : performance.now() - current.shownAt);
 
-  // what stands around the question
+  // what the page shows around the question
 
-  function around(told) {
-    trouble(told.trouble);
-    classes = told.classes;
-    const mine = told.mine, budget = told.budget;
-    byId("waiting").textContent = told.waiting.toLocaleString("en");
+  function showSurroundings(surroundings) {
+    trouble(surroundings.trouble);
+    classes = surroundings.classes;
+    const { mine, budget } = surroundings;
+    byId("waiting").textContent = surroundings.waiting.toLocaleString("en");
     byId("answered").textContent = (mine.answered + mine.abstained).toLocaleString("en");
     const middle = [...pace].sort((a, b) => a - b)[Math.floor(pace.length / 2)] ?? mine.seconds;
     byId("pace").textContent = middle === null || middle === undefined ? "–" : `${middle.toFixed(1)} s each`;
     byId("agreement").textContent = mine.agreement === null ? "–" : `${(100 * mine.agreement).toFixed(0)} %`;
     byId("budget").textContent = budget.spent === null ? "–" : `${(100 * budget.spent).toFixed(1)} of ${(100 * budget.share).toFixed(0)} %`;
-    byId("new-class").hidden = !told.new_classes;
+    byId("new-class").hidden = !surroundings.new_classes;
     const key = JSON.stringify(classes);
     if (key !== classesShown) { classesShown = key; byId("classes").replaceChildren(...classes.map(classButton)); }
   }
@@ -235,18 +235,18 @@
     else return;
     event.preventDefault();
   }
-  async function keep() { // somebody who thinks for long keeps the question, and notices when it is closed
+  async function renewLease() { // renew the lease of somebody who thinks for long, and notice when the question is closed
     if (!current || document.hidden || asking) return;
     asking = true;
     try {
       const { request } = current.item;
-      const item = await fetchNext([...busy(), ...(ahead ? [ahead.request] : [])]);
+      const item = await fetchNext([...busy(), ...(prefetched ? [prefetched.request] : [])]);
       if (current && current.item.request === request && (!item || item.request !== request)) {
         say("The question was closed meanwhile.");
         show(item ? { item, workedMs: 0 } : null);
       }
-      if (ahead && current) ahead = await fetchNext([...busy(), current.item.request]);
-    } catch { /* the stream of news tells */ } finally { asking = false; }
+      if (prefetched && current) prefetched = await fetchNext([...busy(), current.item.request]);
+    } catch { /* the event stream shows the trouble */ } finally { asking = false; }
     if (again) advance();
   }
 
@@ -268,16 +268,16 @@
     else current.shownAt = performance.now();
   });
   addEventListener("pagehide", () => {
-    if (pending) post("/api/labels", pending.answer, true).catch(() => {}); // it is stored, too, and sent again if need be
+    if (pending) post("/api/labels", pending.answer, true).catch(() => {}); // it is stored as well, and sent again if this request is lost
   });
-  const news = new EventSource("/api/live");
-  news.onmessage = (event) => {
-    const told = JSON.parse(event.data);
-    around(told);
-    if (!current && told.waiting) advance();
+  const events = new EventSource("/api/live");
+  events.onmessage = (event) => {
+    const surroundings = JSON.parse(event.data);
+    showSurroundings(surroundings);
+    if (!current && surroundings.waiting) advance();
   };
-  news.onerror = () => { trouble("Not connected; trying again."); };
-  setInterval(keep, KEEP_MS);
+  events.onerror = () => { trouble("Not connected; trying again."); };
+  setInterval(renewLease, RENEW_MS);
   if (outbox.length) send();
   advance();
 })();
