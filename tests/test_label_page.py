@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from streamal.bootstrap import edges
+from streamal.bootstrap import edges, transports
 from streamal.cli.label import daemon_status
 from streamal.cli.run import admin_server, meter
 from streamal.config import LabelPageConfig, load_config
