@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from streamal.bootstrap import build
-from streamal.core.records import OffsetAndMetadata, Prediction, TopicPartition
+from streamal.core.codec.events import encode
+from streamal.core.records import Lane, OffsetAndMetadata, Prediction, TopicPartition, coordinates
 from streamal.inspection.verify.verify import verify
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replay import play
@@ -311,6 +312,21 @@ def test_a_cap_that_did_not_hold_is_named(good: FrozenLog, more: dict[str, Any],
     assert next(iter(broken)).startswith(promise)
     asked = sum(prediction.asked is not None for prediction in predictions_of_log(good))
     assert 0 < next(iter(broken.values())) < asked
+
+
+@pytest.mark.parametrize(("partition", "asked_max"), [(0, 3), (1, 2)])
+def test_each_partition_has_its_part_of_the_burst(partition: int, asked_max: int) -> None:
+    """Five requests for two partitions are three and two: the whole burst in one partition breaks the promise."""
+    config = make_config(budget={"share": 0.01, "burst": 5}, transport={"partitions": 2})
+    parts = build(config)
+    for asked in (asked_max, asked_max + 1):
+        broker = World(config).broker
+        for offset in range(asked):
+            prediction = Prediction(coordinates(partition, offset), "yes", {"yes": 1.0}, 0, 1.0, 0.0, Lane.STRATEGY)
+            broker.append(config.topics.predictions, partition, None, encode(prediction))
+        checks = verify(broker, parts.rules, parts.budget, "streamal", parts.new_fold, rederive=False)
+        where = next(check.where for check in checks if check.promise.startswith(BUDGET))
+        assert where == ([] if asked == asked_max else [coordinates(partition, asked_max)])
 
 
 def predictions_of_log(log: FrozenLog) -> list[Prediction]:
