@@ -20,9 +20,11 @@ from typing import Annotated
 import typer
 from rich.progress import track
 
+from streamal.cli.experiment_options import StreamOptions
+from streamal.cli.options import with_options
 from streamal.config import load_config
 from streamal.recordings.reading import Stream
-from streamal.replay import Replay, read_stream, replay
+from streamal.replay import Replay, replay
 
 _ALL = ["budget.share=1", "sampling.strategy=fixed", "sampling.theta=1"]
 
@@ -32,19 +34,16 @@ def one(stream: Stream, overrides: list[str]) -> Replay:
     return replay(stream, load_config(None, overrides))
 
 
+@with_options
 def main(
-    path: str,
-    label: Annotated[str, typer.Option()],
-    time: Annotated[str | None, typer.Option()] = None,
-    label_time: Annotated[str | None, typer.Option()] = None,
-    drop: Annotated[str, typer.Option()] = "",
+    source: StreamOptions,
     budgets: Annotated[str, typer.Option(metavar="B,…")] = "0.1",
     seeds: Annotated[int, typer.Option(min=2)] = 5,
     workers: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
     overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
 ) -> None:
-    """Replay PATH at each budget and print one JSON object a line."""
-    stream = read_stream(path, label, time, label_time, [name for name in drop.split(",") if name])
+    """Replay STREAM at each budget and print one JSON object a line."""
+    stream = source.read()
     asked = [*(overrides or [])]
     plan = {
         (budget, arm): [[*asked, f"budget.share={budget}", f"sampling.seed={seed}", *arm] for seed in range(seeds)]
@@ -61,7 +60,7 @@ def main(
         print(
             json.dumps(
                 {
-                    "stream": path.rpartition("/")[2],
+                    "stream": source.stream.rpartition("/")[2],
                     "budget": float(budget),
                     "share": round(fmean(run.share for run in ours), 4),
                     "accuracy": round(fmean(run.accuracy for run in ours), 4),

@@ -33,9 +33,10 @@ from rich.progress import track
 from scipy.stats import binom
 
 from benchmarks.lean import lean, require_same
+from streamal.cli.experiment_options import StreamOptions
+from streamal.cli.options import with_options
 from streamal.config import load_config
 from streamal.recordings.reading import Stream
-from streamal.replay import read_stream
 
 _DRAWS = 200
 _SIGNIFICANCE = 0.01
@@ -125,12 +126,9 @@ def _rows(stream: Stream, settings: list[str], of: Row, replays: int, workers: i
             yield row
 
 
+@with_options
 def main(
-    path: str,
-    label: Annotated[str, typer.Option()],
-    time: Annotated[str | None, typer.Option()] = None,
-    drop: Annotated[str, typer.Option()] = "",
-    limit: Annotated[int | None, typer.Option(min=100)] = None,
+    source: StreamOptions,
     drift: Annotated[bool, typer.Option("--drift")] = False,
     replays: Annotated[int, typer.Option(min=2)] = 200,
     audit_shares: Annotated[str, typer.Option(metavar="A,…")] = "",
@@ -138,12 +136,11 @@ def main(
     overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
     rows: Annotated[Path | None, typer.Option()] = None,
 ) -> None:
-    """Replay PATH many times and print one JSON object, or one for each audit share."""
-    stream = read_stream(path, label, time, drop=[name for name in drop.split(",") if name], limit=limit)
-    stream = drifted(stream) if drift else stream
+    """Replay STREAM many times and print one JSON object, or one for each audit share."""
+    stream = drifted(source.read()) if drift else source.read()
     for share in audit_shares.split(","):
         settings = [*(overrides or []), *([f"budget.audit_share={share}"] if share else [])]
-        of = {"stream": path.rpartition("/")[2], "events": len(stream.rows), "drift": drift, "set": settings}
+        of = {"stream": source.stream.rpartition("/")[2], "events": len(stream.rows), "drift": drift, "set": settings}
         require_same(stream, load_config(None, settings))
         found = _rows(stream, settings, of, replays, workers, rows)
         done = list(track(found, description=f"{stream.name} {share}", total=replays))

@@ -17,6 +17,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
@@ -26,9 +27,10 @@ import typer
 from rich.console import Console
 
 from benchmarks.opponents import LEFT_OUT, OPPONENTS
-from streamal.cli.experiment_options import Steps
+from streamal.cli.experiment_options import ProgressLine, split_names
+from streamal.cli.options import with_options
 from streamal.config import Config, load_config
-from streamal.experiments import compare
+from streamal.experiments import Execution, Grid, compare
 from streamal.replay import Stream, read_stream
 
 KNOWN: dict[str, dict[str, Any]] = {
@@ -54,11 +56,25 @@ class Line(NamedTuple):
     seeds: int
 
 
-def read(directory: Path, name: str, how: dict[str, Any], limit: int | None) -> Stream:
-    """Return the stream NAME(.csv.gz) of *directory*, read as `KNOWN` says or as *how* does."""
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """How to read a stream that `KNOWN` does not name."""
+
+    label: Annotated[str | None, typer.Option(help="Of streams that are not known.")] = None
+    time: Annotated[str | None, typer.Option()] = None
+    label_time: Annotated[str | None, typer.Option()] = None
+    drop: Annotated[str, typer.Option()] = ""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of `read_stream` that are given."""
+        given = {"label": self.label, "time": self.time, "label_time": self.label_time, "drop": split_names(self.drop)}
+        return {key: value for key, value in given.items() if value}
+
+
+def read(directory: Path, name: str, columns: Columns, limit: int | None) -> Stream:
+    """Return the stream NAME(.csv.gz) of *directory*, read as *columns* or else `KNOWN` says."""
     path = directory / name if (directory / name).exists() else directory / f"{name}.csv.gz"
-    given = {key: value for key, value in how.items() if value}
-    return read_stream(str(path), **{**KNOWN.get(name, {}), **given}, limit=limit)
+    return read_stream(str(path), **{**KNOWN.get(name, {}), **columns.arguments()}, limit=limit)
 
 
 def opponents(stream: Stream, name: str, config: Config, budgets: Sequence[str], seeds: int, cores: int) -> list[Line]:
@@ -82,16 +98,9 @@ def ours(
     stream: Stream, name: str, config: Config, strategies: Sequence[str], budgets: Sequence[str], seeds: int, cores: int
 ) -> Iterator[Line]:
     """Yield a line for each strategy and budget, the baselines among them."""
-    with Steps(name) as steps:
-        result = compare(
-            stream,
-            config,
-            strategies=strategies,
-            budgets=budgets,
-            seeds=seeds,
-            workers=cores,
-            progress=steps.count,
-        )
+    grid = Grid(strategies=strategies, budgets=budgets, seeds=seeds)
+    with ProgressLine(name) as line:
+        result = compare(stream, config, grid, execution=Execution(workers=cores, progress=line.update))
     for row in result.summaries():
         yield Line(name, row.arm, row.budget, row.share, row.value, row.sd, row.seeds)
     yield Line(name, "no change", 1.0, 1.0, result.baselines.no_change, 0.0, 1)
@@ -113,29 +122,34 @@ def markdown(lines: Sequence[Line]) -> str:
     return "\n".join(["| stream | asks | budget | spent | accuracy |", "|---|---|---|---|---|", *rows])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Arms:
+    """What is run on every stream."""
+
+    budgets: Annotated[str, typer.Option(metavar="B,…")] = "0.05,0.1,0.2"
+    strategies: Annotated[str, typer.Option(metavar="A,…")] = STRATEGIES
+    seeds: Annotated[int, typer.Option(min=1)] = 5
+    workers: Annotated[int, typer.Option(min=0, help="0: this process.")] = os.cpu_count() or 1
+
+
+@with_options
 def main(
     directory: Path,
+    arms: Arms,
+    columns: Columns,
     streams: Annotated[str, typer.Option(metavar="NAME,…")] = ",".join(KNOWN),
-    budgets: Annotated[str, typer.Option(metavar="B,…")] = "0.05,0.1,0.2",
-    strategies: Annotated[str, typer.Option(metavar="A,…")] = STRATEGIES,
-    seeds: Annotated[int, typer.Option(min=1)] = 5,
-    label: Annotated[str | None, typer.Option(help="Of streams that are not known.")] = None,
-    time: Annotated[str | None, typer.Option()] = None,
-    label_time: Annotated[str | None, typer.Option()] = None,
-    drop: Annotated[str, typer.Option()] = "",
     limit: Annotated[int | None, typer.Option()] = None,
-    workers: Annotated[int, typer.Option(min=0, help="0: this process.")] = os.cpu_count() or 1,
     as_markdown: Annotated[bool, typer.Option("--markdown")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
 ) -> None:
     """Run the suite and print one JSON object a line, or a table."""
-    config, wanted, shares = load_config(None, overrides or ()), strategies.split(","), budgets.split(",")
-    how = {"label": label, "time": time, "label_time": label_time, "drop": [n for n in drop.split(",") if n]}
+    config, seeds, workers = load_config(None, overrides or ()), arms.seeds, arms.workers
+    wanted, shares = split_names(arms.strategies), split_names(arms.budgets)
     lines: list[Line] = []
     if LEFT_OUT:
         typer.echo(LEFT_OUT, err=True)
-    for name in streams.split(","):
-        stream = read(directory, name, how, limit)
+    for name in split_names(streams):
+        stream = read(directory, name, columns, limit)
         theirs = opponents(stream, name, config, shares, seeds, workers)
         found = list(ours(stream, name, config, wanted, shares, seeds, workers))
         for line in theirs:

@@ -24,7 +24,7 @@ def asked(rules: AnnotatorsRules, stream: Stream = STREAM, at: float = 100.0) ->
     annotators = Annotators(world.broker, world.topics.requests, world.topics.labels, stream, rules)
     for number, row in enumerate(stream.rows):
         key = f"0-{number}"
-        annotators.sent(key, row)
+        annotators.assign(key, row)
         request = Request(key, row.features, None, {}, 0, Lane.AUDIT, "random", 1.0, 1.0, at, at + 1e6)
         world.broker.append(world.topics.requests, 0, key.encode(), encode(request))
     annotators.read()
@@ -34,14 +34,14 @@ def asked(rules: AnnotatorsRules, stream: Stream = STREAM, at: float = 100.0) ->
 def replies(rules: AnnotatorsRules, stream: Stream = STREAM) -> dict[str, object]:
     """Return request -> label (None: cannot tell) of everybody who has answered in the end."""
     world, annotators = asked(rules, stream)
-    annotators.answer(math.inf)
+    annotators.respond(math.inf)
     return {row["request"]: row.get("label") for row in rows_of(world.broker, world.topics.labels)}
 
 
 def test_by_default_they_answer_at_once_and_rightly() -> None:
     """No delay, no error, nobody silent."""
     world, annotators = asked(AnnotatorsRules())
-    assert annotators.answer(100.0) == COUNT
+    assert annotators.respond(100.0) == COUNT
     assert annotators.next_due is None
     given = {row["request"]: row["label"] for row in rows_of(world.broker, world.topics.labels)}
     assert given == {f"0-{number}": row.label for number, row in enumerate(STREAM.rows)}
@@ -65,7 +65,7 @@ def test_their_delays_are_log_normal() -> None:
     _, annotators = asked(AnnotatorsRules(delay_s=60.0), at=0.0)
     delays: list[float] = []
     while (due := annotators.next_due) is not None:
-        annotators.answer(due)
+        annotators.respond(due)
         delays.append(due)
     assert statistics.median(delays) == pytest.approx(60.0, rel=0.1)
     assert sum(delay > 60.0 * math.e for delay in delays) / COUNT == pytest.approx(0.159, abs=0.035)
@@ -75,8 +75,8 @@ def test_recorded_label_times_hold() -> None:
     """Where the recording knows when the label came, that counts; but never before it was asked for."""
     rows = [Recorded({"x1": 0.1}, "no", 0.0, 250.0), Recorded({"x1": 0.2}, "yes", 1.0, 50.0)]
     _, annotators = asked(AnnotatorsRules(delay_s=1e6), Stream("s", rows, {"x1": "number"}, ("no", "yes")))
-    assert (annotators.next_due, annotators.answer(100.0)) == (100.0, 1)
-    assert (annotators.next_due, annotators.answer(249.0), annotators.answer(250.0)) == (250.0, 0, 1)
+    assert (annotators.next_due, annotators.respond(100.0)) == (100.0, 1)
+    assert (annotators.next_due, annotators.respond(249.0), annotators.respond(250.0)) == (250.0, 0, 1)
 
 
 def test_two_of_them_answer_alike() -> None:

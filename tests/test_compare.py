@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import os
 import re
+import shutil
 from collections import Counter
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, ClassVar
+from xml.etree import ElementTree as ET
 
 import pytest
 
+import streamal
 from streamal.errors import ConfigError
-from streamal.experiments import Comparison, compare
+from streamal.experiments import Comparison, Execution, Grid, compare
 from streamal.experiments import bench as bench_module
 from streamal.experiments.bench import Bench, Cell
-from streamal.experiments.compare import ALL, CONTROL
+from streamal.experiments.results import ALL, CONTROL
 from streamal.experiments.runs import Run
 from streamal.replay import Stream, read_stream
-from streamal.reports.charts import PANELS, svg_of
-from streamal.reports.html import comparison_study
+from streamal.reports import save_pictures, save_report
+from streamal.reports.charts import PANELS, data_uri
+from streamal.reports.study import Study
 from tests.conftest import Cli
 from tests.recorded import easy_stream, make_config
 
+HERE = Execution(workers=0)
 GRID = ("compare", "river:Phishing", "--label", "target", "--limit", "200", "--seeds", "2", "--budgets", "0.05,0.2")
 
 
@@ -35,8 +41,8 @@ def stream() -> Stream:
 
 @pytest.fixture(scope="module")
 def result(stream: Stream) -> Comparison:
-    strategies = ("variable", "quantile")
-    return compare(stream, make_config(), strategies=strategies, budgets=(0.05, "0.2"), seeds=2, workers=0)
+    grid = Grid(strategies=("variable", "quantile"), budgets=(0.05, "0.2"), seeds=2)
+    return compare(stream, make_config(), grid, execution=HERE)
 
 
 def test_the_grid_is_full(result: Comparison) -> None:
@@ -59,15 +65,14 @@ def test_the_baselines_are_what_they_say(result: Comparison, stream: Stream) -> 
 
 def test_the_control_meets_the_same_coins(result: Comparison, stream: Stream) -> None:
     """A comparison without the other strategies has the very same control."""
-    alone = compare(stream, make_config(), strategies=(), budgets=(0.05, 0.2), seeds=2, workers=0)
+    alone = compare(stream, make_config(), Grid(strategies=(), budgets=(0.05, 0.2), seeds=2), execution=HERE)
     assert [run for run in alone.runs if run.arm == CONTROL] == [run for run in result.runs if run.arm == CONTROL]
 
 
 def test_many_processes_find_the_same_as_one(result: Comparison, stream: Stream, tmp_path: Path) -> None:
     """Two processes, spawned, give the same figures in the same order, and leave them in the cache."""
-    strategies = ("variable", "quantile")
-    options = {"strategies": strategies, "budgets": (0.05, 0.2), "seeds": 2, "cache": tmp_path}
-    assert compare(stream, make_config(), workers=2, **options).runs == result.runs  # type: ignore[arg-type]
+    grid = Grid(strategies=("variable", "quantile"), budgets=(0.05, 0.2), seeds=2)
+    assert compare(stream, make_config(), grid, execution=Execution(tmp_path, workers=2)).runs == result.runs
     assert len(list(tmp_path.glob("*.json"))) == len(result.runs)
 
 
@@ -130,6 +135,27 @@ def test_another_stream_is_another_cell(stream: Stream, tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.json"))) == 4
 
 
+def test_any_change_of_the_package_makes_another_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A changed byte in any file of the package, a new one or a renamed one: the cached replays no longer count."""
+    package = Path(streamal.__file__).parent
+    copy = tmp_path / "streamal"
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(streamal, "__file__", str(copy / "__init__.py"))
+    digest = bench_module._code_digest.__wrapped__
+    digests = {whole := digest()}
+    files = sorted(copy.rglob("*.py"))
+    for file in files:
+        before = file.read_bytes()
+        file.write_bytes(before + b"#")
+        digests.add(digest())
+        file.write_bytes(before)
+    assert len(digests) == 1 + len(files) > 100
+    assert digest() == whole
+    (copy / "new.py").write_text("")
+    (copy / "ports.py").rename(copy / "harbours.py")
+    assert digest() not in digests
+
+
 def test_the_same_seed_gives_the_same_bytes(cli: Cli, tmp_path: Path) -> None:
     """--json is deterministic byte for byte, whether replayed or taken from the cache."""
     command = (*GRID, "--strategies", "variable", "--json")
@@ -145,16 +171,18 @@ def test_the_same_seed_gives_the_same_bytes(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_the_report_needs_nothing_else(result: Comparison, tmp_path: Path) -> None:
-    """One HTML file with every picture and figure inside: no address, no script, no reference out of it."""
+    """One HTML file with every picture and figure inside: no address, no script, no reference out of it or them."""
     path = tmp_path / "report.html"
-    result.save_report(path)
+    save_report(result, path)
     page = path.read_text()
-    assert not re.findall(r"https?:|//\w+\.\w|<script|<link|<img|<iframe|@import|\bsrc=|url\((?!#)", page)
-    assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', page))
-    ids = re.findall(r'\bid="([^"]+)"', page)
-    assert len(ids) == len(set(ids)) > 50
-    assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(ids)
-    assert page.count("<svg") == len(PANELS) == page.count("<figcaption>")
+    pictures = re.findall(r'src="data:image/svg\+xml;base64,([^"]*)"', page)
+    bare = re.sub(r'src="data:image/svg\+xml;base64,[^"]*"', "", page)
+    assert not re.findall(r"https?:|//\w+\.\w|<script|<link|<iframe|@import|\bsrc=|\bhref=|url\(", bare)
+    assert len(pictures) == len(PANELS) == page.count("<img") == page.count("<figcaption>")
+    for picture in pictures:
+        svg = base64.b64decode(picture, validate=True).decode()
+        assert ET.fromstring(svg).tag.endswith("}svg")
+        assert not re.findall(r"<script|<image|href=\"(?!#)|@import|url\((?!#)", svg)
     for row in result.summaries():
         assert f"<td>{row.value:.4f}</td>" in page
     assert all(panel.title in page for panel in PANELS)
@@ -162,18 +190,19 @@ def test_the_report_needs_nothing_else(result: Comparison, tmp_path: Path) -> No
 
 def test_the_pictures_are_files_too(result: Comparison, tmp_path: Path) -> None:
     """SVG and PNG of every picture, and drawing one again changes no byte of the report's."""
-    result.save_pictures(tmp_path)
+    save_pictures(result, tmp_path)
     names = {f"{panel.key}.{suffix}" for panel in PANELS for suffix in ("svg", "png")}
     assert {path.name for path in tmp_path.iterdir()} == names
-    study = comparison_study(result)
-    assert svg_of(PANELS[0], study) == svg_of(PANELS[0], study)
+    study = Study.of(result)
+    assert data_uri(PANELS[0], study) == data_uri(PANELS[0], study)
 
 
 def test_names_in_a_report_are_only_text(tmp_path: Path) -> None:
     """A stream or class whose name is HTML does no harm."""
     rows = [row._replace(label=row.label.replace("yes", "<script>")) for row in easy_stream(120).rows]
     stream = Stream("<script>alert(1)</script>", rows, {"x1": "number", "x2": "number"}, ("<script>", "no"))
-    compare(stream, strategies=(), budgets=(0.2,), seeds=1, workers=0).save_report(tmp_path / "r.html")
+    grid = Grid(strategies=(), budgets=(0.2,), seeds=1)
+    save_report(compare(stream, grid=grid, execution=HERE), tmp_path / "r.html")
     assert "<script" not in (tmp_path / "r.html").read_text()
 
 
@@ -195,7 +224,8 @@ def test_the_terminal_shows_the_curve_and_the_table(cli: Cli) -> None:
 
 def test_models_are_compared_by_name(stream: Stream) -> None:
     """A family of models stands for a pipeline; each model has its own baselines."""
-    result = compare(stream, models=("logistic", "hoeffding_tree"), strategies=(), budgets=(0.1,), seeds=1, workers=0)
+    grid = Grid(models=("logistic", "hoeffding_tree"), strategies=(), budgets=(0.1,), seeds=1)
+    result = compare(stream, grid=grid, execution=HERE)
     assert Counter(run.model for run in result.runs) == {"logistic": 2, "hoeffding_tree": 2}
     assert len({run.accuracy for run in result.runs if run.arm == ALL}) == 2
 
@@ -203,24 +233,23 @@ def test_models_are_compared_by_name(stream: Stream) -> None:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"strategies": ("nonsense",)}, "strategy"),
-        ({"budgets": ("a lot",)}, "--budgets"),
-        ({"budgets": (2,)}, "budget.share"),
-        ({"models": ("words_naive_bayes",)}, "does not fit"),
+        ({"grid": Grid(strategies=("nonsense",))}, "strategy"),
+        ({"grid": Grid(budgets=("a lot",))}, "--budgets"),
+        ({"grid": Grid(budgets=(2,))}, "budget.share"),
+        ({"grid": Grid(models=("words_naive_bayes",))}, "does not fit"),
         ({"metric": "f1"}, "--metric"),
     ],
 )
 def test_a_wrong_grid_is_refused_before_anything_runs(stream: Stream, changes: dict[str, object], word: str) -> None:
     """What does not exist is named."""
     with pytest.raises(ConfigError, match=word):
-        compare(stream, workers=0, **changes)  # type: ignore[arg-type]
+        compare(stream, execution=HERE, **changes)  # type: ignore[arg-type]
 
 
 def test_balanced_accuracy_weighs_the_classes_alike(stream: Stream) -> None:
     """The figure that is summarised is the mean recall, where it is asked for."""
-    result = compare(
-        stream, make_config(), strategies=(), budgets=(0.1,), seeds=1, metric="balanced_accuracy", workers=0
-    )
+    grid = Grid(strategies=(), budgets=(0.1,), seeds=1)
+    result = compare(stream, make_config(), grid, metric="balanced_accuracy", execution=HERE)
     assert [row.value for row in result.summaries()] == [run.balanced_accuracy for run in result.runs]
     assert result.baselines.majority == 0.5
 
@@ -237,7 +266,7 @@ def test_trees_do_not_depend_on_the_hashes_of_their_process(hash_seed: str, monk
     monkeypatch.setenv("PYTHONHASHSEED", hash_seed)
     seen: list[str] = []
     monkeypatch.setattr(bench_module, "ProcessPoolExecutor", _Spy)
-    monkeypatch.setattr(bench_module, "_begin", lambda _: None)  # is for a process of its own
+    monkeypatch.setattr(bench_module, "_start_worker", lambda _: None)  # is for a process of its own
     monkeypatch.setattr(bench_module, "_STREAMS", [stream := easy_stream(30)])
     monkeypatch.setattr(_Spy, "seen", seen)
     with Bench(stream, None, workers=1) as bench:

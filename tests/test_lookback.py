@@ -90,7 +90,7 @@ class Run:
                 self.daemon = self.start()
             numbers = range(first, min(first + self.batch, ROWS * self.partitions))
             self.clock.time = float(first)
-            self.player.annotators.answer(self.clock.time)
+            self.player.annotators.respond(self.clock.time)
             self.player.send(numbers)
             while self.daemon.tick():
                 pass
@@ -126,7 +126,7 @@ def test_steps_of_any_size_see_the_same_past() -> None:
     propensities = []
     for batch in (1, 50):
         run = Run("density", batch, 1)
-        run.player.annotators.answer = lambda now: 0  # type: ignore[method-assign]  # nobody answers: a fixed model
+        run.player.annotators.respond = lambda now: 0  # type: ignore[method-assign]  # nobody answers: a fixed model
         run.play(())
         propensities.append([record.value for record in scan(run.broker, run.topics.predictions, 0)])
     assert propensities[0] == propensities[1]

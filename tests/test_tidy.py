@@ -74,6 +74,7 @@ LIBRARIES: Mapping[str, str] = {
     "river": "core.model bootstrap labeling.web experiments",
     "starlette": "labeling.web",
     "structlog": "cli",
+    "tomlkit": "experiments.config_file",
     "typer": "cli",
     "uvicorn": "labeling.web",
 }
@@ -82,8 +83,6 @@ EXCEPTIONS = {
     ("edge.kafka.topics", "edge.kafka.python"),
     ("labeling.annotating", "labeling.web"),
     ("labeling.topics_thread", "labeling.web"),
-    ("experiments.compare", "reports"),
-    ("experiments.tune", "reports"),
 }
 MODULES_AT_THE_TOP_MAX = 5
 PACKAGES_AT_THE_TOP_MAX = 13

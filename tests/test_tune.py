@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -18,22 +19,29 @@ from river import base
 from streamal.bootstrap.model import build_model
 from streamal.config import Config, load_config
 from streamal.core.coins import Coin
-from streamal.experiments import Goal, Tuned, tune
-from streamal.experiments.bench import Bench, Cell, part
-from streamal.experiments.compare import ALL, CONTROL, changed
-from streamal.experiments.labels_needed import TUNED, answer_of
+from streamal.errors import ConfigError
+from streamal.experiments import Execution, Goal, ReportOptions, SearchOptions, Tuned, tune
+from streamal.experiments.bench import Bench, Cell, slice_stream
+from streamal.experiments.config_file import render_config
+from streamal.experiments.labels_needed import labels_needed
 from streamal.experiments.model_families import families
+from streamal.experiments.overrides import with_sections
+from streamal.experiments.results import ALL, CONTROL, TUNED, Candidate
 from streamal.experiments.runs import Run
-from streamal.experiments.search import Candidate, Search
+from streamal.experiments.search import Search
 from streamal.experiments.search_space import model_section, sampling_section
 from streamal.experiments.shapes import Defaults, Shape
-from streamal.recordings.writing import toml_of
 from streamal.replay import Recorded, Stream, replay
 from streamal.replay.annotators import AnnotatorsRules
+from streamal.reports import save_report
 from tests.conftest import Cli
 from tests.recorded import easy_stream
 
-SMALL: dict[str, Any] = {"trials": 3, "seeds": 2, "budgets": ("0.05", "0.3"), "train_share": 0.4, "workers": 0}
+SMALL: dict[str, Any] = {
+    "search": SearchOptions(trials=3, train_share=0.4, families=("logistic", "naive_bayes")),
+    "report": ReportOptions(seeds=2, budgets=("0.05", "0.3")),
+    "execution": Execution(workers=0),
+}
 WORDS = ("late", "again", "cheap", "offer", "meeting", "report", "please", "now")
 
 
@@ -60,7 +68,7 @@ def stream() -> Stream:
 
 @pytest.fixture(scope="module")
 def tuned(stream: Stream) -> Tuned:
-    return tune(stream, families=("logistic", "naive_bayes"), **SMALL)
+    return tune(stream, **SMALL)
 
 
 def test_the_report_is_of_the_rest(tuned: Tuned) -> None:
@@ -119,11 +127,7 @@ def test_the_rest_cannot_influence_the_search(stream: Stream, tuned: Tuned) -> N
         row._replace(label=stream.classes[coin.uniform(f"{i}") < 0.5], features={"x1": coin.uniform(f"{i} x")})
         for i, row in enumerate(stream.rows[200:])
     ]
-    other = tune(
-        Stream(stream.name, [*head, *noise], stream.kinds, stream.classes),
-        families=("logistic", "naive_bayes"),
-        **SMALL,
-    )
+    other = tune(Stream(stream.name, [*head, *noise], stream.kinds, stream.classes), **SMALL)
     assert other.trials == tuned.trials
     assert other.full_trials == tuned.full_trials
     assert (other.config.model, other.config.sampling, other.batch) == (
@@ -131,17 +135,17 @@ def test_the_rest_cannot_influence_the_search(stream: Stream, tuned: Tuned) -> N
         tuned.config.sampling,
         tuned.batch,
     )
-    assert other.answer.full < tuned.answer.full
+    assert other.labels_needed.full < tuned.labels_needed.full
 
 
 def test_the_same_seed_gives_the_same_bytes(stream: Stream, tuned: Tuned, tmp_path: Path) -> None:
     """--json is the same byte for byte: with two processes as with none, replayed or from the cache, or half of it."""
-    names = {"families": ("logistic", "naive_bayes"), **SMALL, "cache": tmp_path}
-    first = tune(stream, **{**names, "workers": 2})
+    first = tune(stream, **{**SMALL, "execution": Execution(tmp_path, workers=2)})
     assert json.dumps(first.as_dict()) == json.dumps(tuned.as_dict())
     for path in sorted(tmp_path.glob("*.json"))[::4]:
         path.unlink()
-    assert json.dumps(tune(stream, **names).as_dict()) == json.dumps(tuned.as_dict())
+    again = tune(stream, **{**SMALL, "execution": Execution(tmp_path, workers=0)})
+    assert json.dumps(again.as_dict()) == json.dumps(tuned.as_dict())
 
 
 def test_the_command_prints_the_same_bytes(cli: Cli) -> None:
@@ -159,8 +163,8 @@ def test_the_written_settings_replay_with_the_same_figures(stream: Stream, tuned
     path = tmp_path / "config.toml"
     tuned.write(path)
     config = load_config(path)
-    again = replay(part(stream, tuned.first), config, batch=tuned.batch)
-    reported = next(run for run in tuned.runs if run.arm == TUNED and run.budget == tuned.answer.recommended)
+    again = replay(slice_stream(stream, tuned.first), config, batch=tuned.batch)
+    reported = next(run for run in tuned.runs if run.arm == TUNED and run.budget == tuned.labels_needed.recommended)
     assert config == tuned.config
     assert (again.accuracy, again.share, again.requests) == (reported.accuracy, reported.share, reported.requests)
     assert path.read_text().startswith("# On the 300 events that tuning has not seen")
@@ -181,12 +185,15 @@ def test_the_written_settings_are_what_the_daemon_takes(tuned: Tuned, tmp_path: 
 
 
 def test_secrets_are_never_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A password of the environment does not get into the file, and None of the defaults neither."""
+    """A password or token of the environment does not get into the file, and None of the defaults neither."""
     security = {"protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "u", "sasl_password": "hush"}
-    told = toml_of(Config.model_validate({"transport": {"kind": "kafka", "security": security}}))
+    hidden = {"server": {"token": "hush " * 4}, "snapshots": {"key": "hush " * 4}, "bridge": {"token": "hush"}}
+    told = render_config(Config.model_validate({"transport": {"kind": "kafka", "security": security}, **hidden}))
     assert "sasl_username" in told
     assert "hush" not in told
     assert "password" not in told
+    assert "***" not in told
+    assert "token" not in told
 
 
 def test_awkward_values_survive_the_file(tmp_path: Path) -> None:
@@ -206,8 +213,60 @@ def test_awkward_values_survive_the_file(tmp_path: Path) -> None:
         }
     )
     path = tmp_path / "config.toml"
-    path.write_text(toml_of(config), encoding="utf-8")
+    path.write_text(render_config(config), encoding="utf-8")
     assert load_config(path) == config
+
+
+OWN_FILE = """\
+# our own notes
+
+# the file of the north plant
+[budget]
+share = 0.2  # twenty
+burst = 20   # the default, and we want to see it
+per_hour = 100
+
+[transport]  # where
+path = "north.db"  # beside the program
+
+[server]
+token = "a token of our own, in the file"
+"""
+
+
+def test_an_existing_file_keeps_its_comments(tmp_path: Path) -> None:
+    """Comments, order and what already fits stay; keys that no longer hold go; a secret is left as the file has it."""
+    config = Config.model_validate(
+        {
+            "budget": {"share": "0.05"},
+            "transport": {"path": "north.db"},
+            "labels": {"classes": ["a", "b"]},
+            "server": {"token": "a token of our own, in the file"},
+        }
+    )
+    text = render_config(config, ["One remark.", "Another."], OWN_FILE)
+    assert text.startswith("# One remark.\n# Another.\n\n# our own notes\n")
+    kept = ("burst = 20   # the default, and we want to see it", "[transport]  # where", 'path = "north.db"  # beside')
+    for line in ("# the file of the north plant", "share = 0.05  # twenty", *kept):
+        assert f"\n{line}" in text
+    assert "per_hour" not in text
+    assert text.index("[budget]") < text.index("[transport]") < text.index("[labels]")
+    path = tmp_path / "config.toml"
+    path.write_text(text, encoding="utf-8")
+    assert load_config(path) == config
+    assert render_config(config, ["One remark.", "Another."], text) == text
+
+
+def test_tuning_twice_into_one_file_leaves_one_set_of_remarks(tuned: Tuned, tmp_path: Path) -> None:
+    """The second run replaces the remarks and settings of the first; a file that is no TOML is refused."""
+    path = tmp_path / "config.toml"
+    tuned.write(path)
+    first = path.read_text()
+    changed_copy(tuned, first=123).write(path)
+    assert path.read_text() == first.replace(f"first {tuned.first:,} events", "first 123 events")
+    path.write_text("no = = toml")
+    with pytest.raises(ConfigError, match="TOML"):
+        tuned.write(path)
 
 
 @pytest.mark.parametrize("classes", [("a", "b"), ("a", "b", "c")], ids=["binary", "three classes"])
@@ -225,7 +284,7 @@ def test_every_family_fits_its_columns(kinds: tuple[str, ...], classes: tuple[st
     for name in families(shape):
         section = model_section(shape, Defaults(family=name))
         config = Config.model_validate({"model": section, "features": {"declared": dict(stream.kinds)}})
-        config = changed(config, {"labels": {"classes": classes}})
+        config = with_sections(config, {"labels": {"classes": classes}})
         model = build_model(config)
         for row in stream.rows:
             model.learn(row.features, row.label)
@@ -250,43 +309,44 @@ def test_late_labels_bring_damping_into_the_search() -> None:
     """Near-duplicates of open requests are a question only where requests stay open."""
     shape = Shape({"x": "number"}, ("a", "b"))
     for delayed in (False, True):
-        drawn = Defaults()
-        sampling_section(shape, drawn, delayed)
-        assert ("damping" in drawn.drawn) == delayed
+        draw = Defaults()
+        sampling_section(shape, draw, delayed)
+        assert ("damping" in draw.values) == delayed
 
 
 @pytest.mark.parametrize("goal", [Goal(target_value=0.7), Goal(target_share=0.9)], ids=["value", "share"])
 def test_a_target_chooses_the_least_budget(tuned: Tuned, goal: Goal) -> None:
     """The budget is the least whose mean, less two standard errors, reaches the target."""
-    answer = answer_of(tuned.runs, goal, "accuracy")
-    assert answer.wanted == goal.wanted(answer.full)
-    assert answer.reached
+    needed = labels_needed(tuned.runs, goal, "accuracy")
+    assert needed.wanted == goal.wanted(needed.full)
+    assert needed.reached
     sure = [
         row.budget
         for row in tuned.summaries()
-        if row.arm == TUNED and row.value - 2 * row.sd / row.seeds**0.5 >= answer.wanted
+        if row.arm == TUNED and row.value - 2 * row.sd / row.seeds**0.5 >= needed.wanted
     ]
-    assert answer.recommended == min(sure)
+    assert needed.recommended == min(sure)
 
 
 def test_a_target_out_of_reach_is_said_so(tuned: Tuned) -> None:
     """Where no budget reaches the target, the sentence says by how much, and the largest budget is written."""
-    answer = answer_of(tuned.runs, Goal(target_value=0.999), "accuracy")
-    assert (answer.reached, answer.recommended) == (False, 0.3)
-    assert "did not reach" in changed_copy(tuned, answer=answer).sentence()
+    needed = labels_needed(tuned.runs, Goal(target_value=0.999), "accuracy")
+    assert (needed.reached, needed.recommended) == (False, 0.3)
+    assert "did not reach" in changed_copy(tuned, labels_needed=needed).sentence()
 
 
 def test_a_budget_is_kept(tuned: Tuned) -> None:
     """Who names a budget gets settings with that budget, whatever the curve says."""
-    assert answer_of(tuned.runs, Goal(budget=Decimal("0.05")), "accuracy").recommended == 0.05
+    assert labels_needed(tuned.runs, Goal(budget=Decimal("0.05")), "accuracy").recommended == 0.05
 
 
 def test_the_report_shows_the_answer_and_the_settings(tuned: Tuned, tmp_path: Path) -> None:
     """The page begins with the answer, and holds the settings that can be copied."""
-    tuned.save_report(tmp_path / "r.html")
-    page = (tmp_path / "r.html").read_text()
+    save_report(tuned, tmp_path / "r.html")
+    page = re.sub(r'src="data:[^"]*"', "", (tmp_path / "r.html").read_text())
     assert tuned.sentence() in page
     assert "[model]" in page
+    assert f"<td>{tuned.trials[0].value:.4f}</td>" in page
     assert "http" not in page
 
 
@@ -304,6 +364,7 @@ def test_the_frames_have_the_runs_and_the_trials(tuned: Tuned) -> None:
         (("--limit", "100"), "rows"),
         (("--families", "nothing"), "families"),
         (("--write", "/nowhere/config.toml"), "no directory"),
+        (("--write", __file__), "not TOML"),
     ],
 )
 def test_wrong_arguments_are_one_line(cli: Cli, arguments: tuple[str, ...], word: str) -> None:
@@ -319,7 +380,7 @@ def test_every_figure_is_of_a_run_with_all_its_parts(tuned: Tuned) -> None:
         assert isinstance(run, Run)
         assert (run.curve[-1].events, run.curve[-1].requests) == (run.events, run.requests)
         assert run.curve[-1].accuracy == run.accuracy
-        for counts in (run.spent.uncertainty, run.spent.time, list(run.spent.classes.values())):
+        for counts in (run.spending.uncertainty, run.spending.time, list(run.spending.classes.values())):
             assert (sum(c[0] for c in counts), sum(c[1] for c in counts)) == (run.events, run.requests)
 
 
@@ -327,7 +388,7 @@ def test_the_models_are_rivers(stream: Stream) -> None:
     """What is found is configuration: it builds an estimator of River, and evaluates nothing."""
     section = model_section(Shape.of(stream, "accuracy"), Defaults())
     assert json.loads(json.dumps(section)) == section
-    config = changed(Config(), {"model": section}, {"labels": {"classes": stream.classes}})
+    config = with_sections(Config(), {"model": section}, {"labels": {"classes": stream.classes}})
     assert isinstance(build_model(config)._estimator, base.Base)
 
 

@@ -2,61 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from streamal.cli.experiment_options import (
-    Budgets,
-    Cache,
-    MetricName,
-    Pictures,
-    Report,
+    AnnotatorOptions,
+    Batch,
+    ExecutionOptions,
+    Metric,
+    OutputOptions,
+    ProgressLine,
     Seeds,
-    Steps,
-    Workers,
-    cache_of,
-    deliver,
-    require_places,
+    StreamOptions,
+    split_names,
 )
-from streamal.cli.options import Json, OptionalConfigPath, Overrides
-from streamal.cli.replay import Abstain, Delay, Drop, Error, Label, LabelTime, Limit, Silence, Stream, Time, columns
-from streamal.config import load_config
-from streamal.experiments import compare
-from streamal.replay import read_stream
-from streamal.replay.annotators import AnnotatorsRules
+from streamal.cli.options import OptionalConfigOptions, with_options
+from streamal.experiments import Grid, compare
 
 __all__ = ["command"]
 
 
-def command(
-    stream: Stream,
-    label: Label,
+@dataclass(frozen=True, kw_only=True)
+class _GridOptions:
+    """What is varied, and what is measured."""
+
     strategies: Annotated[
         str, typer.Option(metavar="A,…", help="Names as in sampling.strategy; random is always there.")
-    ] = "randomised_variable,variable,quantile,split",
-    budgets: Budgets = "0.01,0.05,0.1,0.2",
+    ] = "randomised_variable,variable,quantile,split"
+    budgets: Annotated[str, typer.Option(metavar="B,…", help="Shares of the events.")] = "0.01,0.05,0.1,0.2"
     models: Annotated[
         str, typer.Option(metavar="A,…", help='"configured", or families: logistic, hoeffding_tree, forest …')
-    ] = "configured",
-    seeds: Seeds = 3,
-    metric: MetricName = "accuracy",
-    time: Time = None,
-    label_time: LabelTime = None,
-    drop: Drop = "",
-    limit: Limit = None,
-    delay: Delay = 0.0,
-    error: Error = 0.0,
-    abstain: Abstain = 0.0,
-    silence: Silence = 0.0,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Events per step.")] = 1,
-    report: Report = None,
-    pictures: Pictures = None,
-    workers: Workers = None,
-    cache: Cache = None,
-    config: OptionalConfigPath = None,
-    overrides: Overrides = None,
-    as_json: Json = False,
+    ] = "configured"
+    seeds: Seeds = 3
+    metric: Metric = "accuracy"
+
+    def grid(self) -> Grid:
+        """Return what is varied."""
+        strategies, budgets, models = map(split_names, (self.strategies, self.budgets, self.models))
+        return Grid(strategies, budgets, models, self.seeds)
+
+
+@with_options
+def command(
+    stream: StreamOptions,
+    grid: _GridOptions,
+    annotators: AnnotatorOptions,
+    execution: ExecutionOptions,
+    configuration: OptionalConfigOptions,
+    output: OutputOptions,
+    batch: Batch = 1,
 ) -> None:
     """Replay a recorded stream with every strategy, model and budget, beside three baselines.
 
@@ -68,22 +64,16 @@ def command(
     streamal compare river:Phishing --label target --models configured,hoeffding_tree
     ```
     """
-    require_places(report, pictures, drawn=report is not None or pictures is not None)
-    settings = load_config(config, overrides or ())
-    recorded = read_stream(stream, label, time, label_time, columns(drop), limit)
-    with Steps(f"comparing on {stream}") as steps:
+    output.require_places()
+    config, recorded = configuration.load(), stream.read()
+    with ProgressLine(f"comparing on {stream.stream}") as line:
         result = compare(
             recorded,
-            settings,
-            strategies=columns(strategies),
-            budgets=columns(budgets),
-            models=columns(models),
-            seeds=seeds,
-            metric=metric,
-            annotators=AnnotatorsRules(delay_s=delay, error=error, abstain=abstain, silence=silence),
+            config,
+            grid.grid(),
+            metric=grid.metric,
+            annotators=annotators.rules(),
             batch=batch,
-            cache=cache_of(cache),
-            workers=workers,
-            progress=steps.count,
+            execution=execution.execution(line.update),
         )
-    deliver(result, stream, report, pictures, as_json=as_json)
+    output.write(result, stream.stream)

@@ -36,7 +36,7 @@ __all__ = ["command"]
 _BATCH = 5
 _WINDOW = 500
 _ANNOTATORS = AnnotatorsRules(delay_s=1_800.0, spread=1.5, abstain=0.01, silence=0.01)
-"""Half an hour in the median, one answer in six later than two hours; some cannot tell, some never answer."""
+"""Half an hour in the median, one reply in six later than two hours; some cannot tell, some never reply."""
 
 _OURS = "# What `streamal demo` ran with."
 _CONFIG = """\
@@ -68,7 +68,7 @@ def command(
     that are worth it, and learns from answers that come late and out of order. Beside it runs a control that spends
     the same budget at random. Takes well under two minutes; everything is left in the directory to look at.
     """
-    load_config(None, overrides or ())  # before anything is deleted
+    load_config(None, overrides or ())  # a wrong key is refused before anything is deleted
     try:
         _prepare(directory, _options(overrides))
     except OSError as error:
@@ -89,8 +89,8 @@ def _options(overrides: Sequence[str] | None) -> str:
 
 def _prepare(directory: Path, options: str) -> None:
     """Make the directory, without what an earlier demo has left."""
-    left = directory / "config.toml"
-    ours = left.is_file() and left.read_text(errors="replace").startswith(_OURS)
+    path = directory / "config.toml"
+    ours = path.is_file() and path.read_text(errors="replace").startswith(_OURS)
     if directory.exists() and not ours and any(directory.iterdir()):
         raise ConfigError(f"--directory {directory} holds something else than an earlier demo; name another")
     directory.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def _prepare(directory: Path, options: str) -> None:
     with as_file(files("streamal") / "data" / "mails.csv.gz") as mails:
         shutil.copyfile(mails, directory / "mails.csv.gz")
     database, snapshots = (json.dumps(str(directory / name)) for name in ("streamal.db", "snapshots"))
-    left.write_text(_CONFIG.format(ours=_OURS, name=directory, options=options, database=database, snapshots=snapshots))
+    path.write_text(_CONFIG.format(ours=_OURS, name=directory, options=options, database=database, snapshots=snapshots))
 
 
 def _control(config: Config) -> Config:
@@ -111,24 +111,24 @@ def _run(config: Config, stream: Stream, progress: Progress) -> Replay:
     """Run the daemon on SQLite by the mails' own clock."""
     parts = build(config)
     transport = transports.open_transport(config, synchronous="NORMAL")  # a demo on a slow disk is to end in time, too
-    clock, measured = StreamClock(), meter(config)
+    clock, metrics = StreamClock(), meter(config)
     daemon = Daemon(
         dataclasses.replace(parts.settings, poll_timeout_s=0.0, step_target_s=math.inf),
         parts.new_fold,
         transport,
         edges.open_snapshots(config),
         clock,
-        measured,
+        metrics,
         SilentLog(),
     )
     server = admin_server(
-        config, measured, lambda: daemon, clock, lambda url: progress.console.print(f"metrics while it runs: {url}")
+        config, metrics, lambda: daemon, clock, lambda url: progress.console.print(f"metrics while it runs: {url}")
     )
     try:
         player = Player(transport, parts.topics, stream, _ANNOTATORS, parts.wire)
-        watch = _Watch(config, daemon, player, progress)
+        line = _DemoProgress(config, daemon, player, progress)
         began = time.perf_counter()
-        play(daemon, player, clock, _BATCH, watch.advanced)
+        play(daemon, player, clock, _BATCH, line.advance)
         daemon.close()
         return outcome(daemon, transport, player, time.perf_counter() - began)
     finally:
@@ -136,8 +136,8 @@ def _run(config: Config, stream: Stream, progress: Progress) -> Replay:
         transport.close()
 
 
-class _Watch:
-    """Keeps the line under the progress bar, or prints one now and then where there is no terminal."""
+class _DemoProgress:
+    """Updates the line under the progress bar, or prints a line now and then where there is no terminal."""
 
     _EVERY_SHOWN, _EVERY_PRINTED = 50, 540
 
@@ -147,7 +147,7 @@ class _Watch:
         self._positions = dict.fromkeys(range(self._log.partitions(self._topic)), 0)
         self._right = self._asked = self._events = 0
 
-    def advanced(self, events: int) -> None:
+    def advance(self, events: int) -> None:
         self._progress.advance(self._progress.task_ids[0], events)
         before = self._events
         self._count()
@@ -185,7 +185,7 @@ def _report(directory: Path, config: Config, result: Replay, control: Replay, as
     }
     title = f"Accuracy over the last {_WINDOW} mails, at {float(config.budget.share):.0%} of the labels"
     picture = directory / "learning-curve.svg"
-    drawn = save_curves(picture, title, curves, skip=_WINDOW // 2)
+    saved = save_curves(picture, title, curves, skip=_WINDOW // 2)
     if not as_json:
         typer.echo(
             terminal_curves(title, curves, skip=_WINDOW // 2, width=min(100, shutil.get_terminal_size().columns))
@@ -193,11 +193,11 @@ def _report(directory: Path, config: Config, result: Replay, control: Replay, as
     show("5,403 mails, spam or ham", figures, as_json)
     if as_json:
         return
-    where = f"{directory}/config.toml{options}"
+    config_file = f"{directory}/config.toml{options}"
     typer.echo(
-        f"\nLeft in {directory}/: mails.csv.gz, streamal.db, config.toml" + (f", {picture.name}" if drawn else "")
+        f"\nLeft in {directory}/: mails.csv.gz, streamal.db, config.toml" + (f", {picture.name}" if saved else "")
     )
-    typer.echo(f"Look at it:  streamal status -c {where}")
-    typer.echo(f"             streamal verify -c {where}")
-    typer.echo(f"             streamal export -c {where} --examples | head -3")
+    typer.echo(f"Look at it:  streamal status -c {config_file}")
+    typer.echo(f"             streamal verify -c {config_file}")
+    typer.echo(f"             streamal export -c {config_file} --examples | head -3")
     sys.stdout.flush()

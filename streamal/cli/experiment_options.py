@@ -1,4 +1,4 @@
-"""What `compare` and `tune` share: their options, the progress bar, the table and the curve in the terminal."""
+"""What commands on recorded streams share: option records, the progress line, the table and the curve of a result."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -15,80 +16,139 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from streamal.cli.options import progress_bar
+from streamal.cli.options import Json, progress_bar
 from streamal.errors import ConfigError
+from streamal.experiments import Comparison, Execution, Tuned
 from streamal.experiments.bench import cache_directory
-from streamal.experiments.compare import ALL, Baselines, Comparison, Summary
-from streamal.experiments.runs import Metric
-from streamal.experiments.tune import Tuned
+from streamal.experiments.options import Progress
+from streamal.experiments.results import ALL, Summary
+from streamal.recordings.reading import Stream, read_stream
+from streamal.replay.annotators import AnnotatorsRules
+from streamal.reports import save_pictures, save_report
 from streamal.reports.curves import terminal_lines
 
 __all__ = [
-    "Budgets",
-    "Cache",
-    "MetricName",
-    "Pictures",
-    "Report",
+    "AnnotatorOptions",
+    "Batch",
+    "ExecutionOptions",
+    "Metric",
+    "OutputOptions",
+    "ProgressLine",
     "Seeds",
-    "Steps",
-    "Workers",
-    "cache_of",
-    "deliver",
-    "require_places",
-    "told",
+    "StreamOptions",
+    "render_table",
+    "split_names",
 ]
 
-Budgets = Annotated[str, typer.Option("--budgets", metavar="B,…", help="Shares of the events.")]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Events per step.")]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Sets of coins: `sampling.seed` and the next ones.")]
-MetricName = Annotated[
+Metric = Annotated[
     str, typer.Option("--metric", help="accuracy, or balanced_accuracy: the mean recall of the classes.")
 ]
-Report = Annotated[Path | None, typer.Option("--report", metavar="FILE.html", help="Write the report: one HTML file.")]
-Pictures = Annotated[
-    Path | None, typer.Option("--pictures", metavar="DIR", help="Draw the report's pictures into DIR, as SVG and PNG.")
-]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; by default one for each core.")]
-Cache = Annotated[
-    str | None,
-    typer.Option(
-        "--cache",
-        metavar="DIR",
-        help='Keeps finished replays, so that an interrupted run goes on; "" keeps none. By default ~/.cache/streamal.',
-    ),
-]
 
 
-def cache_of(directory: str | None) -> Path | None:
-    """Return where finished replays are kept; "" is nowhere."""
-    if directory is None:
-        return cache_directory()
-    return Path(directory) if directory else None
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions:
+    """Which recorded stream to read, and what its columns mean."""
+
+    stream: Annotated[
+        str,
+        typer.Argument(metavar="STREAM", help="A .csv, .csv.gz, .jsonl, .jsonl.gz or .parquet file, or river:NAME."),
+    ]
+    label: Annotated[str, typer.Option("--label", help="The column of the true label.")]
+    time: Annotated[str | None, typer.Option("--time", help="The column of the event's time: seconds or ISO 8601.")] = (
+        None
+    )
+    label_time: Annotated[
+        str | None, typer.Option("--label-time", help="The column of the time when the label became known.")
+    ] = None
+    drop: Annotated[str, typer.Option("--drop", metavar="A,B", help="Columns that are no features.")] = ""
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Take only the first N rows.")] = None
+
+    def read(self) -> Stream:
+        """Return the recorded stream."""
+        return read_stream(self.stream, self.label, self.time, self.label_time, split_names(self.drop), self.limit)
 
 
-def require_places(*files: Path | None, drawn: bool) -> None:
-    """Raise a ConfigError now, rather than after an hour, if a result could not be written; *drawn*: needs pictures."""
-    for file in files:
-        if file is not None and not file.parent.is_dir():
-            raise ConfigError(f"{file}: there is no directory {file.parent}")
-    if drawn and find_spec("matplotlib") is None:
-        raise ConfigError("reports and pictures need matplotlib: pip install 'streamal[plot]'")
+@dataclass(frozen=True, kw_only=True)
+class AnnotatorOptions:
+    """How late, wrong and silent the annotators of a recorded stream are."""
+
+    delay: Annotated[
+        float, typer.Option("--delay", min=0, help="Median seconds until a label comes, if none is recorded.")
+    ] = 0.0
+    error: Annotated[float, typer.Option("--error", min=0, max=1, help="Share of wrong labels.")] = 0.0
+    abstain: Annotated[
+        float, typer.Option("--abstain", min=0, max=1, help="Share of answers that are 'cannot tell'.")
+    ] = 0.0
+    silence: Annotated[
+        float, typer.Option("--silence", min=0, max=1, help="Share of requests that nobody answers.")
+    ] = 0.0
+
+    def rules(self) -> AnnotatorsRules:
+        """Return how they reply."""
+        return AnnotatorsRules(delay_s=self.delay, error=self.error, abstain=self.abstain, silence=self.silence)
 
 
-def deliver(
-    study: Comparison | Tuned, stream: str, report: Path | None, pictures: Path | None, *, as_json: bool
-) -> None:
-    """Write the report and the pictures that are wanted, and print what was found on *stream*."""
-    if report is not None:
-        study.save_report(report)
-    if pictures is not None:
-        study.save_pictures(pictures)
-    if as_json:
-        typer.echo(json.dumps(study.as_dict()))
-    else:
-        typer.echo(told(stream, study.metric, study.summaries(), study.baselines), nl=False)
+@dataclass(frozen=True, kw_only=True)
+class ExecutionOptions:
+    """How many processes run the replays, and where finished ones are kept."""
+
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes; by default one for each core.")
+    ] = None
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            "--cache",
+            metavar="DIR",
+            help='Keeps finished replays, so that an interrupted run goes on; "" keeps none. '
+            "By default ~/.cache/streamal.",
+        ),
+    ] = None
+
+    def execution(self, progress: Progress) -> Execution:
+        """Return the same for `compare` and `tune`."""
+        directory = cache_directory() if self.cache is None else Path(self.cache) if self.cache else None
+        return Execution(directory, self.workers, progress)
 
 
-class Steps:
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Where a result goes: a report, pictures, and JSON or a table on standard output."""
+
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE.html", help="Write the report: one HTML file.")
+    ] = None
+    pictures: Annotated[
+        Path | None,
+        typer.Option("--pictures", metavar="DIR", help="Draw the report's pictures into DIR, as SVG and PNG."),
+    ] = None
+    as_json: Json = False
+
+    def require_places(self, *files: Path | None) -> None:
+        """Raise a ConfigError now, rather than after an hour, if the result or *files* could not be written."""
+        for file in (self.report, self.pictures, *files):
+            if file is not None and not file.parent.is_dir():
+                raise ConfigError(f"{file}: there is no directory {file.parent}")
+        if self.report is None and self.pictures is None:
+            return
+        if any(find_spec(library) is None for library in ("matplotlib", "jinja2")):
+            raise ConfigError("reports and pictures need matplotlib and Jinja2: pip install 'streamal[plot]'")
+
+    def write(self, result: Comparison | Tuned, stream: str) -> None:
+        """Write the report and the pictures that are wanted, and print what was found on *stream*."""
+        if self.report is not None:
+            save_report(result, self.report)
+        if self.pictures is not None:
+            save_pictures(result, self.pictures)
+        if self.as_json:
+            typer.echo(json.dumps(result.as_dict()))
+        else:
+            typer.echo(render_table(stream, result), nl=False)
+
+
+class ProgressLine:
     """A progress bar on standard error whose length and title may change under way."""
 
     def __init__(self, title: str) -> None:
@@ -104,34 +164,34 @@ class Steps:
     ) -> None:
         self._bar.__exit__(kind, error, trace)
 
-    def count(self, done: int, total: int) -> None:
-        """Show that *done* of *total* are finished."""
-        self._progress.update(self._progress.task_ids[0], completed=done, total=total)
-
-    def phase(self, what: str, done: int, total: int) -> None:
-        """Show likewise, and what is being done."""
+    def update(self, what: str, done: int, total: int) -> None:
+        """Show that *done* of the *total* parts of *what* are finished."""
         self._progress.update(self._progress.task_ids[0], description=what, completed=done, total=total)
 
 
-def told(title: str, metric: Metric, summaries: Sequence[Summary], baselines: Baselines) -> str:
-    """Return the figures as a curve and a table."""
-    name = metric.replace("_", " ")
+def split_names(names: str) -> list[str]:
+    """Return the names in a list with commas."""
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def render_table(title: str, result: Comparison | Tuned) -> str:
+    """Return the figures of *result* as a curve and a table."""
+    name, summaries = result.metric.replace("_", " "), result.summaries()
     table = Table("asks", "model", "budget", "spent", name, "± sd")
     for row in summaries:
         spread = f"{row.sd:.4f}" if row.seeds > 1 else ""
         table.add_row(row.arm, row.model, f"{row.budget:.3g}", f"{row.share:.2%}", f"{row.value:.4f}", spread)
-    table.add_row("the label before", "-", "1", "100.00%", f"{baselines.no_change:.4f}", "")
-    table.add_row("commonest class", "-", "0", "0.00%", f"{baselines.majority:.4f}", "")
+    table.add_row("the label before", "-", "1", "100.00%", f"{result.baselines.no_change:.4f}", "")
+    table.add_row("commonest class", "-", "0", "0.00%", f"{result.baselines.majority:.4f}", "")
     console = Console(file=sys.stdout)
     with console.capture() as shown:
         console.print(table)
-    curve = terminal_lines(
-        f"{title}: {name}", "labels, % of the events", lines_of(summaries), min(100, shutil.get_terminal_size().columns)
-    )
+    width = min(100, shutil.get_terminal_size().columns)
+    curve = terminal_lines(f"{title}: {name}", "labels, % of the events", _lines(summaries), width)
     return f"{curve}\n{shown.get()}" if curve else shown.get()
 
 
-def lines_of(summaries: Sequence[Summary]) -> dict[str, tuple[list[float], list[float]]]:
+def _lines(summaries: Sequence[Summary]) -> dict[str, tuple[list[float], list[float]]]:
     """Return share and value of each arm, with the model where there are several; all labels as a level line."""
     several = len({row.model for row in summaries if not row.arm.startswith(ALL)}) > 1
     lines: dict[str, tuple[list[float], list[float]]] = {}

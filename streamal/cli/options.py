@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-__all__ = ["ConfigPath", "Json", "OptionalConfigPath", "Overrides", "progress_bar", "show"]
+from streamal.config import Config, load_config
+
+__all__ = [
+    "ConfigOptions",
+    "ConfigPath",
+    "Json",
+    "OptionalConfigOptions",
+    "OptionalConfigPath",
+    "Overrides",
+    "progress_bar",
+    "show",
+    "with_options",
+]
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file; it must exist.")]
 OptionalConfigPath = Annotated[
@@ -29,6 +44,86 @@ Overrides = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConfigOptions:
+    """``--config`` and ``--set`` of a command that needs a configuration file."""
+
+    config: ConfigPath = Path("config.toml")
+    overrides: Overrides = None
+
+    def load(self) -> Config:
+        """Return the configuration."""
+        return load_config(self.config, self.overrides or ())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptionalConfigOptions:
+    """``--config`` and ``--set`` of a command that runs without a configuration file too."""
+
+    config: OptionalConfigPath = None
+    overrides: Overrides = None
+
+    def load(self) -> Config:
+        """Return the configuration."""
+        return load_config(self.config, self.overrides or ())
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return *command* with its option records spread out: each field of a record becomes an option of its own.
+
+    Options of one topic are the fields of one frozen dataclass, ``Annotated`` as Typer wants them, and a command takes
+    that dataclass as a parameter. Typer does not know dataclasses: it is shown a function with one parameter a field,
+    which makes the records and calls *command* with them.
+
+    >>> @dataclasses.dataclass(frozen=True, kw_only=True)
+    ... class Size:
+    ...     width: int
+    ...     height: int = 2
+    >>> def draw(size: Size, colour: str = "red") -> None:
+    ...     print(size, colour)
+    >>> inspect.signature(with_options(draw))
+    <Signature (*, width: int, height: int = 2, colour: str = 'red') -> None>
+    >>> with_options(draw)(width=1, height=3, colour="blue")
+    Size(width=1, height=3) blue
+    """
+    hints = get_type_hints(command, include_extras=True)
+    records: dict[str, Any] = {}
+    shown = []
+    for parameter in inspect.signature(command).parameters.values():
+        record = hints[parameter.name]
+        if not dataclasses.is_dataclass(record):
+            shown.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=record))
+            continue
+        records[parameter.name] = record
+        shown += _parameters(record)
+
+    @functools.wraps(command)
+    def spread(**values: Any) -> None:
+        made = {
+            name: record(**{field.name: values.pop(field.name) for field in dataclasses.fields(record)})
+            for name, record in records.items()
+        }
+        command(**made, **values)
+
+    signature = inspect.Signature(shown, return_annotation=None)
+    vars(spread).update(__signature__=signature, __annotations__={each.name: each.annotation for each in shown})
+    return spread
+
+
+def _parameters(record: Any) -> list[inspect.Parameter]:
+    """Return the fields of a dataclass as parameters."""
+    hints = get_type_hints(record, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in dataclasses.fields(record)
+    ]
 
 
 def show(title: str, figures: Mapping[str, Any], as_json: bool) -> None:

@@ -58,51 +58,48 @@ def command(
     begin, end = (_time(text, name) for text, name in ((since, "--since"), (until, "--until")))
     log = transports.open_log(loaded)
     try:
-        told = report(log, topic_names(loaded), begin, end, days, loaded.quality.window)
+        found = report(log, topic_names(loaded), begin, end, days, loaded.quality.window)
     finally:
         log.close()
-    title = f"Accuracy over all events, {_date(told.since)} to {_date(told.until)}"
-    x = [point.labels for point in told.curve]
+    period = f"{_date(found.since)} to {_date(found.until)}"
+    title = f"Accuracy over all events, {period}"
+    x = [point.labels for point in found.curve]
     curves = {
-        "accuracy": [point.accuracy.value for point in told.curve],
-        "95 %, low": [point.accuracy.low for point in told.curve],
-        "95 %, high": [point.accuracy.high for point in told.curve],
+        "accuracy": [point.accuracy.value for point in found.curve],
+        "95 %, low": [point.accuracy.low for point in found.curve],
+        "95 %, high": [point.accuracy.high for point in found.curve],
     }
     if svg is not None and x and not save_points(svg, title, "labels", x, curves):
         raise ConfigError("--svg needs matplotlib: pip install 'streamal[plot]'")
     if as_json:
-        typer.echo(json.dumps(_plain(dataclasses.asdict(told))))
+        typer.echo(json.dumps(_plain(dataclasses.asdict(found))))
         return
     if x:
         typer.echo(terminal_points(title, "labels", x, curves, min(100, shutil.get_terminal_size().columns)))
-    show(
-        f"{transports.describe_transport(loaded)}, {_date(told.since)} to {_date(told.until)}",
-        _rows(told, loaded),
-        as_json=False,
-    )
-    typer.echo(f"{told.advice.verdict.upper()}: {told.advice.reason}")
+    show(f"{transports.describe_transport(loaded)}, {period}", _rows(found, loaded), as_json=False)
+    typer.echo(f"{found.advice.verdict.upper()}: {found.advice.reason}")
 
 
-def _rows(told: Report, config: Config) -> dict[str, object]:
+def _rows(found: Report, config: Config) -> dict[str, object]:
     """Return the table's rows."""
-    labels = told.outcomes["labels"]
+    labels = found.outcomes["labels"]
     rows: dict[str, object] = {
-        "requests": sum(told.requests.values()),
-        "of them": told.requests or None,
-        "outcomes": told.outcomes,
-        "natural labels": told.natural,
-        "annotators": told.annotators or None,
-        "accuracy before": _interval(told.before),
-        "accuracy now": _interval(told.now),
-        "among the labels (biased)": told.naive,
-        "unanswered requests": told.unanswered,
-        "events out of reach": told.never_askable,
+        "requests": sum(found.requests.values()),
+        "of them": found.requests or None,
+        "outcomes": found.outcomes,
+        "natural labels": found.natural,
+        "annotators": found.annotators or None,
+        "accuracy before": _interval(found.before),
+        "accuracy now": _interval(found.now),
+        "among the labels (biased)": found.naive,
+        "unanswered requests": found.unanswered,
+        "events out of reach": found.never_askable,
     }
-    if told.cost or told.reserved:
+    if found.cost or found.reserved:
         currency = config.budget.currency
-        rows["cost"] = f"{told.cost:,.2f} {currency}"
-        rows["reserved for open requests"] = f"{told.reserved:,.2f} {currency}"
-        rows["cost of a label"] = f"{told.cost / labels:,.2f} {currency}" if labels else None
+        rows["cost"] = f"{found.cost:,.2f} {currency}"
+        rows["reserved for open requests"] = f"{found.reserved:,.2f} {currency}"
+        rows["cost of a label"] = f"{found.cost / labels:,.2f} {currency}" if labels else None
     return rows
 
 

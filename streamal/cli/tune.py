@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
@@ -9,62 +10,81 @@ from typing import Annotated
 import typer
 
 from streamal.cli.experiment_options import (
-    Budgets,
-    Cache,
-    MetricName,
-    Pictures,
-    Report,
+    AnnotatorOptions,
+    ExecutionOptions,
+    Metric,
+    OutputOptions,
+    ProgressLine,
     Seeds,
-    Steps,
-    Workers,
-    cache_of,
-    deliver,
-    require_places,
+    StreamOptions,
+    split_names,
 )
-from streamal.cli.options import Json, OptionalConfigPath, Overrides
-from streamal.cli.replay import Abstain, Delay, Drop, Error, Label, LabelTime, Limit, Silence, Stream, Time, columns
+from streamal.cli.options import OptionalConfigOptions, with_options
 from streamal.config import load_config
 from streamal.errors import ConfigError
-from streamal.experiments import Goal, tune
-from streamal.replay import read_stream
-from streamal.replay.annotators import AnnotatorsRules
+from streamal.experiments import Goal, ReportOptions, SearchOptions, tune
 
 __all__ = ["command"]
 
 
-def command(
-    stream: Stream,
-    label: Label,
-    budget: Annotated[str | None, typer.Option(metavar="B", help="The share of the events that may be asked.")] = None,
+@dataclass(frozen=True, kw_only=True)
+class _GoalOptions:
+    """What is wanted."""
+
+    budget: Annotated[str | None, typer.Option(metavar="B", help="The share of the events that may be asked.")] = None
     target_accuracy: Annotated[
         float | None, typer.Option(min=0, max=1, help="The metric wanted, with as few labels as possible.")
-    ] = None,
+    ] = None
     target_share_of_full: Annotated[
         float | None, typer.Option(min=0, max=1, help="… or this part of what all labels give; by default 0.98.")
-    ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Settings to be tried.")] = 30,
-    train_share: Annotated[float, typer.Option(min=0.01, max=0.99, help="The part that is tuned on.")] = 0.3,
-    families: Annotated[str, typer.Option(metavar="A,…", help="Search only these models.")] = "",
-    write: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the settings, a config.toml.")] = None,
-    budgets: Budgets = "0.01,0.02,0.05,0.1,0.2",
-    seeds: Seeds = 3,
-    seed: Annotated[int, typer.Option(help="Of the search.")] = 1,
-    metric: MetricName = "accuracy",
-    time: Time = None,
-    label_time: LabelTime = None,
-    drop: Drop = "",
-    limit: Limit = None,
-    delay: Delay = 0.0,
-    error: Error = 0.0,
-    abstain: Abstain = 0.0,
-    silence: Silence = 0.0,
-    report: Report = None,
-    pictures: Pictures = None,
-    workers: Workers = None,
-    cache: Cache = None,
-    config: OptionalConfigPath = None,
-    overrides: Overrides = None,
-    as_json: Json = False,
+    ] = None
+
+    def goal(self) -> Goal:
+        """Return what is wanted; two of the three would contradict each other."""
+        value, share = self.target_accuracy, self.target_share_of_full
+        if sum(given is not None for given in (self.budget, value, share)) > 1:
+            raise ConfigError("give one of --budget, --target-accuracy and --target-share-of-full")
+        if self.budget is None:
+            return Goal(target_value=value, target_share=0.98 if value is None and share is None else share)
+        try:
+            return Goal(budget=Decimal(self.budget))
+        except InvalidOperation as error:
+            raise ConfigError(f"--budget {self.budget}: a share of the events, like 0.05") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SearchOptions:
+    """How the search goes, what is reported of the rest, and where the settings are written."""
+
+    trials: Annotated[int, typer.Option(min=1, help="Settings to be tried.")] = 30
+    train_share: Annotated[float, typer.Option(min=0.01, max=0.99, help="The part that is tuned on.")] = 0.3
+    families: Annotated[str, typer.Option(metavar="A,…", help="Search only these models.")] = ""
+    write: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the settings, a config.toml; its comments stay.")
+    ] = None
+    budgets: Annotated[str, typer.Option(metavar="B,…", help="Shares of the events.")] = "0.01,0.02,0.05,0.1,0.2"
+    seeds: Seeds = 3
+    seed: Annotated[int, typer.Option(help="Of the search.")] = 1
+    metric: Metric = "accuracy"
+
+    def search(self) -> SearchOptions:
+        """Return how the search goes."""
+        return SearchOptions(self.trials, self.seed, self.train_share, split_names(self.families))
+
+    def report(self) -> ReportOptions:
+        """Return what is replayed on the rest."""
+        return ReportOptions(split_names(self.budgets), self.seeds)
+
+
+@with_options
+def command(
+    stream: StreamOptions,
+    goal: _GoalOptions,
+    search: _SearchOptions,
+    annotators: AnnotatorOptions,
+    execution: ExecutionOptions,
+    configuration: OptionalConfigOptions,
+    output: OutputOptions,
 ) -> None:
     """Search the first part of a recorded stream for the best settings, and report on the rest of it.
 
@@ -76,45 +96,27 @@ def command(
     streamal tune mails.csv.gz --label label --time time --budget 0.05 --report mails.html
     ```
     """
-    goal = _goal(budget, target_accuracy, target_share_of_full)
-    require_places(report, pictures, write, drawn=report is not None or pictures is not None)
-    settings = load_config(config, overrides or ())
-    recorded = read_stream(stream, label, time, label_time, columns(drop), limit)
-    with Steps(f"tuning on {stream}") as steps:
+    wanted = goal.goal()
+    output.require_places(search.write)
+    if search.write is not None and search.write.exists():
+        load_config(search.write)  # a file that cannot be updated is refused now, not after an hour
+    config, recorded = configuration.load(), stream.read()
+    with ProgressLine(f"tuning on {stream.stream}") as line:
         result = tune(
             recorded,
-            settings,
-            goal=goal,
-            trials=trials,
-            train_share=train_share,
-            budgets=columns(budgets),
-            seeds=seeds,
-            seed=seed,
-            metric=metric,
-            annotators=AnnotatorsRules(delay_s=delay, error=error, abstain=abstain, silence=silence),
-            families=columns(families),
-            cache=cache_of(cache),
-            workers=workers,
-            progress=steps.phase,
+            config,
+            goal=wanted,
+            search=search.search(),
+            report=search.report(),
+            metric=search.metric,
+            annotators=annotators.rules(),
+            execution=execution.execution(line.update),
         )
-    if write is not None:
-        result.write(write)
-    deliver(result, stream, report, pictures, as_json=as_json)
-    if as_json:
+    if search.write is not None:
+        result.write(search.write)
+    output.write(result, stream.stream)
+    if output.as_json:
         return
     typer.echo(result.sentence())
-    if write is not None:
-        typer.echo(f"Written: {write}, with budget.share = {result.answer.recommended}")
-
-
-def _goal(budget: str | None, target_accuracy: float | None, target_share: float | None) -> Goal:
-    """Return what is wanted; two of the three would contradict each other."""
-    if sum(given is not None for given in (budget, target_accuracy, target_share)) > 1:
-        raise ConfigError("give one of --budget, --target-accuracy and --target-share-of-full")
-    if budget is None:
-        none = target_accuracy is None and target_share is None
-        return Goal(target_value=target_accuracy, target_share=0.98 if none else target_share)
-    try:
-        return Goal(budget=Decimal(budget))
-    except InvalidOperation as error:
-        raise ConfigError(f"--budget {budget}: a share of the events, like 0.05") from error
+    if search.write is not None:
+        typer.echo(f"Written: {search.write}, with budget.share = {result.labels_needed.recommended}")

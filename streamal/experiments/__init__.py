@@ -1,7 +1,21 @@
-"""Many replays of one recording: `compare` strategies and budgets, or `tune` the settings."""
+"""The Python API of experiments: many replays of one recording, to `compare` strategies or to `tune` the settings.
 
-from streamal.experiments.compare import Comparison, compare
-from streamal.experiments.labels_needed import Goal
-from streamal.experiments.tune import Tuned, tune
+`streamal.reports` draws what they return.
+"""
 
-__all__ = ["Comparison", "Goal", "Tuned", "compare", "tune"]
+from streamal.experiments.compare import compare
+from streamal.experiments.options import Execution, Goal, Grid, ReportOptions, SearchOptions
+from streamal.experiments.results import Comparison, Tuned
+from streamal.experiments.tune import tune
+
+__all__ = [
+    "Comparison",
+    "Execution",
+    "Goal",
+    "Grid",
+    "ReportOptions",
+    "SearchOptions",
+    "Tuned",
+    "compare",
+    "tune",
+]

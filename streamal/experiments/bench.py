@@ -24,12 +24,12 @@ import msgspec
 import streamal
 from streamal.config import Config
 from streamal.errors import StreamalError
-from streamal.experiments.runs import Run, measured
+from streamal.experiments.runs import Run, measure
 from streamal.recordings.reading import Stream
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replay import replay
 
-__all__ = ["Bench", "Cell", "cache_directory", "part"]
+__all__ = ["Bench", "Cell", "cache_directory", "slice_stream"]
 
 _CACHED_MAX = 5_000
 """Files in the cache, some 30 kB each; the oldest go first."""
@@ -56,7 +56,7 @@ class Cell:
     last: int | None = None
 
 
-def part(stream: Stream, first: int, last: int | None = None) -> Stream:
+def slice_stream(stream: Stream, first: int, last: int | None = None) -> Stream:
     """Return the rows from *first* to *last*; the columns' types and the classes are those of the whole recording."""
     return Stream(stream.name, stream.rows[first:last], stream.kinds, stream.classes)
 
@@ -101,18 +101,18 @@ class Bench:
         """
         keys = [self._key(cell) for cell in cells]
         for key in dict.fromkeys(keys):
-            cached = None if key in self._runs else self._cached(key)
+            cached = None if key in self._runs else self._load(key)
             if cached is not None:
                 self._runs[key] = cached
         wanted = {key: cell for key, cell in zip(keys, cells, strict=True) if key not in self._runs}
         done(sum(key in self._runs for key in keys))
-        for key, run in self._made(wanted):
-            self._keep(key, run)
+        for key, run in self._replay_missing(wanted):
+            self._store(key, run)
             self._runs[key] = run
             done(keys.count(key))
-        return [_named(self._runs[key], cell) for key, cell in zip(keys, cells, strict=True)]
+        return [_rename(self._runs[key], cell) for key, cell in zip(keys, cells, strict=True)]
 
-    def _made(self, wanted: Mapping[str, Cell]) -> Iterable[tuple[str, Run]]:
+    def _replay_missing(self, wanted: Mapping[str, Cell]) -> Iterable[tuple[str, Run]]:
         """Yield the runs as they are finished."""
         if self._workers == 0:
             for key, cell in wanted.items():
@@ -123,9 +123,9 @@ class Bench:
         if self._pool is None:
             # spawn: a fork would copy the progress bar's thread, and whatever locks it holds
             self._pool = ProcessPoolExecutor(
-                self._workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(self.stream,)
+                self._workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(self.stream,)
             )
-        with _same_hashes():  # the first submit starts the processes
+        with _fixed_hash_seed():  # the first submit starts the processes
             futures: dict[Future[Run], str] = {self._pool.submit(_run, cell): key for key, cell in wanted.items()}
         try:
             for future in as_completed(futures):
@@ -151,7 +151,7 @@ class Bench:
         }
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
-    def _cached(self, key: str) -> Run | None:
+    def _load(self, key: str) -> Run | None:
         if self._cache is None:
             return None
         try:
@@ -159,7 +159,7 @@ class Bench:
         except (OSError, msgspec.DecodeError):  # not there, or cut off by a crash: replayed again
             return None
 
-    def _keep(self, key: str, run: Run) -> None:
+    def _store(self, key: str, run: Run) -> None:
         if self._cache is not None:
             file = self._cache / f"{key}.json"
             draft = file.with_suffix(f".{os.getpid()}")
@@ -169,11 +169,11 @@ class Bench:
 
 def run_cell(stream: Stream, cell: Cell) -> Run:
     """Replay one cell."""
-    rows = part(stream, cell.first, cell.last)
-    return _named(measured(replay(rows, cell.config, cell.annotators, cell.batch), "", "", 0.0, 0), cell)
+    rows = slice_stream(stream, cell.first, cell.last)
+    return _rename(measure(replay(rows, cell.config, cell.annotators, cell.batch), "", "", 0.0, 0), cell)
 
 
-def _named(run: Run, cell: Cell) -> Run:
+def _rename(run: Run, cell: Cell) -> Run:
     """Return *run* under the names of *cell*: the cache knows settings, not names."""
     config = cell.config
     return msgspec.structs.replace(
@@ -182,7 +182,7 @@ def _named(run: Run, cell: Cell) -> Run:
 
 
 @contextmanager
-def _same_hashes() -> Iterator[None]:
+def _fixed_hash_seed() -> Iterator[None]:
     """Let processes that start now hash text alike: River's trees walk through sets of classes."""
     name = "PYTHONHASHSEED"
     before = os.environ.get(name)
@@ -200,7 +200,7 @@ _STREAMS: list[Stream] = []
 """The stream of a worker process: sent once, not with every cell."""
 
 
-def _begin(stream: Stream) -> None:
+def _start_worker(stream: Stream) -> None:
     _STREAMS[:] = [stream]
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, and without a traceback
     gc.freeze()  # the collector need not walk through the recording again and again

@@ -16,7 +16,7 @@ from river import drift
 from streamal.errors import ConfigError
 from streamal.replay.replay import Replay
 
-__all__ = ["METRICS", "Metric", "Point", "Run", "Spent", "balanced", "measured", "metric_named"]
+__all__ = ["METRICS", "Metric", "Point", "Run", "Spending", "balanced_accuracy", "measure", "parse_metric"]
 
 Metric = Literal["accuracy", "balanced_accuracy"]
 METRICS: tuple[str, ...] = get_args(Metric)
@@ -24,7 +24,7 @@ METRICS: tuple[str, ...] = get_args(Metric)
 _POINTS = 200
 """Points of a curve: as many as a picture shows."""
 _BINS = 10
-_NO_FIGURES = frozenset({"curve", "drifts", "spent", "settled", "settled_balanced"})
+_NO_FIGURES = frozenset({"curve", "drifts", "spending", "settled", "settled_balanced"})
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ class Point(msgspec.Struct, frozen=True):
     """Accuracy over the last twentieth of the stream, or 100 events."""
 
 
-class Spent(msgspec.Struct, frozen=True):
+class Spending(msgspec.Struct, frozen=True):
     """Where the labels were spent: how many events there were, and how many of them were asked."""
 
     uncertainty: list[tuple[int, int]]
@@ -79,7 +79,7 @@ class Run(msgspec.Struct, frozen=True):
     naive: float | None
     curve: list[Point]
     drifts: list[int]
-    spent: Spent
+    spending: Spending
 
     def value(self, metric: Metric) -> float:
         """Return the figure that *metric* names."""
@@ -98,7 +98,7 @@ class Run(msgspec.Struct, frozen=True):
         return {**named, "estimated": value, "estimated_low": low, "estimated_high": high}
 
 
-def metric_named(name: str) -> Metric:
+def parse_metric(name: str) -> Metric:
     """Return *name* as a metric.
 
     Raises:
@@ -110,10 +110,10 @@ def metric_named(name: str) -> Metric:
     raise ConfigError(f"--metric {name}: must be one of {', '.join(METRICS)}")
 
 
-def balanced(truths: Sequence[str], correct: Sequence[bool]) -> float:
+def balanced_accuracy(truths: Sequence[str], correct: Sequence[bool]) -> float:
     """Return the mean recall of the classes that occur.
 
-    >>> balanced(["a", "a", "a", "b"], [True, True, False, True])
+    >>> balanced_accuracy(["a", "a", "a", "b"], [True, True, False, True])
     0.8333333333333333
     """
     there = Counter(truths)
@@ -121,7 +121,7 @@ def balanced(truths: Sequence[str], correct: Sequence[bool]) -> float:
     return sum(right[label] / count for label, count in sorted(there.items())) / len(there)
 
 
-def measured(replay: Replay, arm: str, model: str, budget: float, seed: int) -> Run:
+def measure(replay: Replay, arm: str, model: str, budget: float, seed: int) -> Run:
     """Return *replay* as a `Run` of that name."""
     estimate = replay.estimated_accuracy
     late = slice(replay.events // 3, None)
@@ -135,14 +135,14 @@ def measured(replay: Replay, arm: str, model: str, budget: float, seed: int) -> 
         labels=replay.labels,
         share=replay.share,
         accuracy=replay.accuracy,
-        balanced_accuracy=balanced(replay.truths, replay.correct),
+        balanced_accuracy=balanced_accuracy(replay.truths, replay.correct),
         settled=fmean(replay.correct[late]),
-        settled_balanced=balanced(replay.truths[late], replay.correct[late]),
+        settled_balanced=balanced_accuracy(replay.truths[late], replay.correct[late]),
         estimated=None if estimate is None else (estimate.value, estimate.low, estimate.high),
         naive=replay.naive_accuracy,
         curve=_curve(replay),
         drifts=_drifts(replay.correct),
-        spent=_spent(replay),
+        spending=_spending(replay),
     )
 
 
@@ -161,8 +161,8 @@ def _curve(replay: Replay) -> list[Point]:
         right[truth] += hit
         last.append(hit)
         if number in wanted:
-            read_events = sum(right[label] / count for label, count in sorted(there.items())) / len(there)
-            points.append(Point(number, asked, hits / number, read_events, sum(last) / len(last)))
+            recall = sum(right[label] / count for label, count in sorted(there.items())) / len(there)
+            points.append(Point(number, asked, hits / number, recall, sum(last) / len(last)))
     return points
 
 
@@ -178,7 +178,7 @@ def _drifts(correct: Sequence[bool]) -> list[int]:
     return found
 
 
-def _spent(replay: Replay) -> Spent:
+def _spending(replay: Replay) -> Spending:
     bins = [[0, 0] for _ in range(_BINS)]
     parts = [[0, 0] for _ in range(_BINS)]
     classes: dict[str, list[int]] = {label: [0, 0] for label in sorted(set(replay.truths))}
@@ -191,7 +191,7 @@ def _spent(replay: Replay) -> Spent:
         ):
             count[0] += 1
             count[1] += lane is not None
-    return Spent(
+    return Spending(
         [(there, asked) for there, asked in bins],
         {label: (there, asked) for label, (there, asked) in classes.items()},
         [(there, asked) for there, asked in parts],

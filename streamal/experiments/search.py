@@ -7,7 +7,7 @@ finds the same settings everywhere. A trial begins on half of the rows; only the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from types import ModuleType
@@ -16,14 +16,15 @@ from typing import Any
 from streamal.config import Config
 from streamal.errors import ConfigError
 from streamal.experiments.bench import Bench, Cell
-from streamal.experiments.compare import ASK_ALL, changed
 from streamal.experiments.model_families import families
+from streamal.experiments.overrides import ASK_ALL, FRESH_MODEL, with_sections
+from streamal.experiments.results import Candidate, Trial
 from streamal.experiments.runs import Metric
 from streamal.experiments.search_space import BATCHES, model_section, sampling_section
 from streamal.experiments.shapes import Defaults, Draw, Shape
 from streamal.replay.annotators import AnnotatorsRules
 
-__all__ = ["FINALISTS", "Candidate", "Search", "Trial", "require_optuna"]
+__all__ = ["FINALISTS", "Search", "require_optuna"]
 
 _ROUND = 4
 _REDUCTION = 2
@@ -34,27 +35,6 @@ _LONG_STEP = 4.0
 """Learning rate at which a linear model follows the last few labels: where they tell most, it beats every forest."""
 _PREFIX_MIN = 500
 """Rows below which a prefix tells nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Settings that can be replayed: sections that change the configuration, and the events per step."""
-
-    sections: Mapping[str, Any]
-    batch: int
-    family: str
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One trial: *value* is of the rows that it has seen, all of the first part unless it was *pruned*."""
-
-    number: int
-    value: float
-    pruned: bool
-    rows: int
-    parameters: Mapping[str, Any]
-    candidate: Candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +72,8 @@ class Search:
             sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(5, trials // 3)),
             pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=_REDUCTION),
         )
-        for drawn in self._beginnings(list(self.families or known)):
-            study.enqueue_trial(drawn)
+        for values in self._first_trials(list(self.families or known)):
+            study.enqueue_trial(values)
         found: list[Trial] = []
         while len(found) < trials:
             asked = [study.ask() for _ in range(min(_ROUND, trials - len(found)))]
@@ -101,7 +81,7 @@ class Search:
             done(len(asked))
         return found
 
-    def _beginnings(self, names: Sequence[str]) -> list[dict[str, Any]]:
+    def _first_trials(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Return the defaults of each family; and of the first, the cheapest, also plain, with short and long steps."""
         plain = {"family": names[0], f"{names[0]}.repeats": 0}
         starts: list[dict[str, Any]] = [
@@ -111,10 +91,10 @@ class Search:
         ]
         found: list[dict[str, Any]] = []
         for fixed in starts:
-            drawn = Defaults(**fixed)
-            self.candidate(drawn)
-            if drawn.drawn not in found:
-                found.append(drawn.drawn)
+            draw = Defaults(**fixed)
+            self.candidate(draw)
+            if draw.values not in found:
+                found.append(draw.values)
         return found
 
     def candidate(self, draw: Draw) -> Candidate:
@@ -129,8 +109,8 @@ class Search:
 
     def cell(self, candidate: Candidate, rows: int, seed: int = 0) -> Cell:
         """Return the replay of *candidate* on the first *rows* rows, with the *seed*-th coins."""
-        sections = [_FRESH, candidate.sections, {"sampling": {"seed": self.config.sampling.seed + seed}}]
-        config = changed(self.config, *sections, *([ASK_ALL] if self.all_labels else []))
+        sections = [FRESH_MODEL, candidate.sections, {"sampling": {"seed": self.config.sampling.seed + seed}}]
+        config = with_sections(self.config, *sections, *([ASK_ALL] if self.all_labels else []))
         return Cell("trial", candidate.family, config, self.annotators, candidate.batch, 0, rows)
 
     def values(self, cells: Sequence[Cell]) -> list[float]:
@@ -155,7 +135,7 @@ class Search:
 
     def _round(self, study: Any, asked: Sequence[Any], optuna: ModuleType) -> list[Trial]:
         """Try the *asked* trials side by side."""
-        candidates = [self.candidate(_FromTrial(trial)) for trial in asked]
+        candidates = [self.candidate(_TrialDraw(trial)) for trial in asked]
         prefix = self.rows // _REDUCTION
         going = list(range(len(asked)))
         values, pruned = [0.0] * len(asked), [False] * len(asked)
@@ -176,11 +156,7 @@ class Search:
         return trials
 
 
-_FRESH: Mapping[str, Any] = {"model": {"pipeline": (), "factory": None, "warm_start": None}}
-"""A model of the search takes the place of the configured one."""
-
-
-class _FromTrial:
+class _TrialDraw:
     """Draws what Optuna suggests."""
 
     def __init__(self, trial: Any) -> None:

@@ -25,21 +25,21 @@ class Draw(Protocol):
 
 
 class Defaults:
-    """Draws every default, and remembers it."""
+    """Draws every default; *values* holds what was drawn."""
 
     def __init__(self, **fixed: Any) -> None:
         """Draw *fixed* values where they are given."""
-        self.drawn: dict[str, Any] = {}
+        self.values: dict[str, Any] = {}
         self._fixed = fixed
 
     def real(self, name: str, low: float, high: float, default: float) -> float:
         """Return *default*."""
         assert low <= default <= high
-        return float(self.drawn.setdefault(name, self._fixed.get(name, default)))
+        return float(self.values.setdefault(name, self._fixed.get(name, default)))
 
     def choice(self, name: str, options: Sequence[Any]) -> Any:
         """Return the first of *options*."""
-        return self.drawn.setdefault(name, self._fixed.get(name, options[0]))
+        return self.values.setdefault(name, self._fixed.get(name, options[0]))
 
 
 @dataclass(frozen=True, slots=True)

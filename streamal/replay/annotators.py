@@ -1,4 +1,4 @@
-"""Annotators for recorded streams: they know the truth, and answer late, wrongly, with "cannot tell", or never.
+"""Annotators for recorded streams: they know the truth, and reply late, wrongly, with "cannot tell", or never.
 
 Every draw is a keyed hash of (seed, what, coordinates), so that two replays differ only by what was changed.
 """
@@ -23,14 +23,14 @@ __all__ = ["Annotators", "AnnotatorsRules"]
 
 @dataclass(frozen=True, slots=True)
 class AnnotatorsRules:
-    """How they answer.
+    """How the annotators reply.
 
     Attributes:
-        delay_s: median delay in seconds, where the stream records none; 0 answers at once.
+        delay_s: median delay in seconds, where the stream records none; 0 replies at once.
         spread: standard deviation of the delay's logarithm: 1 makes one in six wait more than e times the median.
         error: share of wrong labels.
         abstain: share of "cannot tell".
-        silence: share of requests that nobody answers.
+        silence: share of requests without a reply.
     """
 
     delay_s: float = 0.0
@@ -42,10 +42,10 @@ class AnnotatorsRules:
 
 
 class Annotators:
-    """Reads ``requests``, appends to ``labels`` when an answer is due."""
+    """Reads ``requests``, and appends a reply to ``labels`` when it is due."""
 
     def __init__(self, log: Log, requests: str, labels: str, stream: Stream, rules: AnnotatorsRules) -> None:
-        """Answer for the rows of *stream*, once `sent` has told which event is which row."""
+        """Reply with the labels of *stream*; `assign` says which event is which row."""
         self._log, self._requests, self._labels, self._stream, self._rules = log, requests, labels, stream, rules
         self._coins = {what: Coin(rules.seed, what) for what in ("delay", "error", "wrong", "abstain", "silence")}
         self._rows: dict[str, Recorded] = {}
@@ -56,15 +56,15 @@ class Annotators:
 
     @property
     def next_due(self) -> float | None:
-        """When the next answer is due, in seconds; None if nothing was asked that will be answered."""
+        """When the next reply is due, in seconds; None if no request is open that will get one."""
         return self._due[0][0] if self._due else None
 
-    def sent(self, request: str, row: Recorded) -> None:
-        """Note that the event with the coordinates *request* is *row*."""
+    def assign(self, request: str, row: Recorded) -> None:
+        """Note that *row* is the event that *request* asks about."""
         self._rows[request] = row
 
     def read(self) -> None:
-        """Take in the requests that were written since the last time."""
+        """Read the requests that were written since the last call."""
         for partition, position in self._positions.items():
             for record in scan(self._log, self._requests, partition, position):
                 self._positions[partition] = record.offset + 1
@@ -72,14 +72,14 @@ class Annotators:
                 if isinstance(request, Request):
                     self._take(request)
 
-    def answer(self, now: float) -> int:
-        """Append the answers that are due at *now*; return how many."""
-        answers = []
+    def respond(self, now: float) -> int:
+        """Append the replies that are due at *now*; return how many."""
+        replies = []
         while self._due and self._due[0][0] <= now:
             _, request = heapq.heappop(self._due)
-            answers.append(OutputRecord(self._labels, 0, request.encode(), json.dumps(self._reply(request)).encode()))
-        self._log.append_all(answers)
-        return len(answers)
+            replies.append(OutputRecord(self._labels, 0, request.encode(), json.dumps(self._reply(request)).encode()))
+        self._log.append_all(replies)
+        return len(replies)
 
     def _take(self, request: Request) -> None:
         row = self._rows.get(request.request)
@@ -88,9 +88,9 @@ class Annotators:
         self.seen += 1
         if self._coins["silence"].uniform(request.request) < self._rules.silence:
             return
-        heapq.heappush(self._due, (self._when(request, row), request.request))
+        heapq.heappush(self._due, (self._due_at(request, row), request.request))
 
-    def _when(self, request: Request, row: Recorded) -> float:
+    def _due_at(self, request: Request, row: Recorded) -> float:
         if row.label_time is not None:
             return max(request.asked_at, row.label_time)
         if not self._rules.delay_s:

@@ -49,37 +49,37 @@ _NO_FIGURES = frozenset(
 
 
 class StreamClock(Clock):
-    """The stream's own clock: it stands where the player has put it."""
+    """The stream's own clock: it shows the time that the player has set."""
 
     def __init__(self) -> None:
         """Start at 0."""
         self.time = 0.0
 
     def now(self) -> float:
-        """Return the stream's present."""
+        """Return the time that was set last."""
         return self.time
 
 
 class SilentLog:
-    """Says nothing."""
+    """A logger that drops every line."""
 
     def info(self, event: str, **fields: object) -> None:
-        """Say nothing."""
+        """Drop the line."""
 
     def warning(self, event: str, **fields: object) -> None:
-        """Say nothing."""
+        """Drop the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What a replay showed.
+    """The figures of a replay, and its sequences event by event.
 
     Attributes:
         events, requests, labels: accepted events, labels asked for, labels that came and were learned.
         share: requests / events.
         accuracy: share of *all* events that were predicted rightly, each before its label was known (prequential).
-        estimated_accuracy: the same figure as streamal sees it, from the labels that it bought; with 95 % interval.
-        naive_accuracy: share of right predictions among the labels bought: what one should not look at.
+        estimated_accuracy: the estimate of accuracy from the labels that were bought, with its 95 % interval.
+        naive_accuracy: share of right predictions among the labels bought; biased: they are no random sample.
         log_loss: mean over all events, in nats, as `Labelled.loss` counts it; estimated_log_loss: the same from the
             labels that quality still has in its window.
         no_change_accuracy: of predicting the previous event's label; majority_accuracy: the commonest label.
@@ -118,7 +118,7 @@ class Replay:
 
 
 class Player:
-    """Plays a recorded stream into any `Log`: appends its events, and the annotators' answers when they are due."""
+    """Plays a recorded stream into any `Log`: appends its events, and the annotators' replies when they are due."""
 
     def __init__(
         self, log: Log, topics: TopicNames, stream: Stream, rules: AnnotatorsRules, wire: WireRules = _NESTED
@@ -141,7 +141,7 @@ class Player:
         for number, output, offset in zip(numbers, outputs, self.log.append_all(outputs), strict=True):
             key = coordinates(output.partition, offset)
             self.rows[key] = number
-            self.annotators.sent(key, self.stream.rows[number])
+            self.annotators.assign(key, self.stream.rows[number])
 
     def _event(self, number: int, row: Recorded) -> dict[str, object]:
         if self._wire.flat:
@@ -150,7 +150,7 @@ class Player:
 
 
 def stream_config(config: Config, stream: Stream) -> Config:
-    """Return *config* with what the recording itself tells: features and classes, where they were left open."""
+    """Return *config* with the features and classes of the recording, where *config* declares none."""
     features, labels = config.features, config.labels
     if not features.declared and not features.open:
         features = features.model_copy(update={"declared": dict(stream.kinds)})
@@ -166,12 +166,12 @@ def replay(
     batch: int = 1,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Replay:
-    """Run *stream* through the daemon's own loop and return what it showed.
+    """Run *stream* through the daemon's own loop and return the figures.
 
     Args:
         stream: the recording; see `read_stream`.
         config: as for a live daemon; declared features and classes default to those of the recording.
-        annotators: how they answer; by default at once and rightly.
+        annotators: how they reply; by default at once and rightly.
         batch: events per step; with 1, a label that comes at once is known to the very next prediction.
         progress: called with the number of events done since the last call.
     """
@@ -191,7 +191,7 @@ def replay(
 
 
 def play(daemon: Daemon, player: Player, clock: StreamClock, batch: int, progress: Callable[[int], object]) -> None:
-    """Start *daemon* and play the whole stream through it, *batch* events per step, every answer at its own time."""
+    """Start *daemon* and play the whole stream through it, *batch* events per step, each reply at its own time."""
     daemon.start()
     rows = player.stream.rows
     for first in range(0, len(rows), batch):
@@ -206,10 +206,10 @@ def play(daemon: Daemon, player: Player, clock: StreamClock, batch: int, progres
 
 
 def _advance(daemon: Daemon, annotators: Annotators, clock: StreamClock, until: float) -> None:
-    """Let every answer that is due by *until* come in at its own time, one step each."""
+    """Append each reply that is due by *until* at its own time, and run one step after each."""
     while (due := annotators.next_due) is not None and due <= until:
         clock.time = max(clock.time, due)
-        annotators.answer(due)
+        annotators.respond(due)
         daemon.tick()
     clock.time = max(clock.time, until)
 
@@ -225,7 +225,7 @@ def read_predictions(log: Log, topics: TopicNames) -> dict[str, Prediction]:
 
 
 def outcome(daemon: Daemon, log: Log, player: Player, elapsed_s: float) -> Replay:
-    """Return what the played stream showed, read back from the topics."""
+    """Return the figures of the played stream, read back from the topics."""
     stream = player.stream
     by_number = {player.rows[key]: prediction for key, prediction in read_predictions(log, player.topics).items()}
     numbers = sorted(by_number)

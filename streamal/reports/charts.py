@@ -5,73 +5,24 @@ Arms differ by colour (the palette of Okabe and Ito), by line style and by marke
 
 from __future__ import annotations
 
+import base64
 import io
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from streamal.errors import ConfigError
-from streamal.experiments.compare import ALL, CONTROL, Baselines, Summary, summaries
-from streamal.experiments.runs import Metric, Point, Run
+from streamal.experiments.results import ALL, CONTROL
+from streamal.reports.study import ARMS_MAX, Study
 
-__all__ = ["PANELS", "Panel", "Study", "drawn", "save_panels", "svg_of"]
+__all__ = ["PANELS", "Panel", "data_uri", "save_panels"]
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#999999")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+assert len(_COLOURS) == len(_LINES) == len(_MARKERS) == ARMS_MAX
 _SETTINGS: Any = {"svg.fonttype": "none", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
-
-
-@dataclass(frozen=True, slots=True)
-class Study:
-    """What is drawn.
-
-    Attributes:
-        budget: the one whose runs are drawn as curves.
-        recommended: the point of the cost curve that is marked, (arm, budget).
-        wanted: the target, a level line.
-    """
-
-    stream: str
-    metric: Metric
-    baselines: Baselines
-    runs: Sequence[Run]
-    budget: float
-    recommended: tuple[str, float] | None = None
-    wanted: float | None = None
-
-    @property
-    def name(self) -> str:
-        """The metric, for people."""
-        return self.metric.replace("_", " ")
-
-    def summaries(self) -> list[Summary]:
-        """Return means over the seeds."""
-        return summaries(self.runs, self.metric)
-
-    def label(self, run: Run | Summary) -> str:
-        """Return the name of a run's arm, with the model where there are several."""
-        several = len({other.model for other in self.runs if not other.arm.startswith(ALL)}) > 1
-        return f"{run.arm}, {run.model}" if several and not run.arm.startswith(ALL) else run.arm
-
-    def main(self) -> list[Run]:
-        """Return one run for each arm: at the study's budget, with the first coins; all labels last."""
-        found: dict[str, Run] = {}
-        for run in self.runs:
-            if run.budget == self.budget:
-                found.setdefault(self.label(run), run)
-        full = next(run for run in self.runs if run.arm == ALL)
-        return [*list(found.values())[: len(_COLOURS) - 1], full]
-
-    def curve(self, run: Run) -> list[Point]:
-        """Return the curve of *run* without its first events, where a share is noise."""
-        return [point for point in run.curve if point.events >= min(20, run.events // 10)]
-
-    def point(self, point: Point) -> float:
-        """Return the metric so far at a point of a curve."""
-        return point.accuracy if self.metric == "accuracy" else point.balanced_accuracy
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +36,32 @@ class Panel:
     height: float = 4.0
 
 
-def drawn(panel: Panel, study: Study) -> Any:
-    """Return the figure of *panel*.
+def data_uri(panel: Panel, study: Study) -> str:
+    """Return the picture as the address of an ``<img>``: an SVG that stands in the address itself.
 
     Raises:
         ConfigError: matplotlib is not installed.
     """
+    content = io.BytesIO()
+    _save(_draw(panel, study), content, "svg", panel.key)
+    return "data:image/svg+xml;base64," + base64.b64encode(content.getvalue()).decode()
+
+
+def save_panels(directory: Path, study: Study) -> None:
+    """Draw every picture into *directory*, as SVG and as PNG.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    for panel in PANELS:
+        figure = _draw(panel, study)
+        for suffix in ("svg", "png"):
+            _save(figure, directory / f"{panel.key}.{suffix}", suffix, panel.key)
+
+
+def _draw(panel: Panel, study: Study) -> Any:
+    """Return the figure of *panel*."""
     try:
         import matplotlib as mpl  # noqa: PLC0415  (an extra, and it takes a second)
         from matplotlib.figure import Figure  # noqa: PLC0415
@@ -102,30 +73,8 @@ def drawn(panel: Panel, study: Study) -> Any:
     return figure
 
 
-def svg_of(panel: Panel, study: Study) -> str:
-    """Return the picture as an SVG element for a page: no reference leads out of it, no id occurs twice on the page."""
-    figure, text = drawn(panel, study), io.StringIO()
-    _save(figure, text, "svg", panel.key)
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'\s(?:xmlns(?::\w+)?|version)="[^"]*"', "", svg, count=0)
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{panel.key}-', svg)
-    svg = re.sub(r'href="#', f'href="#{panel.key}-', svg).replace("url(#", f"url(#{panel.key}-")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{panel.title}"', 1)
-
-
-def save_panels(directory: Path, study: Study) -> None:
-    """Draw every picture into *directory*, as SVG and as PNG."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for panel in PANELS:
-        figure = drawn(panel, study)
-        for suffix in ("svg", "png"):
-            _save(figure, directory / f"{panel.key}.{suffix}", suffix, panel.key)
-
-
 def _save(figure: Any, target: Any, suffix: str, key: str) -> None:
-    import matplotlib as mpl  # noqa: PLC0415
+    import matplotlib as mpl  # noqa: PLC0415  (an extra)
 
     with mpl.rc_context({**_SETTINGS, "svg.hashsalt": key}):  # the same ids whenever it is drawn
         figure.savefig(target, format=suffix, dpi=120, metadata={"Date": None} if suffix == "svg" else None)
@@ -180,8 +129,8 @@ def _cost(study: Study, figure: Any) -> None:
 
 def _curves(study: Study, figure: Any) -> None:
     by_labels, by_time = figure.subplots(1, 2, sharey=True)
-    for number, run in enumerate(study.main()):
-        values = [study.point(point) for point in study.curve(run)]
+    for number, run in enumerate(study.main_runs()):
+        values = [study.value(point) for point in study.curve(run)]
         style = {**_style(number), "markevery": 0.2, "markersize": 4}
         by_labels.plot([point.requests for point in study.curve(run)], values, label=study.label(run), **style)
         by_time.plot([point.events for point in study.curve(run)], values, label=study.label(run), **style)
@@ -204,7 +153,7 @@ def _strategies(study: Study, figure: Any) -> None:
 
 
 def _over_time(study: Study, figure: Any) -> None:
-    axes, runs = figure.subplots(), study.main()
+    axes, runs = figure.subplots(), study.main_runs()
     for number, run in enumerate(runs):
         style = {**_style(number), "markevery": 0.2, "markersize": 4}
         axes.plot(
@@ -215,14 +164,19 @@ def _over_time(study: Study, figure: Any) -> None:
     _finish(axes, study, "events", "accuracy over a sliding window")
 
 
-def _spent(study: Study, figure: Any) -> None:
-    run = study.main()[0]
+def _spending(study: Study, figure: Any) -> None:
+    run = study.main_runs()[0]
     by_doubt, by_class, by_time = figure.subplots(1, 3)
-    classes = sorted(run.spent.classes.items(), key=lambda item: -item[1][0])[:12]
+    classes = sorted(run.spending.classes.items(), key=lambda item: -item[1][0])[:12]
     bars: list[tuple[Any, list[str], list[tuple[int, int]], str]] = [
-        (by_doubt, [f".{i}" for i in range(len(run.spent.uncertainty))], run.spent.uncertainty, "uncertainty, from"),
+        (
+            by_doubt,
+            [f".{i}" for i in range(len(run.spending.uncertainty))],
+            run.spending.uncertainty,
+            "uncertainty, from",
+        ),
         (by_class, [label[:10] for label, _ in classes], [counts for _, counts in classes], "true class"),
-        (by_time, [str(i + 1) for i in range(len(run.spent.time))], run.spent.time, "tenth of the stream"),
+        (by_time, [str(i + 1) for i in range(len(run.spending.time))], run.spending.time, "tenth of the stream"),
     ]
     for axes, names, counts, xlabel in bars:
         events, asked = (max(1, sum(count[i] for count in counts)) for i in (0, 1))
@@ -255,10 +209,10 @@ def _estimated(study: Study, figure: Any) -> None:
 
 def _cold_start(study: Study, figure: Any) -> None:
     axes = figure.subplots()
-    for number, run in enumerate(study.main()):
+    for number, run in enumerate(study.main_runs()):
         early = [point for point in study.curve(run) if point.events <= run.events // 10]
         style = {**_style(number), "markevery": 0.1, "markersize": 4}
-        values = [study.point(point) for point in early]
+        values = [study.value(point) for point in early]
         axes.plot([point.events for point in early], values, label=study.label(run), **style)
     _finish(axes, study, "events", f"{study.name} so far")
 
@@ -283,7 +237,7 @@ PANELS = (
         "Ticks on the axis: ADWIN sees the error of the model that knows all labels change.",
         _over_time,
     ),
-    Panel("spent", "Where the labels went", "Of the first arm at that budget, beside all events.", _spent, 3.5),
+    Panel("spent", "Where the labels went", "Of the first arm at that budget, beside all events.", _spending, 3.5),
     Panel(
         "estimated",
         "Estimated against true accuracy",
