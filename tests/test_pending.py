@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamal.core.codec.events import decode_training
-from streamal.core.pending import Pending, answer
+from streamal.core.pending import Pending, closing_of
 from streamal.core.records import Abstention, Example, Expiry, Lane, Outcome, Reply, Request, Training
 from tests.making import LABELS, TOPICS, World, ask, digest, make_fold, make_request, make_rules, reply_record
 
@@ -45,7 +45,7 @@ def answers(world: World) -> dict[str, str | None]:
     for record in trained(world):
         assert isinstance(record, Example | Abstention)
         assert record.request not in found
-        found[record.request] = record.label if isinstance(record, Example) else None
+        found[record.request] = record.label
     return found
 
 
@@ -124,7 +124,7 @@ def test_a_class_named_like_an_ending_is_not_taken_for_one() -> None:
     ask(fold, make_request(0), make_request(1))
     tally = run(world, [("0-0", "expired"), ("0-0", None), ("0-1", None), ("0-1", "abstained")])
     assert tally["replies", "conflicting"] == 2
-    assert len({answer(None), answer("abstained"), answer("expired")}) == 3
+    assert len({closing_of(None), closing_of("abstained"), closing_of("expired")}) == 3
 
 
 @given(st.lists(st.tuples(st.sampled_from(FORGED), st.sampled_from(["a", "b", None, "new"])), max_size=10))
@@ -175,10 +175,10 @@ def test_expiries_are_bounded_in_a_step_and_come_in_order() -> None:
 def test_nothing_expires_before_all_replies_were_read() -> None:
     """A deadline after the time up to which replies were polled is not held against them yet."""
     pending = Pending(10)
-    pending.opened(make_request(0, ttl_s=100.0))
-    assert pending.expired(99.9, 5) == []
-    assert [request.request for request in pending.expired(100.0, 5)] == ["0-0"]
-    assert pending.expired(100.0, 0) == []
+    pending.add(make_request(0, ttl_s=100.0))
+    assert pending.due(99.9, 5) == []
+    assert [request.request for request in pending.due(100.0, 5)] == ["0-0"]
+    assert pending.due(100.0, 0) == []
 
 
 @pytest.mark.parametrize("now", [0.0, -1e9, 50.0])
@@ -217,7 +217,7 @@ def view(pending: Pending) -> tuple[object, ...]:
         [pending.count(0, lane) for lane in Lane],
         [pending.outcome(reply, {}) for reply in replies],
         pending.deadline(),
-        [request.request for request in pending.expired(1e9, 10)],
+        [request.request for request in pending.due(1e9, 10)],
     )
 
 
@@ -228,21 +228,21 @@ def test_requests_and_training_may_be_read_in_any_interleaving(turns: list[bool]
     requests, training = logs()
     expected = Pending(100)
     for request in requests:
-        expected.opened(request) if isinstance(request, Request) else expected.withdrawn(request)
+        expected.add(request) if isinstance(request, Request) else expected.withdraw(request)
     for record in training:
-        expected.closed(record)
+        expected.close(record)
     pending = Pending(100)
     upcoming_requests, upcoming_training = iter(requests), iter(training)
     for turn in turns:
         if turn:
             request = next(upcoming_requests)
-            pending.opened(request) if isinstance(request, Request) else pending.withdrawn(request)
+            pending.add(request) if isinstance(request, Request) else pending.withdraw(request)
         else:
-            pending.closed(next(upcoming_training))
+            pending.close(next(upcoming_training))
     for _ in range(times - 1):  # a compacted or re-read topic shows old records again
         for request in requests[:5]:
             assert isinstance(request, Request)
-            pending.opened(request)
+            pending.add(request)
     assert view(pending) == view(expected)
     assert set(pending.open) == {"0-1", "0-2"}
 
@@ -250,12 +250,12 @@ def test_requests_and_training_may_be_read_in_any_interleaving(turns: list[bool]
 def test_hidden_requests_count_as_open() -> None:
     """F13: what the ledger has counted and nobody has closed is open, seen or not."""
     pending = Pending(10)
-    pending.opened(make_request(0))
+    pending.add(make_request(0))
     assert pending.count(0, Lane.STRATEGY) == 1
     assert pending.count(0, Lane.STRATEGY, asked=3) == 3
-    pending.closed(Expiry("0-0", 0.5, Lane.STRATEGY, 0.0, 1.0))
-    pending.closed(Expiry("1-0", 0.5, Lane.STRATEGY, 0.0, 1.0))
-    pending.closed(Expiry("0-1", 0.5, Lane.AUDIT, 0.0, 1.0))
+    pending.close(Expiry("0-0", 0.5, Lane.STRATEGY, 0.0, 1.0))
+    pending.close(Expiry("1-0", 0.5, Lane.STRATEGY, 0.0, 1.0))
+    pending.close(Expiry("0-1", 0.5, Lane.AUDIT, 0.0, 1.0))
     assert pending.count(0, Lane.STRATEGY, asked=3) == 2
     assert (pending.count(0, Lane.STRATEGY), pending.count(0, Lane.AUDIT, asked=1)) == (0, 0)
 
@@ -264,12 +264,12 @@ def test_the_memory_of_closed_requests_is_bounded() -> None:
     """I9: the oldest is forgotten and then unknown; those that are remembered are never opened again."""
     pending = Pending(closed_max=3)
     for offset in range(10):
-        pending.opened(make_request(offset))
-        pending.closed(Expiry(f"0-{offset}", 0.5, Lane.STRATEGY, 0.0, 1.0))
+        pending.add(make_request(offset))
+        pending.close(Expiry(f"0-{offset}", 0.5, Lane.STRATEGY, 0.0, 1.0))
     outcomes = [pending.outcome(Reply(f"0-{offset}", "a", None, None, None), {}) for offset in range(10)]
     assert outcomes == [Outcome.UNKNOWN] * 7 + [Outcome.LATE] * 3
     assert ("0-6" in pending, "0-7" in pending, len(pending)) == (False, True, 0)
-    pending.opened(make_request(9))
+    pending.add(make_request(9))
     assert len(pending) == 0
     assert pending.deadline() is None
     assert len(msgspec.json.encode(pending._deadlines)) == 2
@@ -280,7 +280,7 @@ def test_at_least_seven_eighths_are_remembered(closed_max: int) -> None:
     """Many are forgotten at once, which costs less than one by one; never more than an eighth, and the oldest first."""
     pending, least = Pending(closed_max), closed_max
     for offset in range(5 * closed_max):
-        pending.closed(Expiry(f"0-{offset}", 0.5, Lane.STRATEGY, 0.0, 1.0))
+        pending.close(Expiry(f"0-{offset}", 0.5, Lane.STRATEGY, 0.0, 1.0))
         known = [f"0-{each}" in pending for each in range(offset + 1)]
         assert known == sorted(known)
         assert sum(known) <= closed_max
@@ -345,10 +345,10 @@ def test_a_new_class_is_refused_where_that_is_the_policy() -> None:
 def test_old_deadlines_do_not_gather_behind_an_open_request() -> None:
     """One request that stays open for a week does not keep the deadlines of all that were closed since (I9)."""
     pending = Pending(closed_max=10)
-    pending.opened(make_request(0))
+    pending.add(make_request(0))
     for number in range(1, 5_000):
         request = make_request(number)
-        pending.opened(request)
-        pending.closed(Expiry(request.request, 0.5, Lane.STRATEGY, 0.0, 1.0))
+        pending.add(request)
+        pending.close(Expiry(request.request, 0.5, Lane.STRATEGY, 0.0, 1.0))
     assert len(pending) == 1
     assert len(pending._deadlines) < 1_100

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.codec.events import WireRules, decode_request, decode_training
+from streamal.core.join import Replies
 from streamal.core.records import (
     Example,
     Lane,
@@ -266,10 +267,10 @@ def test_nothing_expires_that_may_have_been_answered() -> None:
     ask(fold, make_request(0, ttl_s=10.0), make_request(1, ttl_s=20.0))
     committed = {LABELS: OffsetAndMetadata(0, "")}
     rules = make_rules()
-    assert step(rules, fold, committed, [], 100.0, answered=9.0) == Step([], {}, Counter(), [], {})
-    assert step(rules, fold, committed, [], 100.0, answered=10.0).tally["expiries", ""] == 1
+    assert step(rules, fold, committed, [], 100.0, Replies(polled_until=9.0)) == Step([], {}, Counter(), [], {})
+    assert step(rules, fold, committed, [], 100.0, Replies(polled_until=10.0)).tally["expiries", ""] == 1
     assert step(rules, fold, committed, [], 100.0).tally["expiries", ""] == 2
-    assert step(rules, fold, committed, [], 15.0, answered=math.inf).tally["expiries", ""] == 1
+    assert step(rules, fold, committed, [], 15.0, Replies(polled_until=math.inf)).tally["expiries", ""] == 1
 
 
 # The schema.

@@ -339,10 +339,11 @@ def test_the_short_way_of_plain_numbers_decides_as_the_long_one(rules: WireRules
         for schema in schemas:
             wrong = schema.mismatch(found.features) if isinstance(found, Event) else None
             record, one = Record("events", 0, 7, None, value), wrong or found
-            expected = ([], [(record, one)]) if isinstance(one, Refusal) else ([one], [])
+            mismatched = [found] if wrong else []
+            expected = ([], [(record, one)], mismatched) if isinstance(one, Refusal) else ([one], [], [])
             assert decode_events([record], rules, schema) == expected
     long = b'{"features":{"%s":1}}' % (b"z" * 9)
-    events, _ = decode_events([Record("events", 0, 7, None, long)], rules, schemas[2])
+    events, _, _ = decode_events([Record("events", 0, 7, None, long)], rules, schemas[2])
     assert bool(events) == isinstance(decode_event(0, 7, long, rules, None), Event)
 
 

@@ -60,12 +60,12 @@ class Books:
         self.now = max(self.now, record.at)
         match record:
             case Example() | Abstention() | Expiry():
-                self.pending.closed(record)
+                self.pending.close(record)
                 self.settlements.fold(record)
                 self.answer_rate.fold(record)
             case NaturalExample():
                 if record.event is not None:
-                    self.pending.labelled(record.event, record.label)
+                    self.pending.note_natural(record.event, record.label)
             case SchemaSet():
                 self.samples = None
             case WarmStart():
@@ -78,6 +78,6 @@ class Books:
         if request.request in self.pending:
             return
         self.now = max(self.now, request.asked_at)
-        self.pending.opened(request)
+        self.pending.add(request)
         if self.samples is not None and len(self.samples) < self.infer_from:
             self.samples.append(request.features)

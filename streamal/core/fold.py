@@ -50,7 +50,7 @@ class Fold:
         books = self.books
         books.positions[partition] = offset + 1
         if value is None:
-            books.pending.withdrawn((key or b"").decode(errors="replace"))
+            books.pending.withdraw((key or b"").decode(errors="replace"))
             return
         request = decode_request(value)
         if isinstance(request, Refusal):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from streamal.core.budget.sampler import Sampler, divide
 from streamal.core.codec.events import encode
 from streamal.core.coins import Coins
@@ -19,7 +23,7 @@ from streamal.core.records import (
     coordinates,
     partition_of,
 )
-from streamal.core.rules import Rules, Step, refuse
+from streamal.core.rules import Rules, Tally, dead_letter_of
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.core.strategies.base import Memory
 from streamal.core.strategies.near_duplicates import Damper
@@ -27,7 +31,22 @@ from streamal.core.strategies.scoring import Scorer
 from streamal.core.strategies.uncertainty import MEASURES, least_confidence, likeliest
 from streamal.errors import Behind
 
-__all__ = ["PartitionPass", "infer"]
+__all__ = ["Inferred", "infer"]
+
+
+class Inferred(NamedTuple):
+    """What `infer` made of one partition's events.
+
+    Attributes:
+        outputs: predictions, requests and dead letters, to be written.
+        commit: the partition's next offset, with its new state.
+        memory: what a strategy that looks back knows after these events; None for any other strategy.
+    """
+
+    outputs: list[OutputRecord]
+    tally: Tally
+    commit: OffsetAndMetadata
+    memory: Memory | None
 
 
 def infer(
@@ -35,47 +54,40 @@ def infer(
     fold: Fold,
     place: TopicPartition,
     before: OffsetAndMetadata,
-    records: list[Record],
+    records: Sequence[Record],
     now: float,
-    result: Step,
     memory: Memory | None = None,
-) -> OffsetAndMetadata:
-    """Predict each event of one partition, decide whether to ask, and return the partition's new commit.
+) -> Inferred:
+    """Predict each event of one partition, decide whether to ask, and return the records and the next commit.
 
     *memory* is what a strategy that looks back knows of the events before; it stays as it is.
     """
     state = decode_state(before.metadata, PartitionState) or PartitionState()
     assert state.version <= fold.learned.version.offset, "the daemon folds up to the noted version before it steps"
     now = max(now, state.now)
-    turn = PartitionPass(rules, fold, place.partition, state, now, result, memory)
-    events, refused = turn.scorer.read(records)
+    scorer = Scorer(rules, fold, memory)
+    events, refused = scorer.read(records)
+    partition_pass = _PartitionPass(rules, fold, place.partition, state, now, scorer)
     for event, probabilities in zip(events, fold.learned.predict_many(events), strict=True):
-        turn.answer(event, probabilities)
+        partition_pass.decide(event, probabilities)
+    outputs, tally = partition_pass.outputs, partition_pass.tally()
     for record, refusal in refused:
-        refuse(rules, record, refusal, now, result)
-        result.tally["events", "refused"] += 1
-    past = turn.scorer.finish()
-    if past is not None:
-        result.memories[place] = past
-    return OffsetAndMetadata(records[-1].offset + 1, encode_state(turn.state()))
+        outputs.append(dead_letter_of(rules, record, refusal, now))
+        tally["events", "refused"] += 1
+        tally["dead_letters", refusal.reason] += 1
+    commit = OffsetAndMetadata(records[-1].offset + 1, encode_state(partition_pass.state()))
+    return Inferred(outputs, tally, commit, scorer.finish())
 
 
-class PartitionPass:
+class _PartitionPass:
     """One partition's events of one step: what they have in common is looked up, and counted, once."""
 
     def __init__(
-        self,
-        rules: Rules,
-        fold: Fold,
-        partition: int,
-        state: PartitionState,
-        now: float,
-        result: Step,
-        memory: Memory | None,
+        self, rules: Rules, fold: Fold, partition: int, state: PartitionState, now: float, scorer: Scorer
     ) -> None:
-        self.scorer = Scorer(rules, fold, memory)
-        self._rules, self._fold, self._partition, self._now = rules, fold, partition, now
-        self._before, self._unasked, self._result = state, state.unasked, result
+        self.outputs: list[OutputRecord] = []
+        self._rules, self._partition, self._now, self._scorer = rules, partition, now, scorer
+        self._before, self._unasked = state, state.unasked
         self._sampler = _sampler(rules, fold, partition, state, now)
         self._damper = _damper(rules, fold, partition, state)
         self._measure, self._topic = MEASURES[rules.measure], rules.topics.predictions
@@ -83,16 +95,17 @@ class PartitionPass:
         self._version = fold.learned.version.offset
         self._events, self._confidence, self._never_askable = state.seen
         self._uniform = 0
+        self._requests: Counter[Lane] = Counter()
 
-    def answer(self, event: Event, probabilities: dict[str, float]) -> None:
-        """Score, decide; write the prediction, and the request if there is one."""
+    def decide(self, event: Event, probabilities: dict[str, float]) -> None:
+        """Score *event* and decide; add its prediction to the outputs, and its request if there is one."""
         label, top, uncertainty = None, 0.0, 1.0
         if probabilities:
             label, top = likeliest(probabilities)
             uncertainty = self._measure(probabilities) if top > 1.0 or not self._by_top else 1.0 - top
         if top * len(probabilities) <= 1.0:
             self._uniform += 1
-        score = self.scorer.score(event, probabilities, uncertainty)
+        score = self._scorer.score(event, probabilities, uncertainty)
         if self._damper is not None:
             score = self._damper.damp(score, event.features)
         key, strategy = coordinates(self._partition, event.offset), self._sampler.state
@@ -111,39 +124,45 @@ class PartitionPass:
             id=event.id,
             time=event.time,
         )
-        self._result.outputs.append(OutputRecord(self._topic, self._partition, key.encode(), encode(prediction)))
+        self.outputs.append(OutputRecord(self._topic, self._partition, key.encode(), encode(prediction)))
         if lane is not None:
             self._unasked = 0
-            arms = self.scorer.arms(score, strategy) if lane is Lane.AUDIT else ()
+            arms = self._scorer.arms(score, strategy) if lane is Lane.AUDIT else ()
             self._ask(event, prediction, lane, arms)
         else:
             self._unasked += 1
             self._never_askable += propensity <= 0.0
 
+    def tally(self) -> Tally:
+        """Return what was counted."""
+        before = self._before.seen
+        counts: Tally = Counter({("requests", lane): count for lane, count in self._requests.items()})
+        counts["events", "accepted"] = self._events - before.events
+        counts["uniform_predictions", ""] = self._uniform
+        counts["events_without_propensity", ""] = self._never_askable - before.never_askable
+        return +counts
+
     def state(self) -> PartitionState:
-        """Note what was counted, and return the partition's new state."""
-        before, counters, tally = self._before, self._sampler.counters, self._result.tally
-        for counter, kind, count in (
-            ("events", "accepted", self._events - before.seen.events),
-            ("uniform_predictions", "", self._uniform),
-            ("events_without_propensity", "", self._never_askable - before.seen.never_askable),
-        ):
-            if count:
-                tally[counter, kind] += count
-        asked = counters[2:4] != (before.counters[2:4] if before.counters else (0, 0))
-        asked_at = int(self._now) if asked else before.asked_at
+        """Return the partition's new state."""
+        before, counters = self._before, self._sampler.counters
         return PartitionState(
-            self._version, self._now, counters, self._sampler.state, self._unasked, asked_at, self._seen()
+            self._version,
+            self._now,
+            counters,
+            self._sampler.state,
+            self._unasked,
+            int(self._now) if self._requests else before.asked_at,
+            self._totals(),
         )
 
-    def _seen(self) -> RunningTotals:
+    def _totals(self) -> RunningTotals:
         return RunningTotals(self._events, self._confidence, self._never_askable)
 
     def _ask(self, event: Event, prediction: Prediction, lane: Lane, arms: tuple[float, ...]) -> None:
-        request = _request(self._rules, event, prediction, lane, self._now, arms, self._seen())
+        request = _request(self._rules, event, prediction, lane, self._now, arms, self._totals())
         topic, key = self._rules.topics.requests, prediction.event.encode()
-        self._result.outputs.append(OutputRecord(topic, self._partition, key, encode(request)))
-        self._result.tally["requests", lane] += 1
+        self.outputs.append(OutputRecord(topic, self._partition, key, encode(request)))
+        self._requests[lane] += 1
         if self._damper is not None:
             self._damper.add_request(event.features)
 

@@ -1,14 +1,16 @@
-"""Join: replies → training. Answers meet their open requests, natural labels their events; what is due expires."""
+"""Join: replies → training. Replies meet their open requests, natural labels their events; what is due expires."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple, assert_never
 
 from streamal.core.codec.events import decode_event, encode
 from streamal.core.codec.replies import decode_reply
 from streamal.core.fold import Fold
-from streamal.core.pending import answer
+from streamal.core.pending import closing_of
 from streamal.core.records import (
     Abstention,
     Event,
@@ -16,6 +18,7 @@ from streamal.core.records import (
     Expiry,
     NaturalExample,
     NaturalLabel,
+    OffsetAndMetadata,
     Outcome,
     OutputRecord,
     Reason,
@@ -28,151 +31,202 @@ from streamal.core.records import (
     WarmStart,
     partition_of,
 )
-from streamal.core.rules import Rules, Step, refuse
+from streamal.core.rules import Rules, Tally, dead_letter_of
 from streamal.core.schema import infer_schema
+from streamal.core.state import TrainerState, encode_state
 
-__all__ = ["join", "named"]
+__all__ = ["Joined", "Replies", "decode_replies", "join", "referenced_offsets"]
 
-
-@dataclass(slots=True)
-class _Joined:
-    """What this step has joined so far: its later replies meet it as if it were committed."""
-
-    records: list[Training] = field(default_factory=list)
-    closing: dict[str, str] = field(default_factory=dict)
-    """How requests were closed, as `answer` puts it."""
-    telling: dict[str, str] = field(default_factory=dict)
-    """Likewise the labels of events, bought or natural."""
-    classes: set[str] = field(default_factory=set)
-    """Classes that the model does not know yet."""
+_NONE: Mapping[str, Record] = {}
 
 
-def named(rules: Rules, polled: Sequence[Record]) -> Mapping[int, list[int]]:
-    """Return partition → ascending offsets of the events that are named by natural labels among *polled*."""
+class Replies(NamedTuple):
+    """The polled replies, and what has to be known to join them.
+
+    Attributes:
+        decoded: each record of ``labels``, and what it says.
+        events: coordinates -> record of the events that natural labels reference, as far as the log still has them.
+        polled_until: all replies that were written before this time are here or were joined before; no request with a
+            later deadline expires.
+    """
+
+    decoded: Sequence[tuple[Record, Reply | NaturalLabel | Refusal]] = ()
+    events: Mapping[str, Record] = _NONE
+    polled_until: float = math.inf
+
+
+class Joined(NamedTuple):
+    """What `join` made of the replies.
+
+    Attributes:
+        outputs: training records, tombstones of the requests that they close, and dead letters, to be written.
+        label_delays_s: how long the accepted replies took, from request to join.
+        commit: the next offset of ``labels``, with the trainer's new state; None if nothing has changed.
+    """
+
+    outputs: list[OutputRecord]
+    tally: Tally
+    label_delays_s: list[float]
+    commit: OffsetAndMetadata | None
+
+
+def decode_replies(rules: Rules, fold: Fold, polled: Sequence[Record]) -> Replies:
+    """Return the replies among *polled*, decoded; without the events that they reference."""
+    topic, schema = rules.topics.labels, fold.learned.schema
+    return Replies(
+        [(record, decode_reply(record.value, rules.wire, schema)) for record in polled if record.topic == topic]
+    )
+
+
+def referenced_offsets(rules: Rules, replies: Replies) -> Mapping[int, list[int]]:
+    """Return partition → ascending offsets of the events that natural labels among *replies* reference."""
     found: dict[int, set[int]] = {}
-    for record in polled if rules.wire.natural else ():
-        if record.topic != rules.topics.labels:
-            continue
-        label = decode_reply(record.value, rules.wire, None)
-        if isinstance(label, NaturalLabel) and label.event is not None:
-            partition, _, offset = label.event.partition("-")
+    for _, reply in replies.decoded:
+        if isinstance(reply, NaturalLabel) and reply.event is not None:
+            partition, _, offset = reply.event.partition("-")
             if int(partition) < rules.partitions:
                 found.setdefault(int(partition), set()).add(int(offset))
     return {partition: sorted(offsets) for partition, offsets in found.items()}
 
 
-def join(
-    rules: Rules,
-    fold: Fold,
-    replies: Sequence[Record],
-    recalled: Mapping[str, Record],
-    now: float,
-    answered: float,
-    result: Step,
-) -> int:
-    """Join replies with requests and *recalled* events, expire what is due; return how many training records that is.
+def join(rules: Rules, fold: Fold, before: OffsetAndMetadata, replies: Replies, now: float) -> Joined:
+    """Join *replies* with their requests and events, and close what has expired.
 
-    Replies go first: an answer that is there is not thrown away because the trainer was down at its deadline.
+    Replies go first: one that is there is not thrown away because the trainer was down at its deadline.
     """
-    joined = _Joined()
+    joining = _JoinPass(rules, fold, replies.events, now)
     if fold.learned.start and not fold.books.version.records:
-        joined.records.append(WarmStart(fold.learned.start, now))
-    for record in replies:
-        reply = _readable(fold, decode_reply(record.value, rules.wire, fold.learned.schema), joined.classes)
-        if isinstance(reply, NaturalLabel):
-            outcome = _tell(rules, fold, reply, recalled, now, joined)
-        else:
-            outcome = reply if isinstance(reply, Refusal) else _answer(rules, fold, reply, now, joined, result)
-        if isinstance(outcome, Refusal):
-            refuse(rules, record, outcome, now, result)
-            outcome = Outcome.REFUSED
-        result.tally["natural_labels" if isinstance(reply, NaturalLabel) else "replies", outcome] += 1
-    for request in fold.books.pending.expired(min(now, answered), rules.expiries_per_step):
-        if request.request not in joined.closing:
-            joined.records.append(_expired(rules, request, now))
-            result.tally["expiries", ""] += 1
+        joining.training.append(WarmStart(fold.learned.start, now))
+    for record, reply in replies.decoded:
+        joining.apply(record, reply)
+    joining.expire(min(now, replies.polled_until))
     samples = fold.books.samples
     if samples is not None and len(samples) >= fold.books.infer_from:
-        joined.records.append(SchemaSet(infer_schema(samples, rules.wire.features_max), now))
-    for training in joined.records:
-        _write(rules, training, result)
-    return len(joined.records)
+        joining.training.append(SchemaSet(infer_schema(samples, rules.wire.features_max), now))
+    outputs = [*joining.dead_letters, *_outputs(rules, joining.training)]
+    commit = None
+    if replies.decoded or joining.training:
+        offset = replies.decoded[-1][0].offset + 1 if replies.decoded else before.offset
+        version, quarantined = fold.books.version, fold.learned.guard.quarantined
+        state = TrainerState(version.offset, version.records + len(joining.training), quarantined)
+        commit = OffsetAndMetadata(offset, encode_state(state))
+    return Joined(outputs, joining.tally, joining.label_delays_s, commit)
 
 
-def _readable(
-    fold: Fold, reply: Reply | NaturalLabel | Refusal, new_classes: set[str]
-) -> Reply | NaturalLabel | Refusal:
-    """Return *reply*, or a Refusal if its label is none that the model may learn (F25)."""
-    if isinstance(reply, Refusal) or reply.label is None or fold.learned.model.accepts(reply.label, new_classes):
-        return reply
-    known = ", ".join(list(fold.learned.model.classes)[:10])
-    return Refusal(Reason.LABEL_UNKNOWN, f"label {reply.label!r} is not among the classes ({known})")
+class _JoinPass:
+    """The replies of one step: a later one meets what an earlier one has joined as if it were committed."""
 
+    def __init__(self, rules: Rules, fold: Fold, events: Mapping[str, Record], now: float) -> None:
+        self.training: list[Training] = []
+        self.dead_letters: list[OutputRecord] = []
+        self.tally: Tally = Counter()
+        self.label_delays_s: list[float] = []
+        self._rules, self._fold, self._events, self._now = rules, fold, events, now
+        self._closings: dict[str, str] = {}
+        """How this step has closed requests, as `closing_of` writes it."""
+        self._labels: dict[str, str] = {}
+        """Likewise the labels that this step has learned of events, bought or natural."""
+        self._new_classes: set[str] = set()
 
-def _answer(rules: Rules, fold: Fold, reply: Reply, now: float, joined: _Joined, result: Step) -> Outcome:
-    """Close the request that *reply* answers, if it is open."""
-    outcome = fold.books.pending.outcome(reply, joined.closing)
-    if outcome in (Outcome.ACCEPTED, Outcome.ABSTAINED):
-        request = fold.books.pending.open[reply.request]
-        joined.closing[reply.request] = answer(reply.label)
-        joined.records.append(_closed(rules, request, reply, now))
-        result.label_delays_s.append(now - request.asked_at)
-        if reply.label is not None:
-            joined.telling[reply.request] = answer(reply.label)
-            _note_class(fold, reply.label, joined)
-    return outcome
+    def apply(self, record: Record, reply: Reply | NaturalLabel | Refusal) -> None:
+        """Join one reply, which *record* holds, or refuse it."""
+        if not isinstance(reply, Refusal):
+            reply = self._require_known_class(reply)
+        outcome: Outcome | Refusal
+        match reply:
+            case Reply():
+                counter, outcome = "replies", self._close_request(reply)
+            case NaturalLabel():
+                counter, outcome = "natural_labels", self._learn_natural(reply)
+            case Refusal():
+                counter, outcome = "replies", reply
+            case _:
+                assert_never(reply)
+        if isinstance(outcome, Refusal):
+            self.dead_letters.append(dead_letter_of(self._rules, record, outcome, self._now))
+            self.tally["dead_letters", outcome.reason] += 1
+            outcome = Outcome.REFUSED
+        self.tally[counter, outcome] += 1
 
+    def expire(self, until: float) -> None:
+        """Close the requests with a deadline up to *until*, the earliest first, as many as one step may."""
+        for request in self._fold.books.pending.due(until, self._rules.expiries_per_step):
+            if request.request not in self._closings:
+                self.training.append(_expiry(self._rules, request, self._now))
+                self.tally["expiries", ""] += 1
 
-def _tell(
-    rules: Rules, fold: Fold, label: NaturalLabel, recalled: Mapping[str, Record], now: float, joined: _Joined
-) -> Outcome | Refusal:
-    """Learn from *label*, unless its event was learned already. A request for the event stays open.
+    def _require_known_class(self, reply: Reply | NaturalLabel) -> Reply | NaturalLabel | Refusal:
+        """Return *reply*, or a Refusal if its label is none that the model may learn (F25: classes are bounded)."""
+        model = self._fold.learned.model
+        if reply.label is None or model.accepts(reply.label, self._new_classes):
+            return reply
+        known = ", ".join(list(model.classes)[:10])
+        return Refusal(Reason.LABEL_UNKNOWN, f"label {reply.label!r} is not among the classes ({known})")
 
-    Whom the truth reaches by itself is not left to chance: if it answered requests, it would bias the audit lane.
-    """
-    features, identity, time = label.features, label.id, label.time
-    if label.event is not None:
-        outcome = fold.books.pending.natural_outcome(label.event, label.label, joined.telling)
-        if outcome is not Outcome.ACCEPTED:
-            return outcome
-        event = _recalled(rules, fold, recalled.get(label.event))
-        if isinstance(event, Refusal):
-            return event
-        features, identity, time = event.features, event.id, event.time
-        joined.telling[label.event] = answer(label.label)
-    assert features is not None, "a natural label has an event or features"
-    _note_class(fold, label.label, joined)
-    joined.records.append(
-        NaturalExample(
-            label=label.label,
-            features=features,
-            at=now,
-            event=label.event,
-            annotator=label.annotator,
-            reply=label.reply,
-            id=identity,
-            time=time,
+    def _close_request(self, reply: Reply) -> Outcome:
+        """Close the request of *reply*, if it is open."""
+        pending = self._fold.books.pending
+        outcome = pending.outcome(reply, self._closings)
+        if outcome in (Outcome.ACCEPTED, Outcome.ABSTAINED):
+            request = pending.open[reply.request]
+            self._closings[reply.request] = closing_of(reply.label)
+            self.training.append(_closing(self._rules, request, reply, self._now))
+            self.label_delays_s.append(self._now - request.asked_at)
+            if reply.label is not None:
+                self._labels[reply.request] = closing_of(reply.label)
+                self._note_class(reply.label)
+        return outcome
+
+    def _learn_natural(self, label: NaturalLabel) -> Outcome | Refusal:
+        """Learn *label*, unless its event was learned already. A request for the event stays open.
+
+        Natural labels are no random sample. If they closed requests, they would bias the audit lane's estimate.
+        """
+        features, identity, time = label.features, label.id, label.time
+        if label.event is not None:
+            outcome = self._fold.books.pending.natural_outcome(label.event, label.label, self._labels)
+            if outcome is not Outcome.ACCEPTED:
+                return outcome
+            event = self._read_event(label.event)
+            if isinstance(event, Refusal):
+                return event
+            features, identity, time = event.features, event.id, event.time
+            self._labels[label.event] = closing_of(label.label)
+        assert features is not None, "a natural label has an event or features"
+        self._note_class(label.label)
+        self.training.append(
+            NaturalExample(
+                label=label.label,
+                features=features,
+                at=self._now,
+                event=label.event,
+                annotator=label.annotator,
+                reply=label.reply,
+                id=identity,
+                time=time,
+            )
         )
-    )
-    return Outcome.ACCEPTED
+        return Outcome.ACCEPTED
+
+    def _read_event(self, key: str) -> Event | Refusal:
+        """Return the event with the coordinates *key*, which was read back from the log."""
+        record = self._events.get(key)
+        if record is None:
+            return Refusal(
+                Reason.EVENT_MISSING, "no event has these coordinates, or none has them any more (retention)"
+            )
+        wire, schema = self._rules.wire, self._fold.learned.schema
+        event = decode_event(record.partition, record.offset, record.value, wire, schema)
+        if isinstance(event, Refusal):
+            return Refusal(Reason.EVENT_REFUSED, f"the event with these coordinates is refused: {event.detail}")
+        return event
+
+    def _note_class(self, label: str) -> None:
+        if label not in self._fold.learned.model.classes:
+            self._new_classes.add(label)
 
 
-def _recalled(rules: Rules, fold: Fold, record: Record | None) -> Event | Refusal:
-    """Return the event of *record*, which was read back from the log."""
-    if record is None:
-        return Refusal(Reason.EVENT_MISSING, "no event has these coordinates, or none has them any more (retention)")
-    event = decode_event(record.partition, record.offset, record.value, rules.wire, fold.learned.schema)
-    if isinstance(event, Refusal):
-        return Refusal(Reason.EVENT_REFUSED, f"the event with these coordinates is refused: {event.detail}")
-    return event
-
-
-def _note_class(fold: Fold, label: str, joined: _Joined) -> None:
-    if label not in fold.learned.model.classes:
-        joined.classes.add(label)
-
-
-def _closed(rules: Rules, request: Request, reply: Reply, now: float) -> Example | Abstention:
+def _closing(rules: Rules, request: Request, reply: Reply, now: float) -> Example | Abstention:
     common = {
         "request": request.request,
         "propensity": request.propensity,
@@ -201,7 +255,7 @@ def _closed(rules: Rules, request: Request, reply: Reply, now: float) -> Example
     )
 
 
-def _expired(rules: Rules, request: Request, now: float) -> Expiry:
+def _expiry(rules: Rules, request: Request, now: float) -> Expiry:
     return Expiry(
         request=request.request,
         propensity=request.propensity,
@@ -213,17 +267,12 @@ def _expired(rules: Rules, request: Request, now: float) -> Expiry:
     )
 
 
-def _write(rules: Rules, training: Training, result: Step) -> None:
-    """Append to ``training``; a record that closes a request takes it out of the open queue in the same transaction."""
-    key = _key(training)
-    result.outputs.append(OutputRecord(rules.topics.training, 0, key, encode(training)))
-    if not isinstance(training, SchemaSet | WarmStart | NaturalExample):
-        result.outputs.append(OutputRecord(rules.topics.requests, partition_of(training.request), key, None))
-
-
-def _key(training: Training) -> bytes | None:
-    """Return the coordinates of the event that *training* is about, if of one."""
-    if isinstance(training, SchemaSet | WarmStart):
-        return None
-    about = training.event if isinstance(training, NaturalExample) else training.request
-    return None if about is None else about.encode()
+def _outputs(rules: Rules, training: Sequence[Training]) -> list[OutputRecord]:
+    """Return *training* as records of its topic; one that closes a request comes with the request's tombstone."""
+    outputs = []
+    for record in training:
+        key = None if record.about is None else record.about.encode()
+        outputs.append(OutputRecord(rules.topics.training, 0, key, encode(record)))
+        if record.closes_request:
+            outputs.append(OutputRecord(rules.topics.requests, partition_of(record.request), key, None))
+    return outputs

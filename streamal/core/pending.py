@@ -10,13 +10,14 @@ import heapq
 from collections import Counter
 from collections.abc import Mapping
 from itertools import islice
+from typing import assert_never
 
-from streamal.core.records import Closing, Example, Expiry, Lane, Outcome, Reply, Request, partition_of
+from streamal.core.records import Abstention, Closing, Example, Expiry, Lane, Outcome, Reply, Request, partition_of
 
-__all__ = ["Pending", "RecentLabels", "answer"]
+__all__ = ["Pending", "RecentLabels", "closing_of"]
 
 ABSTAINED, EXPIRED = "abstained", "expired"
-"""How a request was closed without a label; with one it is "=" + label, so that no class can be mistaken for these."""
+"""How a request was closed without a label; with a label it is "=" + label, so that no class can equal these two."""
 
 
 _FORGOTTEN = 8
@@ -83,14 +84,14 @@ class Pending:
         return self._open
 
     def count(self, partition: int, lane: Lane, asked: int = 0) -> int:
-        """Return how many requests of *partition* and *lane* are open, of *asked* that its ledger has counted.
+        """Return how many requests of *partition* and *lane* are open, of *asked* that its counters have counted.
 
         F13: an unfinished transaction of another worker may hide the last of them; they count as open all the same.
         """
         return max(self._counts[partition, lane], asked - self._closed_counts[str(partition), lane])
 
-    def opened(self, request: Request) -> None:
-        """Fold a record of ``requests``; one that is already open or closed changes nothing."""
+    def add(self, request: Request) -> None:
+        """Apply a record of ``requests``; one that is already open or closed changes nothing."""
         if request.request in self:
             return
         self._open[request.request] = request
@@ -100,51 +101,51 @@ class Pending:
             self._deadlines = [(open_.expires_at, key) for key, open_ in self._open.items()]
             heapq.heapify(self._deadlines)
 
-    def closed(self, record: Closing) -> None:
-        """Fold a record of ``training``, whether or not its request was seen already."""
+    def close(self, record: Closing) -> None:
+        """Apply a record of ``training``, whether or not its request was seen already."""
         self._forget(record.request)
-        self._closed.note(record.request, _how(record))
+        self._closed.note(record.request, _closing_of_record(record))
         self._closed_counts[record.request.partition("-")[0], record.lane] += 1
 
-    def labelled(self, event: str, label: str) -> None:
-        """Fold a natural label: *event* is not asked about any less, but its label is remembered like a bought one."""
-        self._natural.note(event, answer(label))
+    def note_natural(self, event: str, label: str) -> None:
+        """Apply a natural label: a request for *event* stays open, but the label is remembered like a bought one."""
+        self._natural.note(event, closing_of(label))
 
-    def outcome(self, reply: Reply, closing: Mapping[str, str]) -> Outcome:
-        """Return what becomes of *reply*, given also what this step has closed so far (*closing*).
+    def outcome(self, reply: Reply, closings: Mapping[str, str]) -> Outcome:
+        """Return what becomes of *reply*, given also how this step has closed requests so far (*closings*).
 
         ACCEPTED or ABSTAINED close the request; all others change counters only (invariant I12).
         """
-        how = closing.get(reply.request) or self._closed.get(reply.request)
-        if how is None:
+        closing = closings.get(reply.request) or self._closed.get(reply.request)
+        if closing is None:
             if reply.request not in self._open:
                 return Outcome.UNKNOWN
             return Outcome.ABSTAINED if reply.label is None else Outcome.ACCEPTED
-        if how == EXPIRED:
+        if closing == EXPIRED:
             return Outcome.LATE
-        return Outcome.DUPLICATE if how == answer(reply.label) else Outcome.CONFLICTING
+        return Outcome.DUPLICATE if closing == closing_of(reply.label) else Outcome.CONFLICTING
 
-    def natural_outcome(self, event: str, label: str, telling: Mapping[str, str]) -> Outcome:
-        """Return what becomes of a natural label of *event*, given what this step has learned so far (*telling*).
+    def natural_outcome(self, event: str, label: str, labels: Mapping[str, str]) -> Outcome:
+        """Return what becomes of a natural label of *event*, given what this step has learned so far (*labels*).
 
-        An event is learned once, from whoever tells its label first. An abstention and an expiry tell none.
+        An event is learned once, with the label that comes first. An abstention and an expiry bring no label.
         """
-        how = telling.get(event) or self._natural.get(event) or self._closed.get(event, EXPIRED)
-        if how in (EXPIRED, ABSTAINED):
+        closing = labels.get(event) or self._natural.get(event) or self._closed.get(event, EXPIRED)
+        if closing in (EXPIRED, ABSTAINED):
             return Outcome.ACCEPTED
-        return Outcome.DUPLICATE if how == answer(label) else Outcome.CONFLICTING
+        return Outcome.DUPLICATE if closing == closing_of(label) else Outcome.CONFLICTING
 
-    def withdrawn(self, request: str) -> None:
-        """Fold a tombstone of ``requests``: *request* is not open any more; how it was closed, ``training`` tells."""
+    def withdraw(self, request: str) -> None:
+        """Apply a tombstone of ``requests``: *request* is not open any more; ``training`` says how it was closed."""
         self._forget(request)
 
-    def expired(self, now: float, most: int) -> list[Request]:
-        """Return up to *most* open requests whose deadline, written in the request, has passed; earliest first."""
+    def due(self, now: float, count_max: int) -> list[Request]:
+        """Return up to *count_max* open requests whose deadline, written in the request, has passed; earliest first."""
         deadline = self.deadline()
         if deadline is None or deadline > now:
             return []
         due = (request for request in self._open.values() if request.expires_at <= now)
-        return heapq.nsmallest(most, due, key=lambda request: (request.expires_at, request.request))
+        return heapq.nsmallest(count_max, due, key=lambda request: (request.expires_at, request.request))
 
     def deadline(self) -> float | None:
         """Return the earliest deadline of an open request, in seconds since the epoch."""
@@ -158,10 +159,16 @@ class Pending:
             self._counts[partition_of(known.request), known.lane] -= 1
 
 
-def answer(label: str | None) -> str:
+def closing_of(label: str | None) -> str:
     """Return how a reply with this *label* (None: an abstention) closes its request."""
     return ABSTAINED if label is None else f"={label}"
 
 
-def _how(record: Closing) -> str:
-    return EXPIRED if isinstance(record, Expiry) else answer(record.label if isinstance(record, Example) else None)
+def _closing_of_record(record: Closing) -> str:
+    match record:
+        case Example() | Abstention():
+            return closing_of(record.label)
+        case Expiry():
+            return EXPIRED
+        case _:
+            assert_never(record)

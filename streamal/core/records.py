@@ -6,7 +6,7 @@ Coordinates ``"partition-offset"`` are the identity of an event, and of its pred
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import msgspec
 
@@ -188,6 +188,9 @@ class NaturalLabel(NamedTuple):
 class Example(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="example"):
     """A request joined with its accepted reply: what the model learns from."""
 
+    kind: ClassVar[Literal["example"]] = "example"
+    closes_request: ClassVar[Literal[True]] = True
+
     request: str
     label: str
     features: dict[str, Scalar]
@@ -213,9 +216,18 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind",
     probability: float | None = None
     """The probability that the prediction gave to the label."""
 
+    @property
+    def about(self) -> str:
+        """The coordinates of the event that this record is about."""
+        return self.request
+
 
 class Abstention(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="abstention"):
     """The annotator cannot tell; the request is closed, the label stays paid for, nothing is learned."""
+
+    kind: ClassVar[Literal["abstention"]] = "abstention"
+    closes_request: ClassVar[Literal[True]] = True
+    label: ClassVar[None] = None
 
     request: str
     propensity: float
@@ -228,9 +240,20 @@ class Abstention(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kin
     reserved: int = 0
     cost: int = 0
 
+    @property
+    def about(self) -> str:
+        """The coordinates of the event that this record is about."""
+        return self.request
+
 
 class Expiry(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="expiry"):
     """Nobody answered in time; decided once, by the trainer, here."""
+
+    kind: ClassVar[Literal["expiry"]] = "expiry"
+    closes_request: ClassVar[Literal[True]] = True
+    label: ClassVar[None] = None
+    annotator: ClassVar[None] = None
+    reply: ClassVar[None] = None
 
     request: str
     propensity: float
@@ -240,9 +263,17 @@ class Expiry(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", 
     reserved: int = 0
     cost: int = 0
 
+    @property
+    def about(self) -> str:
+        """The coordinates of the event that this record is about."""
+        return self.request
+
 
 class NaturalExample(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="natural"):
     """A natural label with the features of its event: learned, but neither paid for nor measured by."""
+
+    kind: ClassVar[Literal["natural"]] = "natural"
+    closes_request: ClassVar[Literal[False]] = False
 
     label: str
     features: dict[str, Scalar]
@@ -253,9 +284,18 @@ class NaturalExample(msgspec.Struct, frozen=True, omit_defaults=True, tag_field=
     id: EventId = None
     time: float | str | None = None
 
+    @property
+    def about(self) -> str | None:
+        """The coordinates of the event that this record is about, if it names one."""
+        return self.event
+
 
 class SchemaSet(msgspec.Struct, frozen=True, tag_field="kind", tag="schema"):
     """From here on the features are these: name -> "number" | "string" | "boolean"."""
+
+    kind: ClassVar[Literal["schema"]] = "schema"
+    closes_request: ClassVar[Literal[False]] = False
+    about: ClassVar[None] = None
 
     features: dict[str, str]
     at: float
@@ -263,6 +303,10 @@ class SchemaSet(msgspec.Struct, frozen=True, tag_field="kind", tag="schema"):
 
 class WarmStart(msgspec.Struct, frozen=True, tag_field="kind", tag="warm"):
     """The first record, if the model did not begin from nothing: the digest of what every worker begins with."""
+
+    kind: ClassVar[Literal["warm"]] = "warm"
+    closes_request: ClassVar[Literal[False]] = False
+    about: ClassVar[None] = None
 
     sha256: str
     at: float

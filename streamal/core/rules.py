@@ -14,7 +14,7 @@ from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, Refus
 from streamal.core.strategies import Requirements, Strategy, requirements_of
 from streamal.core.strategies.base import Memory
 
-__all__ = ["Rules", "Step", "Tally", "TopicNames", "refuse"]
+__all__ = ["Rules", "Step", "Tally", "TopicNames", "dead_letter_of"]
 
 Tally = Counter[tuple[str, str]]
 """How often what happened in a step: (counter, kind) -> times."""
@@ -82,9 +82,8 @@ class Step(NamedTuple):
     """What the strategy knows of each partition's past after this step, if it looks back."""
 
 
-def refuse(rules: Rules, record: Record, refusal: Refusal, now: float, result: Step) -> None:
-    """Dead-letter *record*, and count why."""
+def dead_letter_of(rules: Rules, record: Record, refusal: Refusal, now: float) -> OutputRecord:
+    """Return the dead letter for a refused *record*."""
     letter = dead_letter(record.topic, record.partition, record.offset, record.value, refusal, now)
     key = coordinates(record.partition, record.offset).encode()
-    result.outputs.append(OutputRecord(rules.topics.dead_letters, 0, key, letter))
-    result.tally["dead_letters", refusal.reason] += 1
+    return OutputRecord(rules.topics.dead_letters, 0, key, letter)

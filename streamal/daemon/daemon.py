@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from streamal.core.fold import Fold
-from streamal.core.join import named
+from streamal.core.join import decode_replies, referenced_offsets
 from streamal.core.records import OffsetAndMetadata, Record, TopicPartition
 from streamal.core.rules import Rules, Step
 from streamal.core.snapshot import decode_snapshot, encode_snapshot
@@ -165,10 +165,11 @@ class Daemon:
         if replies and not was_put_off:
             # F24: a reply may overtake its request; whoever wrote it has seen it committed, so it is there to be read
             self._read_requests()
-        recalled = read_events(self._transport, self._topics.events, named(self._rules, polled))
-        answered = self._answered(polled, now)
+        decoded = decode_replies(self._rules, self.fold, polled)
+        events = read_events(self._transport, self._topics.events, referenced_offsets(self._rules, decoded))
+        decoded = decoded._replace(events=events, polled_until=self._answered(polled, now))
         stepping = self._clock.now()
-        result = step(self._rules, self.fold, self._committed, polled, now, answered, recalled, self._memories)
+        result = step(self._rules, self.fold, self._committed, polled, now, decoded, self._memories)
         self._batches.predicted(len(polled) - replies, self._clock.now() - stepping)
         if result.offsets:
             committing, since = time.perf_counter(), self._clock.now()

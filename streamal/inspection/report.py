@@ -245,7 +245,7 @@ def _count_lanes(period: _Period) -> Mapping[str, int]:
 
 def _count_outcomes(closed: Sequence[Closing], waiting: int) -> Mapping[str, int]:
     names = {"example": "labels", "abstention": "abstentions", "expiry": "expiries"}
-    found = Counter(names[type(record).__name__.lower()] for record in closed)
+    found = Counter(names[record.kind] for record in closed)
     return {**{name: found[name] for name in names.values()}, "open": waiting}
 
 

@@ -180,7 +180,7 @@ class NoChecksum(Shelf):
 class AcceptsAll(Pending):
     """Every reply is learned, to whatever request (F18, F23)."""
 
-    def outcome(self, reply: Reply, closing: Mapping[str, str]) -> Outcome:
+    def outcome(self, reply: Reply, closings: Mapping[str, str]) -> Outcome:
         if reply.request not in self._open:
             self._open[reply.request] = Request(reply.request, {}, None, {}, 0, Lane.AUDIT, "", 0, 1, 0, 0)
         return Outcome.ABSTAINED if reply.label is None else Outcome.ACCEPTED
@@ -189,14 +189,14 @@ class AcceptsAll(Pending):
 class ForgetsTheClosed(Pending):
     """A second reply in the same step is joined again (F18)."""
 
-    def outcome(self, reply: Reply, closing: Mapping[str, str]) -> Outcome:
+    def outcome(self, reply: Reply, closings: Mapping[str, str]) -> Outcome:
         return super().outcome(reply, {})
 
 
 class LearnsWhatItKnows(Pending):
     """A natural label is learned as often as it is told."""
 
-    def natural_outcome(self, event: str, label: str, telling: Mapping[str, str]) -> Outcome:
+    def natural_outcome(self, event: str, label: str, labels: Mapping[str, str]) -> Outcome:
         return Outcome.ACCEPTED
 
 

@@ -11,7 +11,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -21,6 +21,7 @@ from streamal.core.schema import Schema
 __all__ = [
     "TEXT_BYTES_MAX",
     "DeadLetter",
+    "DecodedEvents",
     "WireRules",
     "checked",
     "dead_letter",
@@ -135,16 +136,29 @@ def decode_event(
     return features if isinstance(features, Refusal) else Event(partition, offset, identity, time, features)
 
 
-def decode_events(
-    records: Iterable[Record], rules: WireRules, schema: Schema | None
-) -> tuple[list[Event], list[tuple[Record, Refusal]]]:
+class DecodedEvents(NamedTuple):
+    """The events of some records.
+
+    Attributes:
+        accepted: those that may be predicted.
+        refused: records that are no acceptable events, and why.
+        mismatched: events that only the schema refuses.
+    """
+
+    accepted: list[Event]
+    refused: list[tuple[Record, Refusal]]
+    mismatched: list[Event]
+
+
+def decode_events(records: Iterable[Record], rules: WireRules, schema: Schema | None) -> DecodedEvents:
     """Return the events in *records*, as `decode_event` does, and those that are refused; each in their order.
 
     The plainest kind, known numbers within bounds, is wholly checked by msgspec while it decodes, and its names are
     compared at once (−3.5 µs with 8). Whatever is not so goes the long way, which also tells what is wrong.
     """
-    events: list[Event] = []
+    accepted: list[Event] = []
     refused: list[tuple[Record, Refusal]] = []
+    mismatched: list[Event] = []
     known = schema.numbers if schema is not None and _is_quick(rules, schema) else _NO_NAMES
     decode, bytes_max = rules.numbers, rules.record_bytes_max
     for record in records:
@@ -157,14 +171,19 @@ def decode_events(
             else:
                 features = parsed.features
                 if features and known.issuperset(features):
-                    events.append(Event(record.partition, record.offset, parsed.id, parsed.time, features))
+                    accepted.append(Event(record.partition, record.offset, parsed.id, parsed.time, features))
                     continue
-        event = decode_event(record.partition, record.offset, value, rules, schema)
+        event = decode_event(record.partition, record.offset, value, rules, None)
         if isinstance(event, Refusal):
             refused.append((record, event))
+            continue
+        refusal = schema.mismatch(event.features) if schema is not None else None
+        if refusal is None:
+            accepted.append(event)
         else:
-            events.append(event)
-    return events, refused
+            mismatched.append(event)
+            refused.append((record, refusal))
+    return DecodedEvents(accepted, refused, mismatched)
 
 
 def _is_quick(rules: WireRules, schema: Schema) -> bool:

@@ -1,8 +1,9 @@
-"""Replies: the bytes on ``labels`` to answers and natural labels. As in `wire`, nothing raises for bad input."""
+"""The bytes on ``labels`` to replies and natural labels. As in `events`, nothing raises for bad input."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -34,10 +35,10 @@ _decode = msgspec.json.Decoder(_Reply).decode
 
 
 def decode_reply(value: bytes | None, rules: WireRules, schema: Schema | None) -> Reply | NaturalLabel | Refusal:
-    """Return what *value* answers or tells, or why it is refused. Never raises.
+    """Return the reply or natural label in *value*, or why it is refused. Never raises.
 
-    ``{"request", "label"}`` answers a request; without "request", ``{"event", "label"}`` tells the truth about an
-    event of the log, and ``{"features", "label"}`` about the features that it brings. A label may be a JSON string, a
+    ``{"request", "label"}`` is the reply to a request. Without "request", ``{"event", "label"}`` is the natural label
+    of an event of the log, and ``{"features", "label"}`` brings the features along. A label may be a JSON string, a
     truth value or an integer; it is compared as text (``true`` -> "true").
 
     >>> decode_reply(b'{"request": "0-7", "label": true}', WireRules(), None).label
@@ -76,26 +77,67 @@ def label_text(label: str | bool | int) -> str:
 
 
 def _flaw(parsed: _Reply, rules: WireRules) -> Refusal | None:
-    """Return the first rule that a well-formed reply breaks."""
-    if parsed.supersedes is not None:
-        return Refusal(Reason.NOT_SUPPORTED, "corrections (field 'supersedes') are not supported yet")
-    if parsed.request is None and parsed.event is None and parsed.features is None:
-        return Refusal(Reason.REPLY_INCOMPLETE, "field 'request' is missing (or 'event', or 'features')")
-    if parsed.request is None and (parsed.label is None or parsed.abstain):
-        return Refusal(Reason.REPLY_INCOMPLETE, "a reply without 'request' must have a 'label'")
-    if (parsed.label is None) != parsed.abstain:
-        return Refusal(Reason.REPLY_INCOMPLETE, "exactly one of 'label' and 'abstain': true is needed")
-    if parsed.request is None and parsed.event is not None:
-        if not rules.natural:
-            return Refusal(Reason.NOT_SUPPORTED, "natural labels (field 'event') are off; set labels.natural = true")
-        if _COORDINATES.fullmatch(parsed.event) is None:
-            return Refusal(Reason.BAD_FIELD, "field 'event' must be the coordinates of a prediction, like \"0-1845\"")
-    if not short(parsed.label) or not short(parsed.reply):
-        return Refusal(Reason.BAD_FIELD, f"label and reply must have at most {TEXT_BYTES_MAX} characters, or 63 bits")
-    for name in ("request", "label", "annotator", "reply"):
-        text = getattr(parsed, name)
-        if text is not None and not 0 < len(str(text).encode()) <= TEXT_BYTES_MAX:
-            return Refusal(Reason.BAD_FIELD, f"field {name!r} must have 1 to {TEXT_BYTES_MAX} bytes")
-    if parsed.seconds is not None and not 0 <= parsed.seconds <= rules.magnitude_max:
-        return Refusal(Reason.NUMBER_OUT_OF_RANGE, "field 'seconds' is negative or too large")
+    """Return the first rule of `_FLAWS` that a well-formed reply breaks."""
+    for is_broken, reason, text in _FLAWS:
+        if is_broken(parsed, rules):
+            return Refusal(reason, text)
     return None
+
+
+def _is_unsized(name: str, parsed: _Reply) -> bool:
+    """Return whether the field *name* is empty, or longer than `TEXT_BYTES_MAX`."""
+    text = getattr(parsed, name)
+    return text is not None and not 0 < len(str(text).encode()) <= TEXT_BYTES_MAX
+
+
+_FLAWS: Sequence[tuple[Callable[[_Reply, WireRules], bool], Reason, str]] = (
+    (
+        lambda reply, _: reply.supersedes is not None,
+        Reason.NOT_SUPPORTED,
+        "corrections (field 'supersedes') are not supported yet",
+    ),
+    (
+        lambda reply, _: reply.request is None and reply.event is None and reply.features is None,
+        Reason.REPLY_INCOMPLETE,
+        "field 'request' is missing (or 'event', or 'features')",
+    ),
+    (
+        lambda reply, _: reply.request is None and (reply.label is None or reply.abstain),
+        Reason.REPLY_INCOMPLETE,
+        "a reply without 'request' must have a 'label'",
+    ),
+    (
+        lambda reply, _: (reply.label is None) != reply.abstain,
+        Reason.REPLY_INCOMPLETE,
+        "exactly one of 'label' and 'abstain': true is needed",
+    ),
+    (
+        lambda reply, rules: reply.request is None and reply.event is not None and not rules.natural,
+        Reason.NOT_SUPPORTED,
+        "natural labels (field 'event') are off; set labels.natural = true",
+    ),
+    (
+        lambda reply, _: reply.request is None and reply.event is not None and not _COORDINATES.fullmatch(reply.event),
+        Reason.BAD_FIELD,
+        "field 'event' must be the coordinates of a prediction, like \"0-1845\"",
+    ),
+    (
+        lambda reply, _: not short(reply.label) or not short(reply.reply),
+        Reason.BAD_FIELD,
+        f"label and reply must have at most {TEXT_BYTES_MAX} characters, or 63 bits",
+    ),
+    *(
+        (
+            lambda reply, _, name=name: _is_unsized(name, reply),
+            Reason.BAD_FIELD,
+            f"field {name!r} must have 1 to {TEXT_BYTES_MAX} bytes",
+        )
+        for name in ("request", "label", "annotator", "reply")
+    ),
+    (
+        lambda reply, rules: reply.seconds is not None and not 0 <= reply.seconds <= rules.magnitude_max,
+        Reason.NUMBER_OUT_OF_RANGE,
+        "field 'seconds' is negative or too large",
+    ),
+)
+"""What may be wrong with a well-formed reply: (whether it is, the reason, the explanation); the first one counts."""

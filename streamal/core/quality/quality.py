@@ -129,7 +129,7 @@ class Quality:
 
     def fold(self, record: Closing) -> None:
         """Take in one closed request."""
-        self.closed[f"{record.lane} {type(record).__name__.lower()}"] += 1
+        self.closed[f"{record.lane} {record.kind}"] += 1
         if not isinstance(record, Example) or record.propensity <= 0.0:
             return
         labelled = LabelledEvent.of(record)

@@ -38,9 +38,10 @@ class Scorer:
 
         A memory takes in whatever is well-formed: whoever reads it back cannot know which schema there was then.
         """
+        accepted, refused, mismatched = decode_events(records, self._rules.wire, self._fold.learned.schema)
         if self.memory is not None:
-            self._untaken.extend(decode_events(records, self._rules.wire, None)[0])
-        return decode_events(records, self._rules.wire, self._fold.learned.schema)
+            self._untaken.extend(sorted((*accepted, *mismatched), key=lambda event: event.offset))
+        return accepted, refused
 
     def finish(self) -> Memory | None:
         """Take the last events into the memory, and return that."""
@@ -80,7 +81,7 @@ def rebuild_memory(rules: Rules, records: Sequence[Record]) -> Memory:
     """Return what the strategy knows after the events in *records*, which were read back in order."""
     memory = _memory(rules)
     assert memory is not None, "asked only for a strategy that looks back"
-    for event in decode_events(records, rules.wire, None)[0]:
+    for event in decode_events(records, rules.wire, None).accepted:
         memory.take(event.offset, event.features)
     return memory
 

@@ -9,7 +9,7 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 import msgspec
 
@@ -17,7 +17,6 @@ from streamal.core.budget.sampler import Budget, divide
 from streamal.core.codec.events import DeadLetter, decode_event, decode_request, decode_training
 from streamal.core.codec.replies import decode_reply
 from streamal.core.fold import Fold
-from streamal.core.pending import answer
 from streamal.core.quality.totals import RunningTotals
 from streamal.core.records import (
     Abstention,
@@ -32,7 +31,9 @@ from streamal.core.records import (
     Refusal,
     Reply,
     Request,
+    SchemaSet,
     TopicPartition,
+    WarmStart,
     coordinates,
 )
 from streamal.core.rules import Rules
@@ -198,19 +199,22 @@ def _check_training(
     for record in scan(log, rules.topics.training, 0):
         training = decode_training(record.value)
         readable.expect(not isinstance(training, Refusal), f"offset {record.offset}")
-        if isinstance(training, NaturalExample):
-            natural.add_example(training)
-        if not isinstance(training, Closing):
-            continue
-        trained.add(training.request)
-        if isinstance(training, Example):
-            natural.bought.add(training.request)
-        if isinstance(training, Expiry):
-            continue
-        label = training.label if isinstance(training, Example) else None
-        first = next(iter(replies.get(training.request, ())), None)
-        same = first is not None and answer(first.label) == answer(label) and first.annotator == training.annotator
-        first_reply.expect(same and _agrees(training, predictions.get(training.request)), training.request)
+        match training:
+            case NaturalExample():
+                natural.add_example(training)
+            case Example() | Abstention():
+                trained.add(training.request)
+                if training.label is not None:
+                    natural.bought.add(training.request)
+                first = next(iter(replies.get(training.request, ())), None)
+                same = first is not None and (first.label, first.annotator) == (training.label, training.annotator)
+                first_reply.expect(same and _agrees(training, predictions.get(training.request)), training.request)
+            case Expiry():
+                trained.add(training.request)
+            case SchemaSet() | WarmStart() | Refusal():
+                pass
+            case _:
+                assert_never(training)
     for key in replies.keys() & predictions.keys():
         if predictions[key].asked is not None:
             kept.expect(key in trained, key)

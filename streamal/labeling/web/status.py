@@ -108,11 +108,11 @@ class StatusFold:
 
     def apply_request(self, request: Request) -> None:
         """Fold a request without its features: they would make memory grow with them."""
-        self._fold.books.pending.opened(msgspec.structs.replace(request, features={}, probabilities={}, arms=()))
+        self._fold.books.pending.add(msgspec.structs.replace(request, features={}, probabilities={}, arms=()))
 
     def apply_tombstone(self, request: str) -> None:
         """Fold a tombstone of ``requests``."""
-        self._fold.books.pending.withdrawn(request)
+        self._fold.books.pending.withdraw(request)
 
     def apply_training(self, offset: int, value: bytes | None, record: Training) -> None:
         """Fold a record of ``training``."""
