@@ -29,6 +29,8 @@ from tests.test_docker import known_variable, parsed
 DOCS = ROOT / "docs"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 PAGES = sorted(DOCS.rglob("*.md"))
+FILE_ENDINGS = {"py", "md", "toml", "csv", "json"}
+"""`model.py` is a file, `model.seed` a key."""
 SHELL = re.compile(r"(?:<!-- ([\w -]+?)(?:: (\w+))? -->\n)?```(?:bash|sh|shell|console)\n(.*?)```", flags=re.DOTALL)
 NOT_OURS = {
     *("cd", "echo", "printf", "cat", "zcat", "head", "tail", "grep", "sort", "cut", "jq", "mkdir", "cp", "export"),
@@ -83,6 +85,23 @@ def test_everything_is_in_the_documents() -> None:
     assert {key for key, _, _ in config_rows()} == keys
     assert {f"`{name}`" for name in STRATEGIES} <= set(re.findall(r"`\w+`", (DOCS / "strategies.md").read_text()))
     assert all(lane in text for lane in Lane)
+
+
+PROSE = [README, CONTRIBUTING, *PAGES]
+
+
+@pytest.mark.parametrize("page", PROSE, ids=named)
+def test_what_a_page_names_exists(page: Path) -> None:
+    """Each metric, each configuration key and each file that stands in a page's prose is there."""
+    text = page.read_text()
+    metrics = {metric.exported for metric in METRICS}
+    for name, more in re.findall(r"`(streamal_\w+)(\*|…\w*)?", text):
+        assert name in metrics or (more and any(each.startswith(name) for each in metrics)), name
+    sections = {section: type(field.default).model_fields for section, field in Config.model_fields.items()}
+    for section, key in re.findall(r"`(?:--set )?(\w+)\.(\w+)(?: = [^`]*|=[^`]*)?`", text):
+        assert section not in sections or key in sections[section] or key in FILE_ENDINGS, f"{section}.{key}"
+    for path in re.findall(r"`((?:streamal|tests|docker|docs|benchmarks)/[\w/.-]*)`", text):
+        assert (ROOT / path).exists() or "*" in path, path
 
 
 def test_the_site_is_built_without_the_network(tmp_path: Path) -> None:
