@@ -25,6 +25,7 @@ from tests.conftest import environment
 from tests.documents import README, ROOT, config_rows, config_table, metrics_table
 from tests.reference import OUTCOMES, REASONS, commands, pages
 from tests.test_docker import known_variable, parsed
+from tests.test_tidy import MAY_IMPORT
 
 DOCS = ROOT / "docs"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
@@ -101,7 +102,23 @@ def test_what_a_page_names_exists(page: Path) -> None:
     for section, key in re.findall(r"`(?:--set )?(\w+)\.(\w+)(?: = [^`]*|=[^`]*)?`", text):
         assert section not in sections or key in sections[section] or key in FILE_ENDINGS, f"{section}.{key}"
     for path in re.findall(r"`((?:streamal|tests|docker|docs|benchmarks)/[\w/.-]*)`", text):
-        assert (ROOT / path).exists() or "*" in path, path
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", [CONTRIBUTING, DOCS / "architecture.md"], ids=named)
+def test_a_file_is_found_by_the_end_of_its_path(page: Path) -> None:
+    """Whoever looks for `codec/replies.py`, or `model.py`, finds one."""
+    places = [f"/{path.relative_to(ROOT).as_posix()}{'/' * path.is_dir()}" for path in ROOT.glob("[a-z]*/**/*")]
+    for name in re.findall(r"`([\w./-]+(?:/|\.py|\.md|\.yml|\.html|\.js))`", page.read_text()):
+        assert (ROOT / name).exists() or any(place.endswith(f"/{name}") for place in places), name
+
+
+def test_the_architecture_has_the_layers() -> None:
+    """Each package with what it may import stands in the table of docs/architecture.md."""
+    _, _, layout = (DOCS / "architecture.md").read_text().partition("## Layout")
+    rows = re.findall(r"^\| `([\w.]+)` \| .* \| (.*) \|$", layout, flags=re.MULTILINE)
+    told = {package: " ".join(re.findall(r"`([\w.]+)`", may)) for package, may in rows}
+    assert told == {package: may for package, may in MAY_IMPORT.items() if not package.startswith("__")}
 
 
 def test_the_site_is_built_without_the_network(tmp_path: Path) -> None:
