@@ -1,17 +1,21 @@
-"""The tables of docs/reference, made from the code: ``python -m tests.documents`` writes the pages anew."""
+"""The tables of the documents, made from the code: ``python -m tests.documents`` writes them anew."""
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from streamal.edge.metrics import METRICS
+from tests.test_tidy import MAY_IMPORT
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 REFERENCE = ROOT / "config.toml"
+ARCHITECTURE = ROOT / "docs/architecture.md"
+LAYERS = "<!-- layers: made by `python -m tests.documents` -->"
 
 
 def config_rows() -> Iterator[tuple[str, str, str]]:
@@ -41,6 +45,25 @@ def metrics_table() -> str:
     return "\n".join(["| metric | type | meaning |", "|---|---|---|", *rows])
 
 
+def layers_table() -> str:
+    """Return the table of all packages, with what they may import; what one does is the first line of its docstring."""
+    rows = []
+    for name, may in MAY_IMPORT.items():
+        if name.startswith("__"):
+            continue
+        path = ROOT / "streamal" / name.replace(".", "/")
+        source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        about = (ast.get_docstring(ast.parse(source.read_text())) or "").partition("\n")[0].replace("``", "`")
+        rows.append(f"| `{name}` | {_cell(about)} | {' '.join(f'`{each}`' for each in may.split())} |")
+    return "\n".join(["| package | what it does | may import |", "|---|---|---|", *rows])
+
+
+def with_layers(page: str) -> str:
+    """Return *page* with the table of the layers made anew."""
+    table = f"{LAYERS}\n{layers_table()}\n<!-- end -->"
+    return re.sub(f"{re.escape(LAYERS)}.*?<!-- end -->", lambda _: table, page, flags=re.DOTALL)
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
@@ -48,6 +71,7 @@ def _cell(text: str) -> str:
 if __name__ == "__main__":
     from tests.reference import pages
 
+    ARCHITECTURE.write_text(with_layers(ARCHITECTURE.read_text()))
     for path, text in pages(config_table(), metrics_table()).items():
         path.write_text(text)
-    sys.stdout.write(f"{ROOT / 'docs/reference'} is up to date\n")
+    sys.stdout.write(f"{ROOT / 'docs/reference'} and {ARCHITECTURE} are up to date\n")

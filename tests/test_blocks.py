@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -305,15 +306,29 @@ def test_the_python_api_does_what_its_page_says(
     assert len(namespace["frame"]) == len(namespace["tuned"].runs)
 
 
-@pytest.mark.parametrize(("key", "few"), [(OWN_STRATEGY, "--limit 700"), (OWN_MODEL, "--limit 700")])
-def test_what_is_ones_own_is_checked_and_replayed(key: tuple[str, str], few: str, tmp_path: Path) -> None:
-    """The strategy and the model of docs/extending.md pass the checks, and a replay works with them."""
+@pytest.fixture
+def extended(tmp_path: Path) -> str:
+    """Write the Python of docs/extending.md under its names, and return the page."""
     page = (DOCS / "extending.md").read_text()
     for name, code in PYTHON.findall(page):
         (tmp_path / name).write_text(code)
-    (toml,) = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    return page
+
+
+@pytest.mark.parametrize("key", [OWN_STRATEGY, OWN_MODEL])
+def test_what_is_ones_own_is_checked_and_replayed(key: tuple[str, str], extended: str, tmp_path: Path) -> None:
+    """The strategy and the model of docs/extending.md pass the checks, and a replay works with them."""
+    (toml,) = re.findall(r"```toml\n(.*?)```", extended, flags=re.DOTALL)
     written(tmp_path, toml if key == OWN_STRATEGY else "")
-    assert "accuracy" in well(run(replaced(block(*key), (few, "--limit 200")), tmp_path)).out
+    assert "accuracy" in well(run(replaced(block(*key), ("--limit 700", "--limit 200")), tmp_path)).out
+
+
+@pytest.mark.usefixtures("extended")
+def test_a_transport_of_ones_own_is_run_from_python(tmp_path: Path) -> None:
+    """The wrapped transport of docs/extending.md sees each output of a committed step."""
+    written(tmp_path)
+    ended = well(run(f'PYTHONPATH="$PYTHONPATH:." {sys.executable} my_daemon.py', tmp_path))
+    assert '"streamal.predictions", 0, "{\\"event\\":\\"0-0\\"' in ended.out
 
 
 def needs(program: str) -> None:
