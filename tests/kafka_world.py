@@ -14,7 +14,7 @@ from kafka import KafkaAdminClient
 from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
 from streamal.edge.kafka import librdkafka as confluent
 from streamal.edge.kafka.librdkafka import ConfluentLog, ConfluentTransport
-from streamal.edge.kafka.python import Connection, KafkaLog, KafkaTransport, TopicSettings, create_topics
+from streamal.edge.kafka.python import Connection, KafkaLog, KafkaTransport, TopicSettings, WorkerOptions, create_topics
 from streamal.errors import Uncommitted
 from streamal.ports import Transport
 from tests.kafka_broker import Cluster
@@ -23,6 +23,7 @@ NUMBERS = itertools.count()
 PATIENCE_S = 30.0
 Worker = KafkaTransport | ConfluentTransport
 Client = Literal["kafka-python", "confluent"]
+PACKAGES: dict[Client, str] = {"kafka-python": "python", "confluent": "librdkafka"}
 CLIENTS: tuple[Client, ...] = ("kafka-python", "confluent")
 on_both = pytest.mark.parametrize("client", CLIENTS)
 
@@ -43,13 +44,14 @@ class World:
     def new_log(self) -> KafkaLog | ConfluentLog:
         return KafkaLog(self.connection) if self.client == "kafka-python" else ConfluentLog(self.other)
 
-    def seat(self, group: str, events: str, labels: str, client: str | None = None, **settings: Any) -> Worker:
+    def open_worker(self, group: str, events: str, labels: str, client: str | None = None, **settings: Any) -> Worker:
+        options = WorkerOptions(group, events, labels, **settings)
         if (client or self.client) == "kafka-python":
-            return KafkaTransport(self.connection, group, events, labels, **settings)
-        return ConfluentTransport(self.other, group, events, labels, **settings)
+            return KafkaTransport(self.connection, options)
+        return ConfluentTransport(self.other, options)
 
     def worker(self, **settings: str) -> Worker:
-        made = self.seat(
+        made = self.open_worker(
             self.name,
             self.events,
             self.labels,

@@ -15,7 +15,7 @@ from streamal.cli import check
 from streamal.config import Config, load_config
 from streamal.core.records import TopicPartition
 from streamal.edge.kafka.librdkafka import Connection
-from streamal.edge.kafka.librdkafka.connection import mapped
+from streamal.edge.kafka.librdkafka.connection import translate_errors
 from streamal.errors import ConfigError, Fatal, Fenced, InconsistentLog, StreamalError, Uncommitted
 from tests.kafka_broker import Cluster
 from tests.kafka_world import World, copy_all
@@ -82,7 +82,7 @@ def test_each_error_of_the_client_has_a_meaning(code: int, ours: type[StreamalEr
     """By its code, also where a SystemError has grown around it (R8)."""
     inner = KafkaException(KafkaError(code))
     for outer in (inner, SystemError("a result with an exception set")):
-        with pytest.raises(StreamalError) as raised, mapped("do it"):
+        with pytest.raises(StreamalError) as raised, translate_errors("do it"):
             raise outer from (None if outer is inner else inner)
         assert type(raised.value) is ours
         assert str(raised.value).startswith("cannot do it: ")

@@ -76,16 +76,18 @@ def test_a_worker_that_joins_gets_its_share_and_no_record_is_lost_or_doubled(
 
 @pytest.mark.kafka
 def test_offsets_of_a_generation_that_is_over_are_refused(world: World) -> None:
-    """The broker compares the seat that comes with the offsets; the worker rewinds, and goes on (KIP-447, F11, F12)."""
+    """The broker compares the membership that comes with the offsets; the worker rewinds, and goes on (KIP-447, F11, F12)."""
     world.feed(b"1")
     worker = world.worker()
     records = take(worker, world.events, 1)
-    assert worker._seat is not None
+    assert worker._membership is not None
     if isinstance(worker, KafkaTransport):
-        worker._seat = worker._seat._replace(generation_id=worker._seat.generation_id + 1)
+        worker._membership = worker._membership._replace(generation_id=worker._membership.generation_id + 1)
     else:  # librdkafka's own encoding: a mark, then the generation
-        generation = int.from_bytes(worker._seat[7:11], sys.byteorder)
-        worker._seat = worker._seat[:7] + (generation + 1).to_bytes(4, sys.byteorder) + worker._seat[11:]
+        generation = int.from_bytes(worker._membership[7:11], sys.byteorder)
+        worker._membership = (
+            worker._membership[:7] + (generation + 1).to_bytes(4, sys.byteorder) + worker._membership[11:]
+        )
     with pytest.raises(Uncommitted, match=r"(?i)illegal_?generation"):
         worker.commit(*echo(world, records))
     worker.rewind()
@@ -99,7 +101,7 @@ def test_a_nameless_worker_whose_transaction_has_timed_out_goes_on(world: World)
     world.feed(b"1", b"2")
     worker = world.worker()
     records = take(worker, world.events, 2)
-    usurper = world.connection.producer(transactional_id=worker._transactional_id)
+    usurper = world.connection.producer(transactional_id=worker._options.transactional_id)
     usurper.init_transactions()
     usurper.close(timeout=2)
     with pytest.raises(Uncommitted, match="timed out"):
@@ -183,7 +185,7 @@ def test_a_topic_that_is_not_there_is_a_config_error(world: World) -> None:
         lambda: world.log.end("nonsense", 0),
         lambda: world.log.read(world.out, 7, 0, 1),
         lambda: worker.commit([OutputRecord("nonsense", 0, None, b"x")], {}),
-        lambda: world.seat("g", "nonsense", world.labels),
+        lambda: world.open_worker("g", "nonsense", world.labels),
     ]
     for call in calls:
         with pytest.raises(ConfigError, match="streamal topics create"):
@@ -196,7 +198,7 @@ def test_labels_have_one_partition(kafka: Cluster, client: Client) -> None:
     """Their owner is the trainer, and there is one."""
     world = World(kafka, partitions=2, client=client)
     with pytest.raises(ConfigError, match="must have 1 partition"):
-        world.seat("g", world.labels, world.events)
+        world.open_worker("g", world.labels, world.events)
     world.close()
 
 

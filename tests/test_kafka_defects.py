@@ -18,14 +18,14 @@ from kafka.producer.record_accumulator import RecordAccumulator
 from kafka.record import util as checksums
 
 from streamal.core.records import OutputRecord, TopicPartition
-from streamal.edge.kafka.membership import watched
+from streamal.edge.kafka.membership import call_with_timeout
 from streamal.edge.kafka.python import KafkaLog
 from streamal.edge.kafka.python import connection as connection_module
 from streamal.edge.kafka.python import transport as transport_module
-from streamal.edge.kafka.python.connection import mapped, unstick
+from streamal.edge.kafka.python.connection import restore_prefetched, translate_errors
 from streamal.errors import ConfigError, Fatal, Fenced, InconsistentLog, StreamalError, Uncommitted
 from tests.kafka_broker import Cluster
-from tests.kafka_world import Client, World, copy_all, echo, on_both, take
+from tests.kafka_world import PACKAGES, Client, World, copy_all, echo, on_both, take
 
 
 @pytest.mark.kafka
@@ -62,7 +62,7 @@ def test_a_transaction_that_gets_no_answer_is_given_up(
     fragile: Cluster, monkeypatch: pytest.MonkeyPatch, client: Client
 ) -> None:
     """The watchdog ends the wait; a new producer finds out, and each record is copied once (K1, F4)."""
-    monkeypatch.setattr(f"streamal.edge.{client.partition('-')[0]}.transport._WATCH_S", 1.0)
+    monkeypatch.setattr(f"streamal.edge.kafka.{PACKAGES[client]}.transport.WATCHDOG_S", 1.0)
     world = World(fragile, client=client)
     try:
         world.feed(b"1", b"2", b"3")
@@ -134,7 +134,7 @@ def wrapped(inner: BaseException) -> BaseException:
 )
 def test_each_error_of_the_client_has_a_meaning(theirs: BaseException, ours: type[StreamalError]) -> None:
     """The most telling of the errors that are wrapped in one another decides (K4)."""
-    with pytest.raises(StreamalError) as raised, mapped("do it"):
+    with pytest.raises(StreamalError) as raised, translate_errors("do it"):
         raise theirs
     assert type(raised.value) is ours
     assert str(raised.value).startswith("cannot do it: ")
@@ -142,11 +142,11 @@ def test_each_error_of_the_client_has_a_meaning(theirs: BaseException, ours: typ
 
 def test_the_watchdog_returns_raises_and_gives_up() -> None:
     """Its outcome is the action's, or a time-out."""
-    assert watched(lambda: 7, 1.0) == 7
+    assert call_with_timeout(lambda: 7, 1.0) == 7
     with pytest.raises(ZeroDivisionError):
-        watched(lambda: 1 / 0, 1.0)
+        call_with_timeout(lambda: 1 / 0, 1.0)
     with pytest.raises(TimeoutError):
-        watched(lambda: time.sleep(0.5), 0.01)
+        call_with_timeout(lambda: time.sleep(0.5), 0.01)
 
 
 # K1: what waits for ever
@@ -154,7 +154,7 @@ def test_the_watchdog_returns_raises_and_gives_up() -> None:
 
 @pytest.mark.kafka
 def test_a_commit_outlives_an_outage(fragile: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The broker goes while the commit is being sent: when it is back, the very same commit ends well (K1: patched)."""
+    """The broker goes while the commit is being sent: when it is back, the very same commit ends well (K1: patch_producer)."""
     monkeypatch.setattr(connection_module, "_TRANSACTED_S", 90.0)  # a busy machine takes its time to start a broker
     world = World(fragile)
     producer = world.connection.producer(transactional_id=world.name)
@@ -166,7 +166,7 @@ def test_a_commit_outlives_an_outage(fragile: Cluster, monkeypatch: pytest.Monke
         node = fragile.nodes[0]
         node.kill()
         with ThreadPoolExecutor(1) as pool:
-            committing = pool.submit(lambda: watched(producer.commit_transaction, 90.0))
+            committing = pool.submit(lambda: call_with_timeout(producer.commit_transaction, 90.0))
             time.sleep(0.5)  # so that it finds nobody
             node.start()
             committing.result()
@@ -181,7 +181,7 @@ def test_a_commit_outlives_an_outage(fragile: Cluster, monkeypatch: pytest.Monke
 @pytest.mark.kafka
 def test_nothing_of_a_step_that_was_given_up_is_left_behind(fragile: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the watchdog's thread waits for ever (K1), nor does the producer's own go on trying (K12, I9)."""
-    monkeypatch.setattr(transport_module, "_WATCH_S", 1.0)
+    monkeypatch.setattr(transport_module, "WATCHDOG_S", 1.0)
     monkeypatch.setattr(transport_module, "TRANSACTION_S", 1.5)
     monkeypatch.setattr(connection_module, "_TRANSACTED_S", 1.0)
     world = World(fragile)
@@ -283,7 +283,7 @@ def test_a_transaction_with_a_refused_record_is_aborted() -> None:
 @pytest.mark.kafka
 def test_what_waits_for_a_stalled_broker_is_bounded(fragile: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client takes whatever comes; but no step is sent before the last one is settled (K11, I9)."""
-    monkeypatch.setattr(transport_module, "_WATCH_S", 0.5)
+    monkeypatch.setattr(transport_module, "WATCHDOG_S", 0.5)
     sent: list[int] = []
     append = RecordAccumulator.append
 
@@ -342,7 +342,7 @@ def test_the_group_is_joined_with_the_topics_known(world: World, monkeypatch: py
 
 @pytest.mark.kafka
 def test_a_resumed_partition_has_its_fetched_records_back(kafka: Cluster) -> None:
-    """The client fetches no more of it, having these; without `unstick` it does not hand them out either (K8)."""
+    """The client fetches no more of it, having these; without `restore_prefetched` it does not hand them out either (K8)."""
     world = World(kafka, partitions=2)
     first, second = (KafkaPartition(world.events, partition) for partition in (0, 1))
     for partition in (0, 1):
@@ -361,7 +361,7 @@ def test_a_resumed_partition_has_its_fetched_records_back(kafka: Cluster) -> Non
         assert len(polled(consumer, 5)[parked]) == 2
         consumer.pause(parked)
         consumer.resume(other)
-        unstick(consumer)
+        restore_prefetched(consumer)
         assert [record.value for record in polled(consumer, 5)[other]] == [b"2"]
     finally:
         consumer.close(autocommit=False, timeout_ms=2_000)
@@ -400,7 +400,7 @@ def test_the_end_is_asked_for_until_the_leader_is_known(world: World) -> None:
     """The client's KeyError is no answer, and no error either (K9; it cannot be provoked at will on a real broker)."""
     world.feed(b"1", b"2")
     log = KafkaLog(world.connection)
-    log._reader_made = forgetful = Forgetful(log._reader)
+    log._reader_or_none = forgetful = Forgetful(log._reader)
     assert log.end(world.events, 0) == 2
     assert forgetful.asked == 3
     log.close()

@@ -10,8 +10,8 @@ import pytest
 from kafka import ConsumerGroupMetadata, KafkaProducer
 
 from streamal.core.records import TopicPartition
-from streamal.edge.kafka import membership as cluster
-from streamal.edge.kafka.membership import Settled
+from streamal.edge.kafka import membership
+from streamal.edge.kafka.membership import NoOpenTransaction
 from streamal.edge.kafka.python.connection import abandon
 from streamal.errors import Behind, InconsistentLog, Uncommitted
 from tests.kafka_broker import Cluster
@@ -45,7 +45,7 @@ def test_a_worker_writes_when_what_was_open_has_ended(
     world: World, holder: KafkaProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until then its commit is refused, however often it tries; polling goes on; afterwards each record goes once."""
-    monkeypatch.setattr(cluster, "STABLE_S", 0.2)
+    monkeypatch.setattr(membership, "STABLE_S", 0.2)
     world.feed(b"1", b"2")
     worker = world.worker()
     for _ in range(2):
@@ -63,7 +63,7 @@ def test_a_transaction_that_nobody_ends_stops_the_worker(
     world: World, holder: KafkaProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line names the partition, the offset and the command, in the words of Kafka's own tool; exit 2."""
-    monkeypatch.setattr(cluster, "SETTLED_S", 0.2)
+    monkeypatch.setattr(membership, "SETTLED_S", 0.2)
     world.feed(b"1")
     worker = world.worker()
     command = f"--bootstrap-server {world.connection.bootstrap_servers} abort --topic {world.out} --partition 0"
@@ -80,7 +80,7 @@ def test_a_transaction_that_nobody_ends_stops_the_worker(
 def test_offsets_that_stay_open_are_told(world: World, holder: KafkaProducer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who cannot read where its group stands is told how to look for what hangs there; when it ends, work goes on."""
     monkeypatch.setattr("streamal.edge.kafka.librdkafka.transport.STABLE_S", 0.5)
-    monkeypatch.setattr("streamal.edge.kafka.python.transport._STABLE_MS", 500)
+    monkeypatch.setattr("streamal.edge.kafka.python.transport.STABLE_S", 0.5)
     world.feed(b"1", b"2")
     seat = ConsumerGroupMetadata(world.name, -1, "", None)
     holder.send_offsets_to_transaction(
@@ -112,20 +112,20 @@ class Log:
         return {place: self.stables[place] for place in places}
 
 
-def settled(log: Log) -> Settled:
-    return Settled("k:9092", log.high, log.stable)
+def no_open_transaction(log: Log) -> NoOpenTransaction:
+    return NoOpenTransaction("k:9092", log.high, log.stable)
 
 
 def test_what_is_known_to_be_settled_is_not_asked_for() -> None:
     """One question for all partitions of a step, once for each producer; and again where its own end was not seen."""
     log = Log({A: 5, B: 7}, {A: 5, B: 7})
-    guard = settled(log)
+    guard = no_open_transaction(log)
     both = [("high", [A, B]), ("stable", [A, B])]
     guard.require({A, B})
     guard.require({A})
     assert log.asked == both
-    guard.begun([A, B])
-    guard.ended([A])
+    guard.note_begin([A, B])
+    guard.note_end([A])
     guard.require({A, B})
     assert log.asked == [*both, ("high", [B]), ("stable", [B])]
     guard.forget()
@@ -135,9 +135,9 @@ def test_what_is_known_to_be_settled_is_not_asked_for() -> None:
 
 def test_what_others_begin_meanwhile_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The high watermark is asked for once: who shares a partition with busy workers is not held up for ever."""
-    monkeypatch.setattr(cluster, "STABLE_S", 0.0)
+    monkeypatch.setattr(membership, "STABLE_S", 0.0)
     log = Log({A: 5}, {A: 3})
-    guard = settled(log)
+    guard = no_open_transaction(log)
     with pytest.raises(Behind, match="t-0 has an open transaction at 3"):
         guard.require({A})
     log.highs[A], log.stables[A] = 9, 6
@@ -159,9 +159,9 @@ class Watch:
 def test_the_limit_counts_waits_in_a_row_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not what has ended in between, nor the time that the cluster was away: its clock for time-outs may have stood."""
     watch = Watch()
-    monkeypatch.setattr(cluster, "time", watch)
+    monkeypatch.setattr(membership, "time", watch)
     log = Log({A: 5, B: 5}, {A: 3, B: 5})
-    guard = settled(log)
+    guard = no_open_transaction(log)
 
     def wait(times: int) -> None:
         for _ in range(times):
@@ -175,7 +175,7 @@ def test_the_limit_counts_waits_in_a_row_only(monkeypatch: pytest.MonkeyPatch) -
     log.stables[A] = 5
     guard.require({A})
     log.stables[A] = 3
-    guard.begun([A])
+    guard.note_begin([A])
     wait(6)
     with pytest.raises(InconsistentLog, match="open transaction at 3 for 30 s"):
         guard.require({A})

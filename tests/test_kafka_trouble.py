@@ -11,7 +11,15 @@ import pytest
 from kafka import KafkaAdminClient, errors
 
 from streamal.core.records import OffsetAndMetadata, OutputRecord, TopicPartition
-from streamal.edge.kafka.python import Connection, KafkaLog, KafkaTransport, TopicSettings, create_topics, differences
+from streamal.edge.kafka.python import (
+    Connection,
+    KafkaLog,
+    KafkaTransport,
+    TopicSettings,
+    WorkerOptions,
+    create_topics,
+    differences,
+)
 from streamal.errors import Uncommitted
 from tests.kafka_broker import Cluster
 
@@ -25,15 +33,15 @@ def test_the_offsets_of_an_aborted_transaction_never_come_back(kafka: Cluster) -
     name = f"aborts.{os.getpid()}.{time.monotonic_ns()}"
     connection, events, labels = Connection(kafka.bootstrap, timeout_s=20), f"{name}.events", f"{name}.labels"
     create_topics(connection, [TopicSettings(events, 2), TopicSettings(labels, 1)])
-    worker = KafkaTransport(connection, name, events, labels)
+    worker = KafkaTransport(connection, WorkerOptions(name, events, labels))
     try:
         worker.append_all([OutputRecord(events, partition, None, b"1") for partition in (0, 1)])
         polled, deadline = 0, time.monotonic() + 30
         while polled < 2:
             assert time.monotonic() < deadline
             polled += len(worker.poll({events: 10}, 0.1))
-        assert worker._seat is not None
-        worker._seat = worker._seat._replace(generation_id=worker._seat.generation_id + 1)
+        assert worker._membership is not None
+        worker._membership = worker._membership._replace(generation_id=worker._membership.generation_id + 1)
         with pytest.raises(Uncommitted, match="IllegalGeneration"):
             worker.commit([], {TopicPartition(events, 0): OffsetAndMetadata(1, "refused")})
         worker.rewind()
@@ -90,8 +98,8 @@ def test_a_producer_that_does_not_deliver_is_replaced(kafka: Cluster) -> None:
     log = KafkaLog(connection)
     try:
         assert log.append(topic, 0, None, b"before") == 0
-        assert log._appender_made is not None
-        log._appender_made.send = lambda *_, **__: Lost()
+        assert log._appender is not None
+        log._appender.send = lambda *_, **__: Lost()
         with pytest.raises(Uncommitted):
             log.append(topic, 0, None, b"lost")
         assert log.append(topic, 0, None, b"after") == 1

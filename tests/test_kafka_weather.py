@@ -175,9 +175,9 @@ def test_partitions_that_are_added_stop_the_worker(kafka: Cluster, client: Clien
 def poll_fresh(worker: Worker, world: World) -> list[object]:
     """Poll with metadata as they are now; the client would ask for them every five minutes."""
     if isinstance(worker, transport_module.KafkaTransport):
-        worker._consumer._cluster.request_update()
+        worker._member._cluster.request_update()
     else:
-        worker._member().list_topics(timeout=5.0)
+        worker._member.list_topics(timeout=5.0)
     return list(worker.poll({world.events: 1}, 0.1))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from streamal.core.records import OutputRecord, Record, TopicPartition
-from streamal.edge.kafka.readback import Own, ReadBack
+from streamal.edge.kafka.readback import OwnRecords, ReadBack
 
 HERE, ELSEWHERE = TopicPartition("requests", 0), TopicPartition("predictions", 0)
 OUTPUTS = [
@@ -16,10 +16,10 @@ OUTPUTS = [
 ]
 
 
-def committed(last: int = 12) -> Own:
+def committed(last: int = 12) -> OwnRecords:
     """Three requests at 10, 11 and 12."""
-    own = Own()
-    own.committed(OUTPUTS, {HERE: last, ELSEWHERE: 5}, {HERE})
+    own = OwnRecords()
+    own.note_commit(OUTPUTS, {HERE: last, ELSEWHERE: 5}, {HERE})
     return own
 
 
@@ -79,8 +79,8 @@ def test_a_poll_lies_between_a_commit_and_what_it_wrote() -> None:
     ends = Ends(lag=3)
     back = ReadBack(ends.ask, ends.note)
     assert back.end(HERE) == 10
-    back.committed(OUTPUTS, {HERE: 12, ELSEWHERE: 12})
-    back.polled()
+    back.note_commit(OUTPUTS, {HERE: 12, ELSEWHERE: 12})
+    back.note_poll()
     assert ends.asked == 1
     found = back.read(HERE, 10, 10, 1_000)
     assert found is not None
@@ -95,7 +95,7 @@ def test_the_end_waits_for_our_own_marker() -> None:
     """Whoever asks where a partition ends after a commit is not told an end from before it."""
     ends = Ends(lag=2)
     back = ReadBack(ends.ask, ends.note)
-    back.committed(OUTPUTS, {HERE: 12})
+    back.note_commit(OUTPUTS, {HERE: 12})
     assert back.end(HERE) == 14
     assert ends.asked == 3
 
@@ -104,7 +104,7 @@ def test_after_a_rewind_nothing_is_waited_for() -> None:
     """The transaction may have been aborted: its marker says nothing then."""
     ends = Ends(lag=9)
     back = ReadBack(ends.ask, ends.note)
-    back.committed(OUTPUTS, {HERE: 12})
+    back.note_commit(OUTPUTS, {HERE: 12})
     back.forget()
     assert back.end(HERE) == 10
     assert ends.asked == 1

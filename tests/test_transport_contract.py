@@ -29,7 +29,7 @@ from msgspec.structs import replace
 from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
 from streamal.edge.kafka import librdkafka as confluent
 from streamal.edge.kafka.librdkafka.log import flush
-from streamal.edge.kafka.python import Connection, KafkaLog, KafkaTransport, TopicSettings, create_topics
+from streamal.edge.kafka.python import Connection, KafkaLog, KafkaTransport, TopicSettings, WorkerOptions, create_topics
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.edge.sqlite import SqliteLog, SqliteTransport
 from streamal.errors import ConfigError, Fenced, Uncommitted
@@ -207,7 +207,7 @@ def confluent_world() -> Iterator[World]:
 @contextmanager
 def cluster_world(
     new_log: Callable[[], Log],
-    new_worker: Callable[..., Transport],
+    new_worker: Callable[[WorkerOptions], Transport],
     sabotage: Callable[[], AbstractContextManager[None]],
 ) -> Iterator[World]:
     """Topics of their own on the shared broker, whatever the client."""
@@ -218,7 +218,8 @@ def cluster_world(
     opened: list[Log] = [log]
 
     def worker() -> Transport:
-        made = new_worker("workers" + suffix, "events" + suffix, "labels" + suffix, instance="w", session_timeout_s=6)
+        names = ("workers" + suffix, "events" + suffix, "labels" + suffix)
+        made = new_worker(WorkerOptions(*names, instance="w", session_timeout_s=6))
         opened.append(made)
         return RenamedWorker(made, suffix)
 

@@ -5,14 +5,14 @@ A client is imported when it is used: that takes a third of a second, for which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from streamal.bootstrap.rules import topic_names, topic_partitions
 from streamal.bootstrap.transports.kind import TransportKind
 from streamal.config import Config, reveal
+from streamal.edge.kafka.base_transport import WorkerOptions
 from streamal.edge.sqlite import Synchronous
 from streamal.errors import ConfigError
 from streamal.ports import Log, Transport
@@ -44,16 +44,7 @@ def _open_log(config: Config, synchronous: Synchronous) -> Log:  # noqa: ARG001 
 def _open_transport(config: Config, name: str, synchronous: Synchronous) -> Transport:  # noqa: ARG001  (likewise)
     _require_client(config)
     transport, topics = config.transport, config.topics
-    join: Callable[..., Transport]
-    if transport.client == "confluent":
-        from streamal.edge.kafka.librdkafka import ConfluentTransport  # noqa: PLC0415
-
-        join = partial(ConfluentTransport, librdkafka_connection(config))
-    else:
-        from streamal.edge.kafka.python import KafkaTransport  # noqa: PLC0415
-
-        join = partial(KafkaTransport, python_connection(config))
-    return join(
+    options = WorkerOptions(
         transport.group,
         topics.events,
         topics.labels,
@@ -62,6 +53,13 @@ def _open_transport(config: Config, name: str, synchronous: Synchronous) -> Tran
         session_timeout_s=transport.session_timeout_s,
         predictions_topic=topics.predictions,
     )
+    if transport.client == "confluent":
+        from streamal.edge.kafka.librdkafka import ConfluentTransport  # noqa: PLC0415
+
+        return ConfluentTransport(librdkafka_connection(config), options)
+    from streamal.edge.kafka.python import KafkaTransport  # noqa: PLC0415
+
+    return KafkaTransport(python_connection(config), options)
 
 
 def _create_topics(config: Config, replicas: int | None) -> Sequence[str]:

@@ -1,4 +1,7 @@
-"""What a seat in a Kafka cluster needs whatever the client: limits, times, whose turn it is, an end to every wait."""
+"""Helpers that both Kafka clients share: timeouts, fair polling over partitions, fencing, hanging transactions, errors.
+
+Nothing here calls a client. What both clients do in the same order stands in `streamal.edge.kafka.base`.
+"""
 
 from __future__ import annotations
 
@@ -20,74 +23,80 @@ __all__ = [
     "STABLE_S",
     "TRANSACTION_S",
     "VISIBLE_S",
+    "WATCHDOG_S",
     "Fence",
-    "Settled",
-    "deleted",
-    "expired",
-    "missing",
-    "reading_offsets",
+    "NoOpenTransaction",
+    "call_with_timeout",
+    "deleted_records",
+    "describe_offset_reading",
+    "expired_offsets",
+    "hanging_transaction",
+    "missing_partition",
     "require_known",
-    "served",
-    "stuck",
-    "watched",
+    "take_in_turn",
 ]
 
 _T = TypeVar("_T")
 
 HEARTBEAT_MS = 300
-"""Tells of a rebalance too; until all know, nobody in the group can fetch."""
+"""Between two heartbeats, which also bring the news of a rebalance; until all members know, none of them fetches."""
 
 POLL_GAP_MS = 60_000
-"""So long may a step take before its worker has to join anew."""
+"""The longest step: after so long without a poll the group takes the worker's partitions away."""
 
 TRANSACTION_S = 10.0
-"""Then the broker aborts it: so long may a dead worker hold back its successor (F13)."""
+"""Then the broker aborts a transaction. F13: a dead worker holds its successor back for so long."""
 
 STABLE_S = 3.0
-"""To wait for the end of a predecessor's transaction before trouble is reported."""
+"""How long a commit waits for the end of a predecessor's transaction before it gives up and is tried again."""
 
 VISIBLE_S = 3.0
-"""To wait for the markers of our own transaction; it is committed without them."""
+"""How long a read waits for the markers of our own transaction; it is committed without them."""
 
 SETTLED_S = 3 * TRANSACTION_S
-"""Then what is open stays open: the broker looks every ten seconds for transactions that are over their time."""
+"""A transaction that is open for longer never ends: the broker looks every ten seconds for those over their time."""
+
+WATCHDOG_S = 15.0
+"""For a whole transaction; a healthy broker needs some milliseconds."""
 
 
-def served(
-    ahead: Mapping[TopicPartition, deque[Record]], records_max_by_topic: Mapping[str, int], turn: int
+def take_in_turn(
+    prefetched: Mapping[TopicPartition, deque[Record]], records_max_by_topic: Mapping[str, int], turn: int
 ) -> list[Record]:
-    """Take up to *records_max_by_topic* records out of *ahead*; a topic's partitions take turns in being first (F26).
+    """Remove up to *records_max_by_topic* records of each topic from *prefetched* and return them.
+
+    F26, a flood in one partition starves the others: the partition that comes first changes with each *turn*.
 
     >>> place, other = TopicPartition("t", 0), TopicPartition("t", 1)
-    >>> ahead = {place: deque([Record("t", 0, 7, None, b"a")]), other: deque([Record("t", 1, 9, None, b"b")])}
-    >>> [record.offset for record in served(ahead, {"t": 1}, turn=1)]
+    >>> prefetched = {place: deque([Record("t", 0, 7, None, b"a")]), other: deque([Record("t", 1, 9, None, b"b")])}
+    >>> [record.offset for record in take_in_turn(prefetched, {"t": 1}, turn=1)]
     [9]
     """
     records: list[Record] = []
     for topic, records_max in records_max_by_topic.items():
-        queues = [queue for place, queue in sorted(ahead.items()) if place.topic == topic]
+        queues = [queue for place, queue in sorted(prefetched.items()) if place.topic == topic]
         first, full = turn % max(len(queues), 1), len(records) + records_max
         for queue in queues[first:] + queues[:first]:
             records.extend(queue.popleft() for _ in range(min(len(queue), full - len(records))))
     return records
 
 
-def missing(topic: str, partition: int, bootstrap_servers: str) -> ConfigError:
-    """Return the error for a partition that there is not."""
+def missing_partition(topic: str, partition: int, bootstrap_servers: str) -> ConfigError:
+    """Return the error for a partition that does not exist."""
     return ConfigError(
         f"there is no partition {partition} of topic {topic!r} at {bootstrap_servers}; run `streamal topics create`"
     )
 
 
-def deleted(place: TopicPartition, begin: int, offset: int) -> InconsistentLog:
-    """Return the error for records that retention has eaten: the log begins at *begin*, *offset* is needed (F14)."""
+def deleted_records(place: TopicPartition, begin: int, offset: int) -> InconsistentLog:
+    """Return the error for F14, records that retention has deleted: the log begins at *begin*, *offset* is needed."""
     return InconsistentLog(
         f"{place.topic}-{place.partition} starts at {begin}; {offset} was deleted: raise its retention"
     )
 
 
 def require_known(place: TopicPartition, before: Mapping[str, int], count: Callable[[str], int]) -> None:
-    """Raise a ConfigError for a partition that was added while we ran (F15): the budget is divided among *before*."""
+    """Raise a ConfigError for F15, a partition that was added while we ran: the budget is divided among *before*."""
     topic = place.topic
     if place.partition >= before[topic]:
         raise ConfigError(
@@ -96,8 +105,8 @@ def require_known(place: TopicPartition, before: Mapping[str, int], count: Calla
         )
 
 
-def expired(group: str, place: TopicPartition, predictions_topic: str) -> InconsistentLog:
-    """Return the error for a group that has worked here, as *predictions_topic* shows, and has no offset any more."""
+def expired_offsets(group: str, place: TopicPartition, predictions_topic: str) -> InconsistentLog:
+    """Return the error for a group without an offset in *place*, although *predictions_topic* shows its work there."""
     return InconsistentLog(
         f"group {group!r} has no offset for {place.topic}-{place.partition}, yet {predictions_topic} has "
         "predictions for it: the offsets have expired (offsets.retention.minutes) or belong to another group. "
@@ -105,10 +114,11 @@ def expired(group: str, place: TopicPartition, predictions_topic: str) -> Incons
     )
 
 
-def reading_offsets(group: str, bootstrap_servers: str) -> str:
-    """Return what a worker is doing that gets no answer as long as a transaction on its group's offsets is open.
+def describe_offset_reading(group: str, bootstrap_servers: str) -> str:
+    """Return what a worker does at its start, with the advice for when it gets no answer.
 
-    One that never ends (F56) is met here before it is met in any output; but the broker may just be away as well.
+    The broker does not answer while a transaction on the group's offsets is open. F56, a transaction that never ends,
+    is met here before it is met in any output; but the broker may just be away as well.
     """
     return (
         f"read the offsets of group {group!r} (should that last, look for a hanging transaction on __consumer_offsets: "
@@ -117,8 +127,8 @@ def reading_offsets(group: str, bootstrap_servers: str) -> str:
     )
 
 
-def stuck(place: TopicPartition, offset: int, bootstrap_servers: str) -> InconsistentLog:
-    """Return the error for a transaction, the first in *place*, at *offset*, that does not end by itself (F56)."""
+def hanging_transaction(place: TopicPartition, offset: int, bootstrap_servers: str) -> InconsistentLog:
+    """Return the error for F56, a transaction that never ends: the first in *place* begins at *offset*."""
     return InconsistentLog(
         f"{place.topic}-{place.partition} has had an open transaction at {offset} for {SETTLED_S:g} s: the broker has "
         "ended it without a marker there, or another producer holds it. The next marker of ours might commit what was "
@@ -129,24 +139,24 @@ def stuck(place: TopicPartition, offset: int, bootstrap_servers: str) -> Inconsi
 
 
 class Fence:
-    """Remembers that a worker was fenced: from then on it does nothing any more."""
+    """Remembers that this worker was fenced: from then on each call of it fails at once."""
 
     def __init__(self, instance: str | None) -> None:
-        """Guard the worker with this *instance*.
+        """Guard the worker that is called *instance*.
 
-        Without one nobody else has its transactional id: then the coordinator itself has fenced it, because its
-        transaction took too long, and a new producer may go on where the committed offsets say.
+        A worker without a name shares its transactional id with nobody. If it is fenced, the coordinator itself has
+        done it, because a transaction took too long; a new producer goes on at the committed offsets.
         """
         self._instance = instance
         self._fenced: str | None = None
 
     @contextmanager
-    def around(self, mapped: AbstractContextManager[None]) -> Iterator[None]:
-        """Do what the block does, its errors *mapped* to ours, unless the worker is fenced."""
+    def guard(self, translation: AbstractContextManager[None]) -> Iterator[None]:
+        """Run the block inside *translation*, which turns the client's errors into ours, unless we are fenced."""
         if self._fenced is not None:
             raise Fenced(self._fenced)
         try:
-            with mapped:
+            with translation:
                 yield
         except Fenced as error:
             if self._instance is None:
@@ -155,91 +165,91 @@ class Fence:
             raise
 
 
-class Settled:
-    """Lets a producer write to a partition only when no transaction from before is open there (F56).
+class NoOpenTransaction:
+    """Lets a producer write to a partition only when no earlier transaction is open there.
 
-    Kafka 4 may end a transaction without writing its marker to a partition. Its records are open there from then on,
-    until the producer's next transaction on that partition ends: that marker is theirs too, and commits what the
-    transaction's own end has aborted.
+    F56, a transaction that never ends: Kafka 4 may end a transaction without writing its marker to a partition. Its
+    records stay open there until the producer's next transaction on that partition ends. That marker then holds for
+    them too, and commits what the transaction's own end has aborted.
     """
 
     def __init__(
         self,
         bootstrap_servers: str,
-        high: Callable[[list[TopicPartition]], Mapping[TopicPartition, int]],
-        stable: Callable[[list[TopicPartition]], Mapping[TopicPartition, int]],
+        high_watermarks: Callable[[list[TopicPartition]], Mapping[TopicPartition, int]],
+        last_stable: Callable[[list[TopicPartition]], Mapping[TopicPartition, int]],
     ) -> None:
-        """Ask *high* for the ends of partitions with what is open there, *stable* for those without."""
-        self._servers, self._high, self._stable = bootstrap_servers, high, stable
-        self._settled: set[TopicPartition] = set()
+        """Take two functions: one returns the ends with what is open, the other the ends without it."""
+        self._servers, self._high_watermarks, self._last_stable = bootstrap_servers, high_watermarks, last_stable
+        self._clear: set[TopicPartition] = set()
         self._awaited: dict[TopicPartition, int] = {}
         self._since = self._looked_at = -math.inf
 
     def forget(self) -> None:
         """Begin afresh, with a new producer."""
-        self._settled.clear()
+        self._clear.clear()
         self._awaited.clear()
 
-    def begun(self, places: Iterable[TopicPartition]) -> None:
-        """Note that a transaction of ours is open in *places*, until it is seen to be over (`ended`)."""
-        self._settled.difference_update(places)
+    def note_begin(self, places: Iterable[TopicPartition]) -> None:
+        """Note that our own transaction is open in *places*."""
+        self._clear.difference_update(places)
 
-    def ended(self, places: Iterable[TopicPartition]) -> None:
-        """Note that the last transaction of ours is over in *places*: its marker was seen."""
-        self._settled.update(places)
+    def note_end(self, places: Iterable[TopicPartition]) -> None:
+        """Note that the marker of our last transaction was seen in *places*."""
+        self._clear.update(places)
 
     def require(self, places: set[TopicPartition]) -> None:
-        """Wait up to `STABLE_S` for the end of what was open in *places* when first asked; what is known costs nothing.
+        """Wait up to `STABLE_S` for the end of what is open in *places*; no question where the answer is known.
 
         Raises:
-            Behind: something is open; a worker that has died holds us up so until its transaction has timed out.
-            LogDisagrees: it was so for `SETTLED_S`.
+            Behind: a transaction is open. A worker that has died holds us up so until its transaction times out.
+            InconsistentLog: it was open for `SETTLED_S`.
         """
-        asked = sorted(places - self._settled)
-        if not asked:
+        unclear = sorted(places - self._clear)
+        if not unclear:
             return
-        if unknown := [place for place in asked if place not in self._awaited]:
-            self._awaited.update(self._high(unknown))
+        if unknown := [place for place in unclear if place not in self._awaited]:
+            self._awaited.update(self._high_watermarks(unknown))
         began = time.monotonic()
         if began - self._looked_at > TRANSACTION_S:  # for the first time, or the cluster was away
             self._since = began
-        left: Mapping[TopicPartition, int] = dict.fromkeys(asked, 0)
-        while left := self._still_open(left):
+        left: Mapping[TopicPartition, int] = dict.fromkeys(unclear, 0)
+        while left := self._find_open(left):
             place, offset = min(left.items())
             self._looked_at = time.monotonic()
             if self._looked_at - self._since >= SETTLED_S:
-                raise stuck(place, offset, self._servers)
+                raise hanging_transaction(place, offset, self._servers)
             if self._looked_at - began >= STABLE_S:
                 raise Behind(f"{place.topic}-{place.partition} has an open transaction at {offset}; waiting for it")
             time.sleep(0.01)
         self._looked_at = -math.inf
 
-    def _still_open(self, asked: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Return those of *asked* where something is still open, and from which offset on."""
-        stable = self._stable(list(asked))
+    def _find_open(self, places: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return those of *places* where something is still open, and from which offset on."""
+        stable = self._last_stable(list(places))
         left = {place: end for place, end in stable.items() if end < self._awaited[place]}
         for place in stable.keys() - left.keys():
             del self._awaited[place]
-            self._settled.add(place)
+            self._clear.add(place)
         return left
 
 
-def watched(action: Callable[[], _T], timeout_s: float) -> _T:
-    """Return ``action()``, or raise TimeoutError if it takes longer: it is left behind in its thread."""
+def call_with_timeout(action: Callable[[], _T], timeout_s: float) -> _T:
+    """Return ``action()``; after *timeout_s* raise TimeoutError and leave the action behind in its thread."""
     results: list[_T] = []
-    raised: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def run() -> None:
         try:
             results.append(action())
         except BaseException as error:
-            raised.append(error)
+            errors.append(error)
 
     thread = threading.Thread(target=run, name="kafka-transaction", daemon=True)
     thread.start()
     thread.join(timeout_s)
-    if raised:
-        raise raised[0]
+    if errors:
+        raise errors[0]
     if not results:
         raise TimeoutError(f"no answer within {timeout_s:g} s")
     return results[0]

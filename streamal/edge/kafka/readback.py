@@ -1,4 +1,4 @@
-"""What a step reads back after its commit, without a question to the cluster for each partition; of both clients."""
+"""What a step reads back after its commit, without a question to the cluster for each partition; for both clients."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from collections.abc import Set as AbstractSet
 from streamal.core.records import OutputRecord, Record, TopicPartition
 from streamal.edge.kafka.membership import VISIBLE_S
 
-__all__ = ["Own", "ReadBack"]
+__all__ = ["OwnRecords", "ReadBack"]
 
 
-class Own:
-    """What a worker has just committed to partitions that it reads back: it need not be fetched from the cluster.
+class OwnRecords:
+    """The records that a worker has just committed to partitions that it reads back: no need to fetch them.
 
-    A step's requests and examples are folded as they are read after the commit. They are served from here only where
+    A step's requests and examples are folded as they are read after the commit. They are returned from here only where
     the offsets prove that nothing else lies between: as many as were written, then the marker, then the end.
     """
 
     def __init__(self) -> None:
         self._written: dict[tuple[str, int], tuple[list[OutputRecord], int]] = {}
-        """By place, which is such a pair: none is made for each output (−0.3 µs)."""
-        self._over: tuple[TopicPartition, int] | None = None
+        """By partition; a plain pair equals a TopicPartition and costs less for each output."""
+        self._marker: tuple[TopicPartition, int] | None = None
 
-    def committed(
+    def note_commit(
         self,
         outputs: Sequence[OutputRecord],
         last: Mapping[TopicPartition, int],
         read_back: AbstractSet[TopicPartition],
     ) -> None:
-        """Keep *outputs* to places that are *read_back*, whose *last* offsets are known; forget those before."""
-        self._over = None
+        """Keep *outputs* to partitions that are *read_back*, whose *last* offsets are known; forget those before."""
+        self._marker = None
         self._written = {place: ([], last[place]) for place in last if place in read_back}
         for output in outputs:
             kept = self._written.get((output.topic, output.partition))
@@ -44,42 +44,42 @@ class Own:
         first = last - len(outputs) + 1
         if not outputs or len(outputs) > records_max or (first, last + 2) != (offset, end):
             return None
-        self._over = place, last + 1
+        self._marker = place, last + 1
         return [Record(*place, first + number, each.key, each.value) for number, each in enumerate(outputs)]
 
-    def over(self, place: TopicPartition, offset: int) -> bool:
-        """Whether nothing but our marker was at *offset* when it was last read up to there; told once."""
-        over, self._over = self._over, None
-        return over == (place, offset)
+    def only_marker_follows(self, place: TopicPartition, offset: int) -> bool:
+        """Return True, once, if only our own commit marker follows *offset*."""
+        marker, self._marker = self._marker, None
+        return marker == (place, offset)
 
-    def forget(self, *, ours: bool = True) -> None:
-        """Ask the cluster again; with *ours* false only whether there is more."""
-        if ours:
+    def forget(self, *, records: bool = True) -> None:
+        """Ask the cluster again for everything; with *records* false only whether more follows our marker."""
+        if records:
             self._written.clear()
-        self._over = None
+        self._marker = None
 
 
 class ReadBack:
-    """The ends of what is read after each commit, as of the last poll or commit, and what is ours there.
+    """The ends of the partitions that are read after each commit, as of the last poll or commit; and our own records.
 
-    A step looks at the ends of ``training`` and of every partition of ``requests``: one question instead of many.
+    A step looks at the ends of ``training`` and of every partition of ``requests``: one question for all of them.
     """
 
     def __init__(
         self,
-        ask: Callable[[list[TopicPartition]], Mapping[TopicPartition, int]],
-        seen: Callable[[Iterable[TopicPartition]], None],
+        last_stable: Callable[[list[TopicPartition]], Mapping[TopicPartition, int]],
+        note_end: Callable[[Iterable[TopicPartition]], None],
     ) -> None:
-        """Let *ask* be what tells the last stable offsets, and *seen* be told where our last marker is there."""
-        self._ask, self._seen, self._own = ask, seen, Own()
-        self._asked: set[TopicPartition] = set()
+        """Ask *last_stable* for ends; call *note_end* with the partitions where our last marker was seen."""
+        self._last_stable, self._note_end, self._own = last_stable, note_end, OwnRecords()
+        self._read_back: set[TopicPartition] = set()
         self._awaited: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
 
-    def polled(self) -> None:
+    def note_poll(self) -> None:
         """Ask anew for ends: others may have written."""
         self._ends.clear()
-        self._own.forget(ours=False)
+        self._own.forget(records=False)
 
     def forget(self) -> None:
         """Ask anew for everything: nobody knows what has become of our last transaction."""
@@ -87,17 +87,17 @@ class ReadBack:
         self._own.forget()
         self._awaited.clear()
 
-    def committed(self, outputs: Sequence[OutputRecord], written: Mapping[TopicPartition, int]) -> None:
+    def note_commit(self, outputs: Sequence[OutputRecord], written: Mapping[TopicPartition, int]) -> None:
         """Note a commit, and the last offset that it has *written* to each partition."""
         self._ends.clear()
-        self._own.committed(outputs, written, self._asked)
+        self._own.note_commit(outputs, written, self._read_back)
         self._awaited = {TopicPartition(*place): offset for place, offset in written.items()}
 
     def end(self, place: TopicPartition) -> int:
-        """Return the end of *place* as it was asked for since the last poll or commit, once; else ask for all."""
+        """Return the end of *place* as the last question has told it, once; without one, ask for all ends."""
         if place not in self._ends:
-            self._asked.add(place)
-            self._ends = self._visible()
+            self._read_back.add(place)
+            self._ends = self._ask_for_ends()
         return self._ends.pop(place)
 
     def read(self, place: TopicPartition, offset: int, begin: int, records_max: int) -> tuple[list[Record], int] | None:
@@ -105,10 +105,10 @@ class ReadBack:
 
         *begin* is where the next record can be, beyond a gap that is known.
         """
-        if self._own.over(place, offset):
+        if self._own.only_marker_follows(place, offset):
             return [], offset
-        if self._awaited and place in self._asked:
-            self._ends = self._visible()
+        if self._awaited and place in self._read_back:
+            self._ends = self._ask_for_ends()
         end = self._ends.get(place)
         own = None if end is None else self._own.read(place, begin, end, records_max)
         if own is None or end is None:
@@ -116,18 +116,18 @@ class ReadBack:
         del self._ends[place]
         return own, end
 
-    def _visible(self) -> dict[TopicPartition, int]:
-        """Return the ends, with our last commit before them; without, if that lasts longer than `VISIBLE_S`.
+    def _ask_for_ends(self) -> dict[TopicPartition, int]:
+        """Return the ends, with our last commit before them; without it if its markers take longer than `VISIBLE_S`.
 
-        The coordinator answers when the outcome is certain, and lets the markers be written then. Without them the next
-        fold would not find what this commit has noted, and count that as trouble.
+        The coordinator answers a commit when the outcome is certain, and has the markers written after that. Without
+        them the next fold would not find what this commit has noted, and would count that as trouble.
         """
         deadline = time.monotonic() + VISIBLE_S
         while True:
-            ends = self._ask(sorted(self._asked.union(self._awaited)))
+            ends = self._last_stable(sorted(self._read_back.union(self._awaited)))
             if all(ends[place] > offset for place, offset in self._awaited.items()):
-                self._seen(self._awaited)
+                self._note_end(self._awaited)
                 self._awaited = {}
             if not self._awaited or time.monotonic() > deadline:
-                return {place: ends[place] for place in self._asked}
+                return {place: ends[place] for place in self._read_back}
             time.sleep(0.001)

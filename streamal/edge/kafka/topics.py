@@ -1,4 +1,4 @@
-"""The topics' settings: what the promises need, made where there is nothing yet, compared where there is."""
+"""Topics of a cluster: create the missing ones, and compare the settings of the others with what is needed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from kafka import KafkaAdminClient, errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from streamal.edge.kafka.python.connection import Connection, mapped, retried
+from streamal.edge.kafka.python.connection import Connection, retry_passing, translate_errors
 
 __all__ = ["TopicSettings", "create_topics", "differences"]
 
@@ -19,11 +19,11 @@ _SAFE = {"unclean.leader.election.enable": "false"}
 
 @dataclass(frozen=True, slots=True)
 class TopicSettings:
-    """What one topic has to be.
+    """The settings that one topic must have.
 
     Attributes:
         exactly: Kafka's topic settings that a promise rests on, as text.
-        at_least: those that may also be greater.
+        at_least: settings that may also be greater.
     """
 
     name: str
@@ -33,7 +33,7 @@ class TopicSettings:
 
 
 def create_topics(connection: Connection, wanted: Sequence[TopicSettings], replicas: int | None = None) -> list[str]:
-    """Make the topics that are not there, and return their names; those that are there stay as they are.
+    """Create the topics that are missing and return their names; existing ones stay as they are.
 
     Args:
         connection: the cluster.
@@ -42,7 +42,7 @@ def create_topics(connection: Connection, wanted: Sequence[TopicSettings], repli
     """
     admin = connection.admin()
     try:
-        with mapped("create the topics"):
+        with translate_errors("create the topics"):
             there = set(admin.list_topics())
             copies = replicas or min(_REPLICAS, len(admin.describe_cluster()["brokers"]))
             made = [topic for topic in wanted if topic.name not in there]
@@ -59,13 +59,13 @@ def differences(connection: Connection, wanted: Sequence[TopicSettings]) -> list
     """Return one line for each way in which the topics differ from *wanted*."""
     admin = connection.admin()
     try:
-        with mapped("look at the topics"):
-            found, missing = retried(lambda: _looked_up(admin, [topic.name for topic in wanted]))
+        with translate_errors("look at the topics"):
+            found, missing = retry_passing(lambda: _describe_topics(admin, [topic.name for topic in wanted]))
             there = [topic for topic in wanted if topic.name not in missing]
             lines = [f"topic {name!r} is missing" for name in missing]
             for topic in there:
                 have = [partition["replica_nodes"] for partition in found[topic.name]["partitions"]]
-                lines += _differs(topic, len(have), min(map(len, have)), _configs(admin, topic))
+                lines += _find_differences(topic, len(have), min(map(len, have)), _configs(admin, topic))
             return lines
     finally:
         admin.close()
@@ -81,8 +81,10 @@ def _create(admin: KafkaAdminClient, topic: TopicSettings, copies: int) -> None:
         return
 
 
-def _looked_up(admin: KafkaAdminClient, names: Sequence[str]) -> tuple[Mapping[str, Mapping[str, Any]], list[str]]:
-    """Return what there is, and which there are not; what else speaks against looking at one is raised."""
+def _describe_topics(
+    admin: KafkaAdminClient, names: Sequence[str]
+) -> tuple[Mapping[str, Mapping[str, Any]], list[str]]:
+    """Return (the topics that exist by name, the names of the missing ones); any other error is raised."""
     found = {topic["name"]: topic for topic in admin.describe_topics(list(names))}
     missing = []
     for name in names:
@@ -96,11 +98,11 @@ def _looked_up(admin: KafkaAdminClient, names: Sequence[str]) -> tuple[Mapping[s
 
 def _configs(admin: KafkaAdminClient, topic: TopicSettings) -> Mapping[str, str]:
     resource = ConfigResource(ConfigResourceType.TOPIC, topic.name)
-    described = retried(lambda: admin.describe_configs([resource], config_filter="all"))["topic"][topic.name]
+    described = retry_passing(lambda: admin.describe_configs([resource], config_filter="all"))["topic"][topic.name]
     return {name: str(entry["value"]) for name, entry in described.items()}
 
 
-def _differs(topic: TopicSettings, partitions: int, copies: int, configs: Mapping[str, str]) -> Iterator[str]:
+def _find_differences(topic: TopicSettings, partitions: int, copies: int, configs: Mapping[str, str]) -> Iterator[str]:
     if partitions != topic.partitions:
         yield f"topic {topic.name!r} has {partitions} partitions, not {topic.partitions}"
     in_sync = int(configs.get("min.insync.replicas", "1"))

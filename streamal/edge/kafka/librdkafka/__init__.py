@@ -1,9 +1,9 @@
-"""Apache Kafka over confluent-kafka (librdkafka): the second client of the live transport, at a fraction of the CPU.
+"""Apache Kafka over confluent-kafka (librdkafka): the second client of the live transport, which needs less CPU.
 
-An extra (``pip install streamal[confluent]``). Topics are made and compared by `streamal.edge.kafka.python` for both
+An extra (``pip install streamal[confluent]``). `streamal.edge.kafka.python` creates and compares topics for both
 clients.
 
-librdkafka has traps too; each line that stands there because of one says so (R1 … R13).
+librdkafka has traps too. Each line that avoids one names it, R1 to R13.
 
 R1  pause() and resume() soon after an assign() may lose the partition for good (librdkafka #2190, #5591): a partition
     is halted by taking it out of the client's assignment, and taken up again at an explicit offset
@@ -14,22 +14,23 @@ R4  a fetch whose queue was full is put off by ``fetch.queue.backoff.ms``, a sec
 R5  a position does not move over markers and aborted records: only the end-of-partition event tells that there is
     nothing more
 R6  a transaction that is refused for another reason than its own surfaces as that reason at the next call, or behind
-    the failure to abort it: `mapped` looks at causes too
+    the failure to abort it: `translate_errors` looks at causes too
 R7  log lines wait in memory until the handle is polled
 R8  a fatal error is raised out of poll() and flush(), and the callbacks that follow it there make a SystemError of it
-R9  send_offsets_to_transaction() ignores its time-out when the broker goes (librdkafka #5456): `watched`
+R9  send_offsets_to_transaction() ignores its time-out when the broker goes (librdkafka #5456): `call_with_timeout`
 R10 a static member that has lost its session, and has not been polled since, presents itself without its member id,
     and is told that another has come: so callbacks are served before every rewind. What remains ends as Fenced, and
     the supervisor starts us again
 R11 a commit's metadata are written with a final NUL, and read up to one, beyond their end if need be: whoever else
     commits in the group has to end them so too
-R12 a consumer's close() may wait for ever, amid a rebalance: `watched`
+R12 a consumer's close() may wait for ever, amid a rebalance: `close_consumer`
 R13 an administrator's client that asks for a group, and gets no answer for some 20 s, ends the whole process by a
     failed assertion (librdkafka #3663, #4605): a consumer is asked, which belongs to that group and never joins it
 """
 
+from streamal.edge.kafka.base_transport import WorkerOptions
 from streamal.edge.kafka.librdkafka.connection import Connection
 from streamal.edge.kafka.librdkafka.log import ConfluentLog
 from streamal.edge.kafka.librdkafka.transport import ConfluentTransport
 
-__all__ = ["ConfluentLog", "ConfluentTransport", "Connection"]
+__all__ = ["ConfluentLog", "ConfluentTransport", "Connection", "WorkerOptions"]

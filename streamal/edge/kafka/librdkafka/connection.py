@@ -1,4 +1,4 @@
-"""Where the cluster is and how to get in; what librdkafka's errors mean."""
+"""Clients of librdkafka that are connected, and a table that says what the library's errors mean."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
+from streamal.edge.kafka.base import ANSWER_S, Cluster
+from streamal.edge.retries import retry
 from streamal.errors import ConfigError, Fatal, Fenced, InconsistentLog, StreamalError, Uncommitted
 
-__all__ = ["REQUEST_S", "Connection", "mapped", "retried"]
+__all__ = ["Connection", "retry_passing", "translate_errors"]
 
 _T = TypeVar("_T")
-
-REQUEST_S = 10.0
-"""For one answer of a broker."""
 
 _CONNECT_S = 1.0  # for one attempt to reach the cluster; the client itself tries more often
 _ANOTHER = "another worker has come with our transport.instance: end"
@@ -56,7 +55,7 @@ _ERRORS: Mapping[int, tuple[type[StreamalError], str]] = {
     KafkaError.MSG_SIZE_TOO_LARGE: (Fatal, _TOO_LARGE),
     KafkaError.RECORD_LIST_TOO_LARGE: (Fatal, _TOO_LARGE),
 }
-"""What is not in here may pass: Uncommitted."""
+"""An error that is not in here may pass: Uncommitted."""
 
 _PASSING = frozenset(
     {
@@ -79,36 +78,30 @@ _LOGGER.addHandler(logging.NullHandler())  # or librdkafka's warnings land, unfo
 
 
 @dataclass(frozen=True)
-class Connection:
-    """The way to a cluster.
+class Connection(Cluster):
+    """The way to a cluster; security in librdkafka's words (``security.protocol``, ``sasl.*``, ``ssl.*``).
 
     Attributes:
-        bootstrap_servers: ``host:port``, several with commas.
-        security: settings in librdkafka's words (``security.protocol``, ``sasl.*``, ``ssl.*``).
-        timeout_s: how long to keep trying to reach the cluster for the first time.
         group: the group that readers name, for the client insists on one; they never join it nor commit in it.
     """
 
-    bootstrap_servers: str
-    security: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    timeout_s: float = 60.0
     group: str = "streamal"
 
     def admin(self) -> AdminClient:
         """Return a client for topics and groups, once the cluster answers; Fatal if it does not in time."""
-        told: deque[KafkaError] = deque(maxlen=20)
-        admin = self._made(AdminClient, {"error_cb": told.append})
+        seen: deque[KafkaError] = deque(maxlen=20)
+        admin = self._create(AdminClient, {"error_cb": seen.append})
         deadline = time.monotonic() + self.timeout_s
         while True:
             left_s = max(0.1, deadline - time.monotonic())
             try:
-                with mapped("reach the cluster"):
-                    admin.describe_cluster(request_timeout=min(_CONNECT_S, left_s)).result(REQUEST_S)
+                with translate_errors("reach the cluster"):
+                    admin.describe_cluster(request_timeout=min(_CONNECT_S, left_s)).result(ANSWER_S)
             except Uncommitted as error:
                 admin.poll(0)  # calls error_cb
-                self._require_login(told)
+                self._require_login(seen)
                 if time.monotonic() > deadline:
-                    last = told[-1].str() if told else str(error)
+                    last = seen[-1].str() if seen else str(error)
                     raise Fatal(
                         f"no Kafka at {self.bootstrap_servers} within {self.timeout_s:g} s ({last}); "
                         "check transport.bootstrap_servers and transport.security"
@@ -117,8 +110,11 @@ class Connection:
                 return admin
 
     def consumer(self, settings: Mapping[str, Any]) -> Consumer:
-        """Return a consumer of committed records, without auto-commit and without any reset of offsets (F1, F14)."""
-        return self._made(
+        """Return a consumer of committed records, without auto-commit and without any reset of offsets.
+
+        Either would skip records in silence (F1, a crash after a poll; F14, deleted records).
+        """
+        return self._create(
             Consumer,
             {
                 "group.id": self.group,
@@ -128,7 +124,7 @@ class Connection:
                 "auto.offset.reset": "error",
                 "check.crcs": True,
                 "queued.max.messages.kbytes": 16_384,  # a partition; 64 MiB by default
-                "fetch.queue.backoff.ms": 5,  # R4
+                "fetch.queue.backoff.ms": 5,  # R4, a fetch whose queue was full is put off by a second
                 "fetch.error.backoff.ms": 50,
                 **settings,
             },
@@ -136,7 +132,7 @@ class Connection:
 
     def producer(self, settings: Mapping[str, Any]) -> Producer:
         """Return a producer that waits for all replicas; the size of a record is the topic's affair."""
-        return self._made(
+        return self._create(
             Producer,
             {
                 "acks": "all",
@@ -144,68 +140,65 @@ class Connection:
                 "linger.ms": 1,
                 "batch.size": 131_072,
                 "message.max.bytes": 64 * 1024 * 1024,
-                "delivery.timeout.ms": int(REQUEST_S * 1e3),
+                "delivery.timeout.ms": int(ANSWER_S * 1e3),
                 **settings,
             },
         )
 
-    def _made(self, make: Callable[..., _T], settings: Mapping[str, Any]) -> _T:
+    def _create(self, make: Callable[..., _T], settings: Mapping[str, Any]) -> _T:
         common = {
             "bootstrap.servers": self.bootstrap_servers,
             "client.id": "streamal",
-            "socket.timeout.ms": int(REQUEST_S * 1e3),
-            "socket.connection.setup.timeout.ms": int(REQUEST_S * 1e3),
+            "socket.timeout.ms": int(ANSWER_S * 1e3),
+            "socket.connection.setup.timeout.ms": int(ANSWER_S * 1e3),
             "socket.nagle.disable": True,
             "reconnect.backoff.max.ms": 1_000,  # 10 s by default: a broker that is back would go unnoticed for long
-            "retry.backoff.ms": 10,  # R3
+            "retry.backoff.ms": 10,  # R3, the wait after CONCURRENT_TRANSACTIONS: 100 ms by default
         }
         try:
             return make({**common, **self.security, **settings}, logger=_LOGGER)
         except KafkaException as error:
             raise ConfigError(
-                f"cannot connect to {self.bootstrap_servers}: {_told(error)}; check [transport]"
+                f"cannot connect to {self.bootstrap_servers}: {_describe(error)}; check [transport]"
             ) from error
 
-    def _require_login(self, told: deque[KafkaError]) -> None:
+    def _require_login(self, seen: deque[KafkaError]) -> None:
         """Raise a ConfigError if the cluster has refused us: the client would go on trying."""
         refused = (KafkaError._AUTHENTICATION, KafkaError.UNSUPPORTED_SASL_MECHANISM)  # noqa: SLF001
-        for error in told:
+        for error in seen:
             if error.code() in refused:
                 raise ConfigError(f"cannot connect to {self.bootstrap_servers}: {error.str()}; {_LOGIN}")
 
 
 @contextmanager
-def mapped(doing: str) -> Iterator[None]:
+def translate_errors(doing: str) -> Iterator[None]:
     """Turn the client's errors into ours, by `_ERRORS`; the text says what was being done."""
     try:
         yield
     except (KafkaException, OSError, SystemError) as error:
-        family = _family(error)
+        family = _causes(error)
         if isinstance(error, SystemError) and not any(isinstance(one, KafkaException) for one in family):
             raise
-        for one in family:  # R6, R8
+        for one in family:  # R6, the reason surfaces behind another error; R8, a SystemError may hide it
             if isinstance(one, KafkaException) and (meaning := _ERRORS.get(one.args[0].code())):
                 ours, text = meaning
-                raise ours(f"cannot {doing}: {_told(one)}: {text}") from error
+                raise ours(f"cannot {doing}: {_describe(one)}: {text}") from error
         raise Uncommitted(
-            f"cannot {doing}: {_told(error)}: the cluster is in trouble, or far away; trying again"
+            f"cannot {doing}: {_describe(error)}: the cluster is in trouble, or far away; trying again"
         ) from error
 
 
-def retried(action: Callable[[], _T], timeout_s: float = REQUEST_S) -> _T:
-    """Return ``action()``, tried again where the client itself does not (a coordinator that is just being found)."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            return action()
-        except KafkaException as error:
-            if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
+def retry_passing(action: Callable[[], _T]) -> _T:
+    """Return ``action()``, repeated where the client itself does not (a coordinator that is just being found)."""
+
+    def is_passing(error: Exception) -> bool:
+        return isinstance(error, KafkaException) and error.args[0].code() in _PASSING
+
+    return retry(action, is_passing, timeout_s=ANSWER_S, wait_s=0.02)
 
 
-def _family(error: BaseException | None) -> list[BaseException]:
-    """Return *error* and what it came from, nearest first (R6)."""
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """Return *error* and what it came from, nearest first."""
     found: list[BaseException] = []
     while error is not None and error not in found:
         found.append(error)
@@ -213,7 +206,7 @@ def _family(error: BaseException | None) -> list[BaseException]:
     return found
 
 
-def _told(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     """Return one line: the name of the error's code and its text."""
     if isinstance(error, KafkaException):
         return f"[{error.args[0].name()}] {' '.join(error.args[0].str().split())}"

@@ -29,7 +29,7 @@ def transact(
     producer: Producer,
     outputs: Sequence[OutputRecord],
     offsets: Sequence[confluent_kafka.TopicPartition],
-    seat: Any,
+    membership: Any,
     timeout_s: float,
 ) -> dict[TopicPartition, int]:
     """Run one transaction; return the last offset that was written to each partition.
@@ -42,38 +42,38 @@ def transact(
     committing = False
     producer.begin_transaction()
     try:
-        written = _sent(producer, outputs)
-        if offsets:  # while the records are on their way (−2 ms)
-            producer.send_offsets_to_transaction(list(offsets), seat, _left(deadline))
-        flush(producer, min(TRANSACTION_S, _left(deadline)))
+        written = _send(producer, outputs)
+        if offsets:  # while the records are on their way
+            producer.send_offsets_to_transaction(list(offsets), membership, _left_s(deadline))
+        flush(producer, min(TRANSACTION_S, _left_s(deadline)))
         committing = True
-        producer.commit_transaction(_left(deadline))
+        producer.commit_transaction(_left_s(deadline))
     except KafkaException as error:
-        told = error.args[0]
-        if told.fatal() or told.retriable() or (committing and not told.txn_requires_abort()):
-            raise  # retriable: it is still going on
-        producer.abort_transaction(_left(deadline))
+        cause = error.args[0]
+        if cause.fatal() or cause.retriable() or (committing and not cause.txn_requires_abort()):
+            raise  # retriable: the transaction is still going on
+        producer.abort_transaction(_left_s(deadline))
         raise Aborted(error) from error
     return written
 
 
-def _sent(producer: Producer, outputs: Sequence[OutputRecord]) -> dict[TopicPartition, int]:
-    """Hand *outputs* over; return where, once they are flushed, the last offset of each partition stands.
+def _send(producer: Producer, outputs: Sequence[OutputRecord]) -> dict[TopicPartition, int]:
+    """Hand *outputs* to the producer; return a mapping that has each partition's last offset once they are flushed.
 
-    If one fails the client fails the transaction, so only each last one is listened to.
+    If one record fails the client fails the transaction, so only the last one of each partition is listened to.
     """
     written: dict[TopicPartition, int] = {}
 
-    def delivered(place: TopicPartition, error: KafkaError | None, message: Message) -> None:
+    def note(place: TopicPartition, error: KafkaError | None, message: Message) -> None:
         if error is None:
             written[place] = message.offset() or 0
 
     last = {(output.topic, output.partition): number for number, output in enumerate(outputs)}
     for number, output in enumerate(outputs):
         at = output.topic, output.partition
-        enqueue(producer, output, partial(delivered, TopicPartition(*at)) if last[at] == number else None)
+        enqueue(producer, output, partial(note, TopicPartition(*at)) if last[at] == number else None)
     return written
 
 
-def _left(deadline: float) -> float:
+def _left_s(deadline: float) -> float:
     return max(0.1, deadline - time.monotonic())

@@ -1,4 +1,4 @@
-"""Getting in: the files of TLS, read before anything is tried; and why an attempt failed, which the client hides."""
+"""TLS files, read before anything is tried; and the reasons of failed connections, which kafka-python hides."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kafka import errors
 
 from streamal.errors import ConfigError
 
-__all__ = ["overheard", "tls_context"]
+__all__ = ["collect_failures", "tls_context"]
 
 
 def tls_context(security: Mapping[str, Any]) -> ssl.SSLContext | None:
-    """Return what the client itself would make only at each attempt to connect, not telling why it cannot.
+    """Return the TLS context; the client would make one at each attempt to connect, and not say why it cannot.
 
     Args:
         security: settings in kafka-python's words.
@@ -47,11 +47,11 @@ def tls_context(security: Mapping[str, Any]) -> ssl.SSLContext | None:
 
 
 @contextmanager
-def overheard() -> Iterator[list[Exception]]:
-    """Give the errors of the client's attempts to connect: it tells its log of them, and us of the time-out only."""
-    heard: list[Exception] = []
+def collect_failures() -> Iterator[list[Exception]]:
+    """Collect the errors of the client's attempts to connect: it logs them and raises only the time-out."""
+    failures: list[Exception] = []
     listener = logging.Handler()
-    listener.emit = lambda record: heard.extend(  # type: ignore[method-assign]
+    listener.emit = lambda record: failures.extend(  # type: ignore[method-assign]
         one
         for one in (record.args if isinstance(record.args, tuple) else ())
         if isinstance(one, Exception) and not isinstance(one, errors.KafkaTimeoutError)
@@ -59,6 +59,6 @@ def overheard() -> Iterator[list[Exception]]:
     log = logging.getLogger("kafka.net.manager")
     log.addHandler(listener)
     try:
-        yield heard
+        yield failures
     finally:
         log.removeHandler(listener)

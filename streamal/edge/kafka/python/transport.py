@@ -1,291 +1,58 @@
-"""A worker's seat in the consumer group, and its transactional producer (KIP-98, KIP-447)."""
+"""`ClusterTransport` over kafka-python: a worker's membership in the consumer group, and its transactional producer."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import kafka
-from kafka import ConsumerGroupMetadata, KafkaProducer, errors
+from kafka import ConsumerGroupMetadata, KafkaConsumer, KafkaProducer, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.producer.future import FutureRecordMetadata
 from kafka.structs import MemberState
 
 from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
-from streamal.edge.kafka.membership import (
-    HEARTBEAT_MS,
-    POLL_GAP_MS,
-    STABLE_S,
-    TRANSACTION_S,
-    Fence,
-    Settled,
-    expired,
-    reading_offsets,
-    require_known,
-    served,
-    watched,
-)
-from streamal.edge.kafka.python.connection import Connection, abandon, mapped, offset_of, state_of, unstick
+from streamal.edge.kafka.base_transport import ClusterTransport
+from streamal.edge.kafka.membership import HEARTBEAT_MS, POLL_GAP_MS, TRANSACTION_S, WATCHDOG_S, call_with_timeout
+from streamal.edge.kafka.python.connection import abandon, offset_of, restore_prefetched, state_of
 from streamal.edge.kafka.python.log import KafkaLog
-from streamal.edge.kafka.readback import ReadBack
-from streamal.errors import ConfigError, Uncommitted
-from streamal.ports import require_small_states
 
 __all__ = ["KafkaTransport"]
 
 _REBALANCE_S = 5.0  # a poll may take so long while the group settles
-_WATCH_S = 15.0  # for a whole transaction; a healthy broker needs some milliseconds
-_STABLE_MS = int(STABLE_S * 1e3)
 
 
-class KafkaTransport(KafkaLog):
-    """See `streamal.ports.Transport`. Joins the group at the first poll, so that starting may take its time (F45).
-
-    Args:
-        connection: the cluster.
-        group: the consumer group; its offsets carry the partitions' states.
-        events_topic: to be consumed, shared among the workers of the group.
-        labels_topic: likewise; it has one partition, whose owner is the trainer.
-        instance: a name that this worker has again after a restart. With it, it takes over its own seat at once (static
-            membership) and a second worker of that name fences the first; without it, its partitions wait for the
-            end of its session and of its transaction.
-        name: what else tells this process apart, where there is no *instance*.
-        session_timeout_s: after so long without a sign of life a worker's partitions go to others.
-        predictions_topic: where it has records although the group has no offset, the offsets have expired, and the
-            promises with them.
-    """
-
-    def __init__(
-        self,
-        connection: Connection,
-        group: str,
-        events_topic: str,
-        labels_topic: str,
-        *,
-        instance: str | None = None,
-        name: str = "worker",
-        session_timeout_s: float = 10.0,
-        predictions_topic: str | None = None,
-    ) -> None:
-        super().__init__(connection)
-        self._group, self._events, self._labels, self._predictions = (
-            group,
-            events_topic,
-            labels_topic,
-            predictions_topic,
-        )
-        self._fence, self._transactional_id = Fence(instance), f"{group}-{instance or name}"
-        self._generation = self._turn = 0
-        self._seat: ConsumerGroupMetadata | None = None
-        self._committed: Mapping[TopicPartition, OffsetAndMetadata] = {}
-        self._ahead: dict[TopicPartition, deque[Record]] = {}
-        self._settled = Settled(connection.bootstrap_servers, self._high, self._stable)
-        self._back = ReadBack(self._stable, self._settled.ended)
-        self._producer: KafkaProducer | None = None
-        try:
-            self._there = {topic: self.partitions(topic) for topic in (events_topic, labels_topic)}
-            for topic in self._there:
-                self._require(topic, 0)
-            if self._there[labels_topic] != 1:
-                raise ConfigError(f"topic {labels_topic!r} must have 1 partition: its owner is the trainer")
-            with self._fence.around(mapped("join the cluster")):
-                self._producer = self._new_producer()
-                self._consumer = connection.consumer(
-                    group_id=group,
-                    group_instance_id=instance,
-                    partition_assignment_strategy=[CooperativeStickyAssignor],
-                    session_timeout_ms=int(session_timeout_s * 1e3),
-                    heartbeat_interval_ms=HEARTBEAT_MS,
-                    max_poll_interval_ms=POLL_GAP_MS,
-                    fetch_max_wait_ms=100,
-                )
-        except BaseException:
-            self.close()
-            raise
-
-    def read(self, topic: str, partition: int, offset: int, records_max: int) -> list[Record]:
-        """Return up to *records_max* committed records from *offset* on, our own last ones without asking for them."""
-        place = self._require(topic, partition)
-        found = self._back.read(place, offset, self._beyond_gap(place, offset), records_max)
-        if found is None:
-            return super().read(topic, partition, offset, records_max)
-        own, end = found
-        if own:
-            self._gaps[place] = own[-1].offset + 1, end
-        return own
-
-    def assignment(self) -> tuple[int, Mapping[TopicPartition, OffsetAndMetadata]]:
-        """Return (generation, owned partitions with their committed state); the mapping given out never changes."""
-        return self._generation, self._committed
-
-    def poll(self, records_max_by_topic: Mapping[str, int], timeout_s: float) -> list[Record]:
-        """Return the next records, waiting for them up to *timeout_s*; takes part in the group's rebalances.
-
-        Raises:
-            Uncommitted: a predecessor's transaction is unfinished, or the cluster in trouble; nothing was consumed.
-        """
-        self._back.polled()
-        with self._fence.around(mapped("poll")):
-            if not self._consumer.subscription():
-                inputs = (self._events, self._labels)
-                self._consumer.subscribe(inputs)
-                watched(lambda: [self._consumer.partitions_for_topic(topic) for topic in inputs], _WATCH_S)  # K7
-            waiting = any(records and records_max_by_topic.get(place.topic) for place, records in self._ahead.items())
-            self._take(records_max_by_topic, 0.0 if waiting else timeout_s)
-        self._turn += 1
-        return served(self._ahead, records_max_by_topic, self._turn)
-
-    def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
-        """Write *outputs* and move *offsets* in one transaction; `read` and `end` wait until it can be seen.
-
-        Raises:
-            Behind: something that is not ours, or not any more, is open where *outputs* go (F56).
-            Fatal: a state is above `streamal.ports.METADATA_BYTES_MAX`, or a record above the topic's limit.
-        """
-        require_small_states(offsets)
-        touched = {TopicPartition(*at) for at in {(output.topic, output.partition) for output in outputs}}
-        for place in touched:
-            self._require(*place)
-        with self._fence.around(mapped("commit")):
-            if self._producer is None:
-                raise Uncommitted("the outcome of the last transaction is unknown: rewind first")
-            if offsets and (self._seat is None or not offsets.keys() <= self._committed.keys()):
-                raise Uncommitted(f"we own {sorted(self._committed)}, not all of {sorted(offsets)}: rewind first")
-            if outputs or offsets:
-                self._back.forget()
-                self._settled.require(touched)
-                self._settled.begun(touched)
-                written = self._transacted(self._producer, outputs, offsets)
-                self._back.committed(outputs, written)
-        self._committed = {**self._committed, **offsets}
-
-    def rewind(self) -> None:
-        """Go back to the committed offsets, with a new producer where the last transaction's outcome is unknown."""
-        self._back.forget()
-        with self._fence.around(mapped("rewind")):
-            if self._producer is None:
-                self._producer = self._new_producer()
-            self._pick_up()
+class KafkaTransport(ClusterTransport[KafkaProducer, KafkaConsumer], KafkaLog):
+    """See `streamal.ports.Transport`. Joins the group at the first poll, so that starting may take its time (F45)."""
 
     def close(self) -> None:
         """Leave the group, unless as an *instance* that will be back; closing twice is allowed."""
         with suppress(errors.KafkaError, OSError):
-            if consumer := getattr(self, "_consumer", None):
-                consumer.close(autocommit=False, timeout_ms=2_000)
+            if self._consumer is not None:
+                self._consumer.close(autocommit=False, timeout_ms=2_000)
         if self._producer is not None:
             abandon(self._producer)
             self._producer = None
         super().close()
 
-    def _take(self, records_max_by_topic: Mapping[str, int], timeout_s: float) -> None:
-        """Fetch what is next into `_ahead`; after a rebalance, start anew from the committed offsets.
-
-        The client hands out one partition's fetched records to their end before the next one's. So that none starves
-        (F26), it is asked again, without those partitions of which there is enough, until it has no more.
-        """
-        joined_by = time.monotonic() + _REBALANCE_S
-        while True:
-            others = self._pause(records_max_by_topic)
-            unstick(self._consumer)
-            try:
-                polled = self._consumer.poll(
-                    int(timeout_s * 1e3), max_records=max(1, sum(records_max_by_topic.values()))
-                )
-            except errors.NoOffsetForPartitionError:  # the group has none there: `_pick_up` will seek
-                polled = {}
-            seat = self._consumer.group_metadata()
-            if seat.state is MemberState.STABLE and _identity(seat) != _identity(self._seat):
-                self._pick_up()  # F12: what was polled meanwhile is from the client's own idea of the position
-                return
-            for place, found in polled.items():
-                if place in self._ahead:
-                    self._ahead[TopicPartition(*place)].extend(
-                        Record(place.topic, place.partition, one.offset, one.key, one.value) for one in found
-                    )
-            if seat.state is MemberState.REBALANCING and time.monotonic() < joined_by:
-                timeout_s = 0.1  # K10
-            elif polled and others:
-                timeout_s = 0.0
-            else:
-                return
-
-    def _pause(self, records_max_by_topic: Mapping[str, int]) -> bool:
-        """Pause the partitions of which enough was fetched; return whether there are others."""
-        owned = self._consumer.assignment()
-        full = {
-            place
-            for place in owned
-            if len(self._ahead.get(TopicPartition(*place), ())) >= records_max_by_topic.get(place.topic, 0)
-        }
-        self._consumer.pause(*full)
-        self._consumer.resume(*(owned - full))
-        return len(full) < len(owned)
-
-    def _pick_up(self) -> None:
-        """Take over what the group says is ours, at the offsets and with the states that are committed.
-
-        The seat is noted as it is now: offsets committed under it are refused once the group has moved on (KIP-447),
-        so that it does not matter whether partitions were revoked in good order or lost.
-        """
-        seat, self._seat = self._consumer.group_metadata(), None
-        self._generation += 1
-        self._ahead.clear()
-        committed: dict[TopicPartition, OffsetAndMetadata] = {}
-        for place in sorted(self._consumer.assignment()):
-            require_known(TopicPartition(*place), self._there, self.partitions)
-            with mapped(reading_offsets(self._group, self._connection.bootstrap_servers)):
-                state = self._consumer.committed(place, metadata=True, timeout_ms=_STABLE_MS)
-            committed[TopicPartition(*place)] = self._first(place) if state is None else state_of(state)
-            self._consumer.seek(place, committed[TopicPartition(*place)].offset)
-        self._committed = committed
-        self._ahead = {place: deque() for place in committed}
-        self._seat = seat if seat.state is MemberState.STABLE else None
-
-    def _first(self, place: kafka.TopicPartition) -> OffsetAndMetadata:
-        """Return where a group starts that has never committed here: at the first record that is left."""
-        if (
-            self._predictions is not None
-            and place.topic == self._events
-            and self.read(self._predictions, place.partition, 0, 1)
-        ):
-            raise expired(self._group, TopicPartition(*place), self._predictions)
-        return OffsetAndMetadata(self._reader.beginning_offsets([place], timeout_ms=_STABLE_MS)[place], "")
-
-    def _transacted(
-        self,
-        producer: KafkaProducer,
-        outputs: Sequence[OutputRecord],
-        offsets: Mapping[TopicPartition, OffsetAndMetadata],
-    ) -> dict[kafka.TopicPartition, int]:
-        """Run one transaction; unless it ends well, its producer is of no more use (F4, K13)."""
-        moved = {kafka.TopicPartition(*place): offset_of(state) for place, state in offsets.items()}
-        seat, self._producer = self._seat, None  # K11: and without one, nothing is sent
-        try:
-            written = watched(lambda: _transaction(producer, outputs, moved, seat), _WATCH_S)  # K1
-        except BaseException:
-            abandon(producer)
-            raise
-        self._producer = producer
-        return written
-
-    def _end(self, place: kafka.TopicPartition) -> int:
-        """Return the last stable offset, asked for with those of all that a step reads back."""
-        return self._back.end(place)
-
-    def _stable(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return the last stable offsets."""
-        return {
-            TopicPartition(*place): end
-            for place, end in self._ends([kafka.TopicPartition(*each) for each in places]).items()
-        }
+    def _new_consumer(self) -> KafkaConsumer:
+        return self._connection.consumer(
+            group_id=self._options.group,
+            group_instance_id=self._options.instance,
+            partition_assignment_strategy=[CooperativeStickyAssignor],
+            session_timeout_ms=int(self._options.session_timeout_s * 1e3),
+            heartbeat_interval_ms=HEARTBEAT_MS,
+            max_poll_interval_ms=POLL_GAP_MS,
+            fetch_max_wait_ms=100,
+        )
 
     def _new_producer(self) -> KafkaProducer:
-        """Return a producer that has aborted, and fenced, whatever its predecessors left open."""
-        self._settled.forget()
+        self._no_open_transaction.forget()
         producer = self._connection.producer(
-            transactional_id=self._transactional_id, transaction_timeout_ms=int(TRANSACTION_S * 1e3), linger_ms=5
+            transactional_id=self._options.transactional_id,
+            transaction_timeout_ms=int(TRANSACTION_S * 1e3),
+            linger_ms=5,
         )
         try:
             producer.init_transactions()
@@ -294,19 +61,129 @@ class KafkaTransport(KafkaLog):
             raise
         return producer
 
+    @property
+    def _member(self) -> KafkaConsumer:
+        """The group's consumer."""
+        assert self._consumer is not None, "closed"
+        return self._consumer
+
+    def _subscribe(self) -> None:
+        """Name the topics to consume, once."""
+        if not self._member.subscription():
+            self._member.subscribe(list(self._inputs))
+            # K7, a leader without the topics' metadata assigns nothing: fetch them before the group is joined
+            call_with_timeout(lambda: [self._member.partitions_for_topic(topic) for topic in self._inputs], WATCHDOG_S)
+
+    def _prefetch(self, records_max_by_topic: Mapping[str, int], timeout_s: float) -> None:
+        """Fetch what is next into `_prefetched`; after a rebalance, start anew from the committed offsets.
+
+        F26, a flood in one partition starves the others: the client returns all that it has fetched of one partition before
+        it turns to the next. So it is asked again, without the partitions of which there is enough, until it has no
+        more.
+        """
+        self._subscribe()
+        if any(records and records_max_by_topic.get(place.topic) for place, records in self._prefetched.items()):
+            timeout_s = 0.0
+        joined_by = time.monotonic() + _REBALANCE_S
+        while True:
+            some_want_more = self._pause_full(records_max_by_topic)
+            restore_prefetched(self._member)
+            polled = self._poll_client(timeout_s, max(1, sum(records_max_by_topic.values())))
+            membership = self._member.group_metadata()
+            if membership.state is MemberState.STABLE and _identity(membership) != _identity(self._membership):
+                # F12, a stale position: what was polled meanwhile is from the client's own idea of the position
+                self._pick_up()
+                return
+            for place, records in polled.items():
+                if place in self._prefetched:
+                    self._prefetched[place].extend(records)
+            if membership.state is MemberState.REBALANCING and time.monotonic() < joined_by:
+                timeout_s = 0.1  # K10, an answer between two polls is lost: go on polling until the group is joined
+            elif polled and some_want_more:
+                timeout_s = 0.0
+            else:
+                return
+
+    def _poll_client(self, timeout_s: float, records_max: int) -> dict[TopicPartition, list[Record]]:
+        """Return what the client has; nothing where the group has no offset yet, for `_pick_up` will seek there."""
+        try:
+            polled = self._member.poll(int(timeout_s * 1e3), max_records=records_max)
+        except errors.NoOffsetForPartitionError:
+            return {}
+        return {
+            TopicPartition(*place): [
+                Record(place.topic, place.partition, one.offset, one.key, one.value) for one in records
+            ]
+            for place, records in polled.items()
+        }
+
+    def _pause_full(self, records_max_by_topic: Mapping[str, int]) -> bool:
+        """Pause the partitions of which enough was fetched; return whether there are others."""
+        owned = self._member.assignment()
+        full = {
+            place
+            for place in owned
+            if len(self._prefetched.get(TopicPartition(*place), ())) >= records_max_by_topic.get(place.topic, 0)
+        }
+        self._member.pause(*full)
+        self._member.resume(*(owned - full))
+        return len(full) < len(owned)
+
+    def _drop_fetched(self) -> None:
+        """Do nothing: seeking drops what the client has fetched."""
+
+    def _stop_fetching(self) -> tuple[ConsumerGroupMetadata | None, list[TopicPartition]]:
+        membership = self._member.group_metadata()
+        places = [TopicPartition(*place) for place in sorted(self._member.assignment())]
+        return (membership if membership.state is MemberState.STABLE else None), places
+
+    def _fetch_states(
+        self, places: Sequence[TopicPartition], timeout_s: float
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        states = {}
+        for place in places:
+            asked = kafka.TopicPartition(*place)
+            state = self._member.committed(asked, metadata=True, timeout_ms=int(STABLE_S * 1e3))
+            if state is not None:
+                states[place] = state_of(state)
+        return states
+
+    def _start_fetching(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        for place, (offset, _) in offsets.items():
+            self._member.seek(kafka.TopicPartition(*place), offset)
+
+    def _transact(
+        self,
+        producer: KafkaProducer,
+        outputs: Sequence[OutputRecord],
+        offsets: Mapping[TopicPartition, OffsetAndMetadata],
+    ) -> dict[kafka.TopicPartition, int]:
+        # K13, offsets of an aborted transaction are sent again with the next: unless it ends well, the producer goes
+        moved = {kafka.TopicPartition(*place): offset_of(state) for place, state in offsets.items()}
+        membership = self._membership
+        self._producer = None  # K11, nothing bounds what waits in the client: without a producer nothing is sent
+        try:
+            # K1, transaction calls wait without a limit
+            written = call_with_timeout(lambda: _transaction(producer, outputs, moved, membership), WATCHDOG_S)
+        except BaseException:
+            abandon(producer)
+            raise
+        self._producer = producer
+        return written
+
 
 def _transaction(
     producer: KafkaProducer,
     outputs: Sequence[OutputRecord],
     offsets: Mapping[kafka.TopicPartition, kafka.OffsetAndMetadata],
-    seat: ConsumerGroupMetadata | None,
+    membership: ConsumerGroupMetadata | None,
 ) -> dict[kafka.TopicPartition, int]:
     """Run one transaction; return the last offset that was written to each partition."""
     producer.begin_transaction()
     try:
-        written = _written(producer, outputs)
+        written = _write(producer, outputs)
         if offsets:
-            producer.send_offsets_to_transaction(offsets, seat)
+            producer.send_offsets_to_transaction(offsets, membership)
     except errors.KafkaError:
         producer.abort_transaction()  # so that nobody has to wait for its timeout
         raise
@@ -314,21 +191,25 @@ def _transaction(
     return written
 
 
-def _written(producer: KafkaProducer, outputs: Sequence[OutputRecord]) -> dict[kafka.TopicPartition, int]:
-    sent = _sent(producer, outputs)
-    producer.flush(TRANSACTION_S)  # K2
+def _write(producer: KafkaProducer, outputs: Sequence[OutputRecord]) -> dict[kafka.TopicPartition, int]:
+    """Write *outputs* and return the last offset of each partition; raise what has failed."""
+    sent = _send(producer, outputs)
+    producer.flush(TRANSACTION_S)  # K2, a commit without a flush disables linger_ms for good
     last: dict[kafka.TopicPartition, FutureRecordMetadata] = {}
     for place, future in sent:
         if not future.succeeded():
-            future.get(timeout=0)  # K5
+            future.get(timeout=0)  # K5, a flush returns in silence when records have failed: this raises
         last[place] = future
     return {place: int(future.get(timeout=0).offset) for place, future in last.items()}
 
 
-def _sent(
+def _send(
     producer: KafkaProducer, outputs: Sequence[OutputRecord]
 ) -> list[tuple[kafka.TopicPartition, FutureRecordMetadata]]:
-    """Hand *outputs* over, past `send`: what that does again for each record costs as much as the rest (K15)."""
+    """Hand *outputs* to the producer's accumulator.
+
+    K15, `KafkaProducer.send` is slow: what it does again for each record costs as much as all the rest.
+    """
     places = {at: kafka.TopicPartition(*at) for at in {(output.topic, output.partition) for output in outputs}}
     for place in places.values():
         producer.partitions_for(place.topic)  # waits until the client knows it
@@ -340,5 +221,5 @@ def _sent(
     return sent
 
 
-def _identity(seat: ConsumerGroupMetadata | None) -> tuple[int, str] | None:
-    return None if seat is None else (seat.generation_id, seat.member_id)
+def _identity(membership: ConsumerGroupMetadata | None) -> tuple[int, str] | None:
+    return None if membership is None else (membership.generation_id, membership.member_id)
