@@ -76,7 +76,7 @@ def test_a_worker_that_joins_gets_its_share_and_no_record_is_lost_or_doubled(
 
 @pytest.mark.kafka
 def test_offsets_of_a_generation_that_is_over_are_refused(world: World) -> None:
-    """The broker compares the membership that comes with the offsets; the worker rewinds, and goes on (KIP-447, F11, F12)."""
+    """The broker compares the membership beside the offsets; the worker rewinds, and goes on (KIP-447, F11, F12)."""
     world.feed(b"1")
     worker = world.worker()
     records = take(worker, world.events, 1)

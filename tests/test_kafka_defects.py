@@ -154,7 +154,7 @@ def test_the_watchdog_returns_raises_and_gives_up() -> None:
 
 @pytest.mark.kafka
 def test_a_commit_outlives_an_outage(fragile: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The broker goes while the commit is being sent: when it is back, the very same commit ends well (K1: patch_producer)."""
+    """The broker goes while the commit is sent; then the very same commit ends well (K1: patch_producer)."""
     monkeypatch.setattr(connection_module, "_TRANSACTED_S", 90.0)  # a busy machine takes its time to start a broker
     world = World(fragile)
     producer = world.connection.producer(transactional_id=world.name)
@@ -342,7 +342,7 @@ def test_the_group_is_joined_with_the_topics_known(world: World, monkeypatch: py
 
 @pytest.mark.kafka
 def test_a_resumed_partition_has_its_fetched_records_back(kafka: Cluster) -> None:
-    """The client fetches no more of it, having these; without `restore_prefetched` it does not hand them out either (K8)."""
+    """The client fetches no more of it; without `restore_prefetched` it does not return them either (K8)."""
     world = World(kafka, partitions=2)
     first, second = (KafkaPartition(world.events, partition) for partition in (0, 1))
     for partition in (0, 1):

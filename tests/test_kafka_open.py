@@ -79,8 +79,7 @@ def test_a_transaction_that_nobody_ends_stops_the_worker(
 @pytest.mark.kafka
 def test_offsets_that_stay_open_are_told(world: World, holder: KafkaProducer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who cannot read where its group stands is told how to look for what hangs there; when it ends, work goes on."""
-    monkeypatch.setattr("streamal.edge.kafka.librdkafka.transport.STABLE_S", 0.5)
-    monkeypatch.setattr("streamal.edge.kafka.python.transport.STABLE_S", 0.5)
+    monkeypatch.setattr("streamal.edge.kafka.base_transport.STABLE_S", 0.5)
     world.feed(b"1", b"2")
     seat = ConsumerGroupMetadata(world.name, -1, "", None)
     holder.send_offsets_to_transaction(

@@ -28,8 +28,8 @@ def test_our_own_records_are_served_once_and_then_it_is_over() -> None:
     own = committed()
     served = own.read(HERE, 10, 14, 1_000)
     assert served == [Record("requests", 0, 10 + n, b"k%d" % n, b"%d" % n) for n in range(3)]
-    assert own.over(HERE, 13)
-    assert not own.over(HERE, 13)
+    assert own.only_marker_follows(HERE, 13)
+    assert not own.only_marker_follows(HERE, 13)
     assert own.read(HERE, 10, 14, 1_000) is None
 
 

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
 from streamal.edge.kafka.base import Cluster, ClusterLog
 from streamal.edge.kafka.membership import (
+    STABLE_S,
     Fence,
     NoOpenTransaction,
     describe_offset_reading,
@@ -180,8 +181,10 @@ class ClusterTransport(ClusterLog, Generic[_ProducerT, _ConsumerT]):
         """Return (our membership as it is now, None without one; the partitions that the group says are ours)."""
 
     @abstractmethod
-    def _fetch_states(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata]:
-        """Return the committed offset and state of those of *places* that have one."""
+    def _fetch_states(
+        self, places: Sequence[TopicPartition], timeout_s: float
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Return the committed offset and state of those of *places* that have one; each question takes *timeout_s*."""
 
     @abstractmethod
     def _start_fetching(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
@@ -214,7 +217,7 @@ class ClusterTransport(ClusterLog, Generic[_ProducerT, _ConsumerT]):
         for place in places:
             require_known(place, self._inputs, self.partitions)
         with self._translate(describe_offset_reading(self._options.group, self._servers)):
-            states = self._fetch_states(places) if places else {}
+            states = self._fetch_states(places, STABLE_S) if places else {}
         committed = {place: states[place] if place in states else self._first(place) for place in places}
         self._start_fetching(committed)
         self._committed = committed

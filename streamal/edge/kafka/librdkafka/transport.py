@@ -186,7 +186,7 @@ class ConfluentTransport(ClusterTransport[Producer, Consumer], ConfluentLog):
     def _fetch_states(
         self, places: Sequence[TopicPartition], timeout_s: float
     ) -> dict[TopicPartition, OffsetAndMetadata]:
-        return query_committed(self._member, places, STABLE_S)
+        return query_committed(self._member, places, timeout_s)
 
     def _start_fetching(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Note the offsets; `_balance` starts to fetch as the polls want it."""

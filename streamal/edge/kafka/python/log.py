@@ -27,11 +27,7 @@ _CLOSE_S = 2.0  # for what is under way
 
 
 class KafkaLog(ClusterLog):
-    """The `streamal.ports.Log` of a cluster. One thread uses it; others open their own.
-
-    Raises:
-        Fatal: the cluster could not be reached in time.
-    """
+    """The `streamal.ports.Log` of a cluster, over kafka-python; Fatal if the cluster cannot be reached in time."""
 
     _translate = staticmethod(translate_errors)
 

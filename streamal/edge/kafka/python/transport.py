@@ -77,8 +77,8 @@ class KafkaTransport(ClusterTransport[KafkaProducer, KafkaConsumer], KafkaLog):
     def _prefetch(self, records_max_by_topic: Mapping[str, int], timeout_s: float) -> None:
         """Fetch what is next into `_prefetched`; after a rebalance, start anew from the committed offsets.
 
-        F26, a flood in one partition starves the others: the client returns all that it has fetched of one partition before
-        it turns to the next. So it is asked again, without the partitions of which there is enough, until it has no
+        F26, a flood in one partition starves the others: the client returns all that it has fetched of one partition,
+        then turns to the next. So it is asked again, without the partitions of which there is enough, until it has no
         more.
         """
         self._subscribe()
@@ -143,7 +143,7 @@ class KafkaTransport(ClusterTransport[KafkaProducer, KafkaConsumer], KafkaLog):
         states = {}
         for place in places:
             asked = kafka.TopicPartition(*place)
-            state = self._member.committed(asked, metadata=True, timeout_ms=int(STABLE_S * 1e3))
+            state = self._member.committed(asked, metadata=True, timeout_ms=int(timeout_s * 1e3))
             if state is not None:
                 states[place] = state_of(state)
         return states
