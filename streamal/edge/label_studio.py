@@ -1,6 +1,6 @@
-"""Label Studio over its REST API, by httpx: projects, tasks, the two kinds of tokens. It decides nothing.
+"""A client of Label Studio's REST API, over httpx: projects, tasks, both kinds of tokens. It decides nothing.
 
-As version 1.23 behaves: ``ordering`` and ``only_annotated`` of ``GET /api/tasks/`` are ignored, only ``query`` (the
+How version 1.23 behaves: ``ordering`` and ``only_annotated`` of ``GET /api/tasks/`` are ignored, only ``query`` (the
 data manager's filters, JSON) selects and sorts; a page beyond the last one is a 404. Tasks are read by growing id
 rather than by page numbers: a task that is deleted meanwhile would shift the pages.
 """
@@ -8,31 +8,31 @@ rather than by page numbers: a task that is deleted meanwhile would shift the pa
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
+from streamal.edge.retries import retry
 from streamal.errors import ConfigError, ServiceUnavailable
 
 __all__ = ["LabelStudio"]
 
-_TRIES = 3
-"""Of a call that may be repeated; the caller keeps trying after that, at its own pace."""
+_ATTEMPTS_MAX = 3
+"""Of a call that may be repeated; after that the bridge goes on trying, at its own pace."""
 _PAUSE_S = 0.2
 _RETRY_AFTER_MAX_S = 60.0
 _FIELDS = "id,data,meta,annotations,updated_at,result,was_cancelled,lead_time,completed_by"
-"""Of a task, and of what is in it: ``include`` leaves fields out of the annotations too."""
+"""The fields of a task and of its annotations: ``include`` filters both."""
 _TASKS = "tasks:"
 
 
 class LabelStudio:
-    """One user's view of a server. One thread uses it.
+    """A server, as one user sees it. One thread uses it.
 
-    Every method raises `ServiceUnavailable` if the server does not answer (or says 429 or 5xx), and `ConfigError` if it
-    refuses the token, or what is asked of it.
+    Every method raises `ServiceUnavailable` if the server does not answer (or says 429 or 5xx), and `ConfigError` if
+    it refuses the token or the call.
     """
 
     def __init__(self, url: str, token: str, timeout_s: float = 30.0) -> None:
@@ -83,7 +83,7 @@ class LabelStudio:
         return tasks
 
     def add_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> Sequence[int]:
-        """Import *tasks* and return their ids; after an `ServiceUnavailable` they may be there all the same."""
+        """Import *tasks* and return their ids; after a `ServiceUnavailable` they may be there all the same."""
         path = f"/api/projects/{project}/import"
         made: Sequence[int] = self._call("POST", path, params={"return_task_ids": "true"}, body=tasks)["task_ids"]
         return made
@@ -102,18 +102,17 @@ class LabelStudio:
         missing: bool = False,
     ) -> Any:
         """Return the answer's JSON; calls that change nothing when repeated are repeated a few times."""
-        for left in reversed(range(1 if method == "POST" else _TRIES)):
-            try:
-                answer = self._authorized(method, path, params, body)
-            except ServiceUnavailable:
-                if not left:
-                    raise
-                time.sleep(_PAUSE_S)
-            else:
-                return self._read(answer, method, path, missing=missing)
-        raise AssertionError("unreachable")
+        answer = retry(
+            lambda: self._send_authorized(method, path, params, body),
+            lambda error: isinstance(error, ServiceUnavailable),
+            attempts=1 if method == "POST" else _ATTEMPTS_MAX,
+            wait_s=_PAUSE_S,
+        )
+        return self._read(answer, method, path, missing=missing)
 
-    def _authorized(self, method: str, path: str, params: Mapping[str, Any] | None, body: object) -> httpx.Response:
+    def _send_authorized(
+        self, method: str, path: str, params: Mapping[str, Any] | None, body: object
+    ) -> httpx.Response:
         """Send with the token; a personal one gives access for some minutes, after which it is refreshed."""
         fresh = self._personal and not self._authorization
         if fresh:
