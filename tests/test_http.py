@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -98,7 +99,7 @@ def test_the_pages_are_served(server: Callable[..., int]) -> None:
 
 def test_head_has_no_body(server: Callable[..., int]) -> None:
     """HEAD answers with the length that GET would have."""
-    status, headers, body = ask(server(), b"HEAD /livez HTTP/1.1\r\n\r\n")
+    status, headers, body = ask(server(), b"HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (status, headers["Content-Length"], body) == (200, "6", b"")
 
 
@@ -123,7 +124,7 @@ def test_there_is_nothing_else(server: Callable[..., int], path: str) -> None:
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "get"])
 def test_only_get_and_head(server: Callable[..., int], method: str) -> None:
     """Other methods get 405 even if a body follows that nobody reads."""
-    request = f"{method} /metrics HTTP/1.1\r\nContent-Length: 100000\r\n\r\n".encode() + bytes(100_000)
+    request = f"{method} /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n".encode() + bytes(100_000)
     status, headers, _ = ask(server(), request)
     assert (status, headers["Allow"]) == (405, "GET, HEAD")
 
@@ -136,10 +137,20 @@ def test_what_is_no_request_is_refused(server: Callable[..., int], line: bytes) 
     assert ask(server(), line + b"\r\nHost: x\r\n\r\n")[0] == 400
 
 
+@pytest.mark.parametrize(
+    "lines", [b"", b"Host: x\r\nHost: y\r\n", b"Host: x\r\nX\r\n", b"Host: x\r\nX : y\r\n", b"Host: x\r\nX: \0\r\n"]
+)
+def test_headers_that_two_readers_may_understand_in_two_ways_are_refused(
+    server: Callable[..., int], lines: bytes
+) -> None:
+    """No Host or two of them, a line without a colon, a blank before it, a control character: 400 (RFC 9112)."""
+    assert ask(server(), b"GET /livez HTTP/1.1\r\n" + lines + b"\r\n")[0] == 400
+
+
 def test_a_head_too_large_is_refused(server: Callable[..., int]) -> None:
     """8 kB of headers are read, one byte more is answered with 431, a megabyte likewise; the port lives on."""
     port = server()
-    start = b"GET /livez HTTP/1.1\r\nX: "
+    start = b"GET /livez HTTP/1.1\r\nHost: x\r\nX: "
     assert ask(port, start + b"x" * (8_192 - len(start)) + b"\r\n\r\n")[0] == 200
     assert ask(port, start + b"x" * (8_200 - len(start)))[0] == 431
     assert ask(port, start + b"x" * 1_000_000)[0] == 431
@@ -196,16 +207,41 @@ def test_a_client_that_does_not_read_is_cut_off(server: Callable[..., int]) -> N
     """An answer that is not taken in time is thrown away; one that is taken is whole."""
     port = server(timeout_s=0.5)
     with connect(port) as client:
-        client.sendall(b"GET /big HTTP/1.1\r\n\r\n")
+        client.sendall(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
         time.sleep(1.0)
         assert len(read_all(client)) < len(BIG)
     assert len(get(port, "/big")[1]) == len(BIG)
 
 
+def test_an_answer_that_is_being_taken_is_never_dropped(server: Callable[..., int]) -> None:
+    """The oldest connection has its answer under way when 200 more come: they drop each other, it gets all of it."""
+    port = server(timeout_s=60.0)
+    with ExitStack() as stack:
+        reader = stack.enter_context(connect(port))
+        reader.sendall(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = reader.recv(1)  # the rest of 30 MB waits in the server, since nobody reads
+        for _ in range(200):
+            stack.enter_context(connect(port))
+        assert get(port, "/livez") == (200, b"alive\n")  # by now the server has met all of them
+        answer += read_all(reader)
+    assert answer.endswith(BIG[-1_000:])
+    assert len(answer.partition(b"\r\n\r\n")[2]) == len(BIG)
+
+
+def test_the_interpreter_is_as_before_after_stop() -> None:
+    """While the port is open threads take turns more often; a stopped port leaves Python's setting as it was."""
+    before = sys.getswitchinterval()
+    admin = AdminServer("127.0.0.1", 0, PAGES)
+    admin.start()
+    assert sys.getswitchinterval() < before
+    admin.stop()
+    assert sys.getswitchinterval() == before
+
+
 def test_a_client_that_never_hangs_up_is_cut_off(server: Callable[..., int]) -> None:
     """After the answer the connection ends, even if the client goes on talking."""
     with connect(server(timeout_s=0.3)) as client:
-        client.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         assert cut_off_after(client, b"more" * 1_000) < 1.5
 
 
@@ -217,7 +253,7 @@ def test_stopping_leaves_nothing_behind() -> None:
         port = admin.start()
         with connect(port) as half, connect(port) as unread:
             half.sendall(b"GET")
-            unread.sendall(b"GET /big HTTP/1.1\r\n\r\n")
+            unread.sendall(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
             assert get(port, "/livez")[0] == 200
             with connect(port):
                 admin.stop()

@@ -57,6 +57,7 @@ MAY_IMPORT: Mapping[str, str] = {
 LIBRARIES: Mapping[str, str] = {
     "confluent_kafka": "edge.kafka.librdkafka",
     "grafana_foundation_sdk": "edge.grafana",
+    "h11": "edge.http",
     "httpx": "edge.label_studio",
     "jinja2": "labeling.web reports",
     "kafka": "edge.kafka.python edge.kafka.topics",

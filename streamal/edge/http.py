@@ -1,10 +1,11 @@
 """The admin port: ``/metrics``, ``/livez``, ``/readyz``. One thread, few connections, short deadlines, GET only.
 
-A server with a thread per connection is slowed by anyone who opens sockets and says nothing: 400 half-open requests
-were 400 threads (F48). Here one event loop holds at most *connections_max* connections, each for at most *timeout_s*
-to ask and as long again to take its answer; when one more comes, the oldest that has not asked yet is dropped.
-It never reads a file, and a page is a function that the caller gave. With a token, `/livez` and `/readyz` alone answer
-without it: they say one word. With TLS, a handshake counts as asking: it has the same deadline and the same places.
+F48, slow or hostile clients: a server with a thread per connection has 400 threads when 400 clients open sockets and
+say nothing. Here one event loop holds at most *connections_max* connections. Each has *timeout_s* to send its request
+and as long again to take its answer. When one more comes, the oldest that has not sent its request is dropped.
+
+h11 parses the requests. The port never reads a file; a page is a function that the caller gives. With a token, only
+`/livez` and `/readyz` answer without it: they say one word. A TLS handshake counts as a part of the request.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from pathlib import Path
 from threading import Thread
 from typing import NamedTuple, cast
 
+import h11
+
 from streamal.errors import ConfigError
 
 __all__ = ["AdminServer", "Headers", "Page", "tls_context"]
@@ -32,20 +35,20 @@ _BACKLOG = 128
 """Connections that the kernel may queue; with fewer, a burst makes an honest client wait for a second SYN."""
 _TEXT = "text/plain; charset=utf-8"
 _OPEN = frozenset({"/livez", "/readyz", "/healthz"})
-"""A probe has no token, and learns nothing that a stranger may not know."""
+"""The paths of probes, which have no token: their answers tell nothing that a stranger may not know."""
 
 Headers = Mapping[str, str]
-"""What the client has sent, by lower-case name; the last of a name counts."""
+"""The headers of a request by lower-case name; the last one of a name counts."""
 
 _Ready = Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]
-"""The loop, once it runs, and what ends it."""
+"""The loop, once it runs, and the event that ends it."""
 _log = logging.getLogger(__name__)
 _SWITCH_S = 0.001
-"""How long the loop may hold the interpreter while a request waits, 5 ms without: an answer takes several turns."""
+"""How long another thread may hold the interpreter while a request waits; with Python's 5 ms a scrape takes twice."""
 
 
 class Page(NamedTuple):
-    """What a path answers."""
+    """The answer of a path."""
 
     status: int
     content_type: str
@@ -73,8 +76,8 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
 class AdminServer:
     """Serves *pages*, path -> function, on a thread of its own; ``/healthz`` is another name of ``/livez``.
 
-    The functions are called on that thread, one at a time: they must be quick, and safe beside the daemon's thread.
-    One that raises is logged and answers 500 with a fixed text.
+    The thread calls the functions one at a time: they must be quick, and safe beside the daemon's thread. If one
+    raises, the error is logged and the client gets a 500 with a fixed text.
     """
 
     def __init__(
@@ -87,14 +90,14 @@ class AdminServer:
         token: str | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Take the settings; nothing is opened before `start`. Port 0 lets the system choose.
+        """Take the settings; `start` opens the port. Port 0 lets the system choose.
 
-        With a *token* whoever wants more than a probe sends it as ``Authorization: Bearer TOKEN``.
+        With a *token*, a request for more than a probe sends it as ``Authorization: Bearer TOKEN``.
         """
         self._host, self._port = host, port
         alias = {"/healthz": pages["/livez"]} if "/livez" in pages else {}
         self._site = _Site({**alias, **pages}, timeout_s, connections_max, token, tls)
-        self._running: tuple[Thread, asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        self._running: tuple[Thread, asyncio.AbstractEventLoop, asyncio.Event, float] | None = None
 
     def start(self) -> int:
         """Listen, and return the port.
@@ -106,20 +109,21 @@ class AdminServer:
         listener = _listen(self._host, self._port)
         port = cast("int", listener.getsockname()[1])
         ready: _Ready = Future()
-        sys.setswitchinterval(_SWITCH_S)
         thread = Thread(target=_run, args=(listener, self._site, ready), name="admin", daemon=True)
         thread.start()
-        self._running = (thread, *ready.result())
+        self._running = (thread, *ready.result(), sys.getswitchinterval())
+        sys.setswitchinterval(_SWITCH_S)
         return port
 
     def stop(self) -> None:
         """Close the port and every connection, and wait for the thread; stopping twice is allowed."""
         running, self._running = self._running, None
         if running is not None:
-            thread, loop, stopping = running
+            thread, loop, stopping, switch_s = running
             with suppress(RuntimeError):  # the loop has ended by itself
                 loop.call_soon_threadsafe(stopping.set)
             thread.join()
+            sys.setswitchinterval(switch_s)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -163,7 +167,7 @@ async def _serve(listener: socket.socket, site: _Site, ready: _Ready) -> None:
 
 
 class _Site:
-    """What the connections share."""
+    """Pages, limits and the open connections: what all connections share."""
 
     def __init__(
         self,
@@ -180,20 +184,18 @@ class _Site:
         self._pages, self._connections_max = pages, connections_max
 
     def admit(self, connection: _Connection) -> None:
-        """Take in *connection*; if that is one too many, drop the oldest that has not asked, else the oldest."""
+        """Add *connection*; at the limit, drop the oldest one that has not sent its request, else the oldest one."""
         if len(self.connections) >= self._connections_max:
-            waiting = (other for other in self.connections if not other.answered)
+            waiting = (other for other in self.connections if not other.is_answered)
             next(waiting, next(iter(self.connections))).drop()
         self.connections[connection] = None
 
-    def answer(self, head: bytes) -> bytes:
-        """Return the whole answer to a request's *head*."""
-        first, *lines = head.decode("latin-1").split("\r\n")
-        words = first.split(" ")
-        if len(words) != 3 or not words[2].startswith("HTTP/1."):
+    def respond(self, request: h11.Request) -> bytes:
+        """Return the whole answer to *request*."""
+        if not request.http_version.startswith(b"1."):
             return _response(_plain(HTTPStatus.BAD_REQUEST))
-        method, target, _ = words
-        path, headers = target.partition("?")[0], _headers(lines)
+        method, path = request.method.decode("ascii"), request.target.decode("ascii").partition("?")[0]
+        headers = {name.decode("ascii"): value.decode("latin-1") for name, value in request.headers}
         if path not in _OPEN and not self._is_known(headers):
             return _response(_plain(HTTPStatus.UNAUTHORIZED), "WWW-Authenticate: Bearer\r\n")
         page = self._pages.get(path)
@@ -209,7 +211,7 @@ class _Site:
         return _response(answer, with_body=method == "GET")
 
     def _is_known(self, headers: Headers) -> bool:
-        """Whether no token is asked for, or the right one was sent; the time it takes tells nothing of it."""
+        """Return whether no token is needed or the right one was sent; the time this takes tells nothing about it."""
         scheme, _, sent = headers.get("authorization", "").partition(" ")
         return self._token is None or (
             scheme.lower() == "bearer" and hmac.compare_digest(sent.strip().encode("latin-1", "replace"), self._token)
@@ -220,9 +222,10 @@ class _Connection(asyncio.Protocol):
     """One request, one answer; whatever else the client sends is thrown away until it hangs up or its time is over."""
 
     def __init__(self, site: _Site, loop: asyncio.AbstractEventLoop) -> None:
-        self.answered = False
-        self._site, self._loop, self._head = site, loop, bytearray()
-        self._encrypted = False
+        self.is_answered = False
+        self._site, self._loop = site, loop
+        self._parser, self._received = h11.Connection(h11.SERVER, _HEAD_BYTES_MAX), 0
+        self._may_answer = site.tls is None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -232,7 +235,7 @@ class _Connection(asyncio.Protocol):
             self._greeting = self._loop.create_task(self._greet(self._site.tls))
 
     async def _greet(self, tls: ssl.SSLContext) -> None:
-        """Put TLS between us and the client; what it sends meanwhile waits in `_head`, as nothing is answered yet."""
+        """Put TLS between us and the client; a request that arrives meanwhile, decrypted, waits in the parser."""
         self._transport.pause_reading()
         with suppress(OSError):  # an SSLError is one: no handshake, no answer
             patience = self._site.timeout_s
@@ -241,26 +244,31 @@ class _Connection(asyncio.Protocol):
             )
             if safe is not None:
                 self._transport = safe
-                self._encrypted = True
-                self.data_received(b"")
+                self._may_answer = True
+                self._parse()
 
     def data_received(self, data: bytes) -> None:
-        if self.answered:
+        data = data[: _HEAD_BYTES_MAX + len(b"\r\n\r\n") - self._received]
+        if self.is_answered or not data:  # nothing at all would tell h11 that the input has ended
             return
-        searched = 0 if not data else max(0, len(self._head) - 3)
-        self._head += data[: _HEAD_BYTES_MAX + 4 - len(self._head)]
-        if self._site.tls is not None and not self._encrypted:
-            return
-        end = self._head.find(b"\r\n\r\n", searched)
-        if end >= 0:
-            self._answer(self._site.answer(bytes(self._head[:end])))
-        elif len(self._head) > _HEAD_BYTES_MAX:
-            self._answer(_response(_plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)))
+        self._received += len(data)
+        self._parser.receive_data(data)
+        if self._may_answer:
+            self._parse()
+
+    def _parse(self) -> None:
+        """Answer the request, if all of it has come, or if it is none."""
+        try:
+            event = self._parser.next_event()
+        except h11.RemoteProtocolError as error:
+            self._answer(_response(_plain(HTTPStatus(error.error_status_hint))))
+        else:
+            if isinstance(event, h11.Request):
+                self._answer(self._site.respond(event))
 
     def _answer(self, answer: bytes) -> None:
         """Send *answer* and hang up, but only our half: closing on unread input would reset the connection."""
-        self.answered = True
-        self._head.clear()
+        self.is_answered = True
         self._deadline.cancel()
         self._deadline = self._loop.call_later(self._site.timeout_s, self.drop)
         self._transport.write(answer)
@@ -274,15 +282,9 @@ class _Connection(asyncio.Protocol):
         self._site.connections.pop(self, None)
 
     def drop(self) -> None:
-        """Close at once, answered or not."""
+        """Close the connection at once, answered or not."""
         self._site.connections.pop(self, None)
         self._transport.abort()
-
-
-def _headers(lines: list[str]) -> Headers:
-    """Return the headers of a request's *lines*, lower-case names first."""
-    pairs = (line.partition(":") for line in lines)
-    return {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
 def _plain(status: HTTPStatus) -> Page:
