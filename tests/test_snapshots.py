@@ -143,6 +143,68 @@ def test_only_plain_files_of_our_own_count(tmp_path: Path) -> None:
     assert len(snapshots.problems) == 4
 
 
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o660, 0o606])
+def test_a_snapshot_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
+    """Group or world: one bit is enough, for the payload will be unpickled (F50)."""
+    (file,) = saved(tmp_path, b"model")
+    file.chmod(mode)
+    snapshots = DirectorySnapshots(tmp_path)
+    assert snapshots.load() == []
+    assert "another user owns it or may write to it" in snapshots.problems[0]
+    file.chmod(0o644)
+    assert snapshots.load() == [b"model"]
+
+
+class PowerFailure:
+    """A disk whose cache is lost: only data after an fsync of the file, and names after one of the directory, survive.
+
+    It keeps beside the real directory what a disk without power would have: a file's bytes as of its last fsync, a
+    directory's names as of the directory's last fsync.
+    """
+
+    def __init__(self) -> None:
+        self._paths: dict[int, Path] = {}
+        self._data: dict[Path, bytes] = {}
+        self._pending: dict[Path, Path] = {}
+        self._durable: dict[Path, bytes] = {}
+        self.disk = Disk(open=self._open, fsync=self._fsync, replace=self._replace)
+
+    def _open(self, path: Path, *args: int) -> int:
+        fd = os.open(path, *args)
+        self._paths[fd] = path
+        return fd
+
+    def _fsync(self, fd: int) -> None:
+        path = self._paths[fd]
+        if path.is_dir():
+            self._durable = {target: self._data.get(source, b"") for target, source in self._pending.items()}
+        else:
+            self._data[path] = path.read_bytes()
+
+    def _replace(self, source: Path, target: Path) -> None:
+        os.replace(source, target)  # noqa: PTH105
+        self._pending[target] = source
+
+    def fail(self) -> None:
+        """Leave of each file what has reached the disk; a name without an fsync of the directory is gone."""
+        for target in self._pending:
+            if target in self._durable:
+                target.write_bytes(self._durable[target])
+            else:
+                target.unlink(missing_ok=True)
+
+
+def test_what_was_saved_survives_a_power_failure(tmp_path: Path) -> None:
+    """A save that has answered yes has synced the file before its name, and the name: neither fsync may be left out."""
+    saved(tmp_path, b"old")
+    power = PowerFailure()
+    assert DirectorySnapshots(tmp_path, disk=power.disk).save(b"new")
+    power.fail()
+    snapshots = DirectorySnapshots(tmp_path)
+    assert snapshots.load() == [b"new", b"old"]
+    assert snapshots.problems == ()
+
+
 def test_a_damaged_file_goes_before_a_readable_one(tmp_path: Path) -> None:
     """The snapshot that load skipped is the first to be removed, so that two readable ones remain."""
     newest, _ = saved(tmp_path, b"old", b"rotten")

@@ -206,6 +206,17 @@ def test_trimming_keeps_the_offsets(log: SqliteLog, monkeypatch: pytest.MonkeyPa
     assert log.append("out", 0, None, b"next") == 10
 
 
+def test_trimming_beyond_the_end_takes_no_offset_twice(log: SqliteLog) -> None:
+    """It stops at the end, however far it is asked to go: what is written next is there, and can be trimmed."""
+    log.append_all(outs(b"0", b"1"))
+    assert log.trim("out", 0, 1_000) == 2
+    assert log.trim("out", 0, 1_000) == 0
+    assert log.append_all(outs(b"2", b"3")) == [2, 3]
+    assert [record.offset for record in log.read("out", 0, 2, 9)] == [2, 3]
+    assert log.trim("out", 0, 3) == 1
+    assert [record.offset for record in log.read("out", 0, 0, 9)] == [3]
+
+
 def test_reading_into_a_trimmed_hole_is_an_error(worker: SqliteTransport, log: SqliteLog) -> None:
     """A noted offset whose records are gone stops the daemon instead of skipping what it has not seen (F14)."""
     log.append_all([OutputRecord("events", 0, None, b"%d" % number) for number in range(10)])
@@ -301,7 +312,7 @@ def test_every_error_of_sqlite_is_one_of_ours(log: SqliteLog, code: int, kind: t
 
 CHILD = """
 import json, sys
-from streamal.core.records import Committed, Output, Place
+from streamal.core.records import OffsetAndMetadata, OutputRecord, TopicPartition
 from streamal.edge.sqlite import SqliteTransport
 
 worker = SqliteTransport(sys.argv[1], "g", "child", "events", "labels")
@@ -309,12 +320,12 @@ worker.poll({}, 0)
 counts = {place: int(state.metadata or 0) for place, state in worker.assignment()[1].items()}
 while True:
     records = worker.poll({"events": 3, "labels": 2}, 0.01)
-    outputs = [Output("out", 0, record.topic.encode(), record.value) for record in records]
+    outputs = [OutputRecord("out", 0, record.topic.encode(), record.value) for record in records]
     offsets = {}
     for record in records:
-        place = Place(record.topic, record.partition)
+        place = TopicPartition(record.topic, record.partition)
         counts[place] += 1
-        offsets[place] = Committed(record.offset + 1, str(counts[place]))
+        offsets[place] = OffsetAndMetadata(record.offset + 1, str(counts[place]))
     worker.commit(outputs, offsets)
     print(json.dumps([[*place, count] for place, count in counts.items()]), flush=True)
 """
