@@ -137,6 +137,20 @@ def test_a_snapshot_ahead_of_the_log_is_not_taken(world: World) -> None:
     assert other.log.fields("started")["restored"] == 0
 
 
+def test_a_snapshot_of_another_log_is_not_taken(world: World) -> None:
+    """A log that is as long or longer, and has another record where the snapshot ends: it is folded afresh (F42)."""
+    snapshots = ListSnapshots()
+    played(world, snapshots=snapshots).close()
+    other = World(world.config)
+    play(other.daemon(), other.player(easy_stream(400, seed=9), AnnotatorsRules()), other.clock, 4, lambda _: None)
+    assert other.broker.end(other.topics.training, 0) > world.broker.end(world.topics.training, 0)
+    daemon = other.daemon(snapshots)
+    daemon.start()
+    assert other.log.fields("snapshot_not_taken")["reason"] == "other log"
+    assert other.log.fields("started")["restored"] == 0
+    assert daemon.fold.books.version.offset == other.broker.end(other.topics.training, 0)
+
+
 def test_a_snapshot_of_another_make_is_not_taken(world: World) -> None:
     """Another model configuration cannot go on from it: the older one is tried, then the log."""
     snapshots = ListSnapshots()
