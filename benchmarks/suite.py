@@ -1,4 +1,4 @@
-"""The suite behind the README's table: strategies × budgets on recorded streams, against others' samplers.
+"""The suite behind the table of docs/replay.md: strategies × budgets on recorded streams, against others' samplers.
 
     python -m benchmarks.suite DATA_DIR
     python -m benchmarks.suite DATA_DIR --streams mails,elec --budgets 0.05,0.1 --seeds 5 --markdown

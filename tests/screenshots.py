@@ -1,4 +1,4 @@
-"""The pictures of the README: ``python -m tests.screenshots`` runs the demo and photographs both pages, both themes."""
+"""The pictures of the label page and the status page: ``python -m tests.screenshots`` runs the demo and photographs both pages, both themes."""
 
 from __future__ import annotations
 

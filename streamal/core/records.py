@@ -1,4 +1,4 @@
-"""The records: what travels on the topics, one frozen, slotted type each. The words are those of the README.
+"""The records: what travels on the topics, one frozen, slotted type each. The words are those of docs/words.md.
 
 Coordinates ``"partition-offset"`` are the identity of an event, and of its prediction, request and example.
 """

@@ -110,7 +110,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("build", "info", "What runs.", label="version"),
     Metric("currency", "info", "The currency of streamal_spend.", label="currency"),
 )
-"""Every metric there is; the README's table lists the same."""
+"""Every metric there is; docs/reference/metrics.md lists the same."""
 
 
 class NullMeter:
