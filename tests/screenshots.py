@@ -1,4 +1,4 @@
-"""The pictures of the label page and the status page: ``python -m tests.screenshots`` runs the demo and photographs both pages, both themes."""
+"""Pictures of both pages in both themes: ``python -m tests.screenshots`` runs the demo and photographs them."""
 
 from __future__ import annotations
 
