@@ -228,21 +228,13 @@ per_hour = 100
 
 [transport]  # where
 path = "north.db"  # beside the program
-
-[server]
-token = "a token of our own, in the file"
 """
 
 
 def test_an_existing_file_keeps_its_comments(tmp_path: Path) -> None:
-    """Comments, order and what already fits stay; keys that no longer hold go; a secret is left as the file has it."""
+    """Comments, order and what already fits stay; keys that no longer hold go."""
     config = Config.model_validate(
-        {
-            "budget": {"share": "0.05"},
-            "transport": {"path": "north.db"},
-            "labels": {"classes": ["a", "b"]},
-            "server": {"token": "a token of our own, in the file"},
-        }
+        {"budget": {"share": "0.05"}, "transport": {"path": "north.db"}, "labels": {"classes": ["a", "b"]}}
     )
     text = render_config(config, ["One remark.", "Another."], OWN_FILE)
     assert text.startswith("# One remark.\n# Another.\n\n# our own notes\n")

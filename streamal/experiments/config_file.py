@@ -86,7 +86,7 @@ def _merge(table: MutableMapping[str, Any], wanted: Mapping[str, Any], full: Map
         there, default = table[key], full.get(key)
         if isinstance(there, MutableMapping) and isinstance(default, Mapping):
             _merge(there, {}, default)
-        elif not isinstance(default, SecretStr) and _plain(there) != _plain(default):
+        elif _plain(there) != _plain(default):
             del table[key]
     for key, value in wanted.items():
         there = table.get(key)
@@ -122,7 +122,7 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "unwrap"):
         value = value.unwrap()
     if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items() if not isinstance(part, SecretStr)}
+        return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
     if isinstance(value, Decimal):
