@@ -23,7 +23,7 @@ from streamal.core.model.rehearsal import WeightedExample
 from streamal.core.records import Refusal, Scalar
 from streamal.core.schema import Schema
 from streamal.errors import ConfigError
-from streamal.recordings.reading import blank, label_of, raw_rows
+from streamal.recordings.reading import is_blank, label_of, raw_rows
 
 __all__ = ["read_examples", "sha256_of", "unpickle"]
 
@@ -110,10 +110,10 @@ def read_examples(config: Config, rules: WireRules, schema: Schema | None) -> It
         )
     found = 0
     for number, row in enumerate(rows, 1):
-        if blank(row.get(column)):
+        if is_blank(row.get(column)):
             continue
         where = f"model.warm_start: {path}, row {number}"
-        present = {name: value for name, value in row.items() if name != column and not blank(value)}
+        present = {name: value for name, value in row.items() if name != column and not is_blank(value)}
         features = _features(present, {} if schema is None else schema.kinds, where, open_=config.features.open)
         fits = checked(None, None, features, rules, schema)
         if isinstance(fits, Refusal):

@@ -83,12 +83,12 @@ def command(
 
 
 def _options(overrides: Sequence[str] | None) -> str:
-    """Return *overrides* as they are typed: whoever looks at the demo later has to give them again."""
+    """Return *overrides* as options of a command line: later commands on the demo need them again."""
     return "".join(f" --set {shlex.quote(override)}" for override in overrides or ())
 
 
 def _prepare(directory: Path, options: str) -> None:
-    """Make the directory, without what an earlier demo has left."""
+    """Make the directory, and delete the files of an earlier demo in it."""
     path = directory / "config.toml"
     ours = path.is_file() and path.read_text(errors="replace").startswith(_OURS)
     if directory.exists() and not ours and any(directory.iterdir()):
@@ -104,11 +104,12 @@ def _prepare(directory: Path, options: str) -> None:
 
 
 def _control(config: Config) -> Config:
+    """Return the configuration of the random control."""
     return config.model_copy(update={"sampling": config.sampling.model_copy(update={"strategy": "random"})})
 
 
 def _run(config: Config, stream: Stream, progress: Progress) -> Replay:
-    """Run the daemon on SQLite by the mails' own clock."""
+    """Run the daemon on SQLite, with the times of the mails as its clock."""
     parts = build(config)
     transport = transports.open_transport(config, synchronous="NORMAL")  # a demo on a slow disk is to end in time, too
     clock, metrics = StreamClock(), meter(config)
@@ -148,6 +149,7 @@ class _DemoProgress:
         self._right = self._asked = self._events = 0
 
     def advance(self, events: int) -> None:
+        """Count *events* more, and update or print the line now and then."""
         self._progress.advance(self._progress.task_ids[0], events)
         before = self._events
         self._count()
@@ -170,10 +172,10 @@ class _DemoProgress:
 
     def _line(self) -> str:
         estimate = self._daemon.fold.learned.quality.total_accuracy()
-        seen = "-" if estimate is None else f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+        interval = "-" if estimate is None else f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
         return (
             f"{self._asked} labels ({self._asked / self._events:.1%} of {float(self._config.budget.share):.0%}), "
-            f"accuracy {self._right / self._events:.3f}, estimated {seen}"
+            f"accuracy {self._right / self._events:.3f}, estimated {interval}"
         )
 
 

@@ -86,13 +86,13 @@ class AnnotatorOptions:
     ] = 0.0
 
     def rules(self) -> AnnotatorsRules:
-        """Return how they reply."""
+        """Return these options for `replay`."""
         return AnnotatorsRules(delay_s=self.delay, error=self.error, abstain=self.abstain, silence=self.silence)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionOptions:
-    """How many processes run the replays, and where finished ones are kept."""
+    """The number of processes, and the directory of finished replays."""
 
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes; by default one for each core.")
@@ -108,14 +108,14 @@ class ExecutionOptions:
     ] = None
 
     def execution(self, progress: Progress) -> Execution:
-        """Return the same for `compare` and `tune`."""
+        """Return these options for `compare` and `tune`, with *progress*."""
         directory = cache_directory() if self.cache is None else Path(self.cache) if self.cache else None
         return Execution(directory, self.workers, progress)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """Where a result goes: a report, pictures, and JSON or a table on standard output."""
+    """The outputs of a result: a report, pictures, and JSON or a table on standard output."""
 
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE.html", help="Write the report: one HTML file.")
@@ -152,7 +152,7 @@ class ProgressLine:
     """A progress bar on standard error whose length and title may change under way."""
 
     def __init__(self, title: str) -> None:
-        """Show *title* until something else is said."""
+        """Show *title* until the first update."""
         self._bar = progress_bar(title, None)
 
     def __enter__(self) -> Self:

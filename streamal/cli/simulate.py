@@ -24,7 +24,7 @@ _NAP_S = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class _LateAnnotatorOptions(AnnotatorOptions):
-    """Annotators that take a second unless told otherwise."""
+    """Simulated annotators, by default with a median delay of one second."""
 
     delay: Annotated[
         float, typer.Option("--delay", min=0, help="Median seconds until a label comes, if none is recorded.")

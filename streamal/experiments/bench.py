@@ -1,4 +1,4 @@
-"""Many replays of one stream on all cores; what was finished once comes from a cache, after an interruption too."""
+"""`Bench` runs many replays of one stream on all cores, and keeps finished ones in a cache."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _CACHED_MAX = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One replay to be made.
+    """One replay that `Bench` is to run.
 
     Attributes:
         arm, model: names, for the report.
-        config: everything that decides.
-        annotators: how they answer.
+        config: the settings of the replay.
+        annotators: how they reply.
         batch: events per step.
         first, last: the rows of the stream that are replayed, *last* not included; None: to its end.
     """
@@ -62,17 +62,18 @@ def slice_stream(stream: Stream, first: int, last: int | None = None) -> Stream:
 
 
 def cache_directory() -> Path:
-    """Return where finished replays are kept unless one says otherwise."""
+    """Return the default directory of finished replays."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamal"
 
 
 class Bench:
-    """Replays cells of one stream, on several processes; a context manager, so that the processes end."""
+    """Runs cells of one stream on several processes; a context manager, so that the processes end."""
 
     def __init__(self, stream: Stream, cache: Path | None = None, workers: int | None = None) -> None:
-        """Take *stream*; *cache*: where finished replays are kept (None: nowhere); *workers*: None is one per core.
+        """Take *stream*, the *cache* directory of finished replays (None keeps none), and the number of *workers*.
 
-        With 0 everything runs in this process, and what trees of many classes say depends on its PYTHONHASHSEED.
+        None is one worker for each core. With 0 every replay runs in this process: trees of many classes then depend on
+        its PYTHONHASHSEED.
         """
         self.stream, self._cache = stream, cache
         self._workers = (os.cpu_count() or 1) if workers is None else workers
@@ -93,7 +94,7 @@ class Bench:
             self._pool.shutdown(wait=error is None, cancel_futures=True)
 
     def run(self, cells: Sequence[Cell], done: Callable[[int], object] = lambda _: None) -> list[Run]:
-        """Return one `Run` for each cell, in their order; *done* is told how many have been finished since.
+        """Return one `Run` for each cell, in their order; call *done* with each number of newly finished cells.
 
         Raises:
             ConfigError: a cell's configuration cannot be run.
@@ -113,7 +114,7 @@ class Bench:
         return [_rename(self._runs[key], cell) for key, cell in zip(keys, cells, strict=True)]
 
     def _replay_missing(self, wanted: Mapping[str, Cell]) -> Iterable[tuple[str, Run]]:
-        """Yield the runs as they are finished."""
+        """Run the *wanted* cells, and yield each run when it is finished."""
         if self._workers == 0:
             for key, cell in wanted.items():
                 yield key, run_cell(self.stream, cell)
@@ -139,7 +140,7 @@ class Bench:
                 future.cancel()
 
     def _key(self, cell: Cell) -> str:
-        """Return what tells replays apart: everything that decides, and no name."""
+        """Return a digest of everything that the result depends on; names are not part of it."""
         settings = {
             "code": _code_digest(),
             "river": version("river"),
@@ -156,7 +157,7 @@ class Bench:
             return None
         try:
             return msgspec.json.decode((self._cache / f"{key}.json").read_bytes(), type=Run)
-        except (OSError, msgspec.DecodeError):  # not there, or cut off by a crash: replayed again
+        except (OSError, msgspec.DecodeError):  # missing, or cut off by a crash: it is replayed again
             return None
 
     def _store(self, key: str, run: Run) -> None:
@@ -174,7 +175,7 @@ def run_cell(stream: Stream, cell: Cell) -> Run:
 
 
 def _rename(run: Run, cell: Cell) -> Run:
-    """Return *run* under the names of *cell*: the cache knows settings, not names."""
+    """Return *run* with the names of *cell*; the cache has settings, not names."""
     config = cell.config
     return msgspec.structs.replace(
         run, arm=cell.arm, model=cell.model, budget=float(config.budget.share), seed=config.sampling.seed
@@ -183,7 +184,7 @@ def _rename(run: Run, cell: Cell) -> Run:
 
 @contextmanager
 def _fixed_hash_seed() -> Iterator[None]:
-    """Let processes that start now hash text alike: River's trees walk through sets of classes."""
+    """Give all processes that start now the same hash seed: River's trees iterate over sets of classes."""
     name = "PYTHONHASHSEED"
     before = os.environ.get(name)
     os.environ[name] = "0"
@@ -197,7 +198,7 @@ def _fixed_hash_seed() -> Iterator[None]:
 
 
 _STREAMS: list[Stream] = []
-"""The stream of a worker process: sent once, not with every cell."""
+"""The stream of a worker process: received once, not with every cell."""
 
 
 def _start_worker(stream: Stream) -> None:
@@ -216,7 +217,7 @@ def _stream_digest(stream: Stream) -> str:
 
 @cache
 def _code_digest() -> str:
-    """Return a digest over the whole package: another version may find another result."""
+    """Return a digest of all source files of the package: another version may give another result."""
     digest = hashlib.sha256()
     root = Path(streamal.__file__).parent
     for path in sorted(root.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""Figures as a data frame of whichever library is installed, through narwhals (which River brings)."""
+"""Figures as a data frame of pandas, Polars or PyArrow, whichever is installed, by way of narwhals."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LIBRARIES: Sequence[Literal["pandas", "polars", "pyarrow"]] = ("pandas", "polar
 
 
 def frame(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Return *rows*, which have the same keys, as a frame of the first of pandas, Polars, PyArrow that is there.
+    """Return *rows*, which have the same keys, as a frame of the first of pandas, Polars, PyArrow that is installed.
 
     Raises:
-        StreamalError: none is.
+        StreamalError: none of them is installed.
     """
     library = next((name for name in _LIBRARIES if find_spec(name)), None)
     if library is None:

@@ -1,6 +1,6 @@
 """Families of models: pipelines of River that fit the columns of a stream, with their hyper-parameters.
 
-Each default is a sound beginning, so that a few trials already meet every family. What comes out is configuration
+Every family has sound defaults, so that a few trials suffice to try each of them. A family returns configuration
 (``model.pipeline``), never an object: it can be written down.
 """
 
@@ -16,7 +16,7 @@ __all__ = ["Family", "families"]
 Step = dict[str, Any]
 
 _POLYNOMIAL_MAX = 20
-"""Numbers of which all products are still few enough."""
+"""Most numeric columns whose pairwise products are still few enough."""
 
 Family = Callable[[Shape, Draw], list[Step]]
 
@@ -51,7 +51,7 @@ def _use(name: str, **values: Any) -> Step:
 
 
 def _scaler(draw: Draw, family: str) -> Step:
-    """Return what brings numbers to one scale: that of the whole past, or of the recent one."""
+    """Return a scaler of numbers, by all events so far or by the recent ones."""
     fading = draw.choice(f"{family}.fading_factor", [None, 0.01, 0.05])
     if fading is None:
         return _use("preprocessing.StandardScaler")
@@ -59,7 +59,7 @@ def _scaler(draw: Draw, family: str) -> Step:
 
 
 def _columns(shape: Shape, numbers: Sequence[Step], words: Sequence[Sequence[Step]]) -> list[Step]:
-    """Return the steps that bring all columns together; strings are hashed, so that new values grow nothing."""
+    """Return the steps that join all columns; strings are hashed, so that new values do not grow the model."""
     parts: list[list[Step]] = []
     if shape.named("number", "boolean"):
         mixed = len(shape.named("number", "boolean")) < len(shape.kinds)
@@ -82,7 +82,7 @@ def _words(name: str, draw: Draw, family: str, normalised: bool) -> list[Step]:
         tokenizer_pattern=r"(?u)\w+|[^\w\s]",
     )
     hashed = _use("preprocessing.FeatureHasher", n_features=262_144)
-    if not normalised:  # naive Bayes counts: a hasher's signs would be negative counts
+    if not normalised:  # naive Bayes needs counts, and a hasher's signs would make some negative
         return [bag]
     return [bag, _use("preprocessing.Binarizer"), _use("preprocessing.Normalizer"), hashed]
 
@@ -119,7 +119,7 @@ def _linear(shape: Shape, draw: Draw, family: str) -> Step:
 
 
 def _even(shape: Shape, draw: Draw, family: str, classifier: Step) -> Step:
-    """Return *classifier*, learning rare classes as often as common ones where that is what counts."""
+    """Return *classifier*, for balanced accuracy also in a form that learns all classes equally often."""
     if not shape.balance or draw.choice(f"{family}.balance", ["oversample", "no"]) == "no":
         return classifier
     part = 1.0 / len(shape.classes)

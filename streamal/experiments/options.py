@@ -57,7 +57,7 @@ class Goal:
         return self.target_value is not None or self.target_share is not None
 
     def wanted(self, full: float) -> float:
-        """Return the metric that is wanted, where all labels give *full*; 98 % of it unless something else is said."""
+        """Return the metric that is wanted, if all labels give *full*; by default 98 % of *full*."""
         if self.target_value is not None:
             return self.target_value
         return (0.98 if self.target_share is None else self.target_share) * full

@@ -1,6 +1,6 @@
-"""One replay as figures and curves of bounded size: what is compared, drawn, cached and printed.
+"""`Run`: one replay as figures and curves of bounded size, for tables, pictures and the cache.
 
-Nothing of it depends on the machine: the same stream, settings and seed give the same `Run`, byte for byte.
+A run does not depend on the machine: the same stream, settings and seed give the same `Run`, byte for byte.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Metric = Literal["accuracy", "balanced_accuracy"]
 METRICS: tuple[str, ...] = get_args(Metric)
 
 _POINTS = 200
-"""Points of a curve: as many as a picture shows."""
+"""Points of a curve: as many as a picture can show."""
 _BINS = 10
 _NO_FIGURES = frozenset({"curve", "drifts", "spending", "settled", "settled_balanced"})
 
@@ -39,7 +39,7 @@ class Point(msgspec.Struct, frozen=True):
 
 
 class Spending(msgspec.Struct, frozen=True):
-    """Where the labels were spent: how many events there were, and how many of them were asked."""
+    """Where the labels were spent: pairs of the number of events and of how many of them were asked."""
 
     uncertainty: list[tuple[int, int]]
     """In ten bins of the uncertainty from 0 to 1."""
@@ -53,12 +53,12 @@ class Run(msgspec.Struct, frozen=True):
     """One replay.
 
     Attributes:
-        arm: what was tried: a strategy, "random", "all labels" …
+        arm: what varies: a strategy, "random", "all labels" …
         model: the name of the pipeline.
         budget: the share of labels that was allowed; *share* is what was spent.
         seed: of the coins.
         settled, settled_balanced: both accuracies without the first third of the events, where every model is new.
-        estimated: the accuracy as streamal itself estimates it from the labels it bought: value, low, high (95 %).
+        estimated: the accuracy as streamal estimates it from the labels it bought: value, low, high (95 %).
         naive: accuracy among the labels bought.
         drifts: events at which ADWIN saw the error rate change, knowing all labels.
     """

@@ -1,7 +1,7 @@
-"""Searching the first part of a stream for settings, with Optuna (the extra ``tune``): TPE and successive halving.
+"""`Search` looks for settings on the first part of a stream, with Optuna (the extra ``tune``): TPE, successive halving.
 
-Trials are asked for in rounds of four and told in that order, however many processes there are, so that the same seed
-finds the same settings everywhere. A trial begins on half of the rows; only the better half sees all of them.
+Optuna suggests trials in rounds of four and gets their results in that order, however many processes there are: the
+same seed finds the same settings everywhere. A trial begins on half of the rows; only the better half sees all of them.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ __all__ = ["FINALISTS", "Search", "require_optuna"]
 
 _ROUND = 4
 _REDUCTION = 2
-"""The better half goes on. A third, judged on a third, kept whoever learns fast rather than whoever learns well."""
+"""One trial in two goes on. One in three, judged on a third of the rows, favoured fast learners over good models."""
 FINALISTS = 4
-"""Settings that are tried again with other coins; and as many families that were cut short meet them."""
+"""Settings that are tried again with other coins, and the most families of pruned trials that are tried with them."""
 _LONG_STEP = 4.0
-"""Learning rate at which a linear model follows the last few labels: where they tell most, it beats every forest."""
+"""Learning rate at which a linear model follows the last few labels; on some streams it beats every forest."""
 _PREFIX_MIN = 500
-"""Rows below which a prefix tells nothing."""
+"""Rows below which the figure of a prefix is noise: no trial is pruned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is searched, and on which rows.
+    """A search for the best settings on the first rows of a stream.
 
     Attributes:
-        bench: makes the replays.
-        config: what is not searched, the budget among it.
+        bench: runs the replays.
+        config: the settings that are not searched, the budget among them.
         shape: decides which models fit.
-        rows: of the first part: nothing behind it is ever looked at.
+        rows: number of rows of the first part; the search never reads a later row.
         all_labels: search for the best model that knows every label: no strategy, one event per step.
-        delayed: labels come late.
+        delayed: whether labels come late.
         families: the models to be searched; none: all that fit.
     """
 
@@ -62,7 +62,7 @@ class Search:
     families: Sequence[str] = ()
 
     def run(self, trials: int, seed: int, done: Callable[[int], object] = lambda _: None) -> list[Trial]:
-        """Return *trials* trials in order; *done* is told how many have been finished since."""
+        """Return *trials* trials in order; call *done* with the number of trials that each round has finished."""
         optuna, known = require_optuna(), families(self.shape)
         for name in self.families:
             if name not in known:
@@ -76,9 +76,9 @@ class Search:
             study.enqueue_trial(values)
         found: list[Trial] = []
         while len(found) < trials:
-            asked = [study.ask() for _ in range(min(_ROUND, trials - len(found)))]
-            found += self._round(study, asked, optuna)
-            done(len(asked))
+            suggested = [study.ask() for _ in range(min(_ROUND, trials - len(found)))]
+            found += self._round(study, suggested, optuna)
+            done(len(suggested))
         return found
 
     def _first_trials(self, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -114,14 +114,14 @@ class Search:
         return Cell("trial", candidate.family, config, self.annotators, candidate.batch, 0, rows)
 
     def values(self, cells: Sequence[Cell]) -> list[float]:
-        """Return the figure of each cell, without its cold start: the rest of the stream is longer than the first."""
+        """Return the metric of each cell without its cold start: the rest of the stream is longer than this part."""
         return [run.settled_value(self.metric) for run in self.bench.run(cells)]
 
     def best(self, candidates: Sequence[Candidate], seeds: int, preferred: Sequence[Candidate] = ()) -> Candidate:
         """Return the best of the *candidates* on all rows: of the few best, by the mean over *seeds* sets of coins.
 
-        One of the *preferred* stands above what is better by less than a standard error: on so few rows chance decides
-        between them.
+        One of the *preferred* wins against a candidate that is better by less than a standard error: on so few rows
+        that is chance.
         """
         once = self.values([self.cell(candidate, self.rows) for candidate in candidates])
         best_once = sorted(range(len(candidates)), key=lambda i: (-once[i], i))[:FINALISTS]
@@ -133,22 +133,22 @@ class Search:
         near = [i for i in range(len(preferred)) if means[i] >= top - error]
         return few[max(near or range(len(few)), key=lambda i: (means[i], -i))]
 
-    def _round(self, study: Any, asked: Sequence[Any], optuna: ModuleType) -> list[Trial]:
-        """Try the *asked* trials side by side."""
-        candidates = [self.candidate(_TrialDraw(trial)) for trial in asked]
+    def _round(self, study: Any, suggested: Sequence[Any], optuna: ModuleType) -> list[Trial]:
+        """Return the trials of one round, all tried on the same rows."""
+        candidates = [self.candidate(_TrialDraw(trial)) for trial in suggested]
         prefix = self.rows // _REDUCTION
-        going = list(range(len(asked)))
-        values, pruned = [0.0] * len(asked), [False] * len(asked)
+        going = list(range(len(suggested)))
+        values, pruned = [0.0] * len(suggested), [False] * len(suggested)
         if prefix >= _PREFIX_MIN:
             for i, value in enumerate(self.values([self.cell(candidate, prefix) for candidate in candidates])):
-                asked[i].report(value, 1)
+                suggested[i].report(value, 1)
                 values[i] = value
-                pruned[i] = asked[i].should_prune()
+                pruned[i] = suggested[i].should_prune()
             going = [i for i in going if not pruned[i]]
         for i, value in zip(going, self.values([self.cell(candidates[i], self.rows) for i in going]), strict=True):
             values[i] = value
         trials = []
-        for trial, candidate, value, cut in zip(asked, candidates, values, pruned, strict=True):
+        for trial, candidate, value, cut in zip(suggested, candidates, values, pruned, strict=True):
             state = optuna.trial.TrialState.PRUNED if cut else optuna.trial.TrialState.COMPLETE
             study.tell(trial, None if cut else value, state=state)
             rows = prefix if cut else self.rows
@@ -157,7 +157,7 @@ class Search:
 
 
 class _TrialDraw:
-    """Draws what Optuna suggests."""
+    """Draws the values that Optuna suggests."""
 
     def __init__(self, trial: Any) -> None:
         self._trial = trial
@@ -173,7 +173,7 @@ class _TrialDraw:
 
 
 def require_optuna() -> ModuleType:
-    """Return Optuna, silent.
+    """Return the module `optuna`, with its log switched off.
 
     Raises:
         ConfigError: it is not installed.

@@ -1,4 +1,4 @@
-"""What `tune` searches: a model that fits the columns, and how labels are spent; as sections of the configuration."""
+"""The space that `tune` searches, as sections of the configuration: models that fit the columns, and ways to ask."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamal.experiments.shapes import Draw, Shape
 __all__ = ["BATCHES", "model_section", "sampling_section"]
 
 BATCHES = (1, 10, 50)
-"""Events per step: the loop's size. A larger one is cheaper, and learns later."""
+"""Events per step. A larger step is cheaper, and learns later."""
 
 _LINEAR = frozenset({"logistic", "softmax", "polynomial", "words_passive_aggressive"})
 _STRATEGIES = ("randomised_variable", "variable", "quantile", "split", "selective", "auto")
@@ -20,7 +20,7 @@ _STRATEGIES = ("randomised_variable", "variable", "quantile", "split", "selectiv
 def model_section(
     shape: Shape, draw: Draw, wanted: Sequence[str] | None = None, all_labels: bool = False
 ) -> dict[str, Any]:
-    """Return a ``model`` section: a family (one of *wanted*), its hyper-parameters, rehearsal; for *all_labels*?"""
+    """Return a ``model`` section: a family (one of *wanted*), its hyper-parameters, rehearsal."""
     known = families(shape)
     name = draw.choice("family", wanted or list(known))
     section: dict[str, Any] = {"pipeline": known[name](shape, draw)}
@@ -49,8 +49,8 @@ def sampling_section(shape: Shape, draw: Draw, delayed: bool) -> dict[str, Any]:
 def _repeats(family: str, all_labels: bool) -> list[int]:
     """Return how often recent labels may be repeated, the default first.
 
-    Where labels are few, linear models are far from what they could have learned of them: without a repetition they
-    would lose to a forest in their first trial, and never be tried again. A neighbour knows its labels anyway.
+    From few labels, linear models learn more by repetition: without it they would lose to a forest in their first trial
+    and not be tried again. The nearest neighbours keep their labels, so a repetition changes nothing.
     """
     if family == "neighbours":
         return [0]

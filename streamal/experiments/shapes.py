@@ -1,4 +1,4 @@
-"""What a stream looks like to a model, and where the values of its hyper-parameters come from."""
+"""`Shape`: the columns and classes that a model must fit. `Draw`: a source of values for its hyper-parameters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Defaults", "Draw", "Shape"]
 
 
 class Draw(Protocol):
-    """Where values come from: an optimiser, or the defaults."""
+    """A source of values for hyper-parameters: an optimiser, or the defaults."""
 
     def real(self, name: str, low: float, high: float, default: float) -> float:
         """Return a number on a logarithmic scale, with three digits."""
@@ -28,7 +28,7 @@ class Defaults:
     """Draws every default; *values* holds what was drawn."""
 
     def __init__(self, **fixed: Any) -> None:
-        """Draw *fixed* values where they are given."""
+        """Draw the *fixed* values instead of the defaults of these names."""
         self.values: dict[str, Any] = {}
         self._fixed = fixed
 
@@ -44,12 +44,12 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a stream looks like to a model.
+    """The columns and classes that a model must fit.
 
     Attributes:
         kinds: feature -> "number" | "string" | "boolean" | "text".
         classes: the labels.
-        balance: whether rare classes are to be learned as if they were not: for balanced accuracy.
+        balance: whether rare classes count as much as common ones, as in balanced accuracy.
     """
 
     kinds: Mapping[str, str]
@@ -62,7 +62,7 @@ class Shape:
         return cls(stream.kinds, stream.classes, metric == "balanced_accuracy")
 
     def named(self, *kinds: str) -> list[str]:
-        """Return the features of these kinds."""
+        """Return the names of the features of these kinds."""
         return [name for name, kind in self.kinds.items() if kind in kinds]
 
     @property

@@ -1,1 +1,1 @@
-"""Recorded streams as rows: reading and writing."""
+"""Recorded streams as rows; nothing here knows the loop that replays them."""

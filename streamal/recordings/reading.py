@@ -1,4 +1,4 @@
-"""Recorded streams: CSV, JSON lines, Parquet or a data set of River, as rows of features, true label and times."""
+"""Read recorded streams: CSV, JSON lines, Parquet or a data set of River, as rows of features, true label and times."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from streamal.core.codec.replies import label_text
 from streamal.core.records import Scalar
 from streamal.errors import ConfigError
 
-__all__ = ["Recorded", "Stream", "blank", "label_of", "raw_rows", "read_stream"]
+__all__ = ["Recorded", "Stream", "is_blank", "label_of", "raw_rows", "read_stream"]
 
 Row = Mapping[str, Any]
 
 _WORDS_OF_TEXT = 5
-"""A column of strings with more words than that, on average, is free text rather than categories."""
+"""A column of strings with more words than this, on average, is free text rather than categories."""
 
 
 class Recorded(NamedTuple):
-    """One event of a recorded stream; *label* is the truth, *label_time* when it became known (seconds)."""
+    """One event of a recorded stream; *label* is the true one, *label_time* is when it became known (seconds)."""
 
     features: dict[str, Scalar]
     label: str
@@ -43,7 +43,7 @@ class Stream:
     """A recorded stream in memory.
 
     Attributes:
-        name: what to call it in a report.
+        name: its name in a report.
         rows: in order of arrival; times never decrease.
         kinds: feature -> "number" | "string" | "boolean" | "text".
         classes: the labels that occur, sorted.
@@ -68,13 +68,13 @@ def read_stream(
     Args:
         source: a path (``.csv``, ``.jsonl``, either with ``.gz``, or ``.parquet``), or ``river:NAME``.
         label: the column of the true label.
-        time: the column of the event's time (seconds since the epoch, or ISO 8601); else one event per second.
-        label_time: the column of the time when the label became known; else the oracle's delay decides.
-        drop: columns that are no features; *label*, *time* and *label_time* never are.
-        limit: take only so many rows.
+        time: the column of the event's time (seconds since the epoch, or ISO 8601); without it one event per second.
+        label_time: the column of the time when the label became known; without it the annotators' delay decides.
+        drop: columns that are no features, besides *label*, *time* and *label_time*.
+        limit: the number of rows to read at most.
 
-    A column whose values are all numbers becomes numbers, any other strings; blanks (and NaN) are missing features.
-    Rows without a label are left out.
+    A column whose values are all numbers becomes numbers, any other column strings; a blank (or NaN) is a missing
+    feature. Rows without a label are left out.
 
     Raises:
         ConfigError: the source cannot be read, or a column does not exist.
@@ -94,25 +94,25 @@ def read_stream(
     recorded = []
     latest = -math.inf
     for number, row in enumerate(rows):
-        if blank(row.get(label)):
+        if is_blank(row.get(label)):
             continue
         latest = max(latest, float(number) if time is None else _seconds(row.get(time), source, time, number))
-        answered = row.get(label_time) if label_time is not None else None
+        known_at = row.get(label_time) if label_time is not None else None
         recorded.append(
             Recorded(
                 {c: v for c, kind in kinds.items() if (v := _value(row.get(c), kind)) is not None},
                 label_of(row[label]),
                 latest,
-                None if blank(answered) else _seconds(answered, source, str(label_time), number),
+                None if is_blank(known_at) else _seconds(known_at, source, str(label_time), number),
             )
         )
     if not recorded:
         raise ConfigError(f"stream {source}: column {label!r}, the label, is blank in every row")
-    return Stream(source, _since_1970(recorded), kinds, tuple(sorted({row.label for row in recorded})))
+    return Stream(source, _shift_to_1970(recorded), kinds, tuple(sorted({row.label for row in recorded})))
 
 
-def _since_1970(rows: list[Recorded]) -> list[Recorded]:
-    """Return *rows*, shifted to begin at 0 if they begin before: the daemon's clock knows no time before 1970."""
+def _shift_to_1970(rows: list[Recorded]) -> list[Recorded]:
+    """Return *rows*, shifted to begin at 0 if they begin before 1970: the daemon's clock has no earlier time."""
     shift = min(0.0, rows[0].time)
     if shift == 0.0:
         return rows
@@ -123,35 +123,35 @@ def _since_1970(rows: list[Recorded]) -> list[Recorded]:
 
 
 def raw_rows(source: str, label: str) -> Iterator[Row]:
-    """Yield the rows of *source*, see `read_stream`, as they stand there; raises what that one raises."""
+    """Yield the rows of *source* unchanged; *source*, *label* and errors are those of `read_stream`."""
     if source.startswith("river:"):
-        return _river(source.removeprefix("river:"), label)
+        return _river_rows(source.removeprefix("river:"), label)
     path = Path(source)
     if not path.is_file():
         raise ConfigError(f"stream {source}: no such file")
     name = path.name.removesuffix(".gz")
     if name.endswith(".csv"):
-        return _lines(path, _csv)
+        return _text_rows(path, _csv_rows)
     if name.endswith((".jsonl", ".ndjson")):
-        return _lines(path, _jsonl)
+        return _text_rows(path, _json_rows)
     if name.endswith(".parquet"):
-        return _parquet(path)
+        return _parquet_rows(path)
     raise ConfigError(f"stream {source}: the name must end in .csv, .csv.gz, .jsonl, .jsonl.gz or .parquet")
 
 
-def _lines(path: Path, parse: Callable[[TextIO], Iterator[Row]]) -> Iterator[Row]:
+def _text_rows(path: Path, parse: Callable[[TextIO], Iterator[Row]]) -> Iterator[Row]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     try:
         with (
             gzip.open(path) if path.suffix == ".gz" else path.open("rb") as raw,
-            io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text,  # spreadsheets write the mark
+            io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text,  # spreadsheets write a byte order mark
         ):
             yield from parse(text)
     except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
         raise ConfigError(f"stream {path}: {error}") from error
 
 
-def _csv(text: TextIO) -> Iterator[Row]:
+def _csv_rows(text: TextIO) -> Iterator[Row]:
     reader = csv.DictReader(text)
     for row in reader:
         if None in row:
@@ -159,17 +159,17 @@ def _csv(text: TextIO) -> Iterator[Row]:
         yield row
 
 
-def _jsonl(text: TextIO) -> Iterator[Row]:
+def _json_rows(text: TextIO) -> Iterator[Row]:
     for number, line in enumerate(text, 1):
         if line.strip():
             try:
-                row = _flat(json.loads(line))
+                row = _flatten(json.loads(line))
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"line {number}: {getattr(error, 'msg', error)}") from error
             yield row
 
 
-def _flat(row: Any) -> Row:
+def _flatten(row: Any) -> Row:
     """Return a JSON line as a row; the nested form ``{"features": {…}, …}`` is flattened."""
     if not isinstance(row, dict):
         raise ValueError("every line must be a JSON object")  # noqa: TRY004
@@ -177,7 +177,7 @@ def _flat(row: Any) -> Row:
     return {**row, **features} if isinstance(features, dict) else {**row, "features": features}
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet_rows(path: Path) -> Iterator[Row]:
     try:
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
@@ -189,7 +189,7 @@ def _parquet(path: Path) -> Iterator[Row]:
         raise ConfigError(f"stream {path}: {error}") from error
 
 
-def _river(name: str, label: str) -> Iterator[Row]:
+def _river_rows(name: str, label: str) -> Iterator[Row]:
     """Yield the rows of ``river.datasets.NAME`` (``synth.NAME`` too), the target under *label*."""
     module_name, _, class_name = f"river.datasets.{name}".rpartition(".")
     try:
@@ -205,7 +205,7 @@ def _river(name: str, label: str) -> Iterator[Row]:
 
 def _kind(values: Iterable[Any]) -> str:
     """Return the type of a column: "number" if all its values are finite numbers, "boolean", "text" or "string"."""
-    present = [value for value in values if not blank(value)]
+    present = [value for value in values if not is_blank(value)]
     if present and all(isinstance(value, bool) for value in present):
         return "boolean"
     if present and all(_number(value) is not None for value in present):
@@ -214,8 +214,8 @@ def _kind(values: Iterable[Any]) -> str:
     return "text" if words > _WORDS_OF_TEXT * min(len(present), 1_000) else "string"
 
 
-def blank(value: Any) -> bool:
-    """Whether *value* stands for none: a blank, null or NaN."""
+def is_blank(value: Any) -> bool:
+    """Return True if *value* stands for a missing one: a blank, null or NaN."""
     if isinstance(value, str):
         return value.strip().lower() in {"", "nan"}
     return value is None or (isinstance(value, float) and math.isnan(value))
@@ -232,7 +232,7 @@ def _number(value: Any) -> float | None:
 
 
 def _value(value: Any, kind: str) -> Scalar | None:
-    if blank(value):
+    if is_blank(value):
         return None
     if kind == "number":
         return _number(value)

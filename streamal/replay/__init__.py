@@ -1,4 +1,4 @@
-"""A recorded stream through the production loop: `replay` it, with annotators that answer from the recorded labels."""
+"""`replay` runs a recorded stream through the production loop; simulated annotators reply with the recorded labels."""
 
 from streamal.recordings.reading import Recorded, Stream, read_stream
 from streamal.replay.replay import Replay, replay

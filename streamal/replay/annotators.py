@@ -1,6 +1,6 @@
-"""Annotators for recorded streams: they know the truth, and reply late, wrongly, with "cannot tell", or never.
+"""Simulated annotators of a recorded stream: they know the truth, and reply late, wrongly, unsurely, or never.
 
-Every draw is a keyed hash of (seed, what, coordinates), so that two replays differ only by what was changed.
+Every random draw is a keyed hash of (seed, purpose, coordinates), so that two replays differ only by what was changed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Annotators:
     def __init__(self, log: Log, requests: str, labels: str, stream: Stream, rules: AnnotatorsRules) -> None:
         """Reply with the labels of *stream*; `assign` says which event is which row."""
         self._log, self._requests, self._labels, self._stream, self._rules = log, requests, labels, stream, rules
-        self._coins = {what: Coin(rules.seed, what) for what in ("delay", "error", "wrong", "abstain", "silence")}
+        purposes = ("delay", "error", "wrong", "abstain", "silence")
+        self._coins = {purpose: Coin(rules.seed, purpose) for purpose in purposes}
         self._rows: dict[str, Recorded] = {}
         self._positions = dict.fromkeys(range(log.partitions(requests)), 0)
         self._due: list[tuple[float, str]] = []

@@ -1,4 +1,4 @@
-"""The report's pictures, by matplotlib (the extra ``plot``): readable in black and white and by colour-blind people.
+"""The pictures of a report, by matplotlib (the extra ``plot``): readable in black and white and by colour-blind people.
 
 Arms differ by colour (the palette of Okabe and Ito), by line style and by marker; bars by hatching.
 """
@@ -76,7 +76,7 @@ def _draw(panel: Panel, study: Study) -> Any:
 def _save(figure: Any, target: Any, suffix: str, key: str) -> None:
     import matplotlib as mpl  # noqa: PLC0415  (an extra)
 
-    with mpl.rc_context({**_SETTINGS, "svg.hashsalt": key}):  # the same ids whenever it is drawn
+    with mpl.rc_context({**_SETTINGS, "svg.hashsalt": key}):  # the same ids each time
         figure.savefig(target, format=suffix, dpi=120, metadata={"Date": None} if suffix == "svg" else None)
 
 
@@ -241,7 +241,7 @@ PANELS = (
     Panel(
         "estimated",
         "Estimated against true accuracy",
-        "What streamal would have told you live, from the labels it bought, against the truth about all events.",
+        "The accuracy that streamal would have estimated live, from the labels it bought, against that of all events.",
         _estimated,
     ),
     Panel("cold-start", "The cold start", "The first tenth of the stream.", _cold_start, 3.5),

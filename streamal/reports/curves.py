@@ -1,4 +1,4 @@
-"""Learning curves: as text for a terminal (plotext), as SVG or PNG for a report (matplotlib, an extra)."""
+"""Learning curves as text for a terminal (plotext), or as an SVG or PNG file (matplotlib, an extra)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Curves = Mapping[str, Sequence[float]]
 Lines = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 _STYLES = ("-", "--", ":", "-.")
-"""Lines differ by style as well as by colour: readable in black and white."""
+"""Lines differ by style as well as by colour, so that they are readable in black and white."""
 
 
 def rolling(correct: Sequence[bool], window: int) -> list[float]:
