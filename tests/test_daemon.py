@@ -148,7 +148,7 @@ def test_a_snapshot_of_another_log_is_not_taken(world: World) -> None:
     daemon.start()
     assert other.log.fields("snapshot_not_taken")["reason"] == "other log"
     assert other.log.fields("started")["restored"] == 0
-    assert daemon.fold.books.version.offset == other.broker.end(other.topics.training, 0)
+    assert daemon.fold.books.version.offset == other.broker.end(other.topics.training, 0) - 1  # a marker is the last
 
 
 def test_a_snapshot_of_another_make_is_not_taken(world: World) -> None:
