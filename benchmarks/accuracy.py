@@ -26,7 +26,7 @@ from streamal.config import load_config
 from streamal.recordings.reading import Stream
 from streamal.replay import Replay, replay
 
-_ALL = ["budget.share=1", "sampling.strategy=fixed", "sampling.theta=1"]
+_ALL = ["budget.share=1", "sampling.strategy=fixed", "sampling.parameters={threshold=1}"]
 
 
 def one(stream: Stream, overrides: list[str]) -> Replay:

@@ -62,10 +62,10 @@ STRATEGIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "split": ("split", {}),
     "quantile": ("quantile", {}),
     "density": ("density", {}),
-    "cognitive.ran": ("cognitive", {"variant": "ran"}),
-    "cognitive.fixun": ("cognitive", {"variant": "fixun"}),
-    "cognitive.varun": ("cognitive", {"variant": "varun"}),
-    "cognitive.ranvarun": ("cognitive", {"variant": "ranvarun"}),
+    "cognitive.ran": ("cognitive", {"rule": "random"}),
+    "cognitive.fixun": ("cognitive", {"rule": "fixed"}),
+    "cognitive.varun": ("cognitive", {"rule": "variable"}),
+    "cognitive.ranvarun": ("cognitive", {"rule": "randomised_variable"}),
     "probabilistic": ("probabilistic", {}),
 }
 """What both have: our name and parameters."""

@@ -216,12 +216,6 @@ class SamplingConfig(_Section):
     strategy: str = "randomised_variable"
     uncertainty: str = "least_confidence"
     seed: int = 7
-    theta: Annotated[float, Field(gt=0)] | None = None
-    step: float = Field(default=0.01, gt=0, lt=1)
-    rate_matched: bool = True
-    delta: float = Field(default=0.3, gt=0)
-    v: float = Field(default=0.1, ge=0, le=1)
-    discount: float = Field(default=3.0, gt=0)
     parameters: dict[str, Any] = {}
     damping: float | None = Field(default=None, gt=0, le=10)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import NormalDist
 
 import msgspec
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamal.core.coins import Coin
-from streamal.core.strategies import STRATEGIES, SamplingRules, State, build_strategy
+from streamal.core.strategies import STRATEGIES, SamplingRules, State, build_strategy, parameters_of
 from streamal.core.strategies.threshold import Fixed, Mover, RandomisedVariable, Split, Variable
 from streamal.core.strategies.unconditional import Entropy, Random
 
@@ -24,7 +25,7 @@ MOVER = Mover.symmetric(0.01)
 
 
 def build(name: str, share: float = 0.1, *, matched: bool = True) -> object:
-    return build_strategy(SamplingRules(name, rate=share, share=share, matched=matched))
+    return build_strategy(SamplingRules(name, rate=share, share=share, parameters={"match_share": matched}))
 
 
 # The formulas.
@@ -47,7 +48,10 @@ def test_each_propensity_is_its_papers_formula(u: float, theta: float, delta: fl
 @given(st.sampled_from(sorted(STRATEGIES)), uncertainties, thetas, st.floats(0.0, 1.0))
 def test_every_propensity_is_a_probability(name: str, u: float, theta: float, share: float) -> None:
     """In [0, 1] whatever the prediction, the threshold and the budget."""
-    strategy = build_strategy(SamplingRules(name, rate=share, share=share, theta=theta))
+    rules = SamplingRules(name, rate=share, share=share)
+    if "threshold" in parameters_of(rules):
+        rules = replace(rules, parameters={"threshold": theta})
+    strategy = build_strategy(rules)
     assert 0.0 <= strategy.propensity(u, strategy.initial()) <= 1.0
 
 
@@ -89,11 +93,11 @@ def test_the_symmetric_mover_is_the_papers() -> None:
 def test_rules_choose_the_parameters() -> None:
     """The paper's defaults where nothing is set: θ0 = 1, and 1/C + B(1 - 1/C) for the fixed threshold."""
     assert build_strategy(SamplingRules("fixed", 0.1, floor=0.5)) == Fixed(0.5 + 0.1 * 0.5)
-    assert build_strategy(SamplingRules("fixed", 0.1, theta=0.7)) == Fixed(0.7)
-    assert build_strategy(SamplingRules("variable", 0.1, theta=0.7)).initial() == (0.7,)
-    split = build_strategy(SamplingRules("split", 0.07, v=0.3, share=0.1))
+    assert build_strategy(SamplingRules("fixed", 0.1, parameters={"threshold": 0.7})) == Fixed(0.7)
+    assert build_strategy(SamplingRules("variable", 0.1, parameters={"threshold": 0.7})).initial() == (0.7,)
+    split = build_strategy(SamplingRules("split", 0.07, share=0.1, parameters={"random_share": 0.3}))
     assert split == Split(1.0, Mover.matched(0.01, 0.1), 0.3, 0.07)
-    randomised = build_strategy(SamplingRules("randomised_variable", 0.07, delta=0.6))
+    randomised = build_strategy(SamplingRules("randomised_variable", 0.07, parameters={"threshold_noise": 0.6}))
     assert randomised == RandomisedVariable(1.0, Mover.matched(0.01, 0.1), 0.6)
 
 
@@ -120,7 +124,7 @@ def test_a_threshold_never_leaves_the_range_of_floats(
     name: str, u: float, answer: Callable[[float], bool], step: float
 ) -> None:
     """After 100,000 decisions one way it is still a number, and a propensity comes out of it."""
-    strategy = build_strategy(SamplingRules(name, rate=0.1, step=step, matched=False))
+    strategy = build_strategy(SamplingRules(name, rate=0.1, parameters={"threshold_step": step, "match_share": False}))
     state = strategy.initial()
     for _ in range(100_000):
         state = strategy.update(u, answer(strategy.propensity(u, state)), state)

@@ -389,6 +389,12 @@ def test_autos_propensity_is_the_weighted_mean_of_its_arms() -> None:
     assert auto.update(score, False, (1.0,)) == variable.update(0.3, True, (1.0,))
 
 
+def test_an_arm_may_have_parameters_of_its_own() -> None:
+    """``arm_parameters`` has them by the arm's name; the others keep their defaults."""
+    parameters = {"arms": ["split", "variable"], "arm_parameters": {"variable": {"threshold": 0.4}}}
+    assert build_strategy(SamplingRules("auto", rate=0.1, parameters=parameters)).initial() == (1.0, 0.4)
+
+
 # Parameters.
 
 WRONG: Mapping[str, tuple[str, dict[str, object], str]] = {
@@ -397,7 +403,33 @@ WRONG: Mapping[str, tuple[str, dict[str, object], str]] = {
     "range": ("quantile", {"window": 1}, r"window must be within 2 and 250, not 1"),
     "type": ("quantile", {"window": "long"}, r"parameters.window must be a number, not 'long'"),
     "whole": ("density", {"window": 50.5}, r"parameters.window must be a whole number, not 50.5"),
-    "variant": ("cognitive", {"variant": "x"}, r"variant must be one of ran, fixun, varun, ranvarun, not 'x'"),
+    "rule": ("cognitive", {"rule": "x"}, r"rule must be one of random, fixed, variable, randomised_variable, not 'x'"),
+    "rule's": (
+        "cognitive",
+        {"rule": "random", "threshold": 1},
+        r"'cognitive' has no parameter 'threshold', but rule, horizon, density_threshold",
+    ),
+    "threshold": ("variable", {"threshold": 0}, r"'variable': threshold must be above 0, not 0"),
+    "infinite": ("fixed", {"threshold": math.inf}, r"parameters\.threshold must be a finite number, not inf"),
+    "step": ("split", {"threshold_step": 1}, r"threshold_step must be between 0 and 1, not 1"),
+    "no step": ("density", {"threshold_step": 0}, r"threshold_step must be between 0 and 1, not 0"),
+    "scale": ("selective", {"scale_step": 1}, r"scale_step must be between 0 and 1, not 1"),
+    "noise": ("committee", {"threshold_noise": 0}, r"threshold_noise must be above 0, not 0"),
+    "random share": ("split", {"random_share": 1.5}, r"random_share must be within 0 and 1, not 1\.5"),
+    "exponent": ("entropy", {"exponent": 0}, r"exponent must be above 0, not 0"),
+    "truth": ("variable", {"match_share": 1}, r"match_share must be true or false, not 1"),
+    "letter": (
+        "variable",
+        {"theta": 0.9},
+        r"'variable' has no parameter 'theta', but threshold, threshold_step, match_share",
+    ),
+    "strange arm": ("auto", {"arm_parameters": {"split": {}}}, r"arm_parameters: 'split' is not among the arms"),
+    "arm's": ("auto", {"arm_parameters": {"quantile": {"step": 1}}}, r"'quantile' has no parameter 'step', but window"),
+    "missing": (
+        "streamal.core.strategies.unconditional:Entropy",
+        {},
+        r"Entropy' needs the parameter 'exponent'; it takes exponent",
+    ),
     "arms": ("auto", {"arms": ["auto", "random"]}, r"arms must be two strategies or more, none of them auto"),
     "arm": ("auto", {"arms": ["clever", "random"]}, r"the built-in strategies are random, "),
     "module": ("no_such_package:X", {}, r"'no_such_package:X': ModuleNotFoundError"),

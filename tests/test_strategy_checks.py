@@ -180,9 +180,9 @@ def test_every_strategy_keeps_its_contract(name: str) -> None:
     [
         ("quantile", {"window": 250, "tolerance": 1.0}),
         ("density", {"window": 16}),
-        ("cognitive", {"variant": "ran"}),
-        ("cognitive", {"variant": "varun", "density_threshold": 2, "horizon": 40}),
-        ("probabilistic", {"m_max": 1, "window": 30}),
+        ("cognitive", {"rule": "random"}),
+        ("cognitive", {"rule": "variable", "density_threshold": 2, "horizon": 40}),
+        ("probabilistic", {"labels_max": 1, "window": 30}),
         ("auto", {"arms": ["density", "quantile", "committee", "cognitive"]}),
     ],
 )

@@ -76,13 +76,7 @@ def build_strategy(config: Config, budget: Budget) -> Strategy:
             # an event that both lanes choose is the audit lane's
             rate=float(budget.own_rate / (1 - Fraction(1, budget.audit_every) if budget.audit_every > 1 else 1)),
             floor=1.0 / max(2, classes) if _uncertainty(config) == "least_confidence" else 0.0,
-            theta=sampling.theta,
-            step=sampling.step,
-            matched=sampling.rate_matched,
             share=float(budget.share),
-            delta=sampling.delta,
-            v=sampling.v,
-            discount=sampling.discount,
             parameters=sampling.parameters,
         )
     )

@@ -105,7 +105,8 @@ def _prepare(directory: Path, options: str) -> None:
 
 def _control(config: Config) -> Config:
     """Return the configuration of the random control."""
-    return config.model_copy(update={"sampling": config.sampling.model_copy(update={"strategy": "random"})})
+    sampling = config.sampling.model_copy(update={"strategy": "random", "parameters": {}})
+    return config.model_copy(update={"sampling": sampling})
 
 
 def _run(config: Config, stream: Stream, progress: Progress) -> Replay:

@@ -14,7 +14,7 @@ from streamal.errors import ConfigError
 __all__ = ["ASK_ALL", "FRESH_MODEL", "with_sections"]
 
 ASK_ALL: Mapping[str, Any] = {
-    "sampling": {"strategy": "fixed", "theta": 1.0, "damping": None, "parameters": {}},
+    "sampling": {"strategy": "fixed", "damping": None, "parameters": {"threshold": 1.0}},
     "budget": {
         **dict.fromkeys(("per_hour", "per_day", "pace_horizon_s", "cost_per_hour", "cost_per_day", "cost_per_month")),
         "share": Decimal(1),
@@ -30,12 +30,16 @@ FRESH_MODEL: Mapping[str, Any] = {"model": {"pipeline": (), "factory": None, "wa
 def with_sections(config: Config, *sections: Mapping[str, Any]) -> Config:
     """Return *config* with the keys of *sections* set, one section after the other.
 
+    Another strategy begins without the parameters of the one before.
+
     Raises:
         ConfigError: the keys do not fit together.
     """
     values = config.model_dump()
     for section in sections:
         for name, keys in section.items():
+            if name == "sampling" and keys.get("strategy", values[name]["strategy"]) != values[name]["strategy"]:
+                values[name] = {**values[name], "parameters": {}}
             values[name] = {**values[name], **keys}
     try:
         return Config.model_validate(values)

@@ -37,9 +37,10 @@ def sampling_section(shape: Shape, draw: Draw, delayed: bool) -> dict[str, Any]:
     if not shape.binary:
         section["uncertainty"] = draw.choice("uncertainty", ["least_confidence", "margin", "entropy"])
     if strategy in {"randomised_variable", "variable", "split", "selective"}:
-        section["step"] = draw.real("step", 0.003, 0.1, 0.01)
+        name = "scale_step" if strategy == "selective" else "threshold_step"
+        section["parameters"] = {name: draw.real("step", 0.003, 0.1, 0.01)}
     if strategy == "randomised_variable":
-        section["delta"] = draw.real("delta", 0.03, 1.0, 0.3)
+        section["parameters"]["threshold_noise"] = draw.real("delta", 0.03, 1.0, 0.3)
     if delayed and not shape.named("text"):
         damping = draw.choice("damping", [None, 0.1, 0.3])
         section |= {} if damping is None else {"damping": damping}

@@ -8,17 +8,18 @@ strategy through `streamal.core.strategies.checks`.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from streamal.core.strategies.auto import Auto
 from streamal.core.strategies.base import EventView, Requirements, State, Strategy, requirements_of
 from streamal.core.strategies.committee import Committee
 from streamal.core.strategies.density import Cognitive, Density, Probabilistic
+from streamal.core.strategies.parameters import Recipe, require_above, require_within
 from streamal.core.strategies.quantile import Quantile
 from streamal.core.strategies.selective import Importance, Selective
 from streamal.core.strategies.threshold import Fixed, Mover, RandomisedVariable, Split, Variable
@@ -33,6 +34,7 @@ __all__ = [
     "State",
     "Strategy",
     "build_strategy",
+    "parameters_of",
     "requirements_of",
 ]
 
@@ -43,108 +45,156 @@ _EAGER = 1.2
 At the share itself 4 to 6 % of the budget would be left over, more than any strategy that moves a threshold leaves, and
 the control that all others are held against would be a weaker one (noaa_weather at 10 %: 0.739, so 0.749).
 """
-_VARIANTS = {"ran": "random", "fixun": "fixed", "varun": "variable", "ranvarun": "randomised_variable"}
+_COGNITIVE_RULES = ("random", "fixed", "variable", "randomised_variable")
+"""What the paper calls ran, fixun, varun and ranvarun."""
+_NO_PARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingRules:
-    """The parameters of all strategies; each uses its own.
+    """Which strategy, with what.
 
     Attributes:
         strategy: a key of `STRATEGIES`, or "package.module:Class".
         rate: share of the events left by the audit lane that the strategy lane may ask for, (B - ε)/(1 - ε).
         floor: the least confidence possible: 1/C under least confidence, else 0.
-        theta: fixed threshold, or the variable one at the start; None takes the paper's.
-        step: s, by which a variable threshold (or scale) moves.
-        matched: move it so that it rests where *share* of the events are asked; see `Mover`.
         share: B, the whole budget.
-        delta: standard deviation of the randomised threshold's factor.
-        v: share of the random lane in `split`.
-        discount: exponent of River's entropy rule.
-        parameters: the strategy's other ones, by the names of its class (``sampling.parameters``).
+        parameters: the strategy's own, see `parameters_of`.
     """
 
     strategy: str
     rate: float
     floor: float = 0.0
-    theta: float | None = None
-    step: float = 0.01
-    matched: bool = True
     share: float = 0.1
-    delta: float = 0.3
-    v: float = 0.1
-    discount: float = 3.0
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _theta(rules: SamplingRules) -> float:
-    return 1.0 if rules.theta is None else rules.theta
+def build_strategy(rules: SamplingRules) -> Strategy:
+    """Return the strategy that *rules* name.
+
+    Raises:
+        ConfigError: there is no such strategy, its parameters are wrong, or a class of the user's is no strategy.
+
+    >>> build_strategy(SamplingRules("variable", rate=0.07, parameters={"threshold": 0.9})).initial()
+    (0.9,)
+    """
+    strategy: Strategy = _recipe(rules).build(rules.strategy, rules.parameters)
+    return strategy
 
 
-def _mover(rules: SamplingRules) -> Mover:
-    return Mover.matched(rules.step, rules.share) if rules.matched else Mover.symmetric(rules.step)
+def parameters_of(rules: SamplingRules) -> Mapping[str, Any]:
+    """Return the parameters that the strategy of *rules* takes, with their defaults.
+
+    >>> parameters_of(SamplingRules("entropy", rate=0.1))
+    {'exponent': 3.0}
+    """
+    return _recipe(rules).parameters()
 
 
-def _scaler(rules: SamplingRules) -> Mover | None:
-    """Return what moves a scale by the expected decision, which may rest exactly at the rate; None: the paper's."""
-    return Mover.matched(rules.step, rules.rate) if rules.matched else None
+def _recipe(rules: SamplingRules) -> Recipe:
+    return STRATEGIES[rules.strategy](rules) if rules.strategy in STRATEGIES else _own(rules)
 
 
-def _randomised(rules: SamplingRules) -> RandomisedVariable:
-    return RandomisedVariable(_theta(rules), _mover(rules), rules.delta)
+# Each function below makes one strategy: its arguments with a default are the strategy's parameters.
 
 
-def _or_default(rules: SamplingRules, name: str, value: object) -> SamplingRules:
-    return dataclasses.replace(rules, parameters={name: value, **rules.parameters})
+def _fixed(floor: float, rate: float, threshold: float | None = None) -> Fixed:
+    if threshold is None:
+        return Fixed(floor + rate * (1.0 - floor))
+    require_above("threshold", threshold, 0.0)
+    return Fixed(threshold)
 
 
-def _cognitive(rules: SamplingRules) -> Strategy:
-    """Return the variant of ``parameters.variant`` (by default "ranvarun")."""
-    parameters = dict(rules.parameters)
-    variant = parameters.pop("variant", "ranvarun")
-    if variant not in _VARIANTS:
-        raise ConfigError(f"sampling.parameters.variant must be one of {', '.join(_VARIANTS)}, not {variant!r}")
-    rule = STRATEGIES[_VARIANTS[variant]](dataclasses.replace(rules, parameters={}))
-    return _made(dataclasses.replace(rules, parameters=parameters), Cognitive, rule=rule)
+def _variable(share: float, threshold: float = 1.0, threshold_step: float = 0.01, match_share: bool = True) -> Variable:
+    return Variable(*_moved(share, threshold, threshold_step, match_share))
 
 
-def _auto(rules: SamplingRules) -> Strategy:
-    """Return the bandit over ``parameters.arms``, each with the parameters of the configuration's own keys."""
-    parameters = dict(rules.parameters)
-    arms = parameters.pop("arms", _ARMS)
+def _randomised_variable(
+    share: float,
+    threshold: float = 1.0,
+    threshold_step: float = 0.01,
+    threshold_noise: float = 0.3,
+    match_share: bool = True,
+) -> RandomisedVariable:
+    require_above("threshold_noise", threshold_noise, 0.0)
+    return RandomisedVariable(*_moved(share, threshold, threshold_step, match_share), threshold_noise)
+
+
+def _split(
+    share: float,
+    rate: float,
+    threshold: float = 1.0,
+    threshold_step: float = 0.01,
+    random_share: float = 0.1,
+    match_share: bool = True,
+) -> Split:
+    require_within("random_share", random_share, 0.0, 1.0)
+    return Split(*_moved(share, threshold, threshold_step, match_share), random_share, rate)
+
+
+def _moved(share: float, threshold: float, step: float, match_share: bool) -> tuple[float, Mover]:
+    """Return where a variable threshold begins, and its mover: to where *share* is asked, or by the paper's rule."""
+    require_above("threshold", threshold, 0.0)
+    require_within("threshold_step", step, 0.0, 1.0, open_=True)
+    return threshold, Mover.matched(step, share) if match_share else Mover.symmetric(step)
+
+
+def _selective(
+    share: float, rate: float, floor: float, scale_step: float = 0.01, match_share: bool = True
+) -> Selective:
+    return Selective(share, floor, _scale_mover(rate, scale_step, match_share))
+
+
+def _importance(
+    rate: float,
+    mellowness: float = 0.1,
+    scale_step: float = 0.01,
+    weighted: bool = True,
+    match_share: bool = True,
+) -> Importance:
+    return Importance(mellowness, _scale_mover(rate, scale_step, match_share), weighted)
+
+
+def _scale_mover(rate: float, step: float, match_share: bool) -> Mover | None:
+    """Return what moves a scale by the expected decision, which may rest exactly at *rate*; None: the paper's rule."""
+    require_within("scale_step", step, 0.0, 1.0, open_=True)
+    return Mover.matched(step, rate) if match_share else None
+
+
+def _entropy(exponent: float = 3.0) -> Entropy:
+    require_above("exponent", exponent, 0.0)
+    return Entropy(exponent)
+
+
+def _cognitive(rules: SamplingRules) -> Recipe:
+    """Return the recipe with the rule that the parameter ``rule`` names."""
+    name = rules.parameters.get("rule", "randomised_variable")
+    if name not in _COGNITIVE_RULES:
+        raise ConfigError(f"sampling.parameters.rule must be one of {', '.join(_COGNITIVE_RULES)}, not {name!r}")
+
+    def make(asking: Strategy, rule: str = name, horizon: int = 100, density_threshold: int = 1) -> Cognitive:  # noqa: ARG001
+        return Cognitive(asking, horizon, density_threshold)
+
+    return Recipe(make, {"asking": STRATEGIES[name](rules)})
+
+
+def _auto(
+    rules: SamplingRules,
+    arms: Sequence[str] = _ARMS,
+    arm_parameters: Mapping[str, Mapping[str, Any]] = _NO_PARAMETERS,
+) -> Auto:
+    """Return the bandit over *arms*; *arm_parameters* has the parameters of those that are to have others."""
     if not isinstance(arms, list | tuple) or len(arms) < 2 or len({*map(str, arms)}) != len(arms) or "auto" in arms:
         raise ConfigError(f"sampling.parameters.arms must be two strategies or more, none of them auto; not {arms!r}")
-    built = [build_strategy(dataclasses.replace(rules, strategy=str(arm), parameters={})) for arm in arms]
-    return _made(
-        dataclasses.replace(rules, parameters=parameters), Auto, strategies=tuple(built), names=tuple(map(str, arms))
-    )
+    names = [str(arm) for arm in arms]
+    if strange := arm_parameters.keys() - set(names):
+        raise ConfigError(f"sampling.parameters.arm_parameters: {min(strange)!r} is not among the arms")
+    built = [build_strategy(replace(rules, strategy=name, parameters=arm_parameters.get(name, {}))) for name in names]
+    return Auto(strategies=tuple(built), names=tuple(names))
 
 
-def _made(rules: SamplingRules, cls: Callable[..., Strategy], **given: Any) -> Strategy:
-    """Return ``cls(**given, **parameters)``."""
-    fields = inspect.signature(cls).parameters
-    free = [name for name in fields if name not in given]
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in fields.values()):
-        free += list(rules.parameters)
-    for name, value in rules.parameters.items():
-        if name not in free:
-            known = f"but {', '.join(free)}" if free else "nor any other"
-            raise ConfigError(f"sampling.parameters: strategy {rules.strategy!r} has no parameter {name!r}, {known}")
-        default = fields[name].default if name in fields else None
-        if type(default) in {int, float} and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ConfigError(f"sampling.parameters.{name} must be a number, not {value!r}")
-        if type(default) is int and not isinstance(value, int):
-            raise ConfigError(f"sampling.parameters.{name} must be a whole number, not {value!r}")
-    try:
-        return cls(**given, **rules.parameters)
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"sampling.parameters: strategy {rules.strategy!r}: {error}") from error
-
-
-def _own(rules: SamplingRules) -> Strategy:
-    """Return an instance of the user's class; of *rate*, *share* and *floor* it gets what its constructor names."""
+def _own(rules: SamplingRules) -> Recipe:
+    """Return the recipe of the user's class; of *rate*, *share* and *floor* it gets what its constructor names."""
     where = f"sampling.strategy {rules.strategy!r}"
     module_name, _, class_name = rules.strategy.partition(":")
     try:
@@ -157,38 +207,30 @@ def _own(rules: SamplingRules) -> Strategy:
         raise ConfigError(f"{where} is no strategy: it has no method {' nor '.join(missing)}")
     names = inspect.signature(cls).parameters
     offered = {"rate": rules.rate, "share": rules.share, "floor": rules.floor}
-    given = {name: value for name, value in offered.items() if name in names and name not in rules.parameters}
-    return _made(rules, cls, **given)
+    return Recipe(
+        cls, {name: value for name, value in offered.items() if name in names and name not in rules.parameters}
+    )
 
 
-STRATEGIES: Mapping[str, Callable[[SamplingRules], Strategy]] = {
-    "random": lambda r: _made(r, Random, rate=min(1.0, _EAGER * r.rate)),
-    "periodic": lambda r: _made(r, Periodic, rate=r.rate),
-    "fixed": lambda r: _made(r, Fixed, theta=r.floor + r.rate * (1.0 - r.floor) if r.theta is None else r.theta),
-    "variable": lambda r: _made(r, Variable, theta=_theta(r), mover=_mover(r)),
-    "randomised_variable": lambda r: _made(r, RandomisedVariable, theta=_theta(r), mover=_mover(r), delta=r.delta),
-    "split": lambda r: _made(r, Split, theta=_theta(r), mover=_mover(r), v=r.v, rate=r.rate),
-    "selective": lambda r: _made(r, Selective, b=r.share, floor=r.floor, mover=_scaler(r)),
-    "entropy": lambda r: _made(r, Entropy, discount=r.discount),
-    "quantile": lambda r: _made(r, Quantile, rate=r.rate),
-    "density": lambda r: _made(r, Density, rule=_randomised(r)),
+def _threshold_rule(rules: SamplingRules) -> Recipe:
+    return Recipe(_randomised_variable, {"share": rules.share})
+
+
+STRATEGIES: Mapping[str, Callable[[SamplingRules], Recipe]] = {
+    "random": lambda r: Recipe(Random, {"rate": min(1.0, _EAGER * r.rate)}),
+    "periodic": lambda r: Recipe(Periodic, {"rate": r.rate}),
+    "fixed": lambda r: Recipe(_fixed, {"floor": r.floor, "rate": r.rate}),
+    "variable": lambda r: Recipe(_variable, {"share": r.share}),
+    "randomised_variable": _threshold_rule,
+    "split": lambda r: Recipe(_split, {"share": r.share, "rate": r.rate}),
+    "selective": lambda r: Recipe(_selective, {"share": r.share, "rate": r.rate, "floor": r.floor}),
+    "entropy": lambda _: Recipe(_entropy),
+    "quantile": lambda r: Recipe(Quantile, {"rate": r.rate}),
+    "density": lambda r: Recipe(Density, {"rule": _threshold_rule(r)}),
     "cognitive": _cognitive,
-    "probabilistic": lambda r: _made(r, Probabilistic, rule=Quantile(r.rate)),
-    "importance": lambda r: _made(_or_default(r, "mellowness", 0.1), Importance, mover=_scaler(r)),
-    "committee": lambda r: _made(r, Committee, rule=_randomised(r)),
-    "auto": _auto,
+    "probabilistic": lambda r: Recipe(Probabilistic, {"rule": Quantile(r.rate)}),
+    "importance": lambda r: Recipe(_importance, {"rate": r.rate}),
+    "committee": lambda r: Recipe(Committee, {"rule": _threshold_rule(r)}),
+    "auto": lambda r: Recipe(_auto, {"rules": r}),
 }
-
-
-def build_strategy(rules: SamplingRules) -> Strategy:
-    """Return the strategy that *rules* name.
-
-    Raises:
-        ConfigError: there is no such strategy, its parameters are wrong, or a class of the user's is no strategy.
-
-    >>> build_strategy(SamplingRules("variable", rate=0.07)).initial()
-    (1.0,)
-    """
-    if rules.strategy in STRATEGIES:
-        return STRATEGIES[rules.strategy](rules)
-    return _own(rules)
+"""The built-in strategies, by ``sampling.strategy``."""

@@ -130,7 +130,7 @@ class Probabilistic:
     """Probabilistic active learning: ask where a label or two are expected to improve the decisions the most.
 
     Kottke, Krempl & Spiliopoulou, IDA 2015; the gain is that of McPAL (Kottke et al., ECAI 2016) in closed form for up
-    to *m_max* labels, times the density of the event's neighbourhood, and the quantile filter picks the highest. They
+    to *labels_max* labels, times the density of the event's neighbourhood; the quantile filter picks the highest. They
     estimate how many labels of each class lie near the event with a kernel over labelled data. Here that is the
     model's own probability times the geometric mean of two estimates of the labels near: what a `sketch` of those that
     this strategy has asked counts there (with the others as the events lie), and those that would be there if all of
@@ -144,18 +144,18 @@ class Probabilistic:
         rule: the filter.
         window: how many offsets back it looks.
         prior: of each class, in labels.
-        m_max: how many labels it looks ahead, 1 or 2.
+        labels_max: how many labels it looks ahead, 1 or 2.
     """
 
     rule: Quantile
     window: int = 100
     prior: float = 1e-3
-    m_max: int = 2
+    labels_max: int = 2
 
     def __post_init__(self) -> None:
         _require_window(self.window)
-        if self.m_max not in (1, 2):
-            raise ValueError(f"m_max must be 1 or 2, not {self.m_max}")
+        if self.labels_max not in (1, 2):
+            raise ValueError(f"labels_max must be 1 or 2, not {self.labels_max}")
         if not self.prior > 0.0:
             raise ValueError(f"prior must be above 0, not {self.prior}")
 
@@ -196,7 +196,7 @@ class Probabilistic:
             asked = labels_near(state[3], labels, promise.places) if promise.places else 0.0
             known = asked + max(0, promise.examples - labels) * promise.alike
             here = math.sqrt(known * as_events)
-            value = gain([p * here for p in promise.probabilities.values()], self.prior, self.m_max)
+            value = gain([p * here for p in promise.probabilities.values()], self.prior, self.labels_max)
             promise.worth = state, math.sqrt(math.sqrt(value * promise.density))
         return promise.worth[1] * promise.factor
 
@@ -221,8 +221,8 @@ class Promise:
         return replace(self, factor=self.factor * factor)
 
 
-def gain(frequencies: Sequence[float], prior: float, m_max: int = 2) -> float:
-    """Return McPAL's expected gain in accuracy per label, the larger of one label's and (m_max = 2) of two.
+def gain(frequencies: Sequence[float], prior: float, labels_max: int = 2) -> float:
+    """Return McPAL's expected gain in accuracy per label, the larger of one label's and (labels_max = 2) of two.
 
     With k labels of each class near the event and a symmetric Dirichlet *prior*, the next labels l are drawn by
     P(l | k); the decision changes from ŷ to the class that is then in front, and is right more often by
@@ -248,7 +248,7 @@ def gain(frequencies: Sequence[float], prior: float, m_max: int = 2) -> float:
             two += p * (k + prior + 1.0) / (total + 1.0) * (ahead + 1.0)  # twice this one
         behind += k + prior
     one /= total + 1.0
-    return one if m_max == 1 else max(one, two / (total + 2.0) / 2.0)
+    return one if labels_max == 1 else max(one, two / (total + 2.0) / 2.0)
 
 
 def _require_window(window: int) -> None:

@@ -1,7 +1,8 @@
 """Strategies that ask with a probability that falls with the margin: `Selective` and `Importance`.
 
 Both papers leave the number of requests to the stream. Here a scale in the formula moves by the expected decision, so
-that the mean propensity comes to rest at the share to be asked (``sampling.rate_matched = false`` keeps the paper's).
+that the mean propensity comes to rest at the share to be asked (the parameter
+``match_share = false`` keeps the paper's rule).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 * Their threshold moves by the same step up and down, so it comes to rest where *half* of the events are asked, and
   it is the empty budget that chooses. `Mover` can go up more slowly by r/(1 - r), r the share to be asked: it then
   rests where that share is, the r-quantile of the stream's confidence. Worth about 1 point of accuracy on real
-  streams at 10 % labels; ``sampling.rate_matched = false`` gives the paper's rule.
+  streams at 10 % labels; ``sampling.parameters.match_share = false`` gives the paper's rule.
 """
 
 from __future__ import annotations

@@ -53,21 +53,21 @@ class Periodic:
 
 @dataclass(frozen=True, slots=True)
 class Entropy:
-    """Ask with probability (normalised entropy) ** *discount*: ``river.active.EntropySampler`` without its traps.
+    """Ask with probability (normalised entropy) ** *exponent*: ``river.active.EntropySampler`` without its traps.
 
     Unlike River's it starts with an untrained model (a uniform prediction is asked with probability 1) and its
     propensity is known. To be used with the entropy as uncertainty; by itself it knows no budget.
     """
 
-    discount: float
+    exponent: float
 
     def initial(self) -> State:
         """No memory."""
         return ()
 
     def propensity(self, uncertainty: float, state: State) -> float:
-        """Return uncertainty ** discount."""
-        return math.pow(min(1.0, max(0.0, uncertainty)), self.discount)
+        """Return uncertainty ** exponent."""
+        return math.pow(min(1.0, max(0.0, uncertainty)), self.exponent)
 
     def update(self, uncertainty: float, asked: float, state: State) -> State:
         """No memory."""
