@@ -65,7 +65,7 @@ class Budget:
 
     @property
     def own_rate(self) -> Fraction:
-        """What the strategy lane earns per accepted event for itself, without what the quotas keep."""
+        """What the strategy lane earns per accepted event for its own bucket, without the quotas' part."""
         return self.rate * (1 - sum(part for _, part in self.quotas))
 
     @property
@@ -82,13 +82,13 @@ class Budget:
         return min(_RESERVE_MAX, math.ceil(2 * (Fraction(1, self.audit_every) + self.own_rate) / self.own_rate))
 
     def partition_budget(self, partition: int, partitions: int) -> PartitionBudget:
-        """Return what one of *partitions* partitions may ask: absolute figures are divided, shares are not."""
+        """Return what one of *partitions* partitions may ask: absolute numbers are divided, shares are not."""
         burst = divide(self.burst, partition, partitions)
         gains = [self.rate * part for _, part in self.quotas]
         gain = self.share - sum(gains)
         price = math.lcm(gain.denominator, *(own.denominator for own in gains))
-        saved = [max(1, math.floor(part * burst)) for _, part in self.quotas]
-        capacity = max(burst - sum(saved), 2 * self.reserve + 1)
+        capacities = [max(1, math.floor(part * burst)) for _, part in self.quotas]
+        capacity = max(burst - sum(capacities), 2 * self.reserve + 1)
         return PartitionBudget(
             audit_every=self.audit_every,
             gain=int(gain * price),
@@ -102,7 +102,7 @@ class Budget:
             reserved=self.prices.reserved,
             quotas=tuple(
                 Quota(label, int(own * price), most * price)
-                for (label, _), own, most in zip(self.quotas, gains, saved, strict=True)
+                for (label, _), own, most in zip(self.quotas, gains, capacities, strict=True)
             ),
         )
 
@@ -111,8 +111,8 @@ class Budget:
         if cap is None:
             return None
         part = divide(cap, partition, partitions)
-        kept = self.audit_share * part
-        audit = max(one, math.ceil(kept) if whole else math.floor(kept)) if self.audit_every else 0
+        share = self.audit_share * part
+        audit = max(one, math.ceil(share) if whole else math.floor(share)) if self.audit_every else 0
         return Cap(part, part - min(part, audit))
 
 
@@ -124,7 +124,7 @@ class Cap(NamedTuple):
 
 
 class Quota(NamedTuple):
-    """Tokens kept for the class *label*: an event earns *gain*, *capacity* is the most that can be saved."""
+    """A bucket of tokens for the class *label*: an event earns *gain*, the bucket holds at most *capacity*."""
 
     label: str
     gain: int
@@ -132,12 +132,20 @@ class Quota(NamedTuple):
 
 
 class PartitionBudget(NamedTuple):
-    """One partition's part of the budget, in whole numbers: a request costs *price* tokens, an event earns *gain*.
+    """One partition's part of the budget, in whole numbers.
 
-    *start* tokens are there at the beginning, *capacity* is the most that can be saved, *reserve* is left for the
-    audit lane, which asks for one event in *audit_every* (0: no audit lane); *quotas* save besides. The others are caps
-    on the open requests, on the requests of a clock hour and a calendar day, and on the micro-units of an hour, a day
-    and a month, of which a request takes *reserved* until it is closed.
+    Attributes:
+        audit_every: the audit lane asks about one event in so many; 0: there is no audit lane.
+        gain: tokens that an event earns.
+        price: tokens that a request costs.
+        start: tokens at the beginning.
+        capacity: the most tokens that the bucket holds.
+        reserve: tokens that the strategy lane leaves to the audit lane.
+        open: cap on the open requests.
+        requests: caps on the requests of a clock hour and of a calendar day.
+        money: caps on the micro-units of a clock hour, calendar day and month.
+        reserved: micro-units that a request takes of them until it is closed.
+        quotas: buckets of their own for some classes.
     """
 
     audit_every: int
@@ -153,11 +161,11 @@ class PartitionBudget(NamedTuple):
     quotas: tuple[Quota, ...]
 
     def with_open_max(self, open_max: int) -> PartitionBudget:
-        """Return the allowance with no more than *open_max* open requests; never less than one of each lane.
+        """Return this budget with no more than *open_max* open requests; never less than one of each lane.
 
-        With nothing open nothing would be answered any more, and the pace could not recover.
+        With nothing open nothing would be answered any more, and the rate of answers could not recover.
         """
-        most = self.open.total
-        total = min(most, max(2, open_max))
-        kept = max(1, total * (most - self.open.strategy) // max(1, most)) if self.audit_every else 0
-        return self._replace(open=Cap(total, total - kept))
+        before = self.open.total
+        total = min(before, max(2, open_max))
+        audit = max(1, total * (before - self.open.strategy) // max(1, before)) if self.audit_every else 0
+        return self._replace(open=Cap(total, total - audit))

@@ -2,7 +2,7 @@
 
 What a label costs may be known only from its reply (the seconds of work). Then the most that it can cost is
 *reserved* when it is asked, and *settled* when its request is closed; a closed request never costs more than was
-reserved for it. Both stand on the records, so a later change of prices changes no bill.
+reserved for it. Both amounts stand on the records, so a later change of prices changes nothing that was spent.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Prices:
     Attributes:
         per_label: micro-units for a request that somebody worked on.
         per_hour: micro-units for an hour of an annotator's work, on top.
-        seconds_max: no label is paid more seconds than these, nor any that does not say how many it took.
+        seconds_max: upper bound on the seconds that are paid; also assumed where a reply does not say how many.
         refund_expired: a request that nobody answered in time costs nothing.
         refund_abstained: one that somebody could not answer costs nothing.
     """
@@ -76,19 +76,19 @@ class Prices:
         return self.per_label + self._work_price(None)
 
     def cost_of_reply(self, request: Request, label: str | None, seconds: float | None) -> int:
-        """Return what *request* has cost that was answered (None: an abstention) after *seconds* of work, if told."""
+        """Return what a *request* costs that was answered with *label* (None: an abstention) after *seconds* of work."""
         if label is None and self.refund_abstained:
             return 0
         return min(request.reserved, self.per_label + self._work_price(seconds))
 
     def cost_of_expiry(self, request: Request) -> int:
-        """Return what *request* has cost that nobody answered in time."""
+        """Return what a *request* costs that nobody answered in time."""
         return 0 if self.refund_expired else request.reserved
 
     def _work_price(self, seconds: float | None) -> int:
         """Return the price of so many seconds of work, rounded up to a whole micro-unit."""
-        paid = self.seconds_max if seconds is None or seconds > self.seconds_max else Fraction(seconds)
-        return -(-self.per_hour * paid // 3600)
+        paid_s = self.seconds_max if seconds is None or seconds > self.seconds_max else Fraction(seconds)
+        return -(-self.per_hour * paid_s // 3600)
 
 
 FREE = Prices()
@@ -96,7 +96,7 @@ FREE = Prices()
 
 
 class Refunds(NamedTuple):
-    """What was reserved too much for the requests of one clock *window*, by lane, in micro-units."""
+    """What was reserved in excess for the requests of one clock *window*, by lane, in micro-units."""
 
     window: int
     audit: int = 0
@@ -104,14 +104,14 @@ class Refunds(NamedTuple):
 
 
 class Settlements:
-    """A fold of ``training``: what closed requests have cost, and how fast they are answered.
+    """A fold of ``training``: what closed requests have cost, and what was refunded.
 
-    A partition's spend in a window is what its ledger reserved there minus the refunds here. A fold that lags
+    A partition's spend in a window is what its counters reserved there minus the refunds here. A fold that lags
     behind knows of fewer refunds and so can only overstate the spend.
     """
 
     def __init__(self) -> None:
-        """Start with nothing closed."""
+        """Begin without any closed request."""
         self._refunds: dict[int, list[Refunds]] = {}
         self._costs: dict[int, int] = {}
 
@@ -122,13 +122,13 @@ class Settlements:
         refund = record.reserved - record.cost
         if not refund:
             return
-        found = self._refunds.setdefault(partition, [Refunds(-1)] * len(WINDOWS))
+        refunds = self._refunds.setdefault(partition, [Refunds(-1)] * len(WINDOWS))
         for i, window in enumerate(windows(int(record.asked_at // 3600))):
-            # the ledger has reached every window that was asked in, so those before the latest are done with
-            latest = found[i] if window <= found[i].window else Refunds(window)
+            # the counters have reached every window that was asked in: nobody needs those before the latest
+            latest = refunds[i] if window <= refunds[i].window else Refunds(window)
             if window == latest.window:
                 audit, strategy = (refund, 0) if record.lane is Lane.AUDIT else (0, refund)
-                found[i] = Refunds(window, latest.audit + audit, latest.strategy + strategy)
+                refunds[i] = Refunds(window, latest.audit + audit, latest.strategy + strategy)
 
     def refunds(self, partition: int) -> tuple[Refunds, ...]:
         """Return the refunds of the latest hour, day and month of *partition* in which a closed request was asked."""
