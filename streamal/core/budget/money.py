@@ -76,7 +76,7 @@ class Prices:
         return self.per_label + self._work_price(None)
 
     def cost_of_reply(self, request: Request, label: str | None, seconds: float | None) -> int:
-        """Return what a *request* costs that was answered with *label* (None: an abstention) after *seconds* of work."""
+        """Return the cost of a *request* answered with *label* (None: an abstention) after *seconds* of work."""
         if label is None and self.refund_abstained:
             return 0
         return min(request.reserved, self.per_label + self._work_price(seconds))

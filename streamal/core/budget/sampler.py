@@ -138,7 +138,7 @@ class Sampler:
         return Decision(propensity, None)
 
     def _ask(self, lane: Lane, propensity: float, quota: int) -> Decision:
-        """Count a request and pay for it: from the bucket of the *quota* that chose it, else (-1) from the common one."""
+        """Count a request and pay for it: from the bucket of the *quota* that chose it, else (-1) from the common."""
         self._room -= 1
         if lane is Lane.AUDIT:
             self._audit += 1
@@ -154,7 +154,7 @@ class Sampler:
     def _openness(self) -> float:
         """Return the probability with which the strategy lane is open: 1 for as long as half of the bucket is full.
 
-        Without an audit lane it is open while there is a token: then nothing is weighted, and no weight can grow large.
+        Without an audit lane it is open while there is a token: nothing is weighted then.
         """
         reserve = self._budget.reserve
         left = self._tokens - reserve

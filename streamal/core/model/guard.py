@@ -1,15 +1,14 @@
-"""The guard: a model that an example has broken is taken back, and goes on from the log without that example.
+"""The guard: it takes a model back that an example has broken, and goes on from the log without that example.
 
-One example can be the end of a model: a weight that overflows turns into NaN, and so does whatever is learned on top
-of it (0.4). So after every `_EVERY` examples the model is asked about the features of the last ones. If it raises, or
-answers with NaN, infinity or less than 0, it is **broken**; if it gives all of the last examples, whatever their
-labels, to one class with certainty, and a single example made it so, it has **collapsed**. Then the examples before
-are gone through again: which of them, left out, would have saved the model? That one is **quarantined**, by every
-worker alike, since all of this depends on nothing but the sequence of the examples.
+One example can ruin a model: a weight that overflows turns into NaN, and so does whatever is learned on top of it. So
+after every `_EVERY` examples the model predicts the features of the last ones. If it raises, or gives NaN, infinity or
+less than 0, it is **broken**. If it gives all of the last examples, whatever their labels, to one class with certainty,
+and a single example made it so, it has **collapsed**. Then the guard learns the last examples again, one by one, to
+find the one that, left out, saves the model. That one is **quarantined**, by every worker alike, since all of this
+depends on nothing but the sequence of the examples.
 
 A stream of one class, a model that is rightly sure, a drift that costs accuracy: none of them is a collapse.
-A fault that no single example explains is let be (`ModelGuard.sick`): leaving out one label after another would not
-help.
+A fault that no single example explains stays (`ModelGuard.sick`): leaving out one label after another would not help.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from streamal.core.records import Scalar
 __all__ = ["ModelGuard"]
 
 _EVERY = 16
-"""Examples between two checks: a check asks for one prediction, a sixteenth of what it would cost after each."""
+"""Examples between two checks: a check is one prediction, and costs a sixteenth of a check after each example."""
 _EVERY_MAX = 512
 """Examples between two checks of a model whose fault no example explains."""
 _RECENT = 32
@@ -39,14 +38,14 @@ _CLIFF = 0.25
 _HARMLESS = 4
 """So many of the recent examples are tried on an old copy: one that breaks by all of them was broken before."""
 _SUSPECTS = 4
-"""So many lessons are tried for the cause of a damage that shows late."""
+"""So many examples are tried for the cause of a damage that shows late."""
 _NAMES_KEPT = 100
 
 Features = Mapping[str, Scalar]
 
 
 class ModelGuard:
-    """Teaches a model its lessons and watches what they do to it; part of the fold, and of its snapshots.
+    """Lets a model learn its examples and checks what they do to it; part of the fold, and of its snapshots.
 
     Attributes:
         quarantined: how many examples were left out.
@@ -55,7 +54,7 @@ class ModelGuard:
     """
 
     def __init__(self, rehearsal: Rehearsal | None = None) -> None:
-        """Watch from the first lesson on; each goes through *rehearsal*, by default none."""
+        """Begin with the first example; each goes through *rehearsal*, by default none."""
         self._rehearsal = rehearsal or Rehearsal()
         self._checkpoints: Checkpoints | None = None
         self._unchecked = 0
@@ -67,7 +66,7 @@ class ModelGuard:
         self.sick = False
 
     def learn(self, model: Model, example: WeightedExample, name: str) -> Model:
-        """Teach *model* one lesson, called *name*; return the model to go on with, which may be another one."""
+        """Let *model* learn one example, called *name*; return the model to go on with, which may be another one."""
         learner = model, self._rehearsal
         if self._checkpoints is None:
             self._checkpoints = Checkpoints(learner)
@@ -75,51 +74,69 @@ class ModelGuard:
         learn_rehearsed(learner, example)
         self._checkpoints.examples.append((example, name))
         self._unchecked += 1
-        # one that the estimator has raised on may have left it half-updated (F34)
+        # F34: an example that the estimator has raised on may have left it half-updated
         if self._unchecked < self._every and model.failures == failures:
             return model
         return self._check(learner, self._checkpoints)
 
     def _check(self, learner: Learner, checkpoints: Checkpoints) -> Model:
+        """Return the model of *learner* if it passes; else without what broke it since the last check."""
         block = [example for example, _ in checkpoints.examples[-self._unchecked :]]
         probe: dict[str, Scalar] = {}
         for example in block:
             probe.update(example.features)
-        surest = _likeliest(learner[0], {**self._probe, **probe})
-        if surest is None or (surest[1] >= _CERTAIN and self._has_collapsed(learner[0])):
+        likeliest = _likeliest(learner[0], {**self._probe, **probe})
+        if likeliest is None or (likeliest[1] >= _CERTAIN and self._has_collapsed(learner[0])):
             return self._heal(learner, checkpoints, block)
         self._accept(block, probe)
         checkpoints.save(learner)
         return learner[0]
 
     def _accept(self, block: Sequence[WeightedExample], probe: dict[str, Scalar], *, sick: bool = False) -> None:
+        """Take *block* for checked; after each *sick* one the next check comes twice as late."""
         self._recent.extend(block)
         self._probe = probe
         self._unchecked, self.sick = 0, sick
         self._every = min(_EVERY_MAX, 2 * self._every) if sick else _EVERY
 
     def _heal(self, learner: Learner, checkpoints: Checkpoints, block: Sequence[WeightedExample]) -> Model:
-        """Return the model without what broke it in *block*, the last lessons; as it is if that cannot be said."""
-        first = number = len(checkpoints.examples) - len(block)
-        sound = checkpoints.restore(first)
-        probes = self._probes(learner[0], sound[0], block)
-        if (
-            not (probes or self._has_collapsed(learner[0]))
-            or self._has_collapsed(sound[0])
-            or self._was_broken_before(checkpoints, probes)
-        ):
+        """Return the model without the examples of *block*, the last ones, that broke it.
+
+        If no single example explains the fault the model is returned as it is, and is sick.
+        """
+        first = len(checkpoints.examples) - len(block)
+        before = checkpoints.restore(first)
+        probes = self._probes(learner[0], before[0], block)
+        if not self._can_heal(learner[0], before[0], checkpoints, probes):
             self._accept(block, self._probe, sick=True)
             return learner[0]
+        healed, first = self._relearn(before, checkpoints, first, probes)
+        sound = [example for example, _ in checkpoints.examples[first:]]
+        self._accept(sound, dict(sound[-1].features) if sound else self._probe)
+        for label in learner[0].classes:
+            healed[0].admit(label)  # what was once a class remains one
+        self._rehearsal = healed[1]
+        checkpoints.save(healed, at_once=True)
+        return healed[0]
+
+    def _can_heal(self, model: Model, before: Model, checkpoints: Checkpoints, probes: Sequence[Features]) -> bool:
+        """Whether something is wrong with *model* that was not wrong *before* the last examples."""
+        if not (probes or self._has_collapsed(model)):
+            return False
+        return not (self._has_collapsed(before) or self._was_broken_before(checkpoints, probes))
+
+    def _relearn(
+        self, learner: Learner, checkpoints: Checkpoints, first: int, probes: Sequence[Features]
+    ) -> tuple[Learner, int]:
+        """Learn the examples from *first* on again, and quarantine each that breaks the model.
+
+        Returns:
+            The learner after them, and the number of the first of them now.
+        """
+        number = first
         while number < len(checkpoints.examples):
-            example = checkpoints.examples[number][0]
-            before = self._recent_accuracy(sound[0])
-            learn_rehearsed(sound, example)
-            if any(_likeliest(sound[0], f) is None for f in probes):
-                culprit = _culprit(checkpoints, number, first, probes)
-            elif self._has_collapsed(sound[0]) and before - self._recent_accuracy(sound[0]) >= _CLIFF:
-                culprit = number
-                self._recent.append(example)  # a collapse that more and more labels confirm is the stream's own
-            else:
+            culprit = self._learn_and_blame(learner, checkpoints, number, first, probes)
+            if culprit is None:
                 number += 1
                 continue
             self.quarantined += 1
@@ -127,14 +144,22 @@ class ModelGuard:
             checkpoints.leave_out(culprit)
             first -= culprit < first
             number -= culprit < number
-            sound = checkpoints.restore(number)
-        left = [example for example, _ in checkpoints.examples[first:]]
-        self._accept(left, dict(left[-1].features) if left else self._probe)
-        for label in learner[0].classes:
-            sound[0].admit(label)  # what was once a class remains one
-        self._rehearsal = sound[1]
-        checkpoints.save(sound, at_once=True)
-        return sound[0]
+            learner = checkpoints.restore(number)
+        return learner, first
+
+    def _learn_and_blame(
+        self, learner: Learner, checkpoints: Checkpoints, number: int, first: int, probes: Sequence[Features]
+    ) -> int | None:
+        """Learn example *number*; return the number of the one to blame if the model is broken then, else None."""
+        example = checkpoints.examples[number][0]
+        accuracy = self._recent_accuracy(learner[0])
+        learn_rehearsed(learner, example)
+        if any(_likeliest(learner[0], features) is None for features in probes):
+            return _culprit(checkpoints, number, first, probes)
+        if self._has_collapsed(learner[0]) and accuracy - self._recent_accuracy(learner[0]) >= _CLIFF:
+            self._recent.append(example)  # a collapse that more and more labels confirm is the stream's own
+            return number
+        return None
 
     def _probes(self, model: Model, sound: Model, block: Sequence[WeightedExample]) -> Sequence[Features]:
         """Return features that show that *model* is broken, [] if it is not; of old examples, if they are enough.
@@ -143,14 +168,16 @@ class ModelGuard:
         cannot answer either proves nothing.
         """
         old, new = [self._probe, *(each.features for each in self._recent)], [each.features for each in block]
-        for asked in (old, new):
-            told = [features for features in asked if _is_finite(features) and _likeliest(sound, features) is not None]
-            if any(_likeliest(model, features) is None for features in told):
-                return told
+        for candidates in (old, new):
+            sound_on = [
+                features for features in candidates if _is_finite(features) and _likeliest(sound, features) is not None
+            ]
+            if any(_likeliest(model, features) is None for features in sound_on):
+                return sound_on
         return []
 
     def _was_broken_before(self, checkpoints: Checkpoints, probes: Sequence[Features]) -> bool:
-        """Whether the oldest copy was broken already: then each lesson would look like the culprit."""
+        """Whether the oldest copy was broken already: then each example would look like the culprit."""
         tried = list(self._recent)[-_HARMLESS:]
         return bool(tried) and all(_breaks(checkpoints, 0, example, probes) for example in tried)
 
@@ -164,27 +191,27 @@ class ModelGuard:
         first = None
         one_each = {each.label: each.features for each in recent}.values()  # where a sound model soon differs
         for features in (*one_each, *(each.features for each in recent)):
-            surest = _likeliest(model, features)
-            if surest is None or surest[1] < _CERTAIN or (first or surest[0]) != surest[0]:
+            likeliest = _likeliest(model, features)
+            if likeliest is None or likeliest[1] < _CERTAIN or (first or likeliest[0]) != likeliest[0]:
                 return False
-            first = surest[0]
+            first = likeliest[0]
         return True
 
     def _recent_accuracy(self, model: Model) -> float:
         """Return the share of the recent examples that *model* knows; 0.0 if there are none."""
         right = 0
         for each in self._recent:
-            surest = _likeliest(model, each.features)
-            right += surest is not None and surest[0] == each.label
+            likeliest = _likeliest(model, each.features)
+            right += likeliest is not None and likeliest[0] == each.label
         return right / len(self._recent) if self._recent else 0.0
 
 
 def _culprit(checkpoints: Checkpoints, number: int, first: int, probes: Sequence[Features]) -> int:
-    """Return the number of the lesson that is to blame for a model that is broken after lesson *number*.
+    """Return the number of the example that is to blame for a model that is broken after example *number*.
 
     Damage may show late: 1e200 makes a scaler's variance infinite, and only the next example, or the one after it,
-    NaN. So it is one of those before which *number* would have done no harm, if leaving that one out is a cure.
-    *first* is the first lesson of the block.
+    NaN. So the culprit may be an earlier one: one before which example *number* would have done no harm, and without
+    which nothing breaks. *first* is the first example of the block.
     """
     example = checkpoints.examples[number][0]
     harmless, harmful = 0, number
@@ -201,7 +228,7 @@ def _culprit(checkpoints: Checkpoints, number: int, first: int, probes: Sequence
 
 
 def _cures(checkpoints: Checkpoints, suspect: int, first: int, probes: Sequence[Features]) -> bool:
-    """Whether nothing breaks without *suspect*, though all lessons from *first* on are taught, and then again."""
+    """Whether nothing breaks without *suspect*, though all examples from *first* on are learned twice."""
     learner = checkpoints.restore(suspect)
     block = checkpoints.examples[max(first, suspect + 1) :]
     again = [entry for number, entry in enumerate(checkpoints.examples[first:], first) if number != suspect]
@@ -211,7 +238,7 @@ def _cures(checkpoints: Checkpoints, suspect: int, first: int, probes: Sequence[
 
 
 def _breaks(checkpoints: Checkpoints, count: int, example: WeightedExample, probes: Sequence[Features]) -> bool:
-    """Whether *example*, right after the first *count* lessons, breaks the model."""
+    """Whether *example*, right after the first *count* examples, breaks the model."""
     learner = checkpoints.restore(count)
     learn_rehearsed(learner, example)
     return any(_likeliest(learner[0], features) is None for features in probes)

@@ -1,8 +1,8 @@
-"""Rehearsal: each new lesson also repeats some recent ones, since labels are scarce and computing is not.
+"""Rehearsal: with each new example some recent ones are learned again, since labels are scarce and computing is not.
 
-Which ones is a coin of how many lessons there were, so that every worker, every replay and every snapshot repeats the
-same. It is experience replay (Lin 1992) with a window for a memory: what is older than the window is never repeated,
-so that a stream that drifts is not held back.
+The choice is a keyed hash of how many examples there were, so that every worker, every replay and every snapshot
+repeats the same. It is experience replay (Lin 1992) with a window for a memory: what is older than the window is never
+repeated, so that a stream that drifts is not held back.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Rehearsal", "WeightedExample"]
 
 
 class WeightedExample(NamedTuple):
-    """What a model learns at once: the arguments of `Model.learn`."""
+    """One example as a model learns it: the arguments of `Model.learn`."""
 
     features: Mapping[str, Scalar]
     label: str
@@ -25,7 +25,7 @@ class WeightedExample(NamedTuple):
 
 
 class Rehearsal:
-    """The last *window* lessons, of which each new one repeats *repeats*; 0: nothing is kept or repeated."""
+    """The last *window* examples; each new one repeats *repeats* of them. 0: nothing is kept or repeated."""
 
     def __init__(self, window: int = 0, repeats: int = 0, seed: int = 0) -> None:
         """Start with nothing to repeat; *seed* is of the coin."""
