@@ -258,6 +258,18 @@ def test_the_strategy_lane_closes_by_degrees() -> None:
     assert float(np.mean(1.0 / odds[odds > 0.0])) < 20.0  # 32 where it is shut for want of one token
 
 
+@pytest.mark.parametrize("left", [0.0, 0.1, 0.25, 0.4, 0.5, 0.75, 1.0])
+def test_the_strategy_lane_is_open_by_twice_what_is_left(left: float) -> None:
+    """From the reserve on (0 left) the odds rise in a straight line to 1 at half of the bucket, and stay there."""
+    budget = Budget(Fraction("0.1"), Fraction("0.3"), burst=43)
+    part = budget.partition_budget(0, 1)
+    tokens = part.reserve + round(left * (part.capacity - part.reserve)) - part.gain  # an event earns its gain first
+    sampler = Sampler(part, Always(), Coins(7), BudgetCounters(0, tokens, 0, 0), None, 0.0)
+    epsilon = 1.0 / part.audit_every
+    openness = min(1.0, 2.0 * left)
+    assert sampler.decide(0, 1.0).propensity == pytest.approx(1.0 - (1.0 - epsilon) * (1.0 - openness), abs=1e-3)
+
+
 def test_the_extremes_of_the_audit_share() -> None:
     """0: no audit lane at all. 1: nothing but audits, however eager the strategy."""
     none = Partition(Budget(Fraction("0.1"), Fraction(0), 20), Always()).step([1.0] * 2_000)
@@ -338,6 +350,15 @@ def test_a_new_hour_opens_the_lanes_again() -> None:
     assert first[-1] == Decision(0.0, None)
     assert asked(partition.step([1.0] * 100, now=10.0)) == 0
     assert asked(partition.step([1.0] * 100, now=3_600.0)) == 10
+
+
+def test_a_new_day_opens_the_lanes_again() -> None:
+    """At the cap of a calendar day everything is closed, in its later hours too; the next day starts from nothing."""
+    budget = Budget(Fraction(1), Fraction("0.5"), 1_000, per_day=10)
+    partition = Partition(budget, Always())
+    assert asked(partition.step([1.0] * 100, now=0.0)) == 10
+    assert asked(partition.step([1.0] * 100, now=86_399.0)) == 0
+    assert asked(partition.step([1.0] * 100, now=86_400.0)) == 10
 
 
 def test_the_hour_keeps_room_for_the_audit() -> None:

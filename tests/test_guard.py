@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -240,6 +240,36 @@ def test_a_model_that_never_answers_is_sick_and_learns_on() -> None:
     model, guard = train(Stubborn(0), examples(2_000))
     assert (guard.quarantined, guard.sick) == (0, True)
     assert model._estimator.learned == 2_000
+
+
+class Noting(Stubborn):
+    """Notes how many examples it had learned whenever it was asked for a prediction."""
+
+    asked_after: ClassVar[set[int]] = set()
+
+    def predict_proba_one(self, x: Any, **kwargs: Any) -> Any:
+        self.asked_after.add(self.learned)
+        return super().predict_proba_one(x)
+
+
+def test_a_sick_model_is_checked_ever_more_rarely() -> None:
+    """Each check that finds no culprit doubles the distance to the next one, up to 512 examples."""
+    Noting.asked_after.clear()
+    train(Noting(0), examples(2_000))
+    assert sorted(Noting.asked_after - {0, 1}) == [16, 48, 112, 240, 496, 1_008, 1_520]
+
+
+class Fickle(Failing):
+    """Can answer only after 8 to 23 examples, whichever they were."""
+
+    def predict_proba_one(self, x: Any, **kwargs: Any) -> Any:
+        return {"a": 0.5, "b": 0.5} if 8 <= self.learned < 24 else {"a": math.nan}
+
+
+def test_no_example_is_blamed_for_what_was_broken_before() -> None:
+    """If any example breaks the oldest copy, the last examples are not to blame, though the model broke by them."""
+    _, guard = train(Fickle(0), examples(32))
+    assert (guard.quarantined, guard.sick) == (0, True)
 
 
 def test_a_model_that_cannot_be_copied_is_refused() -> None:

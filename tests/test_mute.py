@@ -21,7 +21,7 @@ from streamal.core.gauges.gauges import gauges
 from streamal.core.gauges.mute import ASKING, MuteCheck, check_mute
 from streamal.core.records import OffsetAndMetadata, TopicPartition
 from streamal.core.rules import Rules
-from streamal.core.state import PartitionState, encode_state
+from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replay import play
 from tests.conftest import Cli
@@ -68,6 +68,19 @@ def test_a_cap_per_hour_may_be_silent_for_its_hour() -> None:
     rules = make_rules(per_hour=2)
     assert check(rules, committed(spent(5, 10_000, 5_000, now=9_000.0, asked_at=5_500))).mute == ()
     assert check(rules, committed(spent(5, 10_000, 5_000, now=9_000.0, asked_at=1_500))).mute == (0,)
+
+
+def test_a_request_says_when_it_was_asked() -> None:
+    """A cap that has closed the lanes only just now is no alarm, however long ago the first request was."""
+    rules = make_rules(share="1", audit_share="0.5", per_hour=2)
+    world = Steps(rules, make_fold(kinds={"x": "number"}))
+    world.run([event_record(number) for number in range(3)], now=0.0)
+    world.run([event_record(number) for number in range(3, 1_000)], now=7 * 3_600.0)
+    world.run([event_record(number) for number in range(1_000, 1_010)], now=8 * 3_600.0 - 1.0)
+    state = decode_state(world.committed[TopicPartition("events", 0)].metadata, PartitionState)
+    assert state is not None
+    assert (state.asked_at, state.unasked > 500) == (7 * 3_600, True)
+    assert check(rules, world.committed).mute == ()
 
 
 def test_a_request_beyond_the_budget_is_counted() -> None:

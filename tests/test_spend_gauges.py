@@ -112,3 +112,14 @@ def test_a_worker_shows_the_spend_of_its_own_partitions() -> None:
     for name, value in whole.items():
         assert (value or 0.0) == pytest.approx(sum(part[name] or 0.0 for part in parts))
     assert whole["spend"] == 8.5
+
+
+def test_a_cap_that_was_lowered_leaves_nothing() -> None:
+    """Below what is spent already: 0 left of money and requests, not less, so no other partition's rest is eaten up."""
+    world = World(rules_of(BUDGET, 2), make_fold(kinds={"x": "number"}))
+    world.run([event_record(n) for n in range(4)], 0.0)
+    lowered = replace(BUDGET, per_hour=4, per_day=6, money=(None, 4_000_000, None))
+    world.rules = rules_of(lowered, 2)
+    found = spend(world, world.committed, 2.0)
+    assert found["budget_left_cost_day"] == 0.0 + 2.0
+    assert (found["budget_left_requests_hour"], found["budget_left_requests_day"]) == (0 + 2, 0 + 3)

@@ -288,6 +288,13 @@ def test_an_answer_costs_its_work_and_at_most_the_maximum(
     assert known.cost_of_reply(request, label, seconds) == round(cost * 1_000_000)
 
 
+def test_paid_seconds_are_capped_whatever_was_reserved() -> None:
+    """Asked at a higher price, more is reserved than the maximum costs now: still no more seconds are paid."""
+    request = _at_price(make_request(0), 10_000_000)
+    known = Prices(per_label=50_000, per_hour=36_000_000, seconds_max=100)
+    assert known.cost_of_reply(request, "a", 5_000.0) == known.cost_of_reply(request, "a", 100.0) == 1_050_000
+
+
 def test_a_third_of_a_micro_unit_is_rounded_up() -> None:
     """Exact fractions, never less than the true price: a second at 1.00 an hour is 0.000278."""
     known = Prices(per_hour=1_000_000, seconds_max=10)

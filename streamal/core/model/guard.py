@@ -169,11 +169,11 @@ class ModelGuard:
         """
         old, new = [self._probe, *(each.features for each in self._recent)], [each.features for each in block]
         for candidates in (old, new):
-            sound_on = [
+            answerable = [
                 features for features in candidates if _is_finite(features) and _likeliest(sound, features) is not None
             ]
-            if any(_likeliest(model, features) is None for features in sound_on):
-                return sound_on
+            if any(_likeliest(model, features) is None for features in answerable):
+                return answerable
         return []
 
     def _was_broken_before(self, checkpoints: Checkpoints, probes: Sequence[Features]) -> bool:
