@@ -28,7 +28,7 @@ MAY_IMPORT: Mapping[str, str] = {
     "core.gauges": "core",
     "core.model": "core errors",
     "core.quality": "core",
-    "core.strategies": "core errors",
+    "core.strategies": "core.coins core.records errors",
     "ports": "core.records errors",
     "config": "core errors",
     "daemon": "core errors ports",

@@ -24,10 +24,10 @@ from streamal.core.records import (
     partition_of,
 )
 from streamal.core.rules import Rules, Tally, dead_letter_of
+from streamal.core.scoring import Scorer
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.core.strategies.base import Memory
 from streamal.core.strategies.near_duplicates import Damper
-from streamal.core.strategies.scoring import Scorer
 from streamal.core.strategies.uncertainty import MEASURES, least_confidence, likeliest
 from streamal.errors import Behind
 

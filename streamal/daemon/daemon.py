@@ -15,11 +15,11 @@ from streamal.core.fold import Fold
 from streamal.core.join import decode_replies, referenced_offsets
 from streamal.core.records import OffsetAndMetadata, Record, TopicPartition
 from streamal.core.rules import Rules, Step
+from streamal.core.scoring import rebuild_memory
 from streamal.core.snapshot import decode_snapshot, encode_snapshot
 from streamal.core.state import PartitionState, TrainerState, decode_states
 from streamal.core.step import step
 from streamal.core.strategies.base import Memory
-from streamal.core.strategies.scoring import rebuild_memory
 from streamal.daemon.batch_size import Batches
 from streamal.daemon.exporter import Exporter, Logger
 from streamal.errors import Behind, Fatal, InconsistentLog, Uncommitted

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, TypedDict
 
 from streamal.core.budget.money import MICRO
 from streamal.core.codec.events import decode_request, decode_training
-from streamal.core.quality.estimates import Estimate
+from streamal.core.quality.estimates import Z_95, Estimate
 from streamal.core.quality.quality import Quality
 from streamal.core.records import Closing, Example, Expiry, NaturalExample, Refusal, Request
 from streamal.core.rules import TopicNames
@@ -26,7 +26,6 @@ _LABELS_MIN, _LABELS_POINT = 120, 40
 _WORTH, _WORTHLESS = 0.01, 0.002
 """Gain in accuracy from as many labels again: at least this to be worth them, below that to be worthless."""
 _ANNOTATORS_MAX = 10
-_Z = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +165,7 @@ def advise(curve: Sequence[Point], before: int, bought: int) -> Advice:
         return Advice("hold", f"{bought} labels are too few to tell; {_LABELS_MIN} are needed.", None)
     slope, error = _slope(curve)
     more = math.log((before + 2.0 * bought) / (before + bought))
-    gain = Estimate(slope * more, (slope - _Z * error) * more, (slope + _Z * error) * more)
+    gain = Estimate(slope * more, (slope - Z_95 * error) * more, (slope + Z_95 * error) * more)
     span = f"{_points(gain.value)} points, 95 % interval {_points(gain.low)} to {_points(gain.high)}"
     if gain.high < 0.0:
         return Advice("raise", f"accuracy falls in spite of the labels ({span}): the stream drifts away.", gain)
@@ -283,7 +282,7 @@ def _slope(curve: Sequence[Point]) -> tuple[float, float]:
     Points that scatter more than their intervals (the accuracy itself goes up and down) widen the error.
     """
     x = [math.log(max(1.0, point.labels)) for point in curve]
-    w = [(2.0 * _Z / max(1e-6, point.accuracy.high - point.accuracy.low)) ** 2 for point in curve]
+    w = [(2.0 * Z_95 / max(1e-6, point.accuracy.high - point.accuracy.low)) ** 2 for point in curve]
     y = [point.accuracy.value for point in curve]
     total = sum(w)
     mean_x = sum(a * b for a, b in zip(w, x, strict=True)) / total

@@ -17,10 +17,10 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["Estimate", "Sums", "mean_recall"]
+__all__ = ["Z_95", "Estimate", "Sums", "mean_recall"]
 
-_Z = 1.959963984540054
-"""Two-sided 95 %."""
+Z_95 = 1.959963984540054
+"""The normal quantile of a two-sided interval of 95 %."""
 _SPREAD_MIN = 1e-9
 """Below this variance of f there is no slope to be had."""
 
@@ -91,7 +91,7 @@ class Sums:
         a = self.wy / self.w
         shift, ratio = self._adjustment(confidence)
         n = max(2.0, self.kish())
-        half = _Z * math.sqrt(self._residual(a, 0.0) * ratio * n / (n - 1.0)) / self.w
+        half = Z_95 * math.sqrt(self._residual(a, 0.0) * ratio * n / (n - 1.0)) / self.w
         return Estimate(max(0.0, a + shift), max(0.0, a + shift - half), a + shift + half)
 
     def kish(self) -> float:
@@ -128,18 +128,18 @@ def mean_recall(classes: Iterable[Sums]) -> Estimate | None:
         estimate = sums.proportion()
         if estimate is None:
             continue
-        size = sums.kish() + _Z * _Z
-        p = (estimate.value * sums.kish() + _Z * _Z / 2.0) / size
+        size = sums.kish() + Z_95 * Z_95
+        p = (estimate.value * sums.kish() + Z_95 * Z_95 / 2.0) / size
         n, value, middle, variance = n + 1, value + estimate.value, middle + p, variance + p * (1.0 - p) / size
     if not n:
         return None
-    value, middle, half = value / n, middle / n, _Z * math.sqrt(variance) / n
+    value, middle, half = value / n, middle / n, Z_95 * math.sqrt(variance) / n
     return Estimate(value, max(0.0, min(value, middle - half)), min(1.0, max(value, middle + half)))
 
 
 def _wilson(p: float, n: float) -> Estimate:
     """Return the score interval for a proportion *p* of *n* (Wilson 1927); *n* need not be whole."""
-    z2 = _Z * _Z
+    z2 = Z_95 * Z_95
     middle = (p + z2 / (2.0 * n)) / (1.0 + z2 / n)
-    half = _Z / (1.0 + z2 / n) * math.sqrt(p * (1.0 - p) / n + z2 / (4.0 * n * n))
+    half = Z_95 / (1.0 + z2 / n) * math.sqrt(p * (1.0 - p) / n + z2 / (4.0 * n * n))
     return Estimate(p, max(0.0, middle - half), min(1.0, middle + half))

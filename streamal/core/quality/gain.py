@@ -19,12 +19,11 @@ from collections.abc import Mapping
 
 from streamal.core.coins import Coin
 from streamal.core.model.model import Model
-from streamal.core.quality.estimates import Estimate
+from streamal.core.quality.estimates import Z_95, Estimate
 from streamal.core.records import Example, Lane, Scalar
 
 __all__ = ["RandomControl"]
 
-_Z = 1.959963984540054
 _COIN = Coin(0, "control")
 
 
@@ -61,7 +60,7 @@ class RandomControl:
             return None
         total, discordant = sum(self._gains), sum(map(abs, self._gains)) + 1.0
         middle = total / (n + 2.0)
-        half = _Z * math.sqrt(max(0.0, discordant - total * total / (n + 2.0))) / (n + 2.0)
+        half = Z_95 * math.sqrt(max(0.0, discordant - total * total / (n + 2.0))) / (n + 2.0)
         return Estimate(total / n, max(-1.0, middle - half), min(1.0, middle + half))
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What the strategy sees of an event: its score. Only what the strategy wants is computed."""
+"""The score of an event, which is what the strategy sees of it. Only what the strategy requires is computed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Scorer:
     """Reads and scores the events of one partition, in order, while a step lasts."""
 
     def __init__(self, rules: Rules, fold: Fold, memory: Memory | None) -> None:
-        """Go on from what the strategy knows of the partition's past, *memory*, which stays as it is."""
+        """Begin with *memory*, what the strategy knows of the partition's past; it stays as it is."""
         self._rules, self._fold, self._requirements = rules, fold, rules.requirements
         self._measure = MEASURES[rules.measure]
         self._examples = sum(fold.learned.model.learned.values())
@@ -30,8 +30,8 @@ class Scorer:
         self._shrink = SMOOTHED_MEASURES.get(rules.measure) if rules.requirements.score is None else None
         self._weights = fold.learned.bandit.weights() if rules.requirements.arms else ()
         self.memory = _memory(rules) if memory is None else memory.copy()
-        """What the strategy knows after the last event that `read` gave out was done with."""
-        self._untaken: deque[Event] = deque()
+        """What the strategy knows of the events that were scored."""
+        self._unscored: deque[Event] = deque()
 
     def read(self, records: Sequence[Record]) -> tuple[list[Event], list[tuple[Record, Refusal]]]:
         """Return the events of *records*, and those that are refused; each in their order.
@@ -40,7 +40,7 @@ class Scorer:
         """
         accepted, refused, mismatched = decode_events(records, self._rules.wire, self._fold.learned.schema)
         if self.memory is not None:
-            self._untaken.extend(sorted((*accepted, *mismatched), key=lambda event: event.offset))
+            self._unscored.extend(sorted((*accepted, *mismatched), key=lambda event: event.offset))
         return accepted, refused
 
     def finish(self) -> Memory | None:
@@ -50,16 +50,16 @@ class Scorer:
 
     def _take(self, offset: float) -> None:
         """Take the events before *offset* into the memory."""
-        while self.memory is not None and self._untaken and self._untaken[0].offset < offset:
-            event = self._untaken.popleft()
+        while self.memory is not None and self._unscored and self._unscored[0].offset < offset:
+            event = self._unscored.popleft()
             self.memory.take(event.offset, event.features)
 
     def score(self, event: Event, probabilities: Mapping[str, float], uncertainty: float) -> Any:
         """Return the strategy's own score of *event*, by default its *uncertainty*, smoothed."""
         if self._shrink is not None and probabilities:
             return self._shrink(uncertainty, self._trust, len(probabilities))
-        seen = smooth(probabilities, self._examples)
-        uncertainty = self._measure(seen) if seen else 1.0
+        smoothed = smooth(probabilities, self._examples)
+        uncertainty = self._measure(smoothed) if smoothed else 1.0
         requirements = self._requirements
         if requirements.score is None:
             return uncertainty
@@ -68,7 +68,7 @@ class Scorer:
         votes = self._fold.learned.model.votes(schema.select(event.features)) if requirements.votes and schema else None
         return requirements.score(
             EventView(
-                uncertainty, seen, event.features, event.offset, self._examples, votes, self.memory, self._weights
+                uncertainty, smoothed, event.features, event.offset, self._examples, votes, self.memory, self._weights
             )
         )
 
