@@ -6,7 +6,7 @@
     ├── ConfigError          exit 2: a setting, a path or a topic is wrong; nothing was opened yet
     ├── Fatal                exit 1: stop and let the supervisor start afresh; nothing is lost
     │   ├── Fenced           a newer worker has taken our place
-    │   └── LogDisagrees     what is stored contradicts itself (retention hole, foreign log)
+    │   └── InconsistentLog  what is stored contradicts itself (retention hole, foreign log)
     ├── Unreachable          another service does not answer for now: try again later
     └── Uncommitted          the step's transaction did not (or may not) have happened: rewind, go on
         └── Behind           the log cannot be read yet as far as our predecessor had: wait, then go on

@@ -123,7 +123,7 @@ def test_the_time_of_the_fold_never_goes_back() -> None:
     [None, b"", b"{}", b'{"kind":"example"}', b'{"kind":"other","at":1}', b'{"request":"0-1","label":"a"}', b"\xff"],
 )
 def test_a_foreign_record_in_training_stops_the_worker(value: bytes | None) -> None:
-    """A model folded without it would not be the others' model: LogDisagrees, exit 2, and the offset named."""
+    """A model folded without it would not be the others' model: InconsistentLog, exit 2, and the offset named."""
     fold = make_fold(kinds={"x": "number"})
     with pytest.raises(InconsistentLog, match=r"training offset 7: .*only streamal may write"):
         fold.apply_training(7, value)

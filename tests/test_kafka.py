@@ -116,7 +116,7 @@ def test_a_nameless_worker_whose_transaction_has_timed_out_goes_on(world: World)
 
 @pytest.mark.kafka
 def test_offsets_that_have_expired_stop_the_worker(world: World) -> None:
-    """The group has no offsets, yet there are predictions: LogDisagrees, for the budget's state is lost with them."""
+    """The group has no offsets, yet there are predictions: InconsistentLog, for the state is lost with them."""
     world.feed(b"1")
     worker = world.worker(predictions_topic=world.out)
     worker.commit(*echo(world, take(worker, world.events, 1)))
@@ -131,7 +131,7 @@ def test_offsets_that_have_expired_stop_the_worker(world: World) -> None:
 
 @pytest.mark.kafka
 def test_records_that_were_deleted_stop_the_worker(world: World) -> None:
-    """The committed offset, or a reader's, is below the log's start: LogDisagrees; from 0, what is left (F14)."""
+    """The committed offset, or a reader's, is below the log's start: InconsistentLog; from 0, what is left (F14)."""
     world.feed(b"1", b"2", b"3", b"4")
     worker = world.worker()
     records = take(worker, world.events, 1, at_once=1)

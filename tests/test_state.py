@@ -68,7 +68,7 @@ def test_nothing_committed_is_no_state() -> None:
 
 @pytest.mark.parametrize("metadata", ["null", "{}", "x", "[1,2,3,4", '["a"]', "[1,0.0,[1]]", "[1,null]", "\x00", "é"])
 def test_foreign_metadata_stops_the_worker(metadata: str) -> None:
-    """Somebody else commits in our group: LogDisagrees, which says what to do, never a guess."""
+    """Somebody else commits in our group: InconsistentLog, which says what to do, never a guess."""
     with pytest.raises(InconsistentLog, match="group of its own") as raised:
         decode_state(metadata, PartitionState)
     assert raised.value.exit_code == 2

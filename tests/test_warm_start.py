@@ -156,7 +156,7 @@ def test_a_control_begins_as_the_model_does(directory: Path) -> None:
 
 
 def test_a_worker_with_another_file_stops(directory: Path) -> None:
-    """Another file, none, or one where the log began with none: LogDisagrees, exit 2, both digests named."""
+    """Another file, none, or one where the log began with none: InconsistentLog, exit 2, both digests named."""
     ours, other = labelled(directory, "ours.csv"), labelled(directory, "other.csv", count=150)
     for began, come in ((ours, other), (ours, None), (None, other)):
         config = make_config() if began is None else warm(began)

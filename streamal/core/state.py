@@ -71,7 +71,7 @@ def decode_state(metadata: str, kind: type[S]) -> S | None:
     """Return the state in *metadata*, None where nothing was committed with the offset.
 
     Raises:
-        LogDisagrees: somebody else commits in our group.
+        InconsistentLog: somebody else commits in our group.
     """
     if not metadata:
         return None

@@ -1,7 +1,7 @@
-"""The dashboard as code: one table of panels, built with grafana-foundation-sdk (the extra ``dashboards``).
+"""The Grafana dashboard: one table of panels, built with grafana-foundation-sdk (the extra ``dashboards``).
 
-It decides what an operator sees and in which order; a test runs every query below against a real Prometheus that
-scrapes a real run. ``{J}`` stands for the chosen job.
+The table decides what an operator sees, and in which order. A test runs every query of it against a real Prometheus
+that scrapes a real run. ``{J}`` stands for the chosen job.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Panel(NamedTuple):
         kind: "stat" is a number, "lines" a curve.
         unit: Grafana's name of the unit.
         queries: legend -> PromQL.
-        about: one line for whoever looks at it.
+        about: one line for the operator.
         width: of 24 columns.
     """
 
@@ -104,7 +104,7 @@ PANELS: tuple[Panel, ...] = (
     Panel("Process", "Events", "lines", "reqps", {"{{instance}} {{outcome}}": _rate("streamal_events_total", "instance, outcome")}, "Per second and worker."),
     Panel("Process", "Snapshots", "lines", "reqps", {"{{outcome}}": _rate("streamal_snapshots_total", "outcome")}, "Saved and failed, per second."),
 )  # fmt: skip
-"""Every panel there is."""
+"""All panels, in the order of the page."""
 
 
 def build() -> str:
@@ -138,11 +138,11 @@ def _board() -> Any:
         if panel.row != row:
             board = board.with_row(dashboard.Row(panel.row))
             row = panel.row
-        board = board.with_panel(_built(panel, source).id(number))
+        board = board.with_panel(_build_panel(panel, source).id(number))
     return board.build()
 
 
-def _built(panel: Panel, source: Any) -> Any:
+def _build_panel(panel: Panel, source: Any) -> Any:
     from grafana_foundation_sdk.builders import prometheus, stat, timeseries  # noqa: PLC0415
 
     kind = stat.Panel() if panel.kind == "stat" else timeseries.Panel()

@@ -1,7 +1,8 @@
-"""A Kafka-like broker in memory, and a worker's `Transport` on it: the ground of the replay and of the simulation.
+"""A broker like Kafka in memory, and a worker's `Transport` on it. Replay and simulation run on them.
 
-Faithful to Kafka where a worker can tell: sparse offsets (markers and aborted records take slots), unfinished
-transactions that hold back the last stable offset, generations, fencing (KIP-447). No clock, no threads, no chance.
+The broker behaves like Kafka where a worker can notice: sparse offsets (markers and aborted records take slots),
+unfinished transactions that hold back the last stable offset, generations, fencing (KIP-447). It has no clock, no
+threads and no randomness.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ _START, _NO_FAULT = OffsetAndMetadata(0, ""), nullcontext()
 
 @dataclass(eq=False, slots=True)
 class _Log:
-    """One partition. ``slots[offset]`` is None where nothing is (or will ever be, or is yet) to be seen."""
+    """One partition. ``slots[offset]`` is None for a marker, and for a record that is aborted or not committed yet."""
 
     slots: list[Record | None] = field(default_factory=list)
-    unfinished: dict[_Seat, int] = field(default_factory=dict)  # -> its first offset here
+    unfinished: dict[_Member, int] = field(default_factory=dict)  # -> the first offset of its transaction here
 
     def end(self) -> int:
         """Return the last stable offset."""
@@ -43,8 +44,11 @@ class _Log:
 
 
 @dataclass(eq=False, slots=True)
-class _Seat:
-    """One incarnation of an instance in a group, with its transaction: unfinished while something is *written*."""
+class _Member:
+    """One member of a group, with its transaction, which is unfinished while something is *written*.
+
+    An instance that joins again is another member.
+    """
 
     written: list[tuple[_Log, Record]] = field(default_factory=list)
 
@@ -55,7 +59,7 @@ class _Seat:
         self.written.append((log, Record(output.topic, output.partition, offset, output.key, output.value)))
 
     def finish(self, *, committed: bool) -> None:
-        """Show the records, or leave gaps for ever; either way a marker takes one offset of each touched log."""
+        """Show the records, or leave gaps for ever; either way a marker takes one offset of each log."""
         for log, record in self.written if committed else ():
             log.slots[record.offset] = record
         for log in dict.fromkeys(log for log, _ in self.written):
@@ -66,23 +70,23 @@ class _Seat:
 
 @dataclass(slots=True)
 class _Group:
-    """A consumer group; *owners* says who has a partition, and since which generation without a break."""
+    """A consumer group; *owners* maps a partition to (its member, the generation since which that has been so)."""
 
     generation: int = 0
-    seats: dict[str, _Seat] = field(default_factory=dict)
+    members: dict[str, _Member] = field(default_factory=dict)
     places: list[TopicPartition] = field(default_factory=list)
-    owners: dict[TopicPartition, tuple[_Seat, int]] = field(default_factory=dict)
+    owners: dict[TopicPartition, tuple[_Member, int]] = field(default_factory=dict)
     offsets: dict[TopicPartition, OffsetAndMetadata] = field(default_factory=dict)
 
     def rebalance(self) -> None:
-        """Deal the partitions out to the members in the order of their names: a new generation."""
+        """Begin a new generation: assign the partitions in turn to the members, in the order of their names."""
         self.generation += 1
-        seats = [self.seats[name] for name in sorted(self.seats)]
+        members = [self.members[name] for name in sorted(self.members)]
         before, self.owners = self.owners, {}
-        for number, place in enumerate(self.places if seats else ()):
-            seat = seats[number % len(seats)]
+        for number, place in enumerate(self.places if members else ()):
+            member = members[number % len(members)]
             owner, since = before.get(place, (None, 0))
-            self.owners[place] = (seat, since if owner is seat else self.generation)
+            self.owners[place] = (member, since if owner is member else self.generation)
 
 
 class _Topics:
@@ -161,38 +165,38 @@ class Broker(_Topics):
         for number in range(partitions):
             self.logs.setdefault((topic, number), _Log())
 
-    def join(self, group: str, instance: str, inputs: Sequence[str]) -> _Seat:
-        """Seat *instance* in *group*, fencing its namesake; the group's partitions are those of *inputs*."""
-        members = self.groups[group]
-        if instance in members.seats:
-            members.seats[instance].finish(committed=False)
-        members.places = [TopicPartition(topic, number) for topic in inputs for number in range(self.partitions(topic))]
-        seat = members.seats[instance] = _Seat()
-        members.rebalance()
-        return seat
+    def join(self, group: str, instance: str, inputs: Sequence[str]) -> _Member:
+        """Add *instance* to *group*, fence its namesake, and return it; *inputs* are the group's topics."""
+        state = self.groups[group]
+        if instance in state.members:
+            state.members[instance].finish(committed=False)
+        state.places = [TopicPartition(topic, number) for topic in inputs for number in range(self.partitions(topic))]
+        member = state.members[instance] = _Member()
+        state.rebalance()
+        return member
 
     def expel(self, group: str, instance: str) -> None:
-        """Time a member's session and transaction out, as the coordinator does with one that is not heard of."""
-        members = self.groups[group]
-        if instance in members.seats:
-            members.seats.pop(instance).finish(committed=False)
-            members.rebalance()
+        """End a member's session and transaction, as the coordinator does after their time-out."""
+        state = self.groups[group]
+        if instance in state.members:
+            state.members.pop(instance).finish(committed=False)
+            state.rebalance()
 
 
 class MemoryTransport(_Topics):
-    """A worker's seat on a `Broker`; see `streamal.ports.Transport`. Until the first poll it owns nothing, as in Kafka.
+    """A worker's membership on a `Broker`; see `streamal.ports.Transport`. As in Kafka, it owns nothing before a poll.
 
     Every method of a worker that was expelled or replaced, except reading, raises `Fenced`.
     """
 
     def __init__(self, broker: Broker, group: str, instance: str, events_topic: str, labels_topic: str) -> None:
         super().__init__(broker)
-        self._broker, self._name, self._instance, self._members = broker, group, instance, self.groups[group]
+        self._broker, self._group_name, self._instance, self._group = broker, group, instance, self.groups[group]
         self._log(events_topic, 0)
         if broker.partitions(labels_topic) != 1:
             raise ConfigError(f"topic {labels_topic!r} must have 1 partition: its owner is the trainer")
         with self._io("join"):
-            self._seat = broker.join(group, instance, (events_topic, labels_topic))
+            self._member = broker.join(group, instance, (events_topic, labels_topic))
         self._generation = self._turn = self._seen = 0
         self._since: dict[TopicPartition, int] = {}
         self._committed: Mapping[TopicPartition, OffsetAndMetadata] = {}
@@ -203,11 +207,11 @@ class MemoryTransport(_Topics):
         """Return (generation, owned partitions with their committed state); the mapping given out never changes."""
         return self._generation, self._committed
 
-    def poll(self, records_max_by_topic: Mapping[str, int], timeout_s: float) -> list[Record]:  # noqa: ARG002  (nothing to wait for)
-        """Return the next records at once; the partitions of a topic take turns in being served first."""
+    def poll(self, records_max_by_topic: Mapping[str, int], timeout_s: float) -> list[Record]:  # noqa: ARG002  (never waits)
+        """Return the next records at once; the partition of a topic that comes first changes with each poll."""
         self._point("poll:before")
-        self._check_seat()
-        if self._seen != self._members.generation:
+        self._require_member()
+        if self._seen != self._group.generation:
             self._pick_up()
         found: list[Record] = []
         self._turn += 1
@@ -221,65 +225,65 @@ class MemoryTransport(_Topics):
 
     def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Write *outputs* and move *offsets* in one transaction; a state that is too large is Fatal."""
-        seat = self._seat
+        member = self._member
         require_small_states(offsets)
         logs = [self._log(output.topic, output.partition) for output in outputs]
-        if seat.written:
+        if member.written:
             raise Uncommitted(f"the last transaction of {self._instance!r} is unfinished: rewind first")
         try:
             for count, output in enumerate(outputs):
                 self._point(f"send:{count}")
-                self._check_seat()
-                seat.write(logs[count], output)
+                self._require_member()
+                member.write(logs[count], output)
             self._point("commit:before")
-            self._check_seat()
-            self._check_owner(offsets)
+            self._require_member()
+            self._require_owner(offsets)
         except Uncommitted:
-            seat.finish(committed=False)
+            member.finish(committed=False)
             raise
-        seat.finish(committed=True)
-        self._members.offsets.update(offsets)
+        member.finish(committed=True)
+        self._group.offsets.update(offsets)
         self._committed = {**self._committed, **offsets}
         self._point("commit:after")
 
     def rewind(self) -> None:
         """Abort what is unfinished, pick up the assignment, and go back to the committed offsets."""
         with self._io("rewind"):
-            self._check_seat()
-            self._seat.finish(committed=False)
+            self._require_member()
+            self._member.finish(committed=False)
             self._since = {}
             self._pick_up(rewound=True)
 
     def close(self) -> None:
-        """Leave the group, if this seat is still in it; an unfinished transaction is aborted."""
-        if self._members.seats.get(self._instance) is self._seat:
+        """Leave the group, if this member is still in it; an unfinished transaction is aborted."""
+        if self._group.members.get(self._instance) is self._member:
             with self._io("close"):
-                self._broker.expel(self._name, self._instance)
+                self._broker.expel(self._group_name, self._instance)
 
     def _pick_up(self, *, rewound: bool = False) -> None:
-        """Take the group's word on what is ours; partitions that stayed ours without a break keep their positions."""
-        self._seen = self._members.generation
-        since = {place: since for place, (seat, since) in self._members.owners.items() if seat is self._seat}
+        """Read from the group what is ours; partitions that stayed ours without a break keep their positions."""
+        self._seen = self._group.generation
+        since = {place: since for place, (member, since) in self._group.owners.items() if member is self._member}
         if since == self._since and not rewound:
             return
         self._generation += 1
-        self._committed = {place: self._members.offsets.get(place, _START) for place in since}
+        self._committed = {place: self._group.offsets.get(place, _START) for place in since}
         kept = {place: self._positions[place] for place, _ in since.items() & self._since.items()}
         self._positions = {place: state.offset for place, state in self._committed.items()} | kept
         self._since, self._owned = since, {}
         for place in since:
             self._owned.setdefault(place.topic, []).append((place, self._log(*place)))
 
-    def _check_seat(self) -> None:
-        if self._members.seats.get(self._instance) is not self._seat:
-            raise Fenced(f"{self._instance!r} has left group {self._name!r}, or was expelled or replaced: end")
+    def _require_member(self) -> None:
+        if self._group.members.get(self._instance) is not self._member:
+            raise Fenced(f"{self._instance!r} has left group {self._group_name!r}, or was expelled or replaced: end")
 
-    def _check_owner(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+    def _require_owner(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Refuse offsets of an old generation, or of partitions that are not ours; as in Kafka, outputs alone pass."""
-        if offsets and self._seen != self._members.generation:
-            raise Uncommitted(f"group {self._name!r} was rebalanced: rewind and pick up the new assignment")
+        if offsets and self._seen != self._group.generation:
+            raise Uncommitted(f"group {self._group_name!r} was rebalanced: rewind and pick up the new assignment")
         if not offsets.keys() <= self._since.keys():
-            self._seat.finish(committed=False)
+            self._member.finish(committed=False)
             raise Fenced(f"{self._instance!r} owns only {sorted(self._since)}, not all of {sorted(offsets)}: end")
 
     def _point(self, point: str) -> None:

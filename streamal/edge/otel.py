@@ -1,7 +1,7 @@
 """Spans of OpenTelemetry (the extra ``otel``): one for each step, with its transaction inside.
 
-A meter around the meter: a step's durations and counts pass here anyway, so the loop knows nothing of it. Spans carry
-counts and coordinates, never a payload. Where they go is OpenTelemetry's own affair: ``OTEL_EXPORTER_OTLP_ENDPOINT``,
+This meter wraps the real one: a step's durations and counts pass through it, so the loop does not know about spans.
+Spans carry counts and coordinates, never a payload. OpenTelemetry's own variables say where they go: ``OTEL_EXPORTER_OTLP_ENDPOINT``,
 ``OTEL_SERVICE_NAME`` and so on.
 """
 
@@ -36,17 +36,17 @@ def new_provider() -> Any:
 
 
 class TracedMeter:
-    """Passes everything on to *meter*, and tells *provider* of each step when it has ended."""
+    """Passes everything on to *meter*, and gives *provider* a span for each step that has ended."""
 
     def __init__(self, meter: Meter, provider: Any) -> None:
-        """Begin with nothing counted."""
+        """Wrap *meter*."""
         self._meter, self._provider = meter, provider
         self._tracer = provider.get_tracer("streamal", __version__)
         self._counts: dict[str, float] = {}
         self._commit: tuple[int, int] | None = None
 
     def count(self, name: str, kind: str, amount: float, at: str = "") -> None:
-        """Pass it on; it will be an attribute of the step. An uncommitted one ends here."""
+        """Pass the count on, and keep it as an attribute of the step; an uncommitted step ends its span here."""
         self._meter.count(name, kind, amount, at)
         if (name, kind) == ("steps", "uncommitted"):
             self._end(0.0, at, failed=True)
@@ -54,11 +54,11 @@ class TracedMeter:
             self._counts[f"streamal.{name}.{kind}" if kind else f"streamal.{name}"] = amount
 
     def gauge(self, name: str, value: float) -> None:
-        """Pass it on."""
+        """Pass the gauge on."""
         self._meter.gauge(name, value)
 
     def observe(self, name: str, value: float, at: str = "") -> None:
-        """Pass it on; the duration of a step ends its span."""
+        """Pass the observation on; the duration of a step ends its span."""
         self._meter.observe(name, value, at)
         if name == "commit_seconds":
             now = time.time_ns()
@@ -67,7 +67,7 @@ class TracedMeter:
             self._end(value, at, failed=False)
 
     def close(self) -> None:
-        """Send what has not been sent."""
+        """Export the spans that are left."""
         self._provider.shutdown()
 
     def _end(self, seconds: float, at: str, *, failed: bool) -> None:

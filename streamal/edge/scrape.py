@@ -1,4 +1,4 @@
-"""A look at a running daemon: its ``/metrics``, read over HTTP and parsed by Prometheus' own parser."""
+"""The metrics of a running daemon, read over HTTP and parsed by Prometheus' own parser."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from streamal.errors import ConfigError, ServiceUnavailable
 __all__ = ["Scrape", "ask", "scrape"]
 
 _BYTES_MAX = 4_000_000
-"""The daemon's own series are bounded, far below."""
+"""Far more than a daemon exports: its series are bounded."""
 
 
 class Scrape(NamedTuple):
-    """What a daemon told *at* a time (seconds): series as (name, value of its only label or "") -> value."""
+    """The series of a daemon *at* a time in seconds: (name, value of the only label or "") -> value."""
 
     at: float
     values: dict[tuple[str, str], float]
@@ -28,13 +28,11 @@ class Scrape(NamedTuple):
 def scrape(
     url: str, at: float, timeout_s: float = 2.0, token: str | None = None, certificate: str | None = None
 ) -> Scrape:
-    """Return the series at *url*, without ``streamal_``; of an info its label's value is the name's label.
-
-    *token* and *certificate* are those of `ask`.
+    """Return the series at *url*, their names without ``streamal_``; *token* and *certificate* are those of `ask`.
 
     Raises:
-        Unreachable: nobody answers, or it is no daemon of ours.
-        ConfigError: *url* is none.
+        ServiceUnavailable: nobody answers, or it is no daemon of ours.
+        ConfigError: *url* is not a URL.
     """
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"--url {url}: write it as http://HOST:PORT/metrics")
@@ -53,22 +51,22 @@ def scrape(
         if sample.name.startswith("streamal_")
     }
     if not values:
-        raise ServiceUnavailable(f"{url} tells nothing of streamal: is it the daemon's /metrics?")
+        raise ServiceUnavailable(f"{url} has no series of streamal: is it the daemon's /metrics?")
     return Scrape(at, values)
 
 
 def ask(url: str, bytes_max: int, timeout_s: float, token: str | None = None, certificate: str | None = None) -> bytes:
-    """Return up to *bytes_max* bytes of the page at *url*, an http(s) one; proxies are not asked.
+    """Return up to *bytes_max* bytes of the page at *url*, an http(s) one; no proxy is used.
 
     Args:
-        url: of a page of the admin port.
-        bytes_max: of the answer, at most.
-        timeout_s: of each wait.
-        token: what ``server.token`` is.
-        certificate: the PEM file of ``server.tls_certfile``, which is believed whatever name it bears.
+        url: a page of the admin port.
+        bytes_max: the most that is read of the answer.
+        timeout_s: the longest wait for each part of the answer.
+        token: the value of ``server.token``.
+        certificate: the PEM file of ``server.tls_certfile``, which is trusted whatever name it bears.
 
     Raises:
-        HTTPError: the port refuses.
+        HTTPError: the port refuses the request.
         OSError: nobody answers.
     """
     handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
@@ -77,9 +75,9 @@ def ask(url: str, bytes_max: int, timeout_s: float, token: str | None = None, ce
         trusted.check_hostname = False
         trusted.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the port's own certificate is enough, whoever issued it
         handlers.append(urllib.request.HTTPSHandler(context=trusted))
-    asked = urllib.request.Request(url)  # noqa: S310  (the caller has looked at the scheme)
+    request = urllib.request.Request(url)  # noqa: S310  (the caller has looked at the scheme)
     if token is not None:
-        asked.add_header("Authorization", f"Bearer {token}")
-    with urllib.request.build_opener(*handlers).open(asked, timeout=timeout_s) as answer:
+        request.add_header("Authorization", f"Bearer {token}")
+    with urllib.request.build_opener(*handlers).open(request, timeout=timeout_s) as answer:
         content: bytes = answer.read(bytes_max)
     return content

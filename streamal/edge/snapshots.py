@@ -1,11 +1,11 @@
-"""Snapshots as files: each is whole and ours, or it does not count. Losing them costs only time.
+"""Snapshots as files. A file that is damaged, or not ours, is left out; losing one costs only time.
 
-A file is a frame, ``magic | version | length | SHA-256 | payload``, since a bare pickle with one flipped bit loads
-silently in a quarter of the cases and then predicts differently (F39). It appears under its name only when all of it
-is on the disk (write to a temporary file, fsync, rename, fsync of the directory; F38). What the payload means, and
-whether it fits this log and this code, is decided by the reader.
+F39, a snapshot rots: a bare pickle with one flipped bit loads without an error in a quarter of the cases and then
+predicts differently. So a file is a frame, ``magic | version | length | SHA-256 | payload``. F38, killed while a
+snapshot is written: a file gets its name only when all of it is on the disk (write a temporary file, fsync it, rename
+it, fsync the directory). The reader decides what the payload means, and whether it fits the log and the code.
 
-With a *key* the checksum is an HMAC: a file that somebody else has put there is left out unread, and unpickled never.
+With a *key* the checksum is an HMAC: a file that somebody else has put there is never unpickled.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _HEAD = struct.Struct(">8sIQ32s")
 _NAME = re.compile(r"snapshot-(\d{12})\.bin")
 _TMP = re.compile(r"snapshot-[0-9a-f]{16}\.tmp")
 _OPEN_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-"""Neither a planted link nor a FIFO of that name may mislead or block the start."""
+"""A link is not followed, and a FIFO does not block the start."""
 _OPEN_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _CHUNK = 1 << 20
 
 
 class Disk(NamedTuple):
-    """The system calls in use: what a test makes fail (F40)."""
+    """The system calls in use. F40, a disk that is full, read-only or slow: a test replaces them."""
 
     makedirs: Callable[..., None] = os.makedirs
     listdir: Callable[[Path], list[str]] = os.listdir
@@ -57,15 +57,15 @@ class Disk(NamedTuple):
 class DirectorySnapshots:
     """The *keep* newest snapshots in *directory*; the number in a file's name tells its age, no clock does.
 
-    A file counts only if this user owns it and nobody else may write to it, whatever the directory's mode: the
-    payload will be unpickled (F50). Processes may share a directory; then they share the cache.
+    F50, code in snapshots: the payload will be unpickled. So a file counts only if this user owns it and nobody else
+    may write to it, whatever the directory's mode. Processes may share a directory; then they share the cache.
 
     Attributes:
-        problems: what went wrong in the last call, a line each: for the log.
+        problems: what went wrong in the last call, one line each, for the log.
     """
 
     def __init__(self, directory: Path, keep: int = 2, disk: Disk | None = None, key: bytes | None = None) -> None:
-        """Name the place; it is made, for this user alone, at the first `save`. *key* signs: then only ours count."""
+        """Take the place; `save` creates it, for this user alone. With a *key*, only files signed with it count."""
         assert keep >= 1, "a snapshot that is not kept is none"
         assert key is None or key, "an empty key signs nothing"
         self._key, self._version = key, _VERSION if key is None else _SIGNED
@@ -96,9 +96,9 @@ class DirectorySnapshots:
         return found
 
     def save(self, data: bytes) -> bool:
-        """Store *data* durably beside the one before; False, with the reason in `problems`, if the disk refuses.
+        """Store *data* durably beside the snapshot before it; return False if the disk refuses, never raise OSError.
 
-        Then everything is as it was. Never raises OSError.
+        After a refusal all files are as before, and `problems` has the reason.
         """
         self.problems = ()
         tmp = self._directory / f"snapshot-{secrets.token_hex(8)}.tmp"
@@ -126,7 +126,7 @@ class DirectorySnapshots:
         return True
 
     def _names(self) -> list[str]:
-        """Return the files' names, newest first; the first time, remove what a killed process left half-written."""
+        """Return the files' names, newest first; the first call removes what a killed process has left half-written."""
         listed = self._disk.listdir(self._directory)
         if not self._swept:
             # A process that shares the directory and is saving right now fails this once, and saves the next time.
@@ -194,7 +194,7 @@ class DirectorySnapshots:
         self._disk.close(fd)  # NFS reports a full disk only here
 
     def _sync_directory(self) -> None:
-        """Make the rename durable, where the file system knows how."""
+        """Make the rename durable; a file system that cannot sync a directory is accepted."""
         fd = self._disk.open(self._directory, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
         try:
             self._disk.fsync(fd)
@@ -218,4 +218,4 @@ class DirectorySnapshots:
 
 
 class _DamagedError(Exception):
-    """Why a file is left out."""
+    """The reason why a file is left out."""

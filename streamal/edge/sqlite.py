@@ -1,10 +1,8 @@
-"""The embedded default: topics, offsets and the worker's seat in one SQLite file, durable, without a server.
+"""Topics, offsets and the worker of a group in one SQLite file: the durable default, without a server.
 
-One worker at a time consumes (a newer one fences the older by the group's *epoch*); any number of other processes
+One worker at a time consumes; a newer one fences the older by the group's *epoch*. Any number of other processes
 append replies and read along, through `SqliteLog`. A commit is one SQLite transaction, so kill -9 loses nothing that
 was committed. The file must be on a local disk: write-ahead logging needs shared memory (sqlite.org/wal.html).
-
-Longer than 300 lines: tables, error table, reader and worker stand together, for edge files do not import each other.
 """
 
 from __future__ import annotations
@@ -23,11 +21,11 @@ from streamal.errors import ConfigError, Fatal, Fenced, InconsistentLog, Streama
 __all__ = ["SqliteLog", "SqliteTransport", "Synchronous"]
 
 Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
-"""When to sync: FULL after each commit (power may fail), NORMAL at checkpoints (the last commits may be lost then)."""
+"""When to sync: FULL after each commit; NORMAL at checkpoints, which may lose the last commits if the power fails."""
 
 _VERSION = 1  # of the tables, in PRAGMA user_version
-_WAIT_S = 0.015  # between two looks for news: one PRAGMA each, some microseconds
-_TRIM_ROWS = 10_000  # deleted in one transaction, so that others get their turn
+_WAIT_S = 0.015  # between two looks for new records; each is one PRAGMA
+_TRIM_ROWS = 10_000  # deleted in one transaction, so that other processes can write in between
 
 _TABLES = (
     """CREATE TABLE partitions(
@@ -56,15 +54,17 @@ _ERRORS: Mapping[int, tuple[type[StreamalError], str]] = {
     sqlite3.SQLITE_READONLY: (Fatal, "it cannot be written; check the permissions of the file and its directory"),
     sqlite3.SQLITE_PERM: (Fatal, "access is denied; check the permissions"),
 }
-"""Primary result code -> what that means once the file is open. `_mapped` knows what it means before."""
+"""Primary result code -> its meaning once the file is open; `_translate_errors` knows the meaning before that."""
 
 
 class SqliteLog:
     """The `Log` for everybody but the worker. One thread uses it; others open their own.
 
     Attributes:
-        path: the file; a ConfigError says so if it is missing (and *create* is not set), foreign, or of another
-            version.
+        path: the file.
+
+    Raises:
+        ConfigError: the file is missing (and *create* is not set), foreign, or of another version.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class SqliteLog:
     ) -> None:
         self.path = Path(path).absolute()
         self._db = _open(self.path, create=create, synchronous=synchronous, busy_s=busy_s)
-        self._identity = _identity(self.path)
+        self._file_id = _file_id(self.path)
 
     def create(self, topic: str, partitions: int) -> None:
         """Make *topic*, unless it is there; a ConfigError if it is there with another number of partitions."""
@@ -89,25 +89,25 @@ class SqliteLog:
 
     def partitions(self, topic: str) -> int:
         """Return the number of partitions of *topic*; 0 if there is no such topic."""
-        with _mapped(self.path, "read"):
+        with _translate_errors(self.path, "read"):
             return int(self._db.execute("SELECT count(*) FROM partitions WHERE topic = ?", (topic,)).fetchone()[0])
 
     def end(self, topic: str, partition: int) -> int:
         """Return the offset after the last record."""
-        with _mapped(self.path, "read"):
+        with _translate_errors(self.path, "read"):
             return self._bounds(topic, partition)[1]
 
     def read(self, topic: str, partition: int, offset: int, records_max: int) -> list[Record]:
         """Return up to *records_max* records from *offset* on; 0 means from the first that is still there.
 
         Raises:
-            LogDisagrees: the records from *offset* on were trimmed (F14).
+            InconsistentLog: F14, the records from *offset* on were trimmed.
         """
         query = (
             'SELECT topic, partition, "offset", key, value FROM records '
             'WHERE topic = ? AND partition = ? AND "offset" >= ? ORDER BY "offset" LIMIT ?'
         )
-        with _mapped(self.path, "read"):
+        with _translate_errors(self.path, "read"):
             rows = self._db.execute(query, (topic, partition, offset, max(records_max, 0))).fetchall()
             if not rows or rows[0][2] != offset:
                 begin = self._bounds(topic, partition)[0]
@@ -151,7 +151,7 @@ class SqliteLog:
     def committed(self, group: str) -> Mapping[TopicPartition, OffsetAndMetadata]:
         """Return what *group* has committed."""
         query = 'SELECT topic, partition, "offset", metadata FROM offsets WHERE "group" = ? ORDER BY topic, partition'
-        with _mapped(self.path, "read"):
+        with _translate_errors(self.path, "read"):
             rows = self._db.execute(query, (group,)).fetchall()
         return {
             TopicPartition(topic, partition): OffsetAndMetadata(offset, metadata)
@@ -160,7 +160,7 @@ class SqliteLog:
 
     def close(self) -> None:
         """Close the file; closing twice is allowed."""
-        with _mapped(self.path, "close"):
+        with _translate_errors(self.path, "close"):
             self._db.close()
 
     def _bounds(self, topic: str, partition: int) -> tuple[int, int]:
@@ -185,11 +185,11 @@ class SqliteLog:
 
     @contextmanager
     def _transaction(self, doing: str) -> Iterator[None]:
-        """Commit what is done inside, or roll it back and raise."""
-        with _mapped(self.path, doing):
+        """Commit what the block does, or roll it back and raise."""
+        with _translate_errors(self.path, doing):
             try:
                 self._db.execute("BEGIN IMMEDIATE")
-                if _identity(self.path) != self._identity:
+                if _file_id(self.path) != self._file_id:
                     raise Fatal(f"{self.path} was removed or replaced while it was open; start again")
                 yield
                 self._db.execute("COMMIT")
@@ -199,7 +199,7 @@ class SqliteLog:
 
 
 class SqliteTransport(SqliteLog):
-    """The worker's seat; see `streamal.ports.Transport`. The newest one owns all partitions, from its first poll on."""
+    """The worker of a group; see `streamal.ports.Transport`. The newest owns all partitions, from its first poll on."""
 
     def __init__(
         self,
@@ -213,14 +213,14 @@ class SqliteTransport(SqliteLog):
         synchronous: Synchronous = "FULL",
         busy_s: float = 5.0,
     ) -> None:
-        """Take the seat; but no group begins without offsets where *predictions_topic* has records."""
+        """Fence the group's worker and take its place; a group without offsets may not begin where predictions are."""
         super().__init__(path, synchronous=synchronous, busy_s=busy_s)
         self._group, self._instance, self._generation, self._turn = group, instance, 0, 0
         self._events, self._predictions = events_topic, predictions_topic
         self._committed: Mapping[TopicPartition, OffsetAndMetadata] = {}
         self._positions: dict[TopicPartition, int] = {}
         try:
-            self._inputs = self._places(events_topic, labels_topic)
+            self._inputs = self._require_inputs(events_topic, labels_topic)
             self._epoch = self._take_over()
         except BaseException:
             self._db.close()
@@ -234,12 +234,12 @@ class SqliteTransport(SqliteLog):
         """Return the next records, waiting for them up to *timeout_s*; Fenced if a newer worker has come."""
         deadline = time.monotonic() + timeout_s
         while True:
-            with _mapped(self.path, "poll"):
+            with _translate_errors(self.path, "poll"):
                 seen = self._data_version()
-                self._check_epoch()
+                self._require_newest()
                 if self._generation == 0:
                     self._seek()
-                found = self._next(records_max_by_topic)
+                found = self._read_next(records_max_by_topic)
                 while not found and self._data_version() == seen:
                     left_s = deadline - time.monotonic()
                     if left_s <= 0:
@@ -253,18 +253,18 @@ class SqliteTransport(SqliteLog):
         assert all(place in self._inputs for place in offsets)
         rows = [(self._group, *place, *state) for place, state in offsets.items()]
         with self._transaction("commit to"):
-            self._check_epoch()
+            self._require_newest()
             self._write(outputs)
             self._db.executemany("INSERT OR REPLACE INTO offsets VALUES(?, ?, ?, ?, ?)", rows)
         self._committed = {**self._committed, **offsets}
 
     def rewind(self) -> None:
         """Go back to the committed offsets."""
-        with _mapped(self.path, "rewind"):
-            self._check_epoch()
+        with _translate_errors(self.path, "rewind"):
+            self._require_newest()
             self._seek()
 
-    def _places(self, events_topic: str, labels_topic: str) -> list[TopicPartition]:
+    def _require_inputs(self, events_topic: str, labels_topic: str) -> list[TopicPartition]:
         counts = {topic: self.partitions(topic) for topic in (events_topic, labels_topic)}
         for topic, count in counts.items():
             if count == 0:
@@ -279,16 +279,16 @@ class SqliteTransport(SqliteLog):
             "INSERT INTO workers VALUES(?, 1, ?, ?) ON CONFLICT DO UPDATE SET "
             "epoch = epoch + 1, instance = excluded.instance, pid = excluded.pid"
         )
-        with self._transaction("take a seat in"):
+        with self._transaction("become the worker of"):
             self._db.execute(statement, (self._group, self._instance, os.getpid()))
-            return int(self._worker()[0])
+            return int(self._newest_worker()[0])
 
-    def _check_epoch(self) -> None:
-        epoch, instance, pid = self._worker()
+    def _require_newest(self) -> None:
+        epoch, instance, pid = self._newest_worker()
         if epoch != self._epoch:
             raise Fenced(f"{self.path}: worker {instance!r} (process {pid}) has taken over group {self._group!r}: end")
 
-    def _worker(self) -> tuple[int, str, int]:
+    def _newest_worker(self) -> tuple[int, str, int]:
         query = 'SELECT epoch, instance, pid FROM workers WHERE "group" = ?'
         worker: tuple[int, str, int] = self._db.execute(query, (self._group,)).fetchone()
         return worker
@@ -302,7 +302,7 @@ class SqliteTransport(SqliteLog):
         self._positions = {place: state.offset for place, state in self._committed.items()}
 
     def _require_beginning(self, place: TopicPartition, states: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
-        """Refuse to do a partition's work again for a new group (or one whose offsets are lost)."""
+        """Raise InconsistentLog for a group without an offset in *place*, although predictions for it exist."""
         if self._predictions is None or place.topic != self._events or place in states:
             return
         if self.end(self._predictions, place.partition):
@@ -311,8 +311,8 @@ class SqliteTransport(SqliteLog):
                 "go on with the group that wrote them (transport.group), or begin afresh in another file"
             )
 
-    def _next(self, records_max_by_topic: Mapping[str, int]) -> list[Record]:
-        """Read on where there is something; the partitions of a topic take turns in being served first."""
+    def _read_next(self, records_max_by_topic: Mapping[str, int]) -> list[Record]:
+        """Return the next records; the partition of a topic that comes first changes with each poll."""
         self._turn += 1
         found: list[Record] = []
         for topic, records_max in records_max_by_topic.items():
@@ -339,10 +339,10 @@ def _open(path: Path, *, create: bool, synchronous: Synchronous, busy_s: float) 
         raise ConfigError(
             f"{missing} does not exist; check transport.path (`streamal run` makes the file, no directory)"
         )
-    with _mapped(path, "open", opening=True):
+    with _translate_errors(path, "open", opening=True):
         db = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=busy_s, isolation_level=None)
         try:
-            _prepare_patiently(db, path, busy_s)
+            _prepare_with_patience(db, path, busy_s)
             db.execute(f"PRAGMA synchronous = {synchronous}")
         except BaseException:
             db.close()
@@ -350,8 +350,8 @@ def _open(path: Path, *, create: bool, synchronous: Synchronous, busy_s: float) 
     return db
 
 
-def _prepare_patiently(db: sqlite3.Connection, path: Path, busy_s: float) -> None:
-    """Prepare, for *busy_s* again and again: SQLite does not wait for whoever is just switching to the WAL."""
+def _prepare_with_patience(db: sqlite3.Connection, path: Path, busy_s: float) -> None:
+    """Prepare the file, repeatedly for *busy_s*: SQLite does not wait for a process that is switching to the WAL."""
     deadline = time.monotonic() + busy_s
     while True:
         try:
@@ -365,7 +365,7 @@ def _prepare_patiently(db: sqlite3.Connection, path: Path, busy_s: float) -> Non
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    """Make the tables in an empty file; a ConfigError for a file that is not ours, or of another version."""
+    """Create the tables in an empty file; raise ConfigError for a foreign file, or one of another version."""
     version = _version(db, path)
     if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise ConfigError(f"{path}: no write-ahead log is possible on this file system; choose a local disk")
@@ -391,7 +391,7 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     return int(version)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _file_id(path: Path) -> tuple[int, int] | None:
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -400,7 +400,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _mapped(path: Path, doing: str, *, opening: bool = False) -> Iterator[None]:
+def _translate_errors(path: Path, doing: str, *, opening: bool = False) -> Iterator[None]:
     """Turn SQLite's errors into ours, by `_ERRORS`; misuse of the module itself passes."""
     try:
         yield

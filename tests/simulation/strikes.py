@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from streamal.core.records import TopicPartition
-from streamal.edge.memory import _Log, _Seat
+from streamal.edge.memory import _Log, _Member
 from streamal.errors import Uncommitted
 from tests.simulation.fakes import SimulatedCrash
 from tests.simulation.faults import Plan
@@ -25,7 +25,7 @@ class Strikes:
     def __init__(self, world: World, plan: Plan) -> None:
         self.world, self.plan = world, plan
         self.points, self.on = 0, True
-        self._slow: list[tuple[_Log, _Seat]] = []
+        self._slow: list[tuple[_Log, _Member]] = []
         self._slow_until = 0
         self._watched: dict[str, Callable[[Process], None]] = {
             "join:after": self._watch_join,
@@ -98,9 +98,9 @@ class Strikes:
     def _slow_down(self, process: Process) -> None:
         """Let the markers of the transaction at hand reach some of its topics only later."""
         assert process.transport is not None
-        touched = [log for log in self.world.broker.logs.values() if process.transport._seat in log.unfinished]
+        touched = [log for log in self.world.broker.logs.values() if process.transport._member in log.unfinished]
         for log in touched[self.points % 2 :]:
-            log.unfinished[marker := _Seat()] = log.unfinished[process.transport._seat]
+            log.unfinished[marker := _Member()] = log.unfinished[process.transport._member]
             self._slow.append((log, marker))
         self._slow_until = self.points + 20 + self.points % 200
 

@@ -166,7 +166,7 @@ class World:
         if process.alive:
             process.alive, process.fenced = False, True
             self.marks["clean stop"] += 1
-            if any(transport._seat in log.unfinished for log in self.broker.logs.values()):
+            if any(transport._member in log.unfinished for log in self.broker.logs.values()):
                 raise Violation("I13", f"{name} has left an open transaction")
 
     def _run(self, process: Process, call: Callable[[], int], *, starting: bool = False) -> int:

@@ -1,7 +1,7 @@
-"""Who needs which permission on a cluster: the least that each role works with, as values.
+"""The permissions that each role needs on a cluster, and no more.
 
-A test grants each role just these on a real broker, and shows that it fails without any one of them. Kafka implies
-DESCRIBE by READ, WRITE, DELETE and ALTER, so that is named only where it stands alone.
+A test grants each role these on a real broker, and shows that it fails when any one is missing. In Kafka READ, WRITE,
+DELETE and ALTER include DESCRIBE, so DESCRIBE stands only where none of them does.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ ROLES: Mapping[str, str] = {
     "reader": "streamal status, report, verify, export: reads everything, changes nothing",
     "admin": "streamal topics create, streamal check",
 }
-"""Role → who that is."""
+"""Role -> who that is."""
 
 
 class Acl(NamedTuple):
     """One permission, to be granted to a role's principal, from any host.
 
     Attributes:
-        prefixed: for every resource whose name begins with *name*, rather than for that one.
+        prefixed: whether it holds for every resource whose name begins with *name*.
     """
 
     operation: Operation
@@ -55,7 +55,7 @@ def acls(topics: Mapping[str, str], group: str, role: str) -> Sequence[Acl]:
                 *(Acl("READ", "topic", topic) for topic in (events, labels)),
                 *(Acl("READ", "topic", topic) for topic in (requests, training)),
                 *(Acl("WRITE", "topic", topic) for topic in written),
-                # at its start it compares the topics' settings with what the promises need
+                # at its start a worker compares the topics' settings with what the promises need
                 *(Acl("DESCRIBE_CONFIGS", "topic", topic) for topic in every),
                 Acl("READ", "group", group),
                 Acl("WRITE", "transactional-id", f"{group}-", prefixed=True),
@@ -63,7 +63,7 @@ def acls(topics: Mapping[str, str], group: str, role: str) -> Sequence[Acl]:
         case "producer":
             return [Acl("WRITE", "topic", events)]
         case "annotator":
-            # training tells which requests are answered; labels, which answers the trainer has not seen yet
+            # training tells which requests are closed; labels, which replies the trainer has not seen yet
             return [
                 *(Acl("READ", "topic", topic) for topic in (requests, training, labels)),
                 Acl("WRITE", "topic", labels),
