@@ -96,7 +96,7 @@ def test_without_a_daemon_it_says_so(cli: Cli, directory: Path) -> None:
     server = AdminServer("127.0.0.1", 0, {"/metrics": lambda _: Page(200, "text/plain", b"x 1\n")})
     url = f"http://127.0.0.1:{server.start()}"
     try:
-        for path, told in (("/metrics", "tells nothing"), ("/other", "404")):
+        for path, told in (("/metrics", "has no series"), ("/other", "404")):
             with pytest.raises(ServiceUnavailable, match=told):
                 scrape(url + path, 0.0)
     finally:

@@ -1,8 +1,8 @@
 """Spans of OpenTelemetry (the extra ``otel``): one for each step, with its transaction inside.
 
 This meter wraps the real one: a step's durations and counts pass through it, so the loop does not know about spans.
-Spans carry counts and coordinates, never a payload. OpenTelemetry's own variables say where they go: ``OTEL_EXPORTER_OTLP_ENDPOINT``,
-``OTEL_SERVICE_NAME`` and so on.
+Spans carry counts and coordinates, never a payload. OpenTelemetry's own variables say where they go:
+``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_SERVICE_NAME`` and so on.
 """
 
 from __future__ import annotations
