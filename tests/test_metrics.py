@@ -149,7 +149,7 @@ def test_promtool_has_no_complaint() -> None:
 
 
 def said(path: Path) -> Iterator[tuple[str, str | None]]:
-    """Yield (name, kind if it is a literal) of every `meter.…("name", …)` and `tally["name", kind]` (or `counts`) in a file."""
+    """Yield (name, kind if it is a literal) of every `meter.…("name", …)` and `tally["name", kind]` in a file."""
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
             case ast.Call(
