@@ -14,16 +14,17 @@ from streamal.bootstrap import build
 from streamal.config import load_config
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.sampler import Budget, Sampler
+from streamal.core.codec.events import decode_request
 from streamal.core.coins import Coins
 from streamal.core.fold import Fold
 from streamal.core.gauges.declaration import Value, Worker
 from streamal.core.gauges.gauges import gauges
 from streamal.core.gauges.model import ARM_WEIGHTS
 from streamal.core.model.model import LabelRules, Model
-from streamal.core.records import Lane
+from streamal.core.records import Lane, Request
 from streamal.core.strategies import STRATEGIES, SamplingRules, Strategy, build_strategy
 from streamal.core.strategies.uncertainty import least_confidence, smooth
-from tests.making import make_fold, make_rules
+from tests.making import World, event_record, make_fold, make_rules, reply_record
 
 ONE_PERCENT = Budget(Fraction("0.01"), Fraction("0.3"), burst=5)
 
@@ -117,3 +118,18 @@ def test_the_weights_of_auto_are_shown_by_name() -> None:
     assert weights["auto_weight_fixed"] > 0.7  # type: ignore[operator]
     assert set(arm_weights(build_strategy(SamplingRules("random", 0.1)), fold).values()) == {None}
     assert build(config).budget.audit_every > 0
+
+
+def test_an_audit_label_rewards_the_arms_of_auto() -> None:
+    """An audit request carries every arm's own propensity, one of the strategy lane none; its label moves the weights."""
+    world = World(make_rules(share="1", audit_share="0.5", strategy="auto"), make_fold(kinds={"x": "number"}))
+    world.run([event_record(number) for number in range(40)], 0.0)
+    requests = [decode_request(output.value or b"") for output in world.written["requests"]]
+    arms = {request.request: request.arms for request in requests if isinstance(request, Request)}
+    lanes = {request.request: request.lane for request in requests if isinstance(request, Request)}
+    assert {name for name, lane in lanes.items() if lane is Lane.AUDIT} == {name for name, each in arms.items() if each}
+    assert {len(each) for each in arms.values()} == {0, 5}
+    audited = next(name for name, each in arms.items() if each)
+    assert world.fold.learned.bandit.weights() == ()
+    world.run([reply_record(0, audited, "b")], 1.0)
+    assert len(world.fold.learned.bandit.weights()) == 5

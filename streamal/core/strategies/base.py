@@ -134,5 +134,5 @@ def requirements_of(strategy: Strategy) -> Requirements:
         memory=getattr(strategy, "memory", lambda: Past(lookback)) if lookback else None,
         votes=bool(getattr(strategy, "votes", False)),
         weighted=bool(getattr(strategy, "weighted", False)),
-        arms=getattr(strategy, "arms_of", None),
+        arms=getattr(strategy, "arm_propensities", None),
     )
