@@ -121,7 +121,7 @@ def test_the_weights_of_auto_are_shown_by_name() -> None:
 
 
 def test_an_audit_label_rewards_the_arms_of_auto() -> None:
-    """An audit request carries every arm's own propensity, one of the strategy lane none; its label moves the weights."""
+    """An audit request carries every arm's own propensity, no other one does; its label moves the weights."""
     world = World(make_rules(share="1", audit_share="0.5", strategy="auto"), make_fold(kinds={"x": "number"}))
     world.run([event_record(number) for number in range(40)], 0.0)
     requests = [decode_request(output.value or b"") for output in world.written["requests"]]
