@@ -20,13 +20,13 @@ from streamal.edge.kafka.acls import ROLES
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs/reference"
 _CONFIG = """\
-`--set section.key=value` is stronger than the environment variable `STREAMAL_SECTION__KEY`, that than the file, that
-than the default. Unknown keys and variables are errors. The file with all keys is `config.toml` in the repository.
+Strongest first: `--set section.key=value`, the environment variable `STREAMAL_SECTION__KEY`, the file, the default.
+Unknown keys and variables are errors. The repository has a file with all keys, `config.toml`.
 """
 _METRICS = """\
-At `/metrics` of each worker, in Prometheus' text format or, for whom asks for it, OpenMetrics with exemplars: the
-coordinates of an event beside a slow step, a request, a dead letter. The series are bounded whatever the input. A gauge
-without a value is left out.
+Each worker serves them at `/metrics`, in the text format of Prometheus or, if the client asks for it, as OpenMetrics.
+There exemplars name the event of a slow step, a request or a dead letter by its coordinates. The number of
+series is bounded, whatever the input. A gauge without a value is left out.
 """
 _FAILURE = "failure: the cluster was away too long, a newer worker has taken over, `verify` has found a broken promise"
 _WRONG = "usage or configuration: an option, a key, a topic, a file; or the log contradicts what was committed"
@@ -34,33 +34,33 @@ _MADE = "<!-- Made from the code by `python -m tests.documents`: change it there
 
 REASONS: Mapping[str, str] = {
     "tombstone": "The record has no value.",
-    "record_too_big": "Larger than `limits.record_bytes`; it was not parsed.",
-    "not_utf8": "The bytes are no UTF-8.",
-    "not_json": "The text is no JSON.",
-    "not_an_object": "JSON, but no object.",
-    "too_deep": "Nested beyond what an event can be.",
-    "bad_field": "A field of ours has the wrong type, or is missing.",
-    "number_out_of_range": "NaN, infinite, or beyond `limits.magnitude`.",
+    "record_too_big": "The record is larger than `limits.record_bytes`; it was not parsed.",
+    "not_utf8": "The bytes are not UTF-8.",
+    "not_json": "The text is not JSON.",
+    "not_an_object": "The record is JSON, but not an object.",
+    "too_deep": "The JSON is nested deeper than any event.",
+    "bad_field": "A field of streamal has the wrong type, or is missing.",
+    "number_out_of_range": "A number is NaN, infinite, or beyond `limits.magnitude`.",
     "null_feature": 'A feature is null, and `features.null` is "refuse".',
     "feature_type": "A feature has another type than the schema says, or is a list or an object.",
     "feature_name": "A name is longer than `limits.feature_name_bytes`, or empty.",
     "feature_unknown": 'A name is not in the schema, and `features.unknown` is "refuse".',
-    "features_too_many": "More than `limits.features`.",
-    "features_empty": "No feature at all.",
+    "features_too_many": "The event has more than `limits.features` features.",
+    "features_empty": "The event has no feature.",
     "label_unknown": "The label is not among `labels.classes`, and new ones are refused.",
-    "event_missing": "A natural label names an event that is not there (any more).",
-    "event_refused": "A natural label names an event that was refused itself.",
-    "reply_incomplete": "Neither a label nor an abstention, or no request.",
-    "not_supported": "Something that this version cannot do, e.g. `supersedes`.",
+    "event_missing": "A natural label names an event that does not exist (any more).",
+    "event_refused": "A natural label names an event that was itself refused.",
+    "reply_incomplete": "The reply has neither a label nor an abstention, or names no request.",
+    "not_supported": "The record asks for something that this version cannot do, e.g. `supersedes`.",
 }  # fmt: skip
 OUTCOMES: Mapping[str, str] = {
-    "accepted": "The first valid reply to an open request: learned.",
-    "abstained": "The annotator cannot tell: the request is closed, nothing is learned.",
-    "duplicate": "The same answer again: counted, changes nothing.",
-    "conflicting": "Another answer to a closed request: counted, changes nothing.",
-    "late": "After the expiry: counted, changes nothing.",
-    "unknown": "No such request, as far back as `limits.closed_requests`.",
-    "refused": "Not readable, or not allowed; it is among the dead letters with its reason.",
+    "accepted": "It is the first valid reply to an open request; the model learns it.",
+    "abstained": "The annotator cannot tell. The request is closed; the model learns nothing.",
+    "duplicate": "The same answer came before. It is counted and changes nothing.",
+    "conflicting": "Another answer closed the request before. It is counted and changes nothing.",
+    "late": "The request had expired. It is counted and changes nothing.",
+    "unknown": "There is no such request, as far back as `limits.closed_requests`.",
+    "refused": "The reply is not readable or not allowed; it is among the dead letters, with its reason.",
 }
 
 
@@ -115,7 +115,7 @@ def records_page() -> str:
     parts = [
         _MADE,
         "# Records\n",
-        "Plain JSON, one object a record. A field with a default is left out where it has that value.",
+        "Each record is one JSON object. A field is left out where it has its default.",
         "What you send (events, replies, natural labels) is in [First ten minutes](../first-ten-minutes.md).\n",
     ]
     for node in tree.body:
@@ -124,10 +124,13 @@ def records_page() -> str:
             parts += ["| field | type | default | meaning |", "|---|---|---|---|", *_fields(node), ""]
     parts += [
         "## Why an input is refused\n",
-        "`reason` of a dead letter, and label of `streamal_dead_letters_total`.\n",
+        "This is the `reason` of a dead letter, and the label of `streamal_dead_letters_total`.\n",
     ]
     parts += ["| reason | meaning |", "|---|---|", *(f"| `{name}` | {REASONS[name]} |" for name in Reason), ""]
-    parts += ["## What becomes of a reply\n", "Exactly one; label of `streamal_replies_total`.\n"]
+    parts += [
+        "## What becomes of a reply\n",
+        "Each reply has one outcome; it is the label of `streamal_replies_total`.\n",
+    ]
     parts += ["| outcome | meaning |", "|---|---|", *(f"| `{name}` | {OUTCOMES[name]} |" for name in Outcome)]
     return "\n".join(parts) + "\n"
 
@@ -150,7 +153,7 @@ def errors_page() -> str:
     parts = [
         _MADE,
         "# Errors and exit codes\n",
-        "An error of ours is one line on standard error: what happened, where, what to do.",
+        "An error of streamal is one line on standard error: what happened, where, and what to do.",
         "A traceback is a defect: please report it.\n",
         "| exit code | meaning | what a supervisor does |",
         "|---|---|---|",
@@ -164,7 +167,7 @@ def errors_page() -> str:
     for name in errors.__all__:
         kind = getattr(errors, name)
         parts += [f"## {name}\n", f"Exit code {kind.exit_code}. {inspect.getdoc(kind)}\n"]
-    parts.append("Bad input is no error: see [why an input is refused](records.md#why-an-input-is-refused).")
+    parts.append("Bad input is not an error: see [why an input is refused](records.md#why-an-input-is-refused).")
     return "\n".join(parts) + "\n"
 
 
