@@ -78,8 +78,8 @@ def _warm_start(config: Config, fold: Fold) -> Mapping[str, str]:
 def _advice(config: Config, predict_us: float, learn_us: float) -> Mapping[str, str]:
     """Return what would make this configuration cheaper, if anything: a light model leaves the client the larger part.
 
-    An event is predicted once and learned from at most in the budget's share of cases; kafka-python costs between 50
-    and 90 µs for each, next to the model.
+    An event is predicted once and learned from at most in the budget's share of cases; kafka-python costs a fixed
+    time for each, next to the model.
     """
     model_us = predict_us + float(config.budget.share) * learn_us
     if config.transport.kind != "kafka" or config.transport.client == "confluent" or model_us >= _CLIENT_MATTERS_US:

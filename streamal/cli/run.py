@@ -95,7 +95,7 @@ def _work(parts: Parts, supervised: bool) -> None:
             )
             stop_on_signals(daemon.stop)
             daemon.start()
-            gc.freeze()  # what was restored stays: the collector need not walk through it (90 ms for a million objects)
+            gc.freeze()  # what was restored stays: the collector need not walk through it
             daemon.run()
         finally:
             transport.close()

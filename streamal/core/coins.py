@@ -34,7 +34,7 @@ class Coin:
 
 
 class Coins:
-    """Four independent coins for each event of a partition; 64 events' come out of one hash (−0.5 µs to a hash each).
+    """Four independent coins for each event of a partition; those of 64 events come out of one hash.
 
     >>> Coins(7).uniform(1845) == Coins(7).uniform(1845)
     True

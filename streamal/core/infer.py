@@ -91,7 +91,7 @@ class _PartitionPass:
         self._sampler = _sampler(rules, fold, partition, state, now)
         self._damper = _damper(rules, fold, partition, state)
         self._measure, self._topic = MEASURES[rules.measure], rules.topics.predictions
-        self._by_top = self._measure is least_confidence  # −0.5 µs: the largest is known
+        self._by_top = self._measure is least_confidence  # then the uncertainty follows from the largest
         self._version = fold.learned.version.offset
         self._events, self._confidence, self._never_askable = state.seen
         self._uniform = 0

@@ -73,7 +73,7 @@ class Schema:
         {'x': 1.0}
         """
         if self.numbers and self.numbers.issuperset(features) and _FLOAT.issuperset(map(type, features.values())):
-            return dict(features)  # −1.2 µs with 8 features
+            return dict(features)
         kinds = self.kinds
         selected = {
             name: value

@@ -100,7 +100,7 @@ class Model:
             probabilities = self.raw(features)
         except Exception:
             return self._uniform()
-        if self.binary:  # −0.5 µs
+        if self.binary:  # the common case, without the sums below
             no, yes = probabilities.values()
             if no >= 0.0 and yes >= 0.0 and 0.999 < no + yes < 1.001:
                 return probabilities

@@ -2,7 +2,7 @@
 
 Written against River 0.26.1, with nothing else of streamal in it, so that any part can go upstream as it is.
 
-* **Naive Bayes.** ``BaseNB.predict_proba_one`` (river/naive_bayes/base.py) spends 80 to 100 µs in SciPy's
+* **Naive Bayes.** ``BaseNB.predict_proba_one`` (river/naive_bayes/base.py) spends most of its time in SciPy's
   ``logsumexp`` on a list as short as there are classes, and `ComplementNB` and `BernoulliNB` walk through their whole
   vocabulary for each prediction. The classes here have the names, parameters, attributes and pickled state of River's,
   whose subclasses they are, and override predictions alone: the same joint log-likelihoods (`GaussianNB` and

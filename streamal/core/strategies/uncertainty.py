@@ -54,7 +54,7 @@ def likeliest(probabilities: Mapping[str, float]) -> tuple[str, float]:
     >>> likeliest({"ham": 0.75, "spam": 0.25})
     ('ham', 0.75)
     """
-    if len(probabilities) == 2:  # −0.2 µs
+    if len(probabilities) == 2:  # the common case, without the search
         one, other = probabilities.items()
         return other if other[1] > one[1] else one
     label = max(probabilities, key=probabilities.__getitem__)
@@ -112,4 +112,4 @@ SMOOTHED_MEASURES: Mapping[str, Callable[[float, float, int], float]] = {
     "least_confidence": _smoothed_least_confidence,
     "margin": _smoothed_margin,
 }
-"""(uncertainty, trust, classes) -> that of the `smooth` probabilities, had without them (−1 µs)."""
+"""(uncertainty, trust, classes) -> that of the `smooth` probabilities, computed without them."""
