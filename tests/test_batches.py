@@ -30,15 +30,15 @@ def rate_of(steps: list[tuple[int, float]]) -> Rate:
     """Return the rate after *steps*."""
     rate = Rate()
     for records, seconds in steps:
-        rate = rate.after(records, seconds)
+        rate = rate.add(records, seconds)
     return rate
 
 
 @given(STEPS, st.floats(1e-6, 20.0), st.integers(1, MOST))
 def test_a_batch_is_never_empty_nor_above_its_limit(steps: list[tuple[int, float]], within: float, most: int) -> None:
     """Whatever the steps before took, and whatever the limit."""
-    assert 1 <= rate_of(steps).within(within, most) <= most
-    assert rate_of(steps).within(math.inf, most) == most
+    assert 1 <= rate_of(steps).records_within(within, most) <= most
+    assert rate_of(steps).records_within(math.inf, most) == most
 
 
 @given(STEPS, st.integers(0, MOST), SECONDS, SECONDS, st.floats(1e-6, 20.0), st.floats(1e-6, 20.0))
@@ -47,18 +47,18 @@ def test_slower_steps_never_make_a_batch_larger(
 ) -> None:
     """Nor do less time, or fewer records in the same time, or a clock that was set back."""
     rate = rate_of(steps)
-    now = rate.after(records, took)
-    assert rate.after(records, took + more).within(within, MOST) <= now.within(within, MOST)
-    assert now.within(min(within, longer), MOST) <= now.within(within, MOST)
+    now = rate.add(records, took)
+    assert rate.add(records, took + more).records_within(within, MOST) <= now.records_within(within, MOST)
+    assert now.records_within(min(within, longer), MOST) <= now.records_within(within, MOST)
     if records:
-        assert rate.after(records + 7, took).within(within, MOST) >= now.within(within, MOST)
-    assert rate.after(records, -took) == rate.after(records, 0.0)
+        assert rate.add(records + 7, took).records_within(within, MOST) >= now.records_within(within, MOST)
+    assert rate.add(records, -took) == rate.add(records, 0.0)
 
 
 @given(st.lists(st.tuples(st.integers(1, 500), st.floats(1e-4, 1e-1)), min_size=1, max_size=20), st.floats(1e-2, 20.0))
 def test_a_batch_swings_no_further_than_the_costs(costs: list[tuple[int, float]], within: float) -> None:
     """Records that cost between a and b make a batch between time/b and time/a: one cost, one size, at once."""
-    size = rate_of([(records, records * each) for records, each in costs]).within(within, 10**9)
+    size = rate_of([(records, records * each) for records, each in costs]).records_within(within, 10**9)
     cheapest, dearest = min(each for _, each in costs), max(each for _, each in costs)
     assert within / dearest * 0.999 - 1 <= size <= max(1.0, within / cheapest * 1.001)
 
@@ -67,20 +67,20 @@ def test_a_batch_swings_no_further_than_the_costs(costs: list[tuple[int, float]]
 def test_a_stall_is_soon_forgotten(cost: float, stall_s: float) -> None:
     """However long one step hung: after two dozen more, with a backlog, the batches are as large as they may be."""
     batches = Batches(MOST, 100, target_s=0.25)
-    batches.predicted(1, stall_s)
+    batches.note_prediction(1, stall_s)
     for _ in range(24):
-        batches.predicted(batches.events(), batches.events() * cost)
+        batches.note_prediction(batches.events(), batches.events() * cost)
     assert batches.events() == MOST
 
 
 def test_work_is_not_shorter_than_its_commit() -> None:
     """Where a commit takes a second most of the time would go there; but nothing is done for so long as to be lost."""
     batches = Batches(MOST, 100, target_s=0.25, poll_gap_s=60.0)
-    batches.predicted(10, 0.1)
+    batches.note_prediction(10, 0.1)
     assert batches.events() == 12
-    batches.committed(1.0)
+    batches.note_commit(1.0)
     assert batches.events() == 50
-    batches.committed(1_000.0)
+    batches.note_commit(1_000.0)
     assert batches.share_s * 2 == batches.longest_s == 10.0
 
 

@@ -212,6 +212,21 @@ def test_an_aborted_step_is_done_again(world: World) -> None:
     assert world.meter.counts["steps", "uncommitted"] == 3
 
 
+def test_the_wait_after_a_failed_step_doubles_up_to_a_cap(world: World) -> None:
+    """From backoff_s on, twice as long each time, never above 5 s; a step that commits starts it anew."""
+    daemon, slept = world.daemon(transport=refusing(world, 9), backoff_s=0.05), list[float]()
+    daemon.sleep = slept.append
+    daemon.start()
+    world.event({"x1": 0.5})
+    assert [daemon.tick() for _ in range(10)] == [*[0] * 9, 1]
+    assert slept == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0])
+    assert isinstance(daemon._transport, Refusing)
+    daemon._transport.refused = 1
+    world.event({"x1": 0.5})
+    daemon.tick()
+    assert slept[-1] == pytest.approx(0.05)
+
+
 def test_trouble_without_end_is_fatal(world: World) -> None:
     """After attempts_max failed steps in a row it is the supervisor's turn."""
     daemon = world.daemon(transport=refusing(world, 99), attempts_max=4)

@@ -47,7 +47,7 @@ def drifting(partitions: int) -> Stream:
 class Forgets(Daemon):
     """Its windows begin empty."""
 
-    def _read_back(self) -> dict[TopicPartition, Memory]:
+    def _rebuild_memories(self) -> dict[TopicPartition, Memory]:
         return {}
 
 

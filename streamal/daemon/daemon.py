@@ -1,7 +1,7 @@
-"""The imperative shell: poll → step → commit → fold → snapshot. The only loop: live, in the replay and in the tests.
+"""The loop: poll → take over → decide → commit → fold → snapshot. Live, in a replay and in the tests it is the same.
 
-It receives its parts and imports no edge. Whatever stops it, wherever it stops, the transport's committed offsets
-(with the partitions' states beside them) and the log say where to go on; nothing local is authoritative.
+It receives its parts and imports no edge. It may stop anywhere, for any reason: the transport's committed offsets, with
+the partitions' states beside them, and the log say where to go on. No local file is needed for that.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from streamal.core.fold import Fold
 from streamal.core.join import decode_replies, referenced_offsets
@@ -31,18 +32,26 @@ __all__ = ["Daemon", "Settings"]
 _BACKOFF_MAX_S = 5.0
 
 
+class _FoldState(Enum):
+    """How far the logs are folded, between two phases of a step."""
+
+    FOLDED = "at least to the versions in the committed states"
+    UNREAD = "the last step's own records are still to be read, after the next poll"
+    BEHIND = "not yet to the versions in the committed states: nothing may be predicted"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the loop runs; what it decides is in `Rules`.
+    """How the loop runs; `Rules` says what it decides.
 
     Attributes:
         fingerprint: names the make of a snapshot; see `streamal.core.snapshot`.
         step_target_s: how long the work of a step may take; the batches shrink to what a slow model does in that time.
-        poll_gap_s: who does not poll the transport for so long loses the partitions.
-        snapshot_every_s: at most that often, in seconds of the clock, and only if something was learned.
-        backoff_s: wait after a failed step, doubled with each further one up to 5 s; the supervisor's turn comes after
-            attempts_max of them (with the defaults about 45 s).
-        gauges_every_s: how often the figures are exported, in seconds of the clock.
+        poll_gap_s: a worker that does not poll for so long loses its partitions.
+        snapshot_every_s: at most one snapshot in so many seconds of the clock, and only if something was folded.
+        gauges_every_s: the gauges are exported once in so many seconds of the clock.
+        backoff_s: the wait after a failed step; it doubles with each further one, up to 5 s.
+        attempts_max: after so many failed steps the daemon gives up (with the defaults after about 45 s).
     """
 
     rules: Rules
@@ -59,7 +68,7 @@ class Settings:
 
 
 class Daemon:
-    """One worker. Use: ``with Daemon(...) as daemon: daemon.run()``, or `start` and `tick` by hand."""
+    """One worker. Call `start`, then `run`; or `tick` as often as you like, then `close`."""
 
     def __init__(
         self,
@@ -71,16 +80,16 @@ class Daemon:
         meter: Meter,
         log: Logger,
     ) -> None:
-        """Take the parts; nothing is read before `start`. Without *snapshots* every start folds the whole log."""
+        """Take the parts; `start` reads first. Without *snapshots* every start folds the whole log."""
         self._settings, self._rules, self._topics = settings, settings.rules, settings.rules.topics
         self._transport, self._snapshots = transport, snapshots
         self._clock, self._meter, self._log = clock, meter, log
-        self._watcher = Exporter(self._rules, meter, log)
+        self._exporter = Exporter(self._rules, meter, log)
         self._batches = Batches(
             settings.events_per_step, settings.labels_per_step, settings.step_target_s, settings.poll_gap_s
         )
         self._generation = -1
-        self._caught_up, self._put_off = True, False
+        self._fold_state = _FoldState.FOLDED
         self._committed: dict[TopicPartition, OffsetAndMetadata] = {}
         self._memories: dict[TopicPartition, Memory] = {}
         self._now = 0.0
@@ -90,30 +99,32 @@ class Daemon:
         self._stopping = False
         self._attempts = 0
         self.ready = False
-        """Whether the log was folded and partitions were assigned: from here on events are predicted."""
+        """Whether the log is folded and partitions are assigned: from here on events are predicted."""
         self.ticked_at = 0.0
         """When the last tick ended, by the clock; 0.0 before the first."""
+        self.sleep: Callable[[float], object] = time.sleep
+        """Waits so many seconds after a failed step."""
         self.fold = new_fold()
 
     def start(self) -> None:
-        """Restore the newest usable snapshot and fold the logs to their ends, before anything is polled (F45)."""
+        """Restore the newest usable snapshot, then fold the logs to their ends, before anything is polled (F45)."""
         for data in self._snapshots.load() if self._snapshots else ():
             fold = decode_snapshot(data, self._settings.fingerprint)
             if fold is not None and self._is_of_this_log(fold):
                 self.fold = fold
                 break
             self._log.warning("snapshot_not_taken", reason="other make" if fold is None else "other log")
-        self._tell_problems()
-        self._watcher.resume(self.fold)
+        self._log_snapshot_problems()
+        self._exporter.resume(self.fold)
         restored = self._snapshot_version = self.fold.books.version.offset
-        self._read_logs(math.inf)
-        self._snapshot_at = self._tell_time()
+        self._fold_logs(math.inf)
+        self._snapshot_at = self._read_clock()
         self._log.info(
             "started", restored=restored, version=self.fold.books.version.offset, open=len(self.fold.books.pending)
         )
 
     def _is_of_this_log(self, fold: Fold) -> bool:
-        """Whether the log has, where *fold* ends, the very record that *fold* has seen there (F41, F42)."""
+        """Return True if the log still has the last record that *fold* has folded: it is of this log (F41, F42)."""
         offset = fold.books.version.offset - 1
         if offset < 0:
             return True
@@ -125,21 +136,21 @@ class Daemon:
         self._stopping = True
 
     def run(self) -> None:
-        """Tick until `stop`, then leave in good order."""
+        """Tick until `stop` is called, then close."""
         while not self._stopping:
             self.tick()
         self.close()
 
     def close(self) -> None:
-        """Store a last snapshot; everything else was committed already."""
-        self._snapshot()
+        """Save a last snapshot; everything else is committed already."""
+        self._save_snapshot()
         self._log.info("stopped", version=self.fold.books.version.offset, open=len(self.fold.books.pending))
 
     def tick(self) -> int:
         """Do one step and return how many records it consumed; 0 if the transport was in trouble.
 
-        F4, F9: whether a transaction was aborted or its outcome is unknown, only the committed offsets say what has
-        happened: everything that was polled is dropped and the transport rewound, before the next step.
+        F4, F9: a transaction was aborted, or its outcome is unknown. Only the committed offsets say which: before the
+        next step everything that was polled is dropped, and the transport rewinds.
 
         Raises:
             Fatal: the trouble has lasted for `Settings.attempts_max` steps, or cannot pass.
@@ -149,56 +160,69 @@ class Daemon:
                 self._transport.rewind()
             consumed = self._step()
         except Uncommitted as error:
-            self._trouble(error)
+            self._back_off(error)
             return 0
         self._attempts = 0
         return consumed
 
     def _step(self) -> int:
+        """Poll, take over, decide, commit, fold: one step. Return how many records it consumed."""
         began = time.perf_counter()
-        quota, was_put_off = self._quota(), self._put_off
-        polled = self._transport.poll(quota, self._patience_s())
-        if not self._adopt():
-            return self._wait(polled)
-        now = self._tell_time()
+        records_max, was_unread = self._records_max(), self._fold_state is _FoldState.UNREAD
+        polled = self._transport.poll(records_max, self._poll_timeout_s())
+        self._take_over()
+        if self._fold_state is _FoldState.BEHIND:
+            return self._skip_step(polled)
+        now = self._read_clock()
         replies = sum(record.topic == self._topics.labels for record in polled)
-        if replies and not was_put_off:
+        if replies and not was_unread:
             # F24: a reply may overtake its request; whoever wrote it has seen it committed, so it is there to be read
-            self._read_requests()
-        decoded = decode_replies(self._rules, self.fold, polled)
-        events = read_events(self._transport, self._topics.events, referenced_offsets(self._rules, decoded))
-        decoded = decoded._replace(events=events, polled_until=self._answered(polled, now))
-        stepping = self._clock.now()
-        result = step(self._rules, self.fold, self._committed, polled, now, decoded, self._memories)
-        self._batches.predicted(len(polled) - replies, self._clock.now() - stepping)
+            self._fold_requests()
+        result = self._decide(polled, len(polled) - replies, now)
         if result.offsets:
-            committing, since = time.perf_counter(), self._clock.now()
-            self._transport.commit(result.outputs, result.offsets)
-            self._meter.observe("commit_seconds", time.perf_counter() - committing)
-            self._batches.committed(self._clock.now() - since)
-            self._committed.update(result.offsets)
-            self._memories.update(result.memories)
-            self._count(result, time.perf_counter() - began)
-        # where the next poll will not have to wait, what was committed is visible by the time that it ends
-        self._put_off = len(polled) - replies >= quota.get(self._topics.events, math.inf)
-        if not self._put_off:
-            self._caught_up = self._read_logs()
-        self._keep_house(now)
+            self._commit(result)
+            self._count_step(result, time.perf_counter() - began)
+        if len(polled) - replies >= records_max.get(self._topics.events, math.inf):
+            # the next poll does not have to wait: by the time that it ends, what was committed is visible
+            self._fold_state = _FoldState.UNREAD
+        else:
+            self._fold_logs()
+        self._save_and_export(now)
         self.ready, self.ticked_at = True, now
         return len(polled)
 
-    def _wait(self, polled: Sequence[Record]) -> int:
-        """Step later: the log is not folded yet as far as the states that we own have noted; next, only show up."""
+    def _skip_step(self, polled: Sequence[Record]) -> int:
+        """Skip this step: the fold is behind a version in a committed state. Rewind; poll only to stay in the group."""
         if polled:
             self._transport.rewind()
-        self.ticked_at = self._tell_time()
+        self.ticked_at = self._read_clock()
         return 0
 
-    def _answered(self, polled: Sequence[Record], now: float) -> float:
-        """Return the time up to which all replies were polled, if a request is due to expire and we are to say so.
+    def _decide(self, polled: Sequence[Record], events: int, now: float) -> Step:
+        """Return the transaction for the records *polled*, *events* of which are events."""
+        decoded = decode_replies(self._rules, self.fold, polled)
+        referenced = read_events(self._transport, self._topics.events, referenced_offsets(self._rules, decoded))
+        decoded = decoded._replace(events=referenced, polled_until=self._replies_polled_until(polled, now))
+        since = self._clock.now()
+        result = step(self._rules, self.fold, self._committed, polled, now, decoded, self._memories)
+        self._batches.note_prediction(events, self._clock.now() - since)
+        return result
 
-        After a stop there may be more replies than one step takes: what was answered in time must not expire (F20).
-        The end is noted once and then waited for, so that a flood of replies cannot hold up the expiries (F26).
+    def _commit(self, result: Step) -> None:
+        """Commit *result*, then take over its states."""
+        began, since = time.perf_counter(), self._clock.now()
+        self._transport.commit(result.outputs, result.offsets)
+        self._meter.observe("commit_seconds", time.perf_counter() - began)
+        self._batches.note_commit(self._clock.now() - since)
+        self._committed.update(result.offsets)
+        self._memories.update(result.memories)
+
+    def _replies_polled_until(self, polled: Sequence[Record], now: float) -> float:
+        """Return the time up to which this trainer has polled all replies; infinite if no request is due to expire.
+
+        After a stop there may be more replies than one step takes: a request that was answered in time must not expire
+        (F20). The end of ``labels`` is noted once, and then waited for, so that a flood of replies cannot hold up the
+        expiries (F26).
         """
         labels, due = TopicPartition(self._topics.labels, 0), self.fold.books.pending.deadline()
         if labels not in self._committed or due is None or due > now:
@@ -213,17 +237,17 @@ class Daemon:
         self._replies_end = None
         return noted_at
 
-    def _patience_s(self) -> float:
+    def _poll_timeout_s(self) -> float:
         """Return how long to wait for records: not beyond the next deadline of an open request."""
-        if not self._caught_up:
+        if self._fold_state is _FoldState.BEHIND:
             return 0.0
         due, longest = self.fold.books.pending.deadline(), self._settings.poll_timeout_s
         if TopicPartition(self._topics.labels, 0) not in self._committed:
-            return longest  # only the trainer expires
-        return longest if due is None else min(longest, max(0.0, due - self._tell_time()))
+            return longest  # only the trainer closes expired requests
+        return longest if due is None else min(longest, max(0.0, due - self._read_clock()))
 
-    def _trouble(self, error: Uncommitted) -> None:
-        """Note that nothing happened, and wait a little longer each time before the next attempt."""
+    def _back_off(self, error: Uncommitted) -> None:
+        """Count a step that did not happen, and wait before the next attempt: each time twice as long, 5 s at most."""
         self._attempts += 1
         self._meter.count("steps", "uncommitted", 1)
         self._log.warning("uncommitted", attempt=self._attempts, error=str(error))
@@ -231,21 +255,21 @@ class Daemon:
             if isinstance(error, Behind):
                 raise InconsistentLog(str(error)) from error
             raise Fatal(f"gave up after {self._attempts} attempts: {error}") from error
-        time.sleep(min(_BACKOFF_MAX_S, self._settings.backoff_s * 2.0 ** (self._attempts - 1)))
+        self.sleep(min(_BACKOFF_MAX_S, self._settings.backoff_s * 2.0 ** (self._attempts - 1)))
 
-    def _count(self, result: Step, seconds: float) -> None:
+    def _count_step(self, result: Step, seconds: float) -> None:
         self._meter.count("steps", "committed", 1)
-        latest = self._latest(result)
+        latest = self._last_coordinates(result)
         for (name, kind), times in result.tally.items():
             self._meter.count(name, kind, times, latest.get(name, ""))
         for delay_s in result.label_delays_s:
             self._meter.observe("label_delay_seconds", delay_s)
         self._meter.observe("step_seconds", seconds, latest.get("events", ""))
 
-    def _latest(self, result: Step) -> Mapping[str, str]:
-        """Return the coordinates of the last event, request and dead letter: where to look when their counts are odd.
+    def _last_coordinates(self, result: Step) -> Mapping[str, str]:
+        """Return the coordinates of the last event, request and dead letter: where to look when a count is strange.
 
-        Of a counter that a step has moved for several kinds, none: one record has one kind only.
+        A counter that the step has raised for several kinds gets none: one record has one kind only.
         """
         topics, kinds = self._topics, [name for name, _ in result.tally]
         found = {}
@@ -261,25 +285,22 @@ class Daemon:
                     found[name] = output.key.decode("ascii", "replace")
         return found
 
-    def _adopt(self) -> bool:
-        """Take over what this worker owns now; return whether the log is folded as far as its predecessors had.
+    def _take_over(self) -> None:
+        """Take over the partitions that this worker owns now, and fold the log as far as their last owners had.
 
-        Take-over waits for that; with a long log and a slow model for more than one tick, so that the group hears of
-        us in between.
+        With a long log and a slow model that takes several ticks, so that the group hears of this worker meanwhile.
         """
         generation, assignment = self._transport.assignment()
         if generation != self._generation:
             self._generation, self._committed = generation, dict(assignment)
-            self._memories = self._read_back()
-            self._caught_up = self._read_logs()
+            self._memories = self._rebuild_memories()
+            self._fold_logs()
             self._log.info("assigned", partitions=[f"{place.topic}/{place.partition}" for place in sorted(assignment)])
-        elif self._put_off or not self._caught_up:
-            self._caught_up = self._read_logs()
-        self._put_off = False
-        return self._caught_up
+        elif self._fold_state is not _FoldState.FOLDED:
+            self._fold_logs()
 
-    def _read_back(self) -> dict[TopicPartition, Memory]:
-        """Return what a strategy that looks back knows of the partitions owned: it is in no state, but in the log."""
+    def _rebuild_memories(self) -> dict[TopicPartition, Memory]:
+        """Return the memories of a strategy that looks back, read from the log: no committed state holds them."""
         lookback, events = self._rules.requirements.lookback, self._topics.events
         ends = {place: at.offset for place, at in self._committed.items() if place.topic == events and lookback}
         wanted = {place.partition: range(max(0, end - lookback), end) for place, end in ends.items()}
@@ -289,77 +310,88 @@ class Daemon:
             for place in ends
         }
 
-    def _read_logs(self, share_s: float | None = None) -> bool:
-        """Fold what was committed to ``requests`` and ``training``, a slice of it if the model is slow.
+    def _fold_logs(self, share_s: float | None = None) -> None:
+        """Fold what was committed to ``requests`` and ``training``; if the model is slow, a slice of it.
 
-        A slice ends after *share_s* seconds of learning (by default a step's share), but not before what the states
-        that we own have noted, unless that takes too long to be silent; then it is False.
+        A slice ends after *share_s* seconds of learning (by default a step's share), but not before the fold has
+        reached the versions in the committed states, unless that takes so long that the group would miss this worker.
+        Then the fold is `BEHIND`.
+
+        Raises:
+            Behind: the log ends before a version in a committed state.
         """
-        self._read_requests()
+        self._fold_requests()
         share_s = self._batches.share_s if share_s is None else share_s
-        longest_s = max(share_s, self._batches.longest_s)
+        cut = self._fold_training(share_s, max(share_s, self._batches.longest_s))
+        ahead = self._state_ahead()
+        if ahead is not None and not cut:
+            raise Behind(
+                f"{self._topics.training} can be read up to version {self.fold.books.version.offset}, but {ahead} was "
+                "committed. If that lasts, records were lost: restore the topic, or begin afresh in a new group"
+            )
+        self._fold_state = _FoldState.FOLDED if ahead is None else _FoldState.BEHIND
+
+    def _fold_training(self, share_s: float, longest_s: float) -> bool:
+        """Fold ``training`` to its end, or for *share_s* to *longest_s* seconds; return whether time has run out."""
         before, labels, spent_s, cut = self.fold.books.version.records, self.fold.learned.quality.labels, 0.0, False
         for record in scan(self._transport, self._topics.training, 0, self.fold.books.version.offset):
             began = self._clock.now()
             self.fold.apply_training(record.offset, record.value)
             spent_s += max(0.0, self._clock.now() - began)
-            cut = spent_s >= share_s and (spent_s >= longest_s or self._noted_ahead() is None)
+            cut = spent_s >= share_s and (spent_s >= longest_s or self._state_ahead() is None)
             if cut:
                 break
         if self.fold.books.version.records > before:
-            self._batches.learned(self.fold.learned.quality.labels - labels, spent_s)
-            self._watcher.learned(self.fold)
+            self._batches.note_learning(self.fold.learned.quality.labels - labels, spent_s)
+            self._exporter.report_learning(self.fold)
             self._meter.count("folded", "", self.fold.books.version.records - before)
-            self._meter.gauge("last_fold_timestamp_seconds", self._tell_time())
-        noted = self._noted_ahead()
-        if noted is not None and not cut:
-            raise Behind(
-                f"{self._topics.training} can be read up to version {self.fold.books.version.offset}, but {noted} was "
-                "committed. If that lasts, records were lost: restore the topic, or begin afresh in a new group"
-            )
-        return noted is None
+            self._meter.gauge("last_fold_timestamp_seconds", self._read_clock())
+        return cut
 
-    def _noted_ahead(self) -> PartitionState | TrainerState | None:
-        """Return a state that we own and that has noted more of ``training`` than is folded."""
+    def _state_ahead(self) -> PartitionState | TrainerState | None:
+        """Return a committed state of this worker's with a version that the fold has not reached, if there is one."""
         books, learned = self.fold.books.version, self.fold.learned.version
-        for noted in decode_states(self._committed, self._topics.events):
-            match noted:
+        for state in decode_states(self._committed, self._topics.events):
+            match state:
                 case TrainerState(version=version, records=records):
                     ahead = version > books.offset or records > books.records
                 case PartitionState(version=version):
                     ahead = version > learned.offset
             if ahead:
-                return noted
+                return state
         return None
 
-    def _read_requests(self) -> None:
+    def _fold_requests(self) -> None:
+        """Fold what was committed to ``requests`` since the last time."""
         for partition in range(self._rules.partitions):
             for record in scan(
                 self._transport, self._topics.requests, partition, self.fold.books.positions.get(partition, 0)
             ):
                 self.fold.apply_request(partition, record.offset, record.key, record.value)
 
-    def _quota(self) -> Mapping[str, int]:
-        if not self._caught_up:
+    def _records_max(self) -> Mapping[str, int]:
+        """Return how many records of each topic the next poll may return; none while the fold is behind."""
+        if self._fold_state is _FoldState.BEHIND:
             return {}
         return {self._topics.events: self._batches.events(), self._topics.labels: self._batches.labels()}
 
-    def _tell_time(self) -> float:
-        """Return the present, which never goes back (F36)."""
+    def _read_clock(self) -> float:
+        """Return the present by the clock; it never goes back, even if the clock does (F36)."""
         self._now = max(self._now, self.fold.books.now, self._clock.now())
         return self._now
 
-    def _keep_house(self, now: float) -> None:
-        """Snapshot and export now and then, between transactions: so a snapshot is a consistent cut."""
+    def _save_and_export(self, now: float) -> None:
+        """Save a snapshot and export the gauges if they are due; between transactions, so a snapshot is consistent."""
         if now - self._snapshot_at >= self._settings.snapshot_every_s:
             self._snapshot_at = now
-            self._snapshot()
+            self._save_snapshot()
         if now - self._gauges_at >= self._settings.gauges_every_s:
             self._gauges_at = now
-            self._watcher.export(self.fold, self._committed, self._transport, now)
+            self._exporter.export(self.fold, self._committed, self._transport, now)
             self._meter.gauge("last_step_timestamp_seconds", now)
 
-    def _snapshot(self) -> None:
+    def _save_snapshot(self) -> None:
+        """Save a snapshot, unless nothing was folded since the last one."""
         if self._snapshots is None or self.fold.books.version.offset == self._snapshot_version:
             return
         saved = self._snapshots.save(encode_snapshot(self.fold, self._settings.fingerprint))
@@ -369,8 +401,8 @@ class Daemon:
             self._meter.gauge("last_snapshot_timestamp_seconds", self._now)
         else:
             self._log.warning("snapshot_failed", version=self.fold.books.version.offset)
-        self._tell_problems()
+        self._log_snapshot_problems()
 
-    def _tell_problems(self) -> None:
+    def _log_snapshot_problems(self) -> None:
         for problem in self._snapshots.problems if self._snapshots else ():
             self._log.warning("snapshot_problem", problem=problem)

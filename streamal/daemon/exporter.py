@@ -1,4 +1,4 @@
-"""What an operator is shown: the gauges, and a line in the log when something turns bad, or good again."""
+"""What an operator sees: the gauges, and a line in the log when something turns bad, or good again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Exporter", "Logger"]
 
 
 class Logger(Protocol):
-    """What the daemon says, as an event name and fields (structlog's way)."""
+    """A log of events, each a name with fields, as structlog has it."""
 
     def info(self, event: str, **fields: object) -> object:
         """Note something expected."""
@@ -32,10 +32,10 @@ class Logger(Protocol):
 
 
 class Exporter:
-    """Remembers what it has said, so that it says it once."""
+    """Exports the gauges and logs what has changed; it remembers what it has logged, so that it logs it once."""
 
     def __init__(self, rules: Rules, meter: Meter, log: Logger) -> None:
-        """Watch a worker with these *rules*."""
+        """Export for a worker with these *rules*."""
         self._rules, self._meter, self._log = rules, meter, log
         self._failures = self._quarantined = 0
         self._sick = False
@@ -43,12 +43,12 @@ class Exporter:
         self._mute: tuple[int, ...] = ()
 
     def resume(self, fold: Fold) -> None:
-        """Take what *fold* has gone through, as of a snapshot, for known."""
+        """Take what has gone wrong in *fold* so far as logged already, as after a snapshot was restored."""
         guard = fold.learned.guard
         self._failures, self._quarantined, self._sick = fold.learned.model.failures, guard.quarantined, guard.sick
 
-    def learned(self, fold: Fold) -> None:
-        """Say what has gone wrong while *fold* has learned."""
+    def report_learning(self, fold: Fold) -> None:
+        """Log what has gone wrong while *fold* has learned."""
         guard = fold.learned.guard
         if fold.learned.model.failures > self._failures:
             self._log.warning("examples_not_learned", failures=fold.learned.model.failures)

@@ -82,8 +82,8 @@ class ReadsUncommitted(MemoryTransport):
 class NeverRewinds(Daemon):
     """After an abort the loop goes on with the next records (F9)."""
 
-    def _trouble(self, error: Uncommitted) -> None:
-        super()._trouble(error)
+    def _back_off(self, error: Uncommitted) -> None:
+        super()._back_off(error)
         self._attempts = 0
 
 
@@ -92,41 +92,39 @@ class RefusesAtOnce(Daemon):
 
     _polled = False
 
-    def _adopt(self) -> bool:
-        adopted = super()._adopt()
+    def _take_over(self) -> None:
+        super()._take_over()
         self._polled = True
-        return adopted
 
-    def _read_logs(self, share_s: float | None = None) -> bool:
+    def _fold_logs(self, share_s: float | None = None) -> None:
         self._polled = False
-        return super()._read_logs(share_s)
+        super()._fold_logs(share_s)
 
-    def _read_requests(self) -> None:
+    def _fold_requests(self) -> None:
         if not self._polled:
-            super()._read_requests()
+            super()._fold_requests()
 
 
 class NeverWaits(Daemon):
     """A new owner works with what it can read, however far its predecessor was."""
 
-    def _read_logs(self, share_s: float | None = None) -> bool:
+    def _fold_logs(self, share_s: float | None = None) -> None:
         committed, self._committed = self._committed, {}
-        read = super()._read_logs(share_s)
+        super()._fold_logs(share_s)
         self._committed = committed
-        return read
 
 
 class ExpiresAtOnce(Daemon):
     """What is due expires, whether or not the replies that came in time were read (F20)."""
 
-    def _answered(self, polled: Sequence[Record], now: float) -> float:
+    def _replies_polled_until(self, polled: Sequence[Record], now: float) -> float:
         return now
 
 
 class ProducersClock(Daemon):
     """Time is what the last event claims (F36)."""
 
-    def _tell_time(self) -> float:
+    def _read_clock(self) -> float:
         for partition in range(self._rules.partitions):
             for record in self._transport.read(TOPICS.events, partition, 0, 1000):
                 try:
