@@ -6,7 +6,8 @@
 
 Contestants take turns, several times; what counts is the median of the ratios, in CPU time. A result replaces
 benchmarks/results/NAME.json, which the page is made from. What others need is in the extra ``benchmarks``.
-Workers, latency and restart on Kafka: ``python -m benchmarks.kafka``; strategies: `suite`, `activeml`, `accuracy`.
+Workers, latency and restart on Kafka: ``python -m benchmarks.kafka_commands``; strategies: `suite`, `activeml`,
+`accuracy`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from typing import Annotated
 import typer
 
 from benchmarks import engine_table, kafka_peers, process, scraping, starting
-from benchmarks import growth as growing
-from benchmarks import memory as remembering
-from benchmarks import page as paging
-from benchmarks import peers as others
-from benchmarks import transports as transporting
-from benchmarks.kafka import Bootstrap, cluster
+from benchmarks import growth as growth_benchmark
+from benchmarks import memory as memory_benchmark
+from benchmarks import page as results_page
+from benchmarks import peers as peers_benchmark
+from benchmarks import transports as transports_benchmark
+from benchmarks.kafka_commands import Bootstrap, cluster
 from benchmarks.results import save
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None)
@@ -34,19 +35,19 @@ Repetitions = Annotated[int, typer.Option(min=1, help="The median of so many is 
 @app.command()
 def engine(events: Events = 10_000, repetitions: Repetitions = 7) -> None:
     """The engine alone, beside the loop by hand and the bare parts."""
-    save(engine_table.alone(events, repetitions))
+    save(engine_table.measure_engine(events, repetitions))
 
 
 @app.command()
 def growth(events: Events = 5_000, repetitions: Repetitions = 5) -> None:
     """Cost against features, classes, models and open requests, beside River alone."""
-    save(growing.growth(events, repetitions))
+    save(growth_benchmark.growth(events, repetitions))
 
 
 @app.command()
 def overhead(events: Events = 8_000, repetitions: Repetitions = 5) -> None:
     """What streamal adds to trees and forests."""
-    save(growing.overhead(events, repetitions))
+    save(growth_benchmark.overhead(events, repetitions))
 
 
 @app.command()
@@ -56,13 +57,13 @@ def memory(
     forged: Annotated[int, typer.Option(help="Names that nobody declared.")] = 100_000,
 ) -> None:
     """Resident memory over millions of events, and under forged feature names."""
-    save(remembering.memory(early, late, forged))
+    save(memory_benchmark.memory(early, late, forged))
 
 
 @app.command()
 def transports(events: Events = 20_000, repetitions: Repetitions = 5) -> None:
     """The same daemon over nothing, memory and SQLite."""
-    save(transporting.measure_transports(events, repetitions))
+    save(transports_benchmark.measure_transports(events, repetitions))
 
 
 @app.command()
@@ -85,7 +86,7 @@ def start(
 @app.command()
 def peers(events: Events = 20_000, repetitions: Repetitions = 5) -> None:
     """The core beside Vowpal Wabbit, CapyMOA, scikit-activeml and the loop by hand."""
-    save(others.peers(events, repetitions))
+    save(peers_benchmark.peers(events, repetitions))
 
 
 @app.command()
@@ -98,15 +99,15 @@ def kafka(events: Events = 20_000, repetitions: Repetitions = 5, bootstrap: Boot
 @app.command()
 def page() -> None:
     """RESULTS.md and its picture, from the results so far."""
-    paging.write()
+    results_page.write()
 
 
 @app.command(name="all")
 def everything() -> None:
     """All of them, each in a process of its own, and then the page."""
-    for name in paging.ORDER:
+    for name in results_page.ORDER:
         subprocess.run([sys.executable, "-m", "benchmarks", name], check=True)
-    paging.write()
+    results_page.write()
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from streamal.replay import Replay, replay
 _ALL = ["budget.share=1", "sampling.strategy=fixed", "sampling.parameters={threshold=1}"]
 
 
-def one(stream: Stream, overrides: list[str]) -> Replay:
+def replay_once(stream: Stream, overrides: list[str]) -> Replay:
     """Return one replay under *overrides*."""
     return replay(stream, load_config(None, overrides))
 
@@ -52,7 +52,7 @@ def main(
     }
     jobs = [[*asked, *_ALL], *(job for arm in plan.values() for job in arm)]
     with ProcessPoolExecutor(workers) as pool:
-        results = list(track(pool.map(partial(one, stream), jobs), description=stream.name, total=len(jobs)))
+        results = list(track(pool.map(partial(replay_once, stream), jobs), description=stream.name, total=len(jobs)))
     full, rest = results[0], iter(results[1:])
     found = {key: [next(rest) for _ in arm] for key, arm in plan.items()}
     for budget in budgets.split(","):

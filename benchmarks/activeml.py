@@ -98,7 +98,7 @@ class Data:
         self._points: Any = None
 
     @classmethod
-    def thinned(cls, spec: str, events: int, seed: int) -> Data:
+    def load(cls, spec: str, events: int, seed: int) -> Data:
         """Return the first *events* of the stream that *spec* names, without a tenth that *seed* chooses."""
         path, label, when, drop = (*spec.split(":"), "", "")[:4]
         stream = read_stream(path, label, when or None, drop=[name for name in drop.split(",") if name], limit=events)
@@ -243,13 +243,13 @@ def run_cell(data: Data, cell: Cell, warm_up: int) -> dict[str, Any]:
     return {"events": events, "accuracy": right / events, "share": asked / events, "seconds": round(took, 1)}
 
 
-def hush() -> None:
+def silence_checks() -> None:
     """Leave out their checks of every call, which cost more than what they check, and a warning about a default."""
     warnings.filterwarnings("ignore", message="force_full_budget is set to False")
     sklearn.set_config(assume_finite=True, skip_parameter_validation=True)
 
 
-def _finished(path: Path) -> dict[Cell, dict[str, Any]]:
+def _load_cells(path: Path) -> dict[Cell, dict[str, Any]]:
     lines = path.read_text().splitlines() if path.exists() else []
     rows = [json.loads(line) for line in lines]
     return {Cell(**{name: row[name] for name in Cell._fields}): row for row in rows}
@@ -267,8 +267,8 @@ def run(
     warm_up: Annotated[int, typer.Option(min=0)] = 50,
 ) -> None:
     """Run what is not in CELLS yet, seed by seed, and append it."""
-    hush()
-    done = _finished(cells)
+    silence_checks()
+    done = _load_cells(cells)
     for seed in range(seeds):
         for spec in streams:
             name = Path(spec.split(":")[0]).name.partition(".")[0]
@@ -276,7 +276,7 @@ def run(
             for cell in _plan(name, budgets, strategies, sides, seed):
                 if cell in done:
                     continue
-                data = data or Data.thinned(spec, events, seed)
+                data = data or Data.load(spec, events, seed)
                 row = {**cell._asdict(), **run_cell(data, cell, warm_up)}
                 with cells.open("a") as file:
                     file.write(json.dumps(row) + "\n")
@@ -297,7 +297,7 @@ def table(cells: Path) -> None:
     "Held": our mean is not below theirs by more than one standard error of the paired differences. Of two equal ones a
     sixth would not hold by chance. Where theirs has spent a twentieth more than the budget it stands in brackets.
     """
-    rows = _finished(cells)
+    rows = _load_cells(cells)
     seeds = {(cell.stream, cell.budget, cell.strategy): set[int]() for cell in rows}
     for cell in rows:
         if cell.side == "ours" and cell._replace(side="theirs") in rows:
@@ -318,8 +318,9 @@ def table(cells: Path) -> None:
         by_strategy.setdefault(strategy, []).append(mean)
         compared, held, overspent = compared + 1, held + holds, overspent + (over and not holds)
         print(
-            f"| {stream} | {budget:.0%} | {strategy} | {len(paired)} | {_shown(ours_)} | {_spent(ours_)} "
-            f"| {_shown(theirs_)} | {_spent(theirs_)} | {mean:+.3f} ± {error:.3f} "
+            f"| {stream} | {budget:.0%} | {strategy} | {len(paired)} "
+            f"| {_format_figures(ours_)} | {_format_spend(ours_)} "
+            f"| {_format_figures(theirs_)} | {_format_spend(theirs_)} | {mean:+.3f} ± {error:.3f} "
             f"| {'yes' if holds else '(no)' if over else 'no'} |"
         )
     print(
@@ -335,12 +336,12 @@ def _error(values: Sequence[float]) -> float:
     return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
-def _shown(rows: Sequence[Mapping[str, Any]]) -> str:
+def _format_figures(rows: Sequence[Mapping[str, Any]]) -> str:
     values = [row["accuracy"] for row in rows]
     return f"{fmean(values):.3f} ± {_error(values):.3f}"
 
 
-def _spent(rows: Sequence[Mapping[str, Any]]) -> str:
+def _format_spend(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{fmean(row['share'] for row in rows):.1%}"
 
 

@@ -198,7 +198,7 @@ class Vw(Alone):
             text = as_text(event)
             self.say(event, self._vw.predict(text))
             if i % _EVERY == 0:
-                self._vw.learn(signed(self.labels[i]) + text)
+                self._vw.learn(sign(self.labels[i]) + text)
 
 
 class VwDaemon(Alone):
@@ -238,7 +238,7 @@ class VwDaemon(Alone):
             lines.write(b"'%s %s\n" % (event["id"].encode(), text))
             self.say(event, float(lines.readline().split(maxsplit=1)[0]))
             if i % _EVERY == 0:
-                lines.write(b"%s %s\n" % (signed(self.labels[i]).encode(), text))
+                lines.write(b"%s %s\n" % (sign(self.labels[i]).encode(), text))
                 lines.readline()
 
     def helpers_s(self) -> float:
@@ -259,6 +259,6 @@ def as_text(event: Mapping[str, Any]) -> str:
     return "| " + " ".join(f"{name}:{value}" for name, value in event["features"].items())
 
 
-def signed(label: str) -> str:
+def sign(label: str) -> str:
     """Return the label as Vowpal Wabbit reads it."""
     return "1 " if label == _CASE.names[1] else "-1 "

@@ -117,7 +117,7 @@ class Loop:
             polled = [*records[start : start + self._batch], *self._answers]
             requested, learned = self._step(polled)
             lessons.append([int(key[2:]) - base for key in learned])
-            self._answers = [self._answer(key, labels[int(key[2:]) - base]) for key in requested if answered]
+            self._answers = [self._reply(key, labels[int(key[2:]) - base]) for key in requested if answered]
         self._offset += len(records)
         return lessons
 
@@ -142,7 +142,7 @@ class Loop:
                     learned.append(output.key)
         return asked, learned
 
-    def _answer(self, key: bytes, label: str) -> Record:
+    def _reply(self, key: bytes, label: str) -> Record:
         value = b'{"request":"%s","label":"%s"}' % (key, label.encode())
         self._replies += 1
         return Record(self._topics.labels, 0, self._replies - 1, None, value)

@@ -94,7 +94,7 @@ class Endless:
             if each.topic == requests:
                 self.append(each.topic, each.partition, each.key, each.value)
                 if each.key is not None and each.value is not None:
-                    self._answer(each.key)
+                    self._reply(each.key)
             elif each.topic == training:
                 self.append(each.topic, each.partition, each.key, each.value)
                 self.learned += 1
@@ -102,7 +102,7 @@ class Endless:
                 self._ends[each.topic] += 1
         self._states = {**self._states, **offsets}
 
-    def _answer(self, key: bytes) -> None:
+    def _reply(self, key: bytes) -> None:
         label = self._labels[int(key[2:]) % len(self._labels)]
         value = b'{"request":"%s","label":"%s"}' % (key, label.encode())
         self._answers.append(Record(self._topics.labels, 0, self._ends[self._topics.labels], None, value))

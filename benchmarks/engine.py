@@ -60,7 +60,7 @@ class _Plain(msgspec.Struct):
     id: str | None = None
 
 
-def made(count: int, features: int) -> tuple[list[bytes], list[str]]:
+def make_events(count: int, features: int) -> tuple[list[bytes], list[str]]:
     """Return events of so many numbers as JSON, and their labels: the sign of the first feature, mostly."""
     coin = Coin(1, "benchmark")
     events, labels = [], []
@@ -197,7 +197,7 @@ def bare_parts(events: Sequence[bytes], labels: Sequence[str]) -> Callable[[], i
     return run
 
 
-def timed(run: Callable[[], int], count: int) -> float:
+def measure_us(run: Callable[[], int], count: int) -> float:
     """Return microseconds of the processor for an event."""
     gc.collect()
     gc.freeze()  # as the daemon does after its start
@@ -213,7 +213,7 @@ def main(
     repetitions: Annotated[int, typer.Option(min=1, help="The median of so many is shown.")] = 7,
 ) -> None:
     """The engine alone: scaler and logistic regression, 10 % learned."""
-    values, labels = made(events, features)
+    values, labels = make_events(events, features)
     makes: dict[str, Callable[[], Callable[[], int]]] = {
         "streamal, batches of 500": lambda: streamal(values, labels, 500),
         "streamal, batches of 100": lambda: streamal(values, labels, 100),
@@ -224,7 +224,7 @@ def main(
     found: dict[str, list[float]] = {name: [] for name in makes}
     for _ in range(repetitions):
         for name, make in makes.items():
-            found[name].append(timed(make(), events))
+            found[name].append(measure_us(make(), events))
     first = found["streamal, batches of 500"]
     table = Table("what", "µs/event (CPU)", "its cost as a multiple of streamal's")
     for name, times in found.items():

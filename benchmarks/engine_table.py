@@ -8,7 +8,7 @@ from statistics import median
 from unittest import mock
 
 from benchmarks import engine
-from benchmarks.results import Result, Table, Target, cpu_us, interleaved, machine, ratio
+from benchmarks.results import Result, Table, Target, cpu_us, interleave, machine, ratio
 
 _FIRST = "streamal, batches of 500"
 _TAUGHT = "taught, batches of 500"
@@ -16,10 +16,10 @@ _ONE_BY_ONE = "taught, one prediction at a time"
 _HUNDREDS = "taught, batches of 100"
 
 
-def alone(events: int, repetitions: int) -> Result:
+def measure_engine(events: int, repetitions: int) -> Result:
     """Return what an event costs from bytes to bytes: the core, the loop by hand, the bare parts."""
     found = machine()
-    values, labels = engine.made(events, 8)
+    values, labels = engine.make_events(events, 8)
 
     def one_by_one() -> float:
         # the number of events from which on a batch is predicted as columns: out of reach
@@ -34,7 +34,7 @@ def alone(events: int, repetitions: int) -> Result:
         "by hand": lambda: cpu_us(engine.by_hand(values, labels), events),
         "bare parts": lambda: cpu_us(engine.bare_parts(values, labels), events),
     }
-    times = interleaved(measures, repetitions)
+    times = interleave(measures, repetitions)
     rows = [[name, f"{median(each):.1f}", f"{ratio(each, times[_FIRST]):.2f}"] for name, each in times.items()]
     targets = []
     for name, least in ((_ONE_BY_ONE, 2.3), (_HUNDREDS, 4.0), (_FIRST, 2.3)):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from statistics import median
 
 from benchmarks.core_loop import Case, Loop, as_records, bare_river
-from benchmarks.results import Result, Table, Target, cpu_us, interleaved, machine, ratio
+from benchmarks.results import Result, Table, Target, cpu_us, interleave, machine, ratio
 
 _OPEN = (10, 100_000)
 _OVERHEAD_MAX = 0.15
@@ -30,7 +30,7 @@ def growth(events: int, repetitions: int) -> Result:
         rows: list[list[str]] = []
         first = 0.0
         for name, case in cases.items():
-            ours, bare = compared(case, _fewer(case, events), repetitions)
+            ours, bare = compare(case, _fewer_events(case, events), repetitions)
             whole, alone = median(ours), median(bare)
             own = median(a - b for a, b in zip(ours, bare, strict=True))
             first = first if rows else whole
@@ -51,7 +51,7 @@ def growth(events: int, repetitions: int) -> Result:
     )
 
 
-def compared(case: Case, events: int, repetitions: int) -> tuple[list[float], list[float]]:
+def compare(case: Case, events: int, repetitions: int) -> tuple[list[float], list[float]]:
     """Return microseconds of an event through streamal, and through River alone, taken in turns."""
     rows, labels = case.events(events)
     values, config = as_records(rows), case.config()
@@ -62,7 +62,7 @@ def compared(case: Case, events: int, repetitions: int) -> tuple[list[float], li
         return cpu_us(lambda: loop.work(values, labels), events)
 
     measures: Measures = {"ours": ours, "bare": lambda: cpu_us(bare_river(case, rows, labels, lessons), events)}
-    found = interleaved(measures, repetitions)
+    found = interleave(measures, repetitions)
     return found["ours"], found["bare"]
 
 
@@ -81,7 +81,7 @@ def open_requests(events: int, repetitions: int) -> Table:
         name: lambda loop=loop: cpu_us(lambda: loop.work(values, labels), events)  # type: ignore[misc]
         for name, loop in loops.items()
     }
-    found = interleaved(measures, repetitions)
+    found = interleave(measures, repetitions)
     first = next(iter(found.values()))
     cells = [[name, f"{median(times):.1f}", f"{ratio(times, first):.2f}"] for name, times in found.items()]
     return Table(
@@ -103,7 +103,7 @@ def overhead(events: int, repetitions: int) -> Result:
     }
     rows, targets = [], []
     for name, case in cases.items():
-        ours, bare = compared(case, _fewer(case, events), repetitions)
+        ours, bare = compare(case, _fewer_events(case, events), repetitions)
         over = ratio(ours, bare) - 1.0
         rows.append([name, f"{median(ours):.0f}", f"{median(bare):.0f}", f"{over:+.0%}"])
         targets.append(Target(f"overhead, {name}", f"≤ {_OVERHEAD_MAX:.0%}", f"{over:+.0%}", over <= _OVERHEAD_MAX))
@@ -119,7 +119,7 @@ def overhead(events: int, repetitions: int) -> Result:
     )
 
 
-def _fewer(case: Case, events: int) -> int:
+def _fewer_events(case: Case, events: int) -> int:
     """Return how many events are enough where each of them takes long."""
     dear = "forest" in case.model or case.features > 100
     return max(2 * case.batch, events // 4 if dear else events)

@@ -46,7 +46,7 @@ _WHOLE = "quality.window=1000000"
 Row = Mapping[str, Any]
 
 
-def drifted(stream: Stream) -> Stream:
+def rename_classes(stream: Stream) -> Stream:
     """Return *stream* with each class called by the next one's name from the middle on."""
     classes, middle = stream.classes, len(stream.rows) // 2
     renamed = dict(zip(classes, (*classes[1:], classes[0]), strict=True))
@@ -54,7 +54,7 @@ def drifted(stream: Stream) -> Stream:
     return dataclasses.replace(stream, rows=[*stream.rows[:middle], *later])
 
 
-def one(stream: Stream, overrides: list[str], seed: int) -> Row:
+def replay_once(stream: Stream, overrides: list[str], seed: int) -> Row:
     """Return truth, estimate and controls of one replay."""
     result = lean(stream, load_config(None, [*overrides, f"sampling.seed={seed}", _WHOLE]))
     estimate, loss = result.accuracy, result.estimated_log_loss
@@ -107,7 +107,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _kept(path: Path | None, of: Row) -> list[Row]:
+def _load_rows(path: Path | None, of: Row) -> list[Row]:
     """Return the rows of *path* that are of this stream and these settings."""
     lines = path.read_text().splitlines() if path is not None and path.exists() else []
     return [row for row in map(json.loads, lines) if all(row[key] == value for key, value in of.items())]
@@ -115,11 +115,11 @@ def _kept(path: Path | None, of: Row) -> list[Row]:
 
 def _rows(stream: Stream, settings: list[str], of: Row, replays: int, workers: int, path: Path | None) -> Iterator[Row]:
     """Yield a row for each seed, and keep the new ones in *path*."""
-    kept = {row["seed"]: row for row in _kept(path, of)}
+    kept = {row["seed"]: row for row in _load_rows(path, of)}
     yield from (row for seed, row in kept.items() if seed < replays)
     missing = [seed for seed in range(replays) if seed not in kept]
     with ProcessPoolExecutor(workers) as pool:
-        for row in (map if workers == 1 else pool.map)(partial(one, stream, settings), missing):
+        for row in (map if workers == 1 else pool.map)(partial(replay_once, stream, settings), missing):
             if path is not None:
                 with path.open("a") as file:
                     file.write(json.dumps({**of, **row}) + "\n")
@@ -137,7 +137,7 @@ def main(
     rows: Annotated[Path | None, typer.Option()] = None,
 ) -> None:
     """Replay STREAM many times and print one JSON object, or one for each audit share."""
-    stream = drifted(source.read()) if drift else source.read()
+    stream = rename_classes(source.read()) if drift else source.read()
     for share in audit_shares.split(","):
         settings = [*(overrides or []), *([f"budget.audit_share={share}"] if share else [])]
         of = {"stream": source.stream.rpartition("/")[2], "events": len(stream.rows), "drift": drift, "set": settings}

@@ -16,15 +16,15 @@ from streamal.core.codec.events import decode_training
 from streamal.core.records import NaturalExample
 
 _CLASSES = ("no", "yes")
-_TAUGHT_MAX = 10_000
+_EXAMPLES_MAX = 10_000
 
 
-class Answering:
+class HandLoop:
     """pydantic in and out, River's `EntropySampler`, a metric by name for each event."""
 
     def __init__(self, config: Config) -> None:
         """Learn what the training log has: the model is then as good as streamal's."""
-        self._sampler = taught(config)
+        self._sampler = train_sampler(config)
         self._registry = CollectorRegistry()
         self._counter = Counter("events", "Events.", ["outcome"], registry=self._registry)
         self._seconds = Histogram("seconds", "Seconds.", registry=self._registry)
@@ -41,11 +41,11 @@ class Answering:
             return out.model_dump_json().encode(), event.id.encode() if asked else None
 
 
-def taught(config: Config) -> Any:
+def train_sampler(config: Config) -> Any:
     """Return River's sampler around the same model, which has learned the training log."""
     sampler: Any = active.EntropySampler(engine.model(), seed=1)
     log = transports.open_log(config)
-    for record in log.read(topic_names(config).training, 0, 0, _TAUGHT_MAX):
+    for record in log.read(topic_names(config).training, 0, 0, _EXAMPLES_MAX):
         lesson = decode_training(record.value)
         if isinstance(lesson, NaturalExample):
             sampler.learn_one(dict(lesson.features), lesson.label == _CLASSES[1])
@@ -58,11 +58,11 @@ class KafkaPythonByHand(KafkaPythonPipe):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self._answer, self._requests = Answering(config), config.topics.requests
+        self._loop, self._requests = HandLoop(config), config.topics.requests
 
     def send(self, value: bytes, partition: int) -> None:
         """Predict and, perhaps, ask."""
-        prediction, key = self._answer(value)
+        prediction, key = self._loop(value)
         self.producer.send(self.out, prediction, partition=partition)
         if key is not None:
             self.producer.send(self._requests, value, key, partition=partition)
@@ -73,11 +73,11 @@ class ConfluentByHand(ConfluentPipe):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self._answer, self._requests = Answering(config), config.topics.requests
+        self._loop, self._requests = HandLoop(config), config.topics.requests
 
     def send(self, value: bytes, partition: int) -> None:
         """Predict and, perhaps, ask."""
-        prediction, key = self._answer(value)
+        prediction, key = self._loop(value)
         self.producer.produce(self.out, prediction, partition=partition)
         if key is not None:
             self.producer.produce(self._requests, value, key, partition=partition)

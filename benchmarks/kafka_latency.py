@@ -45,7 +45,7 @@ class Outside:
         self._threads: list[threading.Thread] = []
 
     @contextmanager
-    def at_work(self, rate: float) -> Iterator[None]:
+    def running(self, rate: float) -> Iterator[None]:
         """Send *rate* events a second and read whatever comes, each in a thread of its own."""
         self._threads = [
             threading.Thread(target=self._send, args=(1.0 / rate,)),
@@ -71,7 +71,7 @@ class Outside:
             time.sleep(0.001)
         return value
 
-    def answer(self, request: str, label: str) -> float:
+    def reply(self, request: str, label: str) -> float:
         """Append a reply; return when that was acknowledged."""
         body = msgspec.json.encode({"request": request, "label": label})
         self.producer.send(self.topics.labels, body, partition=0).get(timeout=_PATIENCE_S)
@@ -112,13 +112,13 @@ def measure(world: World, replies: int, rate: float) -> list[float]:
     worker = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     times: list[float] = []
     try:
-        with outside.at_work(rate):
+        with outside.running(rate):
             for _ in track(range(replies), description=f"latency, {world.client}"):
                 request = outside.until(lambda: outside.open and outside.open.pop())
-                answered_at = outside.answer(request, "yes" if len(times) % 2 else "no")
+                replied_at = outside.reply(request, "yes" if len(times) % 2 else "no")
                 version = outside.until(lambda: outside.trained.get(request))  # noqa: B023  (called at once)
                 times.append(
-                    outside.until(lambda: _arrival(outside.predicted, version)) - answered_at  # noqa: B023
+                    outside.until(lambda: _arrival(outside.predicted, version)) - replied_at  # noqa: B023
                 )
                 time.sleep(_PAUSE_S)
     finally:

@@ -7,8 +7,8 @@ from statistics import median
 
 from benchmarks import kafka_quix
 from benchmarks.kafka_world import CLIENTS, MODELS, Cluster, Run, World
-from benchmarks.peers import measured
-from benchmarks.results import Result, Table, Target, isolated, machine
+from benchmarks.peers import measure
+from benchmarks.results import Result, Table, Target, machine, run_isolated
 
 _OF_THE_PIPE = {"kafka-python": 0.75, "confluent": 0.50}
 _OF_BY_HAND = {"kafka-python": 1.15, "confluent": 2.0}
@@ -33,7 +33,7 @@ def kafka(cluster: Cluster, events: int, repetitions: int) -> Result:
             runs[client, what].append(World(cluster, client, MODELS["linear"]).measure(what, events, workers=1))
         if _VW not in left_out:
             try:
-                vw.append(1e6 / isolated(measured, "VwDaemon", min(events, 10_000)).wall_us)
+                vw.append(1e6 / run_isolated(measure, "VwDaemon", min(events, 10_000)).wall_us)
             except ImportError as error:
                 left_out[_VW] = f"{error}; pip install vowpalwabbit"
     rows = [_row(client, what, each, runs) for (client, what), each in runs.items()]

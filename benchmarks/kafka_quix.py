@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from benchmarks.kafka_hand import taught
+from benchmarks.kafka_hand import train_sampler
 from streamal.config import Config
 
 _BATCH = 500
@@ -33,7 +33,7 @@ def run(config: Config, events: int) -> Marks:
     """Work off so many events that wait on the broker: JSON in, predict, JSON out, a request where it asks."""
     from quixstreams import Application  # noqa: PLC0415
 
-    sampler, seen = taught(config), 0
+    sampler, seen = train_sampler(config), 0
     times: list[tuple[float, float]] = []
 
     def predict(value: dict[str, Any]) -> dict[str, Any]:

@@ -206,23 +206,23 @@ def _streamal(overrides: list[str], events: int, workers: int, ready: Any, share
 
     part = config.transport.partitions // workers
     _join(lambda: owned() in {part, part + 1}, workers, ready)
-    shares.put(_worked_off(daemon.tick, events))
+    shares.put(_work_off(daemon.tick, events))
     transport.close()
 
 
 def _pipe(overrides: list[str], events: int, workers: int, _ready: Any, shares: Any) -> None:
-    _copied(kafka_pipe.PIPES, overrides, events, workers, shares)
+    _copy_through(kafka_pipe.PIPES, overrides, events, workers, shares)
 
 
 def _by_hand(overrides: list[str], events: int, workers: int, _ready: Any, shares: Any) -> None:
-    _copied(kafka_hand.BY_HAND, overrides, events, workers, shares)
+    _copy_through(kafka_hand.BY_HAND, overrides, events, workers, shares)
 
 
-def _copied(pipes: Mapping[str, Any], overrides: list[str], events: int, workers: int, shares: Any) -> None:
+def _copy_through(pipes: Mapping[str, Any], overrides: list[str], events: int, workers: int, shares: Any) -> None:
     assert workers == 1, "the pipe is measured alone"
     config = load_config(None, overrides)
     pipe = pipes[config.transport.client](config)
-    shares.put(_worked_off(pipe.tick, events))
+    shares.put(_work_off(pipe.tick, events))
     pipe.close()
 
 
@@ -251,7 +251,7 @@ def _join(settled: Callable[[], bool], workers: int, ready: Any) -> None:
         settled()
 
 
-def _worked_off(tick: Callable[[], int], events: int) -> Share:
+def _work_off(tick: Callable[[], int], events: int) -> Share:
     """Tick until nothing comes any more; the first batch is not timed."""
     first = 0
     while not first:

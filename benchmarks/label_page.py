@@ -47,7 +47,7 @@ class Outside:
         self._threads = [threading.Thread(target=self._send), threading.Thread(target=self._read)]
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         """Let both threads work."""
         for thread in self._threads:
             thread.start()
@@ -87,7 +87,7 @@ class Outside:
         log.close()
 
 
-def until(found: Callable[[], Any]) -> Any:
+def wait_for(found: Callable[[], Any]) -> Any:
     """Return what *found* returns, once that is something."""
     deadline = time.monotonic() + _PATIENCE_S
     while (value := found()) is None:
@@ -120,15 +120,15 @@ def latency(path: Path, answers: int, rate: float) -> tuple[list[float], list[fl
     daemon, page = started("run", "-c", str(path)), LabelProcess(path, (), {})
     try:
         client = Client(page)
-        with outside.at_work():
+        with outside.running():
             for number in range(answers):
-                item = until(lambda: client.call("/api/next", {})["item"])
+                item = wait_for(lambda: client.call("/api/next", {})["item"])
                 began = time.monotonic()
                 request = item["request"]
                 client.call("/api/labels", {"request": request, "label": ("no", "yes")[number % 2]})
                 posts.append(time.monotonic() - began)
-                version = until(lambda: outside.trained.get(request))  # noqa: B023  (called at once)
-                arrived = until(
+                version = wait_for(lambda: outside.trained.get(request))  # noqa: B023  (called at once)
+                arrived = wait_for(
                     lambda: next((at for known, at in outside.predicted if known >= version), None)  # noqa: B023
                 )
                 times.append(arrived - began)
@@ -139,7 +139,7 @@ def latency(path: Path, answers: int, rate: float) -> tuple[list[float], list[fl
     return times, posts
 
 
-def crowded(directory: Path, count: int) -> dict[str, float]:
+def measure_queue(directory: Path, count: int) -> dict[str, float]:
     """Return how the page does with *count* open requests of 2 kB each."""
     world = LabelWorld(directory)
     world.ask([{"text": "word " * 400, "n": float(number)} for number in range(count)])
@@ -163,10 +163,10 @@ def crowded(directory: Path, count: int) -> dict[str, float]:
             "fifty_listed_s": list_s,
             "resident_mb": before,
             "resident_after_1000_answers_mb": resident_mb(page.process.pid),
-        } | in_browser(page)
+        } | measure_browser(page)
 
 
-def in_browser(page: LabelProcess) -> dict[str, float]:
+def measure_browser(page: LabelProcess) -> dict[str, float]:
     """Return the seconds from opening the page to the question on the screen, median of five; {} without Chromium."""
     try:
         from tests.browser import browser  # noqa: PLC0415
@@ -195,7 +195,7 @@ def resident_mb(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-def written(directory: Path, transport: str, prefix: str) -> Path:
+def write_config(directory: Path, transport: str, prefix: str) -> Path:
     """Write a configuration with topics of its own, and make them."""
     path = directory / "config.toml"
     roles = ("events", "labels", "predictions", "requests", "training", "dead-letters")
@@ -237,11 +237,11 @@ def main() -> None:
     for name, transport in transports.items():
         with tempfile.TemporaryDirectory() as temporary:
             prefix = f"page.{os.getpid()}.{len(name)}"
-            path = written(Path(temporary), transport.format(directory=temporary), prefix)
+            path = write_config(Path(temporary), transport.format(directory=temporary), prefix)
             report(name, *latency(path, given.answers, given.rate))
     for count in given.open:
         with tempfile.TemporaryDirectory() as temporary:
-            print(json.dumps({name: round(value, 3) for name, value in crowded(Path(temporary), count).items()}))
+            print(json.dumps({name: round(value, 3) for name, value in measure_queue(Path(temporary), count).items()}))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class _Partition:
         self._memory = self._requirements.memory() if self._requirements.lookback else None
         self._seen = RunningTotals()
 
-    def answer(self, offset: int, features: dict[str, Scalar], truth: str) -> tuple[str, float]:
+    def predict(self, offset: int, features: dict[str, Scalar], truth: str) -> tuple[str, float]:
         """Return what was predicted, and the log loss."""
         probabilities = self._fold.learned.predict(Event(0, offset, None, None, features))
         label = max(probabilities, key=probabilities.__getitem__)
@@ -109,16 +109,16 @@ def lean(stream: Stream, config: Config) -> Figures:
     parts = build(config)
     fold = parts.new_fold()
     partition = _Partition(fold, parts.rules)
-    answers = [partition.answer(offset, row.features, row.label) for offset, row in enumerate(stream.rows)]
+    predictions = [partition.predict(offset, row.features, row.label) for offset, row in enumerate(stream.rows)]
     quality, right, met = fold.learned.quality, dict.fromkeys(stream.classes, 0), dict.fromkeys(stream.classes, 0)
-    for row, (label, _) in zip(stream.rows, answers, strict=True):
+    for row, (label, _) in zip(stream.rows, predictions, strict=True):
         right[row.label] += label == row.label
         met[row.label] += 1
     return Figures(
-        events=len(answers),
+        events=len(predictions),
         right=sum(right.values()),
         labels=quality.total.count,
-        log_loss=fmean(loss for _, loss in answers),
+        log_loss=fmean(loss for _, loss in predictions),
         accuracy=quality.total_accuracy(),
         estimated_log_loss=quality.log_loss(),
         naive=quality.total.naive(),

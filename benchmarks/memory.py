@@ -11,7 +11,7 @@ import msgspec
 
 from benchmarks.core_loop import Case, as_records
 from benchmarks.endless import Endless, daemon_over
-from benchmarks.results import Result, Table, Target, isolated, machine
+from benchmarks.results import Result, Table, Target, machine, run_isolated
 from streamal.core.snapshot import encode_snapshot
 
 _GROWTH_MAX = 0.10
@@ -34,7 +34,7 @@ def memory(early: int, late: int, forged: int) -> Result:
     }
     rows, targets = [], []
     for name, more in settings.items():
-        first, second, learned = isolated(resident, more, early, late)
+        first, second, learned = run_isolated(measure_resident, more, early, late)
         grown = second / first - 1.0
         rows.append([name, f"{first:.1f}", f"{second:.1f}", f"{grown:+.1%}", f"{learned:,}"])
         targets.append(
@@ -75,7 +75,7 @@ def _forged(names: int) -> tuple[list[list[str]], list[Target]]:
     rows, targets, usual = [], [], 0.0
     for what, unknown in _UNKNOWN.items():
         honest = what == _HONEST
-        before, after = isolated(attacked, unknown, names, honest=honest)
+        before, after = run_isolated(measure_attack, unknown, names, honest=honest)
         grown = after.resident_mb / before.resident_mb - 1.0
         rows.append(
             [
@@ -98,7 +98,7 @@ def _forged(names: int) -> tuple[list[list[str]], list[Target]]:
     return rows, targets
 
 
-def resident(more: dict[str, object], early: int, late: int) -> tuple[float, float, int]:
+def measure_resident(more: dict[str, object], early: int, late: int) -> tuple[float, float, int]:
     """Return MB after *early* events and after *late*, and how many labels were learned; to be run in a process."""
     case = Case()
     rows, labels = case.events(_POOL)
@@ -116,7 +116,7 @@ def resident(more: dict[str, object], early: int, late: int) -> tuple[float, flo
     return marks[0], marks[1], transport.learned
 
 
-class Standing(msgspec.Struct, array_like=True):
+class Footprint(msgspec.Struct, array_like=True):
     """What a producer could try to grow."""
 
     resident_mb: float
@@ -125,7 +125,7 @@ class Standing(msgspec.Struct, array_like=True):
     fold_bytes: int
 
 
-def attacked(unknown: str, names: int, *, honest: bool) -> tuple[Standing, Standing]:
+def measure_attack(unknown: str, names: int, *, honest: bool) -> tuple[Footprint, Footprint]:
     """Return how things stand before and after so many forged names (*honest*: as many events without any)."""
     case = Case()
     rows, labels = case.events(_POOL)
@@ -134,25 +134,25 @@ def attacked(unknown: str, names: int, *, honest: bool) -> tuple[Standing, Stand
     transport = Endless(config, usual, labels)
     daemon, measured = daemon_over(config, transport)
 
-    def standing() -> Standing:
+    def footprint() -> Footprint:
         for _ in range(_QUIET // _STEP):
             daemon.tick()
         page = measured.render()
         series = sum(not line.startswith(b"#") for line in page.splitlines())
-        return Standing(resident_mb(), len(page), series, len(encode_snapshot(daemon.fold, "")))
+        return Footprint(resident_mb(), len(page), series, len(encode_snapshot(daemon.fold, "")))
 
     daemon.start()
     for _ in range(_LONG // _STEP):
         daemon.tick()
-    before = standing()
+    before = footprint()
     for first in range(0, names, _NAMES_IN_AN_EVENT * _STEP // _EVERY):
-        transport.values = usual if honest else mixed(usual, rows[0], first)
+        transport.values = usual if honest else mix_rows(usual, rows[0], first)
         daemon.tick()
     transport.values = usual
-    return before, standing()
+    return before, footprint()
 
 
-def mixed(usual: Sequence[bytes], row: dict[str, Any], first: int) -> list[bytes]:
+def mix_rows(usual: Sequence[bytes], row: dict[str, Any], first: int) -> list[bytes]:
     """Return a step of events, every tenth with new names, numbered from *first*, beside the features of *row*."""
     values = list(usual[:_STEP])
     for number in range(0, _STEP, _EVERY):

@@ -87,7 +87,7 @@ class ScikitActiveml:
         """Run it at *budget*."""
         from benchmarks import activeml  # noqa: PLC0415  (may not be installed)
 
-        activeml.hush()
+        activeml.silence_checks()
         data = activeml.Data(stream, config)
         model = build_model(data.config)
         ask = activeml.Their(data, activeml.Cell(stream.name, budget, self.strategy, "theirs", seed))
@@ -102,12 +102,12 @@ class ScikitActiveml:
         return Outcome(examples / len(data.labels), hits / len(data.labels))
 
 
-def left_out(*, installed: bool) -> str:
+def missing_opponents(*, installed: bool) -> str:
     """Return who cannot be compared against, and what to do; "" if scikit-activeml is *installed*."""
     return "" if installed else "scikit-activeml is left out: pip install '.[benchmarks]'"
 
 
-LEFT_OUT = left_out(installed=find_spec("skactiveml") is not None)
+LEFT_OUT = missing_opponents(installed=find_spec("skactiveml") is not None)
 """Who could not be compared against, and why; "" if all could."""
 
 OPPONENTS: list[Opponent] = [RiverEntropy()]

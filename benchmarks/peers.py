@@ -11,7 +11,7 @@ from typing import NamedTuple
 from benchmarks import contestants
 from benchmarks.contestants import Contestant
 from benchmarks.core_loop import Case, as_records
-from benchmarks.results import Result, Table, Target, isolated, machine, ratio
+from benchmarks.results import Result, Table, Target, machine, ratio, run_isolated
 
 _ACTIVEML_MIN = 100.0
 _SLOW = {"Activeml": 20}
@@ -56,7 +56,7 @@ def peers(events: int, repetitions: int) -> Result:
                 continue
             try:
                 count = events // _SLOW.get(entry.made_by, 1)
-                runs.setdefault(name, []).append(isolated(measured, entry.made_by, count))
+                runs.setdefault(name, []).append(run_isolated(measure, entry.made_by, count))
             except ImportError as error:
                 left_out[name] = f"{error}; pip install {entry.package}"
                 runs.pop(name)
@@ -99,7 +99,7 @@ def _targets(runs: Mapping[str, list[Run]], base: list[float]) -> list[Target]:
     return [Target(what, f"≥ {_ACTIVEML_MIN:.0f} × the cost", f"{times:.0f} ×", times >= _ACTIVEML_MIN)]
 
 
-def measured(made_by: str, events: int) -> Run:
+def measure(made_by: str, events: int) -> Run:
     """Let one contestant run; to be called in a process of its own.
 
     Raises:

@@ -80,7 +80,7 @@ class Result(msgspec.Struct):
     machine: dict[str, str] = {}
 
 
-def interleaved(measures: Mapping[str, Callable[[], float]], repetitions: int) -> dict[str, list[float]]:
+def interleave(measures: Mapping[str, Callable[[], float]], repetitions: int) -> dict[str, list[float]]:
     """Return what each of *measures* gives, taken in turns: a slow minute of the machine hits all of them alike."""
     found: dict[str, list[float]] = {name: [] for name in measures}
     for _ in range(repetitions):
@@ -103,7 +103,7 @@ def cpu_us(run: Callable[[], object], events: int) -> float:
     return (time.process_time() - began) / events * 1e6
 
 
-def isolated(function: Callable[Given, Found], *args: Given.args, **kwargs: Given.kwargs) -> Found:
+def run_isolated(function: Callable[Given, Found], *args: Given.args, **kwargs: Given.kwargs) -> Found:
     """Return what *function*, one of a module's own, returns in a fresh process of its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *args, **kwargs).result()

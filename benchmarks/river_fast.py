@@ -52,7 +52,7 @@ def texts(count: int, classes: int) -> Examples:
     return found
 
 
-def taught(model: Any, examples: Examples) -> Any:
+def train(model: Any, examples: Examples) -> Any:
     """Return *model* after it has learned *examples*."""
     for lesson in examples:
         model.learn_one(*lesson)
@@ -92,7 +92,7 @@ def main(
     for slow, fast in pairs:
         for classes in (2, 7):
             made = (numbers if slow in _OF_NUMBERS else texts)(examples, classes)
-            models = taught(slow(), made), taught(fast(), made)
+            models = train(slow(), made), train(fast(), made)
             times: tuple[list[float], list[float]] = [], []
             for _ in range(repetitions):
                 for model, count, found in zip(models, (50, 1_000), times, strict=True):
@@ -104,10 +104,10 @@ def main(
     table = Table("model", "bytes", "slim", "ratio", "dumps ms", "slim", "loads ms", "slim")
     made = numbers(examples, 2)
     for model in (
-        taught(new_gaussian(), made),
-        taught(tree.HoeffdingTreeClassifier(), made),
-        taught(tree.HoeffdingAdaptiveTreeClassifier(seed=1), made),
-        taught(forest.ARFClassifier(n_models=10, seed=1), made),
+        train(new_gaussian(), made),
+        train(tree.HoeffdingTreeClassifier(), made),
+        train(tree.HoeffdingAdaptiveTreeClassifier(seed=1), made),
+        train(forest.ARFClassifier(n_models=10, seed=1), made),
     ):
         table.add_row(type(model).__name__, *snapshots(model, repetitions))
     console.print(table)

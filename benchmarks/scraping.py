@@ -35,14 +35,14 @@ def scrape(window_s: float, repetitions: int) -> Result:
     daemon.start()
     gc.freeze()
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        pool.submit(scraped, urls[0], 0.1, _OFTEN_S).result()  # it is there, and warm
+        pool.submit(scrape_often, urls[0], 0.1, _OFTEN_S).result()  # it is there, and warm
         rates: dict[str, list[tuple[float, float]]] = {"nobody scrapes": [], "a scrape every second": []}
         for _ in range(repetitions):
-            rates["nobody scrapes"].append(_ticked(daemon, window_s))
-            watched = pool.submit(scraped, urls[0], window_s, 1.0)
-            rates["a scrape every second"].append(_ticked(daemon, window_s, watched))
-        looking = pool.submit(scraped, urls[0], window_s, _OFTEN_S)
-        _ticked(daemon, window_s, looking)
+            rates["nobody scrapes"].append(_tick_for(daemon, window_s))
+            watched = pool.submit(scrape_often, urls[0], window_s, 1.0)
+            rates["a scrape every second"].append(_tick_for(daemon, window_s, watched))
+        looking = pool.submit(scrape_often, urls[0], window_s, _OFTEN_S)
+        _tick_for(daemon, window_s, looking)
     server.stop()
     times = sorted(looking.result())
     p50, p99, most = (times[min(len(times) - 1, int(len(times) * part))] * 1e3 for part in (0.5, 0.99, 1.0))
@@ -77,7 +77,7 @@ def scrape(window_s: float, repetitions: int) -> Result:
     )
 
 
-def _ticked(daemon: Daemon, window_s: float, until: Future[list[float]] | None = None) -> tuple[float, float]:
+def _tick_for(daemon: Daemon, window_s: float, until: Future[list[float]] | None = None) -> tuple[float, float]:
     """Tick for so long, or *until* that is done; return events per second, and CPU microseconds of an event."""
     began, cpu, done = time.perf_counter(), time.process_time(), 0
     while not until.done() if until else time.perf_counter() - began < window_s:
@@ -85,7 +85,7 @@ def _ticked(daemon: Daemon, window_s: float, until: Future[list[float]] | None =
     return done / (time.perf_counter() - began), (time.process_time() - cpu) / done * 1e6
 
 
-def scraped(url: str, window_s: float, every_s: float) -> list[float]:
+def scrape_often(url: str, window_s: float, every_s: float) -> list[float]:
     """Ask *url* every so often and return how many seconds each answer took; run in another process."""
     times = []
     ended = time.monotonic() + window_s

@@ -28,7 +28,7 @@ def start(labels: int, repetitions: int) -> Result:
     """Return seconds until ready over SQLite, and what freezing and thawing cost after so many *labels*."""
     found = machine()
     rows = [
-        [name, *_started(repetitions, lambda code=code: _run(code))]  # type: ignore[misc]
+        [name, *_measure_start(repetitions, lambda code=code: _run(code))]  # type: ignore[misc]
         for name, code in _STARTS.items()
     ]
     with TemporaryDirectory() as directory:
@@ -42,14 +42,14 @@ def start(labels: int, repetitions: int) -> Result:
             f"model.pipeline={Case().pipeline}",
             f"server.port={free_port()}",
         ]
-        until_ready = _started(repetitions, lambda: seconds_until_ready(overrides))
+        until_ready = _measure_start(repetitions, lambda: seconds_until_ready(overrides))
     rows.append(["`streamal run`, a new SQLite file or its own, until /readyz", *until_ready])
     models = ("linear", "naive Bayes", "Hoeffding tree", "adaptive random forest of 10", "text")
     return Result(
         "start",
         "Start and snapshots",
         "By the clock. A restart folds what was learned since the last snapshot; over 100,000 examples on Kafka: see "
-        "`python -m benchmarks.kafka restart`.",
+        "`python -m benchmarks.kafka_commands restart`.",
         [
             Table("From the start of the process", ["", "seconds", "of the processor"], rows),
             Table(
@@ -63,7 +63,7 @@ def start(labels: int, repetitions: int) -> Result:
     )
 
 
-def _started(repetitions: int, start: Callable[[], float]) -> tuple[str, str]:
+def _measure_start(repetitions: int, start: Callable[[], float]) -> tuple[str, str]:
     """Return what *start* tells in seconds, and the CPU seconds of the process that it has started and ended."""
     walls, cpus = [], []
     for _ in range(repetitions):

@@ -36,7 +36,7 @@ def views(count: int, numbers: int) -> list[EventView]:
     return made
 
 
-def one(name: str, events: Sequence[EventView]) -> float:
+def decide_all(name: str, events: Sequence[EventView]) -> float:
     """Return seconds of the processor for all decisions on *events*."""
     strategy = build_strategy(SamplingRules(name, rate=0.07, share=0.1, floor=0.5))
     requirements, state = requirements_of(strategy), strategy.initial()
@@ -61,7 +61,7 @@ def decisions(
     """Print microseconds per decision of each strategy, and the range of the repetitions."""
     made = views(events, numbers)
     for name in STRATEGIES:
-        times = sorted(one(name, made) / events * 1e6 for _ in range(repetitions))
+        times = sorted(decide_all(name, made) / events * 1e6 for _ in range(repetitions))
         print(f"{name:20} {median(times):7.2f} µs   ({times[0]:.2f} to {times[-1]:.2f})")
 
 

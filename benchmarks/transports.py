@@ -1,4 +1,4 @@
-"""The same daemon over nothing, over memory and over SQLite: what a transport adds. Kafka is in `benchmarks.kafka`."""
+"""The cost that a transport adds to the same daemon: memory, SQLite, none. Kafka: `benchmarks.kafka_commands`."""
 
 from __future__ import annotations
 

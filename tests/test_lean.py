@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binom
 
 import streamal
-from benchmarks.honesty import drifted, one, summary
+from benchmarks.honesty import rename_classes, replay_once, summary
 from benchmarks.lean import lean, require_same
 from streamal.config import load_config
 from streamal.replay import Stream, read_stream
@@ -28,7 +28,7 @@ def test_a_lean_replay_is_the_daemons(strategy: str) -> None:
 
 def test_a_drifted_stream_has_other_names_from_the_middle_on() -> None:
     """Half of the labels are called by the other class's name, and nothing else is changed."""
-    before, after = mails(100), drifted(mails(100))
+    before, after = mails(100), rename_classes(mails(100))
     same = [a.label == b.label for a, b in zip(before.rows, after.rows, strict=True)]
     assert same == [True] * 50 + [False] * 50
     assert [row.features for row in before.rows] == [row.features for row in after.rows]
@@ -38,8 +38,8 @@ def test_a_drifted_stream_has_other_names_from_the_middle_on() -> None:
 @pytest.mark.parametrize("drift", [False, True])
 def test_intervals_cover_as_often_as_they_say(drift: bool) -> None:
     """Forty replays of 800 mails: nominal 95 % is not refuted at 1 %, not even where all labels change their names."""
-    stream = drifted(mails(800)) if drift else mails(800)
-    found = summary([one(stream, [], seed) for seed in range(40)])
+    stream = rename_classes(mails(800)) if drift else mails(800)
+    found = summary([replay_once(stream, [], seed) for seed in range(40)])
     assert found["covered_needed"] == binom.ppf(0.01, 40, 0.95) == 34
     assert found["held"], found
     assert found["log_loss_covered"] >= 34, found

@@ -73,7 +73,7 @@ def test_an_opponent_with_a_budget_meets_every_one(tmp_path: Path, monkeypatch: 
 def test_who_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without scikit-activeml the suite runs all the same, and says how to have it."""
     monkeypatch.setattr(suite, "OPPONENTS", [Oracle()])
-    monkeypatch.setattr(suite, "LEFT_OUT", opponents.left_out(installed=False))
+    monkeypatch.setattr(suite, "LEFT_OUT", opponents.missing_opponents(installed=False))
     lines, said = lines_of(recording(tmp_path, 60), "--budgets 0.1")
     assert "scikit-activeml is left out" in said
     assert lines

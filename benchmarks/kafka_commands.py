@@ -1,9 +1,9 @@
 """What streamal costs on a real Kafka, beside the least that a program there can do: ratios out of one run.
 
-    python -m benchmarks.kafka throughput      # one worker against the bare pipe, both clients
-    python -m benchmarks.kafka scaling         # two workers against one
-    python -m benchmarks.kafka latency         # from a reply to the first prediction that knows it
-    python -m benchmarks.kafka restart         # 100,000 examples, with a snapshot and without
+    python -m benchmarks.kafka_commands throughput      # one worker against the bare pipe, both clients
+    python -m benchmarks.kafka_commands scaling         # two workers against one
+    python -m benchmarks.kafka_commands latency         # from a reply to the first prediction that knows it
+    python -m benchmarks.kafka_commands restart         # 100,000 examples, with a snapshot and without
 
 Each starts a one-node broker of its own (see `tests.kafka_broker`) unless ``--bootstrap`` names one. The bare pipe is
 consume → JSON → produce with the same client, batches of 500 and the same transactions, without a model.
