@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,6 +33,7 @@ from streamal.errors import ConfigError
 
 __all__ = [
     "LOOPBACK",
+    "RESERVED_PATHS",
     "Config",
     "LabelPageConfig",
     "LogConfig",
@@ -55,6 +56,8 @@ _SECRETS = (
 
 TOKEN_CHARACTERS_MIN = 16
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+RESERVED_PATHS = frozenset({"api", "static", "status", "login", "logout", "healthz"})
+"""Paths of the label page: no prefix may begin with one."""
 
 Share = Annotated[Decimal, Field(gt=0, le=1, decimal_places=9)]
 Part = Annotated[Decimal, Field(ge=0, le=1, decimal_places=9)]
@@ -381,6 +384,19 @@ class LabelPageConfig(_Section):
     tokens: dict[Annotated[str, Field(min_length=1, max_length=64)], SecretStr] = {}
     admins: tuple[str, ...] = ()
     secure_cookies: bool = False
+    trusted_proxies: tuple[str, ...] = ()
+    root_path: str = Field(default="", pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$", max_length=200)
+
+    @model_validator(mode="after")
+    def _reachable(self) -> LabelPageConfig:
+        for network in self.trusted_proxies:
+            try:
+                ip_network(network, strict=False)
+            except ValueError as error:
+                raise ValueError(f"trusted_proxies: {network!r} is no address and no network: {error}") from None
+        if self.root_path and self.root_path.split("/")[1] in RESERVED_PATHS:
+            raise ValueError(f"root_path {self.root_path!r} begins like a path of the page: choose another one")
+        return self
 
     @model_validator(mode="after")
     def _guarded(self) -> LabelPageConfig:

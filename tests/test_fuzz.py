@@ -24,10 +24,10 @@ from streamal.core.codec.replies import decode_reply
 from streamal.core.records import Event, NaturalLabel, Reason, Refusal, Reply
 from streamal.core.schema import Schema
 from streamal.edge.memory import Broker
-from streamal.labeling.annotating import Annotators, Denied
-from streamal.labeling.topics_thread import TopicsThread
+from streamal.labeling.web.annotating import Annotators, Denied
 from streamal.labeling.web.api import decode_body
 from streamal.labeling.web.bodies import Answer
+from streamal.labeling.web.topics_thread import TopicsThread
 from tests.making import make_request
 from tests.outside import POISON_EVENTS, POISON_REPLIES
 from tests.test_wire import ALL_RULES, NATURAL, TOKENS

@@ -20,9 +20,9 @@ from streamal.core.codec.events import encode
 from streamal.core.records import Record
 from streamal.edge.memory import Broker
 from streamal.errors import ConfigError, Fatal, StreamalError, Uncommitted
-from streamal.labeling.topics_thread import TopicsThread
 from streamal.labeling.web.rendering import Template, render, render_guidelines
 from streamal.labeling.web.sessions import SESSION_S, Sessions, Throttle
+from streamal.labeling.web.topics_thread import TopicsThread
 from tests.conftest import Cli
 from tests.label_world import LabelPage, LabelWorld, until
 from tests.making import make_request

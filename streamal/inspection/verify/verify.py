@@ -5,8 +5,6 @@ It shares no state with the daemon that it checks. Every check counts its cases:
 
 from __future__ import annotations
 
-import heapq
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TypeVar, assert_never
@@ -14,14 +12,13 @@ from typing import TypeVar, assert_never
 import msgspec
 
 from streamal.core.budget.sampler import Budget, divide
-from streamal.core.codec.events import DeadLetter, decode_event, decode_request, decode_training
+from streamal.core.codec.events import DeadLetter, decode_request, decode_training
 from streamal.core.codec.replies import decode_reply
 from streamal.core.fold import Fold
 from streamal.core.quality.totals import RunningTotals
 from streamal.core.records import (
     Abstention,
     Closing,
-    Event,
     Example,
     Expiry,
     NaturalExample,
@@ -37,9 +34,9 @@ from streamal.core.records import (
     coordinates,
 )
 from streamal.core.rules import Rules
-from streamal.errors import InconsistentLog
 from streamal.inspection.verify.caps import check_caps
 from streamal.inspection.verify.checks import Check, NaturalLabels
+from streamal.inspection.verify.predictions import check_predictions
 from streamal.ports import Log, scan
 
 __all__ = ["verify"]
@@ -77,7 +74,7 @@ def verify(
         *_check_training(log, rules, committed, predictions),
         _check_totals(log, rules, counts),
     ]
-    return [*checks, _check_predictions(log, rules, predictions, new_fold, progress)] if rederive else checks
+    return [*checks, check_predictions(log, rules, predictions, new_fold, progress)] if rederive else checks
 
 
 def _check_events(
@@ -252,50 +249,3 @@ def _agrees(training: Example | Abstention, prediction: Prediction | None) -> bo
         return not isinstance(training, Example) or training.predicted == prediction.label
     expected = max(prediction.probabilities.values(), default=0.0), prediction.probabilities.get(training.label, 0.0)
     return training.predicted == prediction.label and (training.confidence, training.probability) == expected
-
-
-def _check_predictions(
-    log: Log,
-    rules: Rules,
-    predictions: dict[str, Prediction],
-    new_fold: Callable[[], Fold],
-    progress: Callable[[int], object],
-) -> Check:
-    """Check that each prediction is what the model of its version predicts for its event (I5)."""
-    check = Check("every prediction can be re-derived from its model version")
-    fold = new_fold()
-    training = scan(log, rules.topics.training, 0)
-    upcoming = next(training, None)
-    streams = (_pair_predictions(log, rules, partition, predictions) for partition in range(rules.partitions))
-    for prediction, record in heapq.merge(*streams, key=lambda pair: pair[0].version):
-        while upcoming is not None and upcoming.offset < prediction.version:
-            try:
-                fold.apply_training(upcoming.offset, upcoming.value)
-            except InconsistentLog as error:
-                check.expect(False, f"training offset {upcoming.offset} and all predictions after it: {error}")
-                return check
-            upcoming = next(training, None)
-        event = decode_event(record.partition, record.offset, record.value, rules.wire, fold.learned.schema)
-        again = fold.learned.predict(event) if isinstance(event, Event) else {}
-        check.expect(fold.learned.version.offset == prediction.version and _same(again, prediction), prediction.event)
-        progress(1)
-    return check
-
-
-def _pair_predictions(
-    log: Log, rules: Rules, partition: int, predictions: dict[str, Prediction]
-) -> Iterator[tuple[Prediction, Record]]:
-    """Yield each prediction of *partition* with its event."""
-    for record in scan(log, rules.topics.events, partition):
-        prediction = predictions.get(coordinates(partition, record.offset))
-        if prediction is not None:
-            yield prediction, record
-
-
-def _same(again: dict[str, float], prediction: Prediction) -> bool:
-    before = prediction.probabilities
-    if prediction.label != (max(before, key=before.__getitem__) if before else None):
-        return False
-    return again.keys() == before.keys() and all(
-        math.isclose(again[label], before[label], rel_tol=1e-9, abs_tol=1e-12) for label in before
-    )

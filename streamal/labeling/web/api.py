@@ -15,17 +15,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from streamal.config import Config
-from streamal.labeling.annotating import Annotators, Denied
-from streamal.labeling.topics_thread import TopicsThread
+from streamal.labeling.web.annotating import Annotators, Denied
 from streamal.labeling.web.auth import Authenticator, read_body
 from streamal.labeling.web.bodies import Answer, NextBody, SkipBody
 from streamal.labeling.web.openapi import document
+from streamal.labeling.web.streams import STREAMS_MAX, EventStreams
+from streamal.labeling.web.topics_thread import TopicsThread
 
 __all__ = ["Api", "decode_body"]
 
 T = TypeVar("T")
-_STREAMS_MAX = 200
-"""Event streams that may be open at a time: one for each page that is open in a browser."""
 _QUIET_S = 15.0
 """A stream sends at least one event in so many seconds, so that a dead connection is noticed."""
 _STATUS_EVERY_S = 2.0
@@ -45,8 +44,7 @@ class Api:
         """Take the parts; see `streamal.labeling.web.app`."""
         self._authenticator, self._topics, self._daemon = authenticator, topics_thread, daemon
         self._annotators = Annotators(config, topics_thread)
-        self._streams: set[asyncio.Event] = set()
-        self._ending = False
+        self._streams = EventStreams()
         self._status: dict[str, Any] | None = None
         self._status_at, self._status_lock = 0.0, asyncio.Lock()
 
@@ -54,14 +52,13 @@ class Api:
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         """Wake the event streams when the queue changes, while the application runs."""
         loop = asyncio.get_running_loop()
-        self._topics.on_change = lambda: loop.call_soon_threadsafe(self._wake)
+        self._topics.on_change = lambda: loop.call_soon_threadsafe(self._streams.wake)
         yield
         self._topics.on_change = lambda: None
 
     def end(self) -> None:
         """End the event streams: the server is about to stop, and would wait for them."""
-        self._ending = True
-        self._wake()
+        self._streams.end()
 
     async def next(self, request: Request) -> Response:
         """Lease the next request."""
@@ -114,34 +111,19 @@ class Api:
         """Send events: the surroundings of a question, or the figures with ``?status=1``."""
         figures = request.query_params.get("status") == "1"
         person = self._authenticator.require(request, admin=figures)
-        if len(self._streams) >= _STREAMS_MAX:
-            raise Denied(503, f"{_STREAMS_MAX} pages are open already")
-        events = self._figures_events() if figures else self._surroundings_events(person.name)
+        if not self._streams.has_room(person.name):
+            raise Denied(503, f"{STREAMS_MAX} pages are open already")
+        events = self._figures_events(person.name) if figures else self._surroundings_events(person.name)
         return StreamingResponse(events, media_type="text/event-stream")
 
     async def _surroundings_events(self, name: str) -> AsyncIterator[str]:
-        async for _ in self._wait_for_changes(_QUIET_S):
+        async for _ in self._streams.changes(name, _QUIET_S):
             yield _encode_event(await self._call(lambda: self._annotators.surroundings(name)))
 
-    async def _figures_events(self) -> AsyncIterator[str]:
-        async for _ in self._wait_for_changes(_STATUS_EVERY_S):
+    async def _figures_events(self, name: str) -> AsyncIterator[str]:
+        async for _ in self._streams.changes(name, _STATUS_EVERY_S):
             yield _encode_event(await self._figures())
             await asyncio.sleep(_STATUS_EVERY_S / 2)
-
-    async def _wait_for_changes(self, quiet_s: float) -> AsyncIterator[None]:
-        """Yield at once, at each change, and after *quiet_s* without any."""
-        event = asyncio.Event()
-        self._streams.add(event)
-        try:
-            while not self._ending:
-                yield
-                try:
-                    await asyncio.wait_for(event.wait(), quiet_s)
-                except TimeoutError:
-                    continue
-                event.clear()
-        finally:
-            self._streams.discard(event)
 
     async def _figures(self) -> dict[str, Any]:
         """Return the figures, computed at most once a second however many pages are open."""
@@ -160,10 +142,6 @@ class Api:
 
     def _call(self, function: Callable[[], T]) -> Awaitable[T]:
         return asyncio.wrap_future(self._topics.call(function))
-
-    def _wake(self) -> None:
-        for event in self._streams:
-            event.set()
 
 
 def decode_body(data: bytes, kind: type[T]) -> T:

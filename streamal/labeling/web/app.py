@@ -12,27 +12,27 @@ from urllib.parse import parse_qs
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from streamal.config import Config
 from streamal.errors import StreamalError
-from streamal.labeling.annotating import Denied
-from streamal.labeling.topics_thread import TopicsThread
+from streamal.labeling.web.annotating import Denied
 from streamal.labeling.web.api import Api
 from streamal.labeling.web.auth import (
     COOKIE,
     Authenticator,
     Caller,
     SecurityHeaders,
-    client_address,
     read_body,
     require_same_origin,
 )
+from streamal.labeling.web.proxies import ForwardedHeaders, client_network, path_of, root_of
 from streamal.labeling.web.rendering import render_guidelines
 from streamal.labeling.web.sessions import SESSION_S, Sessions
+from streamal.labeling.web.topics_thread import TopicsThread
 
 __all__ = ["application"]
 
@@ -76,9 +76,14 @@ def application(
     app = Starlette(
         routes=routes,
         middleware=[
-            Middleware(SecurityHeaders, image_hosts=page.image_hosts, loopback_only=authenticator.sessions.open_to_all)
+            Middleware(ForwardedHeaders, trusted=page.trusted_proxies, root_path=page.root_path),
+            Middleware(SecurityHeaders, image_hosts=page.image_hosts, loopback_only=authenticator.sessions.open_to_all),
         ],
-        exception_handlers={Denied: _respond_denied, StreamalError: _respond_unavailable},
+        exception_handlers={
+            Denied: _respond_denied,
+            StreamalError: _respond_unavailable,
+            ClientDisconnect: _respond_nobody,
+        },
         lifespan=api.lifespan,
     )
     app.state.end = api.end
@@ -87,15 +92,21 @@ def application(
 
 async def _respond_denied(request: Request, error: Exception) -> Response:
     assert isinstance(error, Denied)
-    if error.status == HTTPStatus.UNAUTHORIZED and request.url.path in ("/", "/status"):
-        return RedirectResponse("/login", 303)
-    if request.url.path.startswith("/api/"):
+    path = path_of(request)
+    if error.status == HTTPStatus.UNAUTHORIZED and path in ("/", "/status"):
+        return RedirectResponse(f"{root_of(request)}/login", 303)
+    if path.startswith("/api/"):
         return JSONResponse({"error": str(error)}, error.status)
     return PlainTextResponse(f"{error}\n", error.status)
 
 
 async def _respond_unavailable(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": f"the topics cannot be reached now: {error}"}, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+async def _respond_nobody(_: Request, __: Exception) -> Response:
+    """Answer a client that has left in the middle of its body: the server throws the answer away."""
+    return Response(status_code=HTTPStatus.BAD_REQUEST)
 
 
 class _Pages:
@@ -112,43 +123,50 @@ class _Pages:
     async def label(self, request: Request) -> Response:
         """Show the label page."""
         caller = self._require_session(request)
-        return self._render("label.html", caller, guidelines=self._guidelines, undo_s=self._page.undo_s)
+        return self._render("label.html", request, caller, guidelines=self._guidelines, undo_s=self._page.undo_s)
 
     async def status(self, request: Request) -> Response:
         """Show the status page."""
         caller = self._require_session(request)
         if not caller.person.admin:
             raise Denied(403, "the status page needs the role admin (label_page.admins)")
-        return self._render("status.html", caller)
+        return self._render("status.html", request, caller)
 
     async def login(self, request: Request) -> Response:
         """Ask for the token, or for a name where there are no tokens; with the right answer begin a session."""
         if request.method == "GET":
-            return self._render_login("", 200)
+            return self._render_login(request, "", 200)
         require_same_origin(request)
         fields = parse_qs((await read_body(request)).decode("utf-8", "replace"))
         given = fields.get("token", [""])[0].strip()
         if self._authenticator.sessions.open_to_all:
             if not 0 < len(given.encode()) <= 64 or not given.isprintable():
-                return self._render_login("Give a name of 1 to 64 characters.", 400)
+                return self._render_login(request, "Give a name of 1 to 64 characters.", 400)
             name = given
         else:
             try:
-                name = self._authenticator.check_token(given, client_address(request)).name
+                name = self._authenticator.check_token(given, client_network(request)).name
             except Denied as denied:
-                return self._render_login(f"{str(denied).capitalize()}.", denied.status)
-        response = RedirectResponse("/", 303)
+                return self._render_login(request, f"{str(denied).capitalize()}.", denied.status)
+        response = RedirectResponse(f"{root_of(request)}/", 303)
         cookie = self._authenticator.sessions.new_cookie(name, time.time())
         response.set_cookie(
-            COOKIE, cookie, max_age=SESSION_S, httponly=True, samesite="strict", secure=self._secure, path="/"
+            COOKIE,
+            cookie,
+            max_age=SESSION_S,
+            httponly=True,
+            samesite="strict",
+            secure=self._secure,
+            path=f"{root_of(request)}/",
         )
         return response
 
     async def logout(self, request: Request) -> Response:
-        """End the session."""
+        """End the session, here and in the browser."""
         require_same_origin(request)
-        response = RedirectResponse("/login", 303)
-        response.delete_cookie(COOKIE, path="/")
+        self._authenticator.sessions.end(request.cookies.get(COOKIE, ""), time.time())
+        response = RedirectResponse(f"{root_of(request)}/login", 303)
+        response.delete_cookie(COOKIE, path=f"{root_of(request)}/")
         return response
 
     async def health(self, _: Request) -> Response:
@@ -161,9 +179,11 @@ class _Pages:
             raise Denied(401, "log in first")
         return caller
 
-    def _render_login(self, error: str, status: int) -> Response:
+    def _render_login(self, request: Request, error: str, status: int) -> Response:
         template = self._templates.get_template("login.html")
-        return HTMLResponse(template.render(open=self._authenticator.sessions.open_to_all, error=error), status)
+        open_to_all = self._authenticator.sessions.open_to_all
+        return HTMLResponse(template.render(root=root_of(request), open=open_to_all, error=error), status)
 
-    def _render(self, name: str, caller: Caller, **more: Any) -> Response:
-        return HTMLResponse(self._templates.get_template(name).render(person=caller.person, csrf=caller.csrf, **more))
+    def _render(self, name: str, request: Request, caller: Caller, **more: Any) -> Response:
+        template = self._templates.get_template(name)
+        return HTMLResponse(template.render(root=root_of(request), person=caller.person, csrf=caller.csrf, **more))

@@ -17,7 +17,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamal.config import LOOPBACK
-from streamal.labeling.annotating import Denied
+from streamal.labeling.web.annotating import Denied
+from streamal.labeling.web.proxies import client_network
 from streamal.labeling.web.sessions import Person, Sessions, Throttle
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "Authenticator",
     "Caller",
     "SecurityHeaders",
-    "client_address",
     "read_body",
     "require_same_origin",
 ]
@@ -57,7 +57,7 @@ class Authenticator:
         """
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return Caller(self.check_token(token.strip(), client_address(request)), None)
+            return Caller(self.check_token(token.strip(), client_network(request)), None)
         cookie = request.cookies.get(COOKIE, "")
         person = self.sessions.person_of_cookie(cookie, time.time()) if cookie else None
         if person is not None:
@@ -109,11 +109,6 @@ def require_same_origin(request: Request) -> None:
     foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host", "")
     if foreign or site not in ("same-origin", "none"):
         raise Denied(403, "this came from another site's page")
-
-
-def client_address(request: Request) -> str:
-    """Return the address from which *request* comes."""
-    return request.client.host if request.client else "unknown"
 
 
 async def read_body(request: Request) -> bytes:

@@ -10,13 +10,12 @@ import uvicorn
 
 from streamal.config import Config
 from streamal.errors import ConfigError, Fatal
-from streamal.labeling.topics_thread import TopicsThread
 from streamal.labeling.web.app import application
+from streamal.labeling.web.connections import GuardedProtocol
+from streamal.labeling.web.topics_thread import TopicsThread
 from streamal.ports import Log
 
 __all__ = ["PageServer"]
-
-_CONNECTIONS_MAX = 500
 
 
 class _Server(uvicorn.Server):
@@ -59,7 +58,7 @@ class PageServer:
             log_config=None,
             access_log=False,
             server_header=False,
-            limit_concurrency=_CONNECTIONS_MAX,
+            http=GuardedProtocol,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=1,
             proxy_headers=False,

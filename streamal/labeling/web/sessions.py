@@ -1,7 +1,8 @@
-"""Who may come in: tokens with a role, sessions that need no store, and a limit on wrong tokens.
+"""Who may come in: tokens with a role, signed sessions, and a limit on wrong tokens.
 
-A session is a cookie with a name and an end, signed with that person's own token: it outlives a restart of the page and
-ends when the token is changed. A second signature, the CSRF token, goes with every request of the page's own script.
+A session is a cookie with an id, a name and an end, signed with that person's own token. It outlives a restart of the
+page; it ends after its time, when the token is changed, or at the logout (the page forgets logouts when it restarts). A
+second signature, the CSRF token, goes with every request of the page's own script.
 Without any tokens there is no login; the page then listens on loopback only.
 """
 
@@ -18,6 +19,8 @@ __all__ = ["SESSION_S", "Person", "Sessions", "Throttle"]
 SESSION_S = 12 * 3_600
 """The length of a session: a working day."""
 _ADDRESSES_MAX = 1_000
+_ENDED_MAX = 10_000
+"""Sessions that were ended by a logout and are remembered until they would be over."""
 
 
 class Person(NamedTuple):
@@ -34,6 +37,7 @@ class Sessions:
         """Take name -> token; without any, everybody who reaches the page is an admin."""
         self._tokens, self._admins = dict(tokens), frozenset(admins)
         self._own_key = secrets.token_hex(16)
+        self._ended: dict[str, int] = {}
 
     @property
     def open_to_all(self) -> bool:
@@ -50,21 +54,31 @@ class Sessions:
 
     def new_cookie(self, name: str, now: float) -> str:
         """Return the cookie of a session of *name* that begins *now*, in seconds since the epoch."""
-        body = f"{int(now) + SESSION_S}.{name.encode().hex()}"
+        body = f"{int(now) + SESSION_S}.{secrets.token_hex(8)}.{name.encode().hex()}"
         return f"{body}.{self._sign(name, 'session', body)}"
 
     def person_of_cookie(self, cookie: str, now: float) -> Person | None:
         """Return whose session *cookie* is, None if the session is over or forged."""
         body, _, signature = cookie.rpartition(".")
-        until, _, hexadecimal = body.partition(".")
         try:
-            name, over = bytes.fromhex(hexadecimal).decode(), int(until) < now
+            until, session, hexadecimal = body.split(".")
+            name, over = bytes.fromhex(hexadecimal).decode(), int(until) < now or session in self._ended
         except ValueError:
             return None
         if not self.open_to_all and name not in self._tokens:
             return None
         good = hmac.compare_digest(signature.encode(), self._sign(name, "session", body).encode())
         return self._person(name) if good and not over else None
+
+    def end(self, cookie: str, now: float) -> None:
+        """End the session that *cookie* is, if it is one."""
+        if self.person_of_cookie(cookie, now) is None:
+            return
+        until, session, *_ = cookie.split(".")
+        self._ended = {each: end for each, end in self._ended.items() if end >= now}
+        if len(self._ended) >= _ENDED_MAX:
+            del self._ended[next(iter(self._ended))]
+        self._ended[session] = int(until)
 
     def csrf_token(self, cookie: str, name: str) -> str:
         """Return the token that the page of this session sends with every request that changes something."""
@@ -79,7 +93,7 @@ class Sessions:
 
 
 class Throttle:
-    """Allows *failures_max* wrong tokens of an address in *window_s* seconds; then the address has to wait."""
+    """Allows *failures_max* wrong tokens of an address in *window_s* seconds; then that address has to wait."""
 
     def __init__(self, failures_max: int = 5, window_s: float = 60.0) -> None:
         """Begin without failures."""

@@ -3,7 +3,7 @@
 (() => {
   const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
   const byId = (id) => document.getElementById(id);
-  const csrf = meta("csrf"), undoMs = 1000 * Number(meta("undo-s")), store = `streamal-unsent:${meta("person")}`;
+  const root = meta("root"), csrf = meta("csrf"), undoMs = 1000 * Number(meta("undo-s")), store = `streamal-unsent:${root}${meta("person")}`;
   const LETTERS = [..."1234567890abcdefhijklmnopqrtvwyz"]; // all but G, S, U, X, which are commands
   const RENEW_MS = 30000;
 
@@ -22,12 +22,12 @@
     } catch { /* private mode: answers live as long as the page */ }
   }
   async function post(path, body, keepalive = false) {
-    const answer = await fetch(path, {
+    const answer = await fetch(root + path, {
       method: "POST", body: JSON.stringify(body), keepalive,
       headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf },
     });
     const result = await answer.json().catch(() => ({}));
-    if (answer.status === 401) { location.assign("/login"); }
+    if (answer.status === 401) { location.assign(`${root}/login`); }
     if (answer.status === 403) { reloadOnce(); }
     return { status: answer.status, result };
   }
@@ -270,7 +270,7 @@
   addEventListener("pagehide", () => {
     if (pending) post("/api/labels", pending.answer, true).catch(() => {}); // it is stored as well, and sent again if this request is lost
   });
-  const events = new EventSource("/api/live");
+  const events = new EventSource(`${root}/api/live`);
   events.onmessage = (event) => {
     const surroundings = JSON.parse(event.data);
     showSurroundings(surroundings);

@@ -72,7 +72,7 @@
     rows(byId("annotators"), status.annotators.map((a) => [a.name, whole(a.answered), whole(a.abstained), percent(a.agreement, 0), a.seconds === null ? "–" : a.seconds.toFixed(1)]));
     rows(byId("refusals"), status.refusals.map((r) => [when(r.at), r.topic, r.place, r.reason, r.detail]));
   }
-  const events = new EventSource("/api/live?status=1");
+  const events = new EventSource(`${document.querySelector('meta[name="root"]').content}/api/live?status=1`);
   events.onmessage = (event) => { show(JSON.parse(event.data)); document.body.dataset.shown = "1"; };
   events.onerror = () => { byId("trouble").hidden = false; byId("trouble").textContent = "Not connected; trying again."; };
 })();

@@ -17,9 +17,9 @@ from streamal.core.codec.events import decode_event
 from streamal.core.codec.replies import decode_reply
 from streamal.core.records import Refusal, Reply, Scalar
 from streamal.labeling.queue import Entry
-from streamal.labeling.topics_thread import TopicsThread
 from streamal.labeling.web.bodies import Answer, AnswerResult, FoundEvent, OpenRequest, OpenRequests
 from streamal.labeling.web.rendering import Template, render
+from streamal.labeling.web.topics_thread import TopicsThread
 
 __all__ = ["Annotators", "Denied"]
 
