@@ -71,7 +71,7 @@ class _Partition:
         if self._memory is not None:
             self._memory.take(offset, features)
         if lane is not None:
-            arms = ()
+            arms: tuple[float, ...] = ()
             if self._requirements.arms and lane is Lane.AUDIT:
                 arms = tuple(round(p, 4) for p in self._requirements.arms(score, state))
             example = Example(

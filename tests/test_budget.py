@@ -33,7 +33,7 @@ class Always:
     def propensity(self, uncertainty: float, state: AnyState) -> float:
         return 1.0
 
-    def update(self, uncertainty: float, asked: bool, state: AnyState) -> AnyState:
+    def update(self, uncertainty: float, asked: float, state: AnyState) -> AnyState:
         return state
 
 

@@ -29,7 +29,7 @@ from streamal.core.quality.totals import RunningTotals
 from streamal.core.records import Abstention, Closing, Example, Expiry, Lane, Request
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.core.strategies import STRATEGIES, SamplingRules, Strategy, build_strategy
-from streamal.core.strategies.base import STATE_BYTES_MAX, State
+from streamal.core.strategies.base import STRATEGY_STATE_BYTES_MAX, State
 from tests.making import make_request
 
 UTC = dt.UTC
@@ -46,7 +46,7 @@ class Always:
     def propensity(self, uncertainty: float, state: State) -> float:
         return 1.0
 
-    def update(self, uncertainty: float, asked: bool, state: State) -> State:
+    def update(self, uncertainty: float, asked: float, state: State) -> State:
         return state
 
 
@@ -431,8 +431,8 @@ def test_the_ledger_stays_small() -> None:
 
 def test_the_largest_state_fits() -> None:
     """F16: a full ledger, a strategy's state of all it may take, and the counts of 10^12 events, all at once."""
-    strategy = ("x" * (STATE_BYTES_MAX - 4),)
-    assert len(msgspec.json.encode(strategy)) == STATE_BYTES_MAX
+    strategy = ("x" * (STRATEGY_STATE_BYTES_MAX - 4),)
+    assert len(msgspec.json.encode(strategy)) == STRATEGY_STATE_BYTES_MAX
     seen = RunningTotals(events=10**12, confidence=10**18, never_askable=10**12)
     assert len(msgspec.json.encode(seen)) <= 60
     largest = PartitionState(2**53, 1e9 / 7, full_ledger(), strategy, unasked=10**12, asked_at=2**31, seen=seen)

@@ -75,7 +75,8 @@ def test_importance_keeps_to_its_rate() -> None:
     scores = np.random.default_rng(1).beta(1.0, 3.0, 30_000).tolist()
     for rate in (0.02, 0.1, 0.3):
         mover = Mover.matched(0.01, rate)
-        for strategy in (Importance(0.1, mover), Selective(rate, 0.5, mover)):
+        strategies: tuple[Strategy, ...] = (Importance(0.1, mover), Selective(rate, 0.5, mover))
+        for strategy in strategies:
             state, propensities = strategy.initial(), []
             for u in scores:
                 propensities.append(strategy.propensity(u, state))
@@ -165,6 +166,7 @@ def test_density_asks_inside_a_cloud_and_not_outside() -> None:
     strategy = build_strategy(SamplingRules("density", rate=0.2, share=0.2))
     rng, requirements = np.random.default_rng(4), requirements_of(strategy)
     memory = requirements.memory()
+    assert requirements.score is not None
     dense: dict[bool, list[bool]] = {True: [], False: []}
     for offset in range(3_000):
         far = offset % 50 == 0
@@ -322,6 +324,7 @@ def test_damping_reaches_every_arm_of_auto() -> None:
     auto = build_strategy(SamplingRules("auto", 0.1, share=0.1, parameters={"arms": ["variable", "probabilistic"]}))
     requirements = requirements_of(auto)
     memory = requirements.memory()
+    assert requirements.score is not None
     for i in range(40):
         memory.take(i, {"x": float(i % 7)})
     score = requirements.score(EventView(0.4, {"a": 0.6, "b": 0.4}, {"x": 9.0}, 40, 5, None, memory))

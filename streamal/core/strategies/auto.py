@@ -151,7 +151,7 @@ class Auto:
             [requirements.memory() if requirements.lookback else None for requirements in self._requirements]
         )
 
-    def score(self, view: EventView) -> Any:
+    def score(self, view: EventView) -> Scores:
         """Return the arms' weights and scores."""
         count = len(self.strategies)
         weights = view.weights if len(view.weights) == count else (1.0 / count,) * count
@@ -166,12 +166,12 @@ class Auto:
         """Return the states of all arms, one after the other."""
         return tuple(value for strategy in self.strategies for value in strategy.initial())
 
-    def propensity(self, score: Any, state: State) -> float:
+    def propensity(self, score: Scores | float, state: State) -> float:
         """Return the weighted mean."""
         weights, asked = self._split(score)[0], self.arm_propensities(score, state)
         return min(1.0, math.fsum(weight * each for weight, each in zip(weights, asked, strict=True)))
 
-    def update(self, score: Any, asked: float, state: State) -> State:
+    def update(self, score: Scores | float, asked: float, state: State) -> State:
         """Return the states of the arms, each after its own decision."""
         after: list[int | float | str] = []
         scores = self._split(score)[1]
@@ -180,12 +180,12 @@ class Auto:
             after += strategy.update(each, chosen, state[where])
         return tuple(after)
 
-    def arm_propensities(self, score: Any, state: State) -> list[float]:
+    def arm_propensities(self, score: Scores | float, state: State) -> list[float]:
         """Return each arm's own propensity."""
         parts = zip(self.strategies, self._split(score)[1], self._slices, strict=True)
         return [strategy.propensity(each, state[where]) for strategy, each, where in parts]
 
-    def _split(self, score: Any) -> Scores:
+    def _split(self, score: Scores | float) -> Scores:
         """Return the arms' weights and scores; a bare uncertainty is every arm's, and all weigh the same."""
         if isinstance(score, Scores):
             return score

@@ -2,47 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from streamal.core.records import Scalar
 
-__all__ = ["STATE_BYTES_MAX", "EventView", "Memory", "Past", "Requirements", "State", "Strategy", "requirements_of"]
+__all__ = [
+    "STRATEGY_STATE_BYTES_MAX",
+    "EventView",
+    "Memory",
+    "Past",
+    "Requirements",
+    "State",
+    "Strategy",
+    "TypedStrategy",
+    "requirements_of",
+]
 
 State = tuple[Any, ...]
 """A strategy's memory of its decisions: a few numbers or short texts, kept in the offset's commit metadata."""
 
-STATE_BYTES_MAX = 600
-"""Bound of a state as JSON: with budget and counters it has to stay under 1 kB (F16)."""
+STRATEGY_STATE_BYTES_MAX = 600
+"""Bound of a state as JSON. F16: with the budget's counters it must stay within the metadata's limit of 1 kB."""
 
 
-class Strategy(Protocol):
+ScoreT_contra = TypeVar("ScoreT_contra", contravariant=True)
+StateT = TypeVar("StateT", bound=tuple[object, ...])
+
+
+class TypedStrategy(Protocol[ScoreT_contra, StateT]):
     """Decides how much a label is worth asking for. Implementations are frozen: all memory is in the state.
 
     The *score* is the event's uncertainty in [0, 1] (`sampling.uncertainty`, smoothed), unless the strategy has the
-    method ``score(view)``; see `Wants` for all that it may have besides these three.
+    method ``score(view)``; see `Requirements` for all that it may have besides these three.
     """
 
-    def initial(self) -> State:
+    def initial(self) -> StateT:
         """Return the state before the first event of a partition."""
         ...
 
-    def propensity(self, score: Any, state: State, /) -> float:
+    def propensity(self, score: ScoreT_contra, state: StateT, /) -> float:
         """Return the probability in [0, 1] of asking about an event of this *score*."""
         ...
 
-    def update(self, score: Any, asked: Any, state: State, /) -> State:
+    def update(self, score: ScoreT_contra, asked: float, state: StateT, /) -> StateT:
         """Return the state after the decision; called only when the lane was open, *asked* or not.
 
-        *asked* is a bool. Under `auto` it is the propensity itself, for an arm that nobody tossed a coin for.
+        *asked* is True or False. Under `auto` it is the propensity itself: for an arm nobody tosses a coin.
         """
         ...
+
+
+Strategy: TypeAlias = TypedStrategy[Any, Any]
+"""A strategy, whatever its score and its state are: only itself looks into them."""
 
 
 class Memory(Protocol):
     """What a strategy with a ``lookback`` knows of the past events of a partition; rebuilt from the log, never stored.
 
-    What it knows must be a function of the events at the last ``lookback`` offsets, and of nothing before them.
+    It must be a function of the events at the last ``lookback`` offsets, and of nothing before them.
     """
 
     def take(self, offset: int, features: Mapping[str, Scalar], /) -> None:
@@ -63,7 +81,7 @@ class EventView(NamedTuple):
         features: as they came.
         offset: of the event in its partition.
         examples: how many the model has learned.
-        votes: class -> how many members of the ensemble vote for it; None if not wanted, or if there is no ensemble.
+        votes: class -> how many members of the ensemble vote for it; None if not required, or without an ensemble.
         memory: what the strategy's `Memory` knows before this event; None without a lookback.
         weights: those of the arms of `auto`; empty before the first reward.
     """
@@ -82,20 +100,20 @@ class Requirements(NamedTuple):
     """What a strategy has beside the three methods of `Strategy`; what it does not use is never computed.
 
     Attributes:
-        score: ``score(view) -> Any``, in place of the uncertainty; with ``sampling.damping`` it has to be a number, or
-            something that can be multiplied by one.
-        lookback: so many offsets back it looks; its memory is ``memory()``, by default a `Past`.
-        votes: it wants to see the votes of an ensemble.
+        score: ``score(view)`` gives the score, in place of the uncertainty; with ``sampling.damping`` it has to be a
+            number, or something that can be multiplied by one.
+        lookback: it looks so many offsets back; its memory is ``memory()``, by default a `Past`.
+        votes: it needs the votes of an ensemble.
         weighted: models that can are to learn with the importance weight 1/propensity.
         arms: ``arms(score, state)`` gives the propensities of `auto`'s arms, to be rewarded by audit labels.
     """
 
-    score: Any = None
+    score: Callable[[EventView], Any] | None = None
     lookback: int = 0
-    memory: Any = None
+    memory: Callable[[], Memory] = lambda: Past(0)
     votes: bool = False
     weighted: bool = False
-    arms: Any = None
+    arms: Callable[[Any, State], Sequence[float]] | None = None
 
 
 class Past:
@@ -106,7 +124,7 @@ class Past:
         self._lookback = lookback
         self._events = list(events)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Mapping[str, Scalar]]:
         """Iterate over the features."""
         return (features for _, features in self._events)
 
@@ -126,12 +144,12 @@ class Past:
 
 
 def requirements_of(strategy: Strategy) -> Requirements:
-    """Return what *strategy* declares; whatever it leaves out it does not want."""
+    """Return what *strategy* declares; what it leaves out it does not require."""
     lookback = int(getattr(strategy, "lookback", 0))
     return Requirements(
         score=getattr(strategy, "score", None),
         lookback=lookback,
-        memory=getattr(strategy, "memory", lambda: Past(lookback)) if lookback else None,
+        memory=getattr(strategy, "memory", lambda: Past(lookback)),
         votes=bool(getattr(strategy, "votes", False)),
         weighted=bool(getattr(strategy, "weighted", False)),
         arms=getattr(strategy, "arm_propensities", None),

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streamal.core.coins import Coin
-from streamal.core.strategies.base import STATE_BYTES_MAX, EventView, State, Strategy, requirements_of
+from streamal.core.strategies.base import STRATEGY_STATE_BYTES_MAX, EventView, State, Strategy, requirements_of
 
 __all__ = ["DECISION_US_MAX", "check_strategy", "trial_views"]
 
@@ -129,8 +129,8 @@ def _state_problems(strategy: Strategy, views: Sequence[EventView], trial: _Tria
     sent = _try(strategy, views, through_json=True)
     if sent[:2] != trial[:2]:
         yield "its state is not the same after JSON: it must be a flat tuple of finite numbers and texts"
-    if sent.state_bytes > STATE_BYTES_MAX:
-        yield f"its state takes {sent.state_bytes} bytes, more than {STATE_BYTES_MAX}"
+    if sent.state_bytes > STRATEGY_STATE_BYTES_MAX:
+        yield f"its state takes {sent.state_bytes} bytes, more than {STRATEGY_STATE_BYTES_MAX}"
 
 
 def _memory_problems(strategy: Strategy, views: Sequence[EventView]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from streamal.core.strategies.base import EventView, State
+from streamal.core.strategies.base import EventView
 from streamal.core.strategies.threshold import RandomisedVariable
 
 __all__ = ["Committee", "vote_entropy"]
@@ -28,15 +28,15 @@ class Committee:
         """Return the vote entropy."""
         return view.uncertainty if not view.votes else vote_entropy(view.votes.values())
 
-    def initial(self) -> State:
+    def initial(self) -> tuple[float]:
         """Return (θ,)."""
         return self.rule.initial()
 
-    def propensity(self, score: float, state: State) -> float:
+    def propensity(self, score: float, state: tuple[float]) -> float:
         """Return the rule's."""
         return self.rule.propensity(score, state)
 
-    def update(self, score: float, asked: float, state: State) -> State:
+    def update(self, score: float, asked: float, state: tuple[float]) -> tuple[float]:
         """Return the moved θ."""
         return self.rule.update(score, asked, state)
 

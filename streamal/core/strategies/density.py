@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from streamal.core.strategies.base import EventView, State, Strategy
 from streamal.core.strategies.cognitive_memory import CognitiveMemory
@@ -60,15 +59,15 @@ class Density:
         dense = view.memory.local_density(view.offset, view.features) > 0
         return view.uncertainty if dense else _SPARSE
 
-    def initial(self) -> State:
+    def initial(self) -> tuple[float]:
         """Return (θ,)."""
         return self.rule.initial()
 
-    def propensity(self, score: float, state: State) -> float:
+    def propensity(self, score: float, state: tuple[float]) -> float:
         """Return the rule's, 0 for a sparse event."""
         return self.rule.propensity(score, state) if score >= 0.0 else 0.0
 
-    def update(self, score: float, asked: float, state: State) -> State:
+    def update(self, score: float, asked: float, state: tuple[float]) -> tuple[float]:
         """Return the moved θ."""
         return self.rule.update(score, asked, state)
 
@@ -172,21 +171,24 @@ class Probabilistic:
         """Return all that the gain depends on, but for the labels that were asked."""
         return Promise(view.probabilities, view.examples, *view.memory.likeness(view.offset, view.features))
 
-    def initial(self) -> State:
+    def initial(self) -> tuple[str, str, float, str, int]:
         """Return the filter's window, and the sketch with how many labels are in it."""
         return (*self.rule.initial(), EMPTY_COUNTS, 0)
 
-    def propensity(self, score: Any, state: State) -> float:
+    def propensity(self, score: Promise | float, state: tuple[str, str, float, str, int]) -> float:
         """Return 1 or 0."""
         return self.rule.propensity(self._worth(score, state), state[:3])
 
-    def update(self, score: Any, asked: float, state: State) -> State:
+    def update(
+        self, score: Promise | float, asked: float, state: tuple[str, str, float, str, int]
+    ) -> tuple[str, str, float, str, int]:
         """Return the filter's window with this score, and the sketch with this label if it was asked."""
         window = self.rule.update(self._worth(score, state), asked, state[:3])
-        known = isinstance(score, Promise) and asked >= 0.5
-        return window + (add_label(state[3], state[4], score.places) if known else state[3:])
+        if isinstance(score, Promise) and asked >= 0.5:
+            return window + add_label(state[3], state[4], score.places)
+        return window + state[3:]
 
-    def _worth(self, promise: Any, state: State) -> float:
+    def _worth(self, promise: Promise | float, state: tuple[str, str, float, str, int]) -> float:
         """Return the fourth root of gain · density: in the same order, but not all next to 0; a number is its own."""
         if not isinstance(promise, Promise):
             return float(promise)

@@ -16,8 +16,6 @@ import math
 from bisect import bisect_left
 from dataclasses import dataclass
 
-from streamal.core.strategies.base import State
-
 __all__ = ["Quantile"]
 
 _LEVELS = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"\\')
@@ -48,11 +46,11 @@ class Quantile:
         if not self.tolerance > 0.0:
             raise ValueError(f"tolerance must be above 0, not {self.tolerance}")
 
-    def initial(self) -> State:
+    def initial(self) -> tuple[str, str, float]:
         """Return (the window in order of arrival, the same sorted, B·n - asked)."""
         return ("", "", 0.0)
 
-    def propensity(self, score: float, state: State) -> float:
+    def propensity(self, score: float, state: tuple[str, str, float]) -> float:
         """Return 1 or 0."""
         ordered = state[1]
         if not ordered:
@@ -67,7 +65,7 @@ class Quantile:
         slack = (values[ordered[last]] - values[ordered[0]] + 1e-6) * state[2] / self.tolerance
         return 1.0 if values[_level(score)] >= theta - slack else 0.0
 
-    def update(self, score: float, asked: float, state: State) -> State:
+    def update(self, score: float, asked: float, state: tuple[str, str, float]) -> tuple[str, str, float]:
         """Return the window with *score* in it, and the balance."""
         arrived, ordered, balance = state
         level = _level(score)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from streamal.core.strategies.base import State
 from streamal.core.strategies.threshold import Mover
 
 __all__ = ["Importance", "Selective"]
@@ -33,16 +32,16 @@ class Selective:
     floor: float
     mover: Mover | None
 
-    def initial(self) -> State:
+    def initial(self) -> tuple[float]:
         """Return (b,), above 0: on the boundary it is divided by."""
         return (max(_SCALE_MIN, self.b),)
 
-    def propensity(self, uncertainty: float, state: State) -> float:
+    def propensity(self, uncertainty: float, state: tuple[float]) -> float:
         """Return b/(b + |p̂ - 1/C|)."""
         b: float = state[0]
         return b / (b + abs(1.0 - uncertainty - self.floor))
 
-    def update(self, uncertainty: float, asked: float, state: State) -> State:
+    def update(self, uncertainty: float, asked: float, state: tuple[float]) -> tuple[float]:
         """Return b, moved by the probability of asking: whether the coin said so is only noise."""
         return state if self.mover is None else (_move(self.mover, state[0], self.propensity(uncertainty, state)),)
 
@@ -69,11 +68,11 @@ class Importance:
     mover: Mover | None
     weighted: bool = True
 
-    def initial(self) -> State:
+    def initial(self) -> tuple[float, int]:
         """Return (c0, n)."""
         return (self.mellowness, 1)
 
-    def propensity(self, uncertainty: float, state: State) -> float:
+    def propensity(self, uncertainty: float, state: tuple[float, int]) -> float:
         """Return min(1, s²)."""
         c0, n = state
         g = 1.0 - uncertainty
@@ -83,7 +82,7 @@ class Importance:
         s = (math.sqrt(b) + math.sqrt(b + 4.0 * g * b)) / (2.0 * g)
         return min(1.0, s * s)
 
-    def update(self, uncertainty: float, asked: float, state: State) -> State:
+    def update(self, uncertainty: float, asked: float, state: tuple[float, int]) -> tuple[float, int]:
         """Return (c0 moved by the probability of asking, n), or by the paper (c0, n + 1)."""
         c0, n = state
         if self.mover is None:

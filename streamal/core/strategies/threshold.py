@@ -15,8 +15,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from streamal.core.strategies.base import State
-
 __all__ = ["Fixed", "Mover", "RandomisedVariable", "Split", "Variable"]
 
 _ROOT_2 = math.sqrt(2.0)
@@ -61,15 +59,15 @@ class Fixed:
 
     theta: float
 
-    def initial(self) -> State:
+    def initial(self) -> tuple[()]:
         """No memory."""
         return ()
 
-    def propensity(self, uncertainty: float, state: State) -> float:
+    def propensity(self, uncertainty: float, state: tuple[()]) -> float:
         """Return 1 or 0."""
         return 1.0 if 1.0 - uncertainty <= self.theta else 0.0
 
-    def update(self, uncertainty: float, asked: float, state: State) -> State:
+    def update(self, uncertainty: float, asked: float, state: tuple[()]) -> tuple[()]:
         """No memory."""
         return state
 
@@ -81,15 +79,15 @@ class Variable:
     theta: float
     mover: Mover
 
-    def initial(self) -> State:
+    def initial(self) -> tuple[float]:
         """Return (θ,)."""
         return (self.theta,)
 
-    def propensity(self, uncertainty: float, state: State) -> float:
+    def propensity(self, uncertainty: float, state: tuple[float]) -> float:
         """Return 1 or 0."""
         return 1.0 if 1.0 - uncertainty < state[0] else 0.0
 
-    def update(self, uncertainty: float, asked: float, state: State) -> State:
+    def update(self, uncertainty: float, asked: float, state: tuple[float]) -> tuple[float]:
         """Return the moved θ."""
         return (self.mover.move(state[0], asked),)
 
@@ -102,15 +100,15 @@ class RandomisedVariable:
     mover: Mover
     delta: float
 
-    def initial(self) -> State:
+    def initial(self) -> tuple[float]:
         """Return (θ,)."""
         return (self.theta,)
 
-    def propensity(self, uncertainty: float, state: State) -> float:
+    def propensity(self, uncertainty: float, state: tuple[float]) -> float:
         """Return P(c < θ·η) = 1 - Φ((c/θ - 1)/δ) in closed form."""
         return 0.5 * math.erfc(((1.0 - uncertainty) / state[0] - 1.0) / (self.delta * _ROOT_2))
 
-    def update(self, uncertainty: float, asked: float, state: State) -> State:
+    def update(self, uncertainty: float, asked: float, state: tuple[float]) -> tuple[float]:
         """Return the moved θ."""
         return (self.mover.move(state[0], asked),)
 
@@ -124,15 +122,15 @@ class Split:
     v: float
     rate: float
 
-    def initial(self) -> State:
+    def initial(self) -> tuple[float]:
         """Return (θ,)."""
         return (self.theta,)
 
-    def propensity(self, uncertainty: float, state: State) -> float:
+    def propensity(self, uncertainty: float, state: tuple[float]) -> float:
         """Return v·B + (1 - v)·1[c < θ]."""
         asked = 1.0 if 1.0 - uncertainty < state[0] else 0.0
         return self.v * self.rate + (1.0 - self.v) * asked
 
-    def update(self, uncertainty: float, asked: float, state: State) -> State:
+    def update(self, uncertainty: float, asked: float, state: tuple[float]) -> tuple[float]:
         """Return θ moved by the variable half's own rule, whichever half has asked."""
         return (self.mover.move(state[0], 1.0 - uncertainty < state[0]),)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from streamal.core.strategies.base import State
-
 __all__ = ["Entropy", "Periodic", "Random"]
 
 
@@ -16,15 +14,15 @@ class Random:
 
     rate: float
 
-    def initial(self) -> State:
+    def initial(self) -> tuple[()]:
         """No memory."""
         return ()
 
-    def propensity(self, uncertainty: float, state: State) -> float:
+    def propensity(self, uncertainty: float, state: tuple[()]) -> float:
         """Return the rate."""
         return self.rate
 
-    def update(self, uncertainty: float, asked: float, state: State) -> State:
+    def update(self, uncertainty: float, asked: float, state: tuple[()]) -> tuple[()]:
         """No memory."""
         return state
 
@@ -38,15 +36,15 @@ class Periodic:
 
     rate: float
 
-    def initial(self) -> State:
+    def initial(self) -> tuple[float]:
         """Return (what has gathered of the next request,): the first event is asked."""
         return (1.0 - self.rate,)
 
-    def propensity(self, uncertainty: float, state: State) -> float:
+    def propensity(self, uncertainty: float, state: tuple[float]) -> float:
         """Return 1 when a whole request has gathered, else 0."""
         return 1.0 if self.rate > 0.0 and state[0] + self.rate > 1.0 - 1e-9 else 0.0
 
-    def update(self, uncertainty: float, asked: float, state: State) -> State:
+    def update(self, uncertainty: float, asked: float, state: tuple[float]) -> tuple[float]:
         """Return what has gathered now, never more than one request."""
         return (min(1.0, max(0.0, state[0] + self.rate - asked)),)
 
@@ -61,14 +59,14 @@ class Entropy:
 
     exponent: float
 
-    def initial(self) -> State:
+    def initial(self) -> tuple[()]:
         """No memory."""
         return ()
 
-    def propensity(self, uncertainty: float, state: State) -> float:
+    def propensity(self, uncertainty: float, state: tuple[()]) -> float:
         """Return uncertainty ** exponent."""
         return math.pow(min(1.0, max(0.0, uncertainty)), self.exponent)
 
-    def update(self, uncertainty: float, asked: float, state: State) -> State:
+    def update(self, uncertainty: float, asked: float, state: tuple[()]) -> tuple[()]:
         """No memory."""
         return state
