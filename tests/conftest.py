@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -129,9 +130,18 @@ def fragile() -> Iterator[kafka_broker.Cluster]:
         yield cluster
 
 
+KAFKA_FILES = re.compile("kafka|chaos|confluent|transport_contract|blocks")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes minutes, unless ``-m`` speaks of it."""
+    """Leave out what takes minutes, unless ``-m`` speaks of it; with ``-n`` a file goes to one process.
+
+    What several tests share (a broker, a demo, a page) is then made once; all files of Kafka share a broker.
+    """
     left_out = [item for item in items if item.get_closest_marker("slow")]
     if left_out and "slow" not in config.getoption("-m"):
         items[:] = [item for item in items if item not in set(left_out)]
         config.hook.pytest_deselected(items=left_out)
+    for item in items:
+        name = item.path.name
+        item.add_marker(pytest.mark.xdist_group("kafka" if KAFKA_FILES.search(name) else name))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace as changed_copy
 from decimal import Decimal
@@ -170,18 +168,11 @@ def test_the_written_settings_replay_with_the_same_figures(stream: Stream, tuned
     assert path.read_text().startswith("# On the 300 events that tuning has not seen")
 
 
-def test_the_written_settings_are_what_the_daemon_takes(tuned: Tuned, tmp_path: Path) -> None:
+def test_the_written_settings_are_what_the_daemon_takes(tuned: Tuned, directory: Path, cli: Cli) -> None:
     """`streamal check` finds nothing wrong with the file."""
-    tuned.write(tmp_path / "config.toml")
-    done = subprocess.run(
-        [sys.executable, "-m", "streamal", "check", "--config", "config.toml"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(Path(__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    tuned.write(directory / "config.toml")
+    checked = cli("check", "--config", "config.toml")
+    assert checked.code == 0, checked.out + checked.err
 
 
 def test_secrets_are_never_written(monkeypatch: pytest.MonkeyPatch) -> None:
