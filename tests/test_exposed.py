@@ -20,10 +20,11 @@ from prometheus_client.openmetrics import parser
 
 from streamal.bootstrap import edges
 from streamal.config import Config, load_config
-from streamal.edge.http import AdminServer, Page, tls_context
+from streamal.edge.http import AdminServer, Page
 from streamal.edge.metrics import PrometheusMeter
 from streamal.edge.scrape import ask
 from streamal.edge.snapshots import DirectorySnapshots
+from streamal.edge.tls import tls_context
 from streamal.errors import ConfigError
 from streamal.replay import read_stream
 from streamal.replay.annotators import AnnotatorsRules
@@ -37,7 +38,7 @@ PAGES = {
     "/readyz": lambda _: Page(200, "text/plain", b"ok\n"),
     "/metrics": lambda _: Page(200, "text/plain", b"streamal_spend 1\n"),
 }
-GET = "GET {} HTTP/1.1\r\nHost: x\r\n{}\r\n"
+GET = "GET {} HTTP/1.1\r\nHost: localhost\r\n{}\r\n"
 
 
 class Files:

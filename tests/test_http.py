@@ -73,7 +73,7 @@ def ask(port: int, request: bytes) -> tuple[int, dict[str, str], bytes]:
 
 
 def get(port: int, path: str) -> tuple[int, bytes]:
-    status, _, body = ask(port, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    status, _, body = ask(port, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return status, body
 
 
@@ -99,7 +99,7 @@ def test_the_pages_are_served(server: Callable[..., int]) -> None:
 
 def test_head_has_no_body(server: Callable[..., int]) -> None:
     """HEAD answers with the length that GET would have."""
-    status, headers, body = ask(server(), b"HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    status, headers, body = ask(server(), b"HEAD /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert (status, headers["Content-Length"], body) == (200, "6", b"")
 
 
@@ -124,7 +124,9 @@ def test_there_is_nothing_else(server: Callable[..., int], path: str) -> None:
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "get"])
 def test_only_get_and_head(server: Callable[..., int], method: str) -> None:
     """Other methods get 405 even if a body follows that nobody reads."""
-    request = f"{method} /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n".encode() + bytes(100_000)
+    request = f"{method} /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n".encode() + bytes(
+        100_000
+    )
     status, headers, _ = ask(server(), request)
     assert (status, headers["Allow"]) == (405, "GET, HEAD")
 
@@ -134,11 +136,18 @@ def test_only_get_and_head(server: Callable[..., int], method: str) -> None:
 )
 def test_what_is_no_request_is_refused(server: Callable[..., int], line: bytes) -> None:
     """A malformed request line is 400."""
-    assert ask(server(), line + b"\r\nHost: x\r\n\r\n")[0] == 400
+    assert ask(server(), line + b"\r\nHost: localhost\r\n\r\n")[0] == 400
 
 
 @pytest.mark.parametrize(
-    "lines", [b"", b"Host: x\r\nHost: y\r\n", b"Host: x\r\nX\r\n", b"Host: x\r\nX : y\r\n", b"Host: x\r\nX: \0\r\n"]
+    "lines",
+    [
+        b"",
+        b"Host: localhost\r\nHost: y\r\n",
+        b"Host: localhost\r\nX\r\n",
+        b"Host: localhost\r\nX : y\r\n",
+        b"Host: localhost\r\nX: \0\r\n",
+    ],
 )
 def test_headers_that_two_readers_may_understand_in_two_ways_are_refused(
     server: Callable[..., int], lines: bytes
@@ -150,7 +159,7 @@ def test_headers_that_two_readers_may_understand_in_two_ways_are_refused(
 def test_a_head_too_large_is_refused(server: Callable[..., int]) -> None:
     """8 kB of headers are read, one byte more is answered with 431, a megabyte likewise; the port lives on."""
     port = server()
-    start = b"GET /livez HTTP/1.1\r\nHost: x\r\nX: "
+    start = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: "
     assert ask(port, start + b"x" * (8_192 - len(start)) + b"\r\n\r\n")[0] == 200
     assert ask(port, start + b"x" * (8_200 - len(start)))[0] == 431
     assert ask(port, start + b"x" * 1_000_000)[0] == 431
@@ -159,7 +168,7 @@ def test_a_head_too_large_is_refused(server: Callable[..., int]) -> None:
 
 def test_a_request_may_come_in_pieces(server: Callable[..., int]) -> None:
     """The end of the head is found wherever the network cuts it."""
-    port, request = server(), b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    port, request = server(), b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
     for cut in range(1, len(request)):
         with connect(port) as client:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -205,7 +214,7 @@ def test_a_client_that_does_not_read_is_cut_off(server: Callable[..., int]) -> N
     """An answer that is not taken in time is thrown away; one that is taken is whole."""
     port = server(timeout_s=0.5)
     with connect(port) as client:
-        client.sendall(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n")
         time.sleep(1.0)
         assert len(read_all(client)) < len(BIG)
     assert len(get(server(timeout_s=60.0), "/big")[1]) == len(BIG)
@@ -216,7 +225,7 @@ def test_an_answer_that_is_being_taken_is_never_dropped(server: Callable[..., in
     port = server(timeout_s=60.0)
     with ExitStack() as stack:
         reader = stack.enter_context(connect(port))
-        reader.sendall(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
+        reader.sendall(b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = reader.recv(1)  # the rest of 30 MB waits in the server, since nobody reads
         for _ in range(200):
             stack.enter_context(connect(port))
@@ -239,7 +248,7 @@ def test_the_interpreter_is_as_before_after_stop() -> None:
 def test_a_client_that_never_hangs_up_is_cut_off(server: Callable[..., int]) -> None:
     """After the answer the connection ends, even if the client goes on talking."""
     with connect(server(timeout_s=0.3)) as client:
-        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert cut_off_after(client, b"more" * 1_000) < 60
 
 
@@ -251,7 +260,7 @@ def test_stopping_leaves_nothing_behind() -> None:
         port = admin.start()
         with connect(port) as half, connect(port) as unread:
             half.sendall(b"GET")
-            unread.sendall(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
+            unread.sendall(b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert get(port, "/livez")[0] == 200
             with connect(port):
                 admin.stop()
@@ -288,3 +297,25 @@ def test_a_host_that_is_none_is_a_configuration_error(host: str) -> None:
     """An empty host does not silently mean all interfaces."""
     with pytest.raises(ConfigError, match=r"server\.host"):
         AdminServer(host, 0, PAGES).start()
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("127.0.0.1:9464", 200),
+        ("127.0.0.2", 200),
+        ("[::1]:9464", 200),
+        ("evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("127.0.0.1.evil.example:80", 421),
+        ("10.0.0.1", 421),
+        ("[", 421),
+        ("", 421),
+    ],
+)
+def test_a_page_elsewhere_cannot_read_the_port_in_a_browser(server: Callable[..., int], host: str, status: int) -> None:
+    """By a name of its own that leads to this machine (DNS rebinding): its Host header is refused, but for probes."""
+    port = server()
+    for path, expected in (("/metrics", status), ("/nowhere", 404 if status == 200 else 421), ("/livez", 200)):
+        assert ask(port, f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())[0] == expected

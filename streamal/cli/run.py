@@ -21,9 +21,10 @@ from streamal.cli.workers import end_with_the_head, stop_on_signals, supervise, 
 from streamal.config import Config, load_config, reveal
 from streamal.core.budget.money import MICRO, WINDOWS
 from streamal.daemon.daemon import Daemon
-from streamal.edge.http import AdminServer, Headers, Page, tls_context
+from streamal.edge.http import AdminServer, Headers, Page
 from streamal.edge.metrics import PrometheusMeter
 from streamal.edge.otel import TracedMeter, new_provider
+from streamal.edge.tls import tls_context
 from streamal.ports import Clock
 
 __all__ = ["admin_server", "command", "meter"]

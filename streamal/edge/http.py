@@ -5,7 +5,9 @@ say nothing. Here one event loop holds at most *connections_max* connections. Ea
 and as long again to take its answer. When one more comes, the oldest that has not sent its request is dropped.
 
 h11 parses the requests. The port never reads a file; a page is a function that the caller gives. With a token, only
-`/livez` and `/readyz` answer without it: they say one word. A TLS handshake counts as a part of the request.
+`/livez` and `/readyz` answer without it: they say one word. Without a token, the other pages answer only requests whose
+Host header names this machine: a web page elsewhere can make its own name lead here (DNS rebinding), and would read
+them in its visitor's browser. A TLS handshake counts as a part of the request.
 """
 
 from __future__ import annotations
@@ -20,15 +22,16 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from http import HTTPStatus
-from pathlib import Path
+from ipaddress import ip_address
 from threading import Thread
 from typing import NamedTuple, cast
+from urllib.parse import urlsplit
 
 import h11
 
 from streamal.errors import ConfigError
 
-__all__ = ["AdminServer", "Headers", "Page", "tls_context"]
+__all__ = ["AdminServer", "Headers", "Page"]
 
 _HEAD_BYTES_MAX = 8_192
 _BACKLOG = 128
@@ -53,24 +56,6 @@ class Page(NamedTuple):
     status: int
     content_type: str
     body: bytes
-
-
-def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """Return the server's side of TLS 1.2 or newer.
-
-    Raises:
-        ConfigError: a file is missing, is no PEM, or the key is another one's.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(certificate, key, password="")  # or it would prompt
-    except OSError as error:  # an SSLError is one
-        raise ConfigError(
-            f"server.tls_certfile {certificate} and server.tls_keyfile {key} cannot be used: "
-            f"{error.strerror or error}; both are PEM, the key without a password"
-        ) from error
-    return context
 
 
 class AdminServer:
@@ -196,6 +181,8 @@ class _Site:
             return _response(_plain(HTTPStatus.BAD_REQUEST))
         method, path = request.method.decode("ascii"), request.target.decode("ascii").partition("?")[0]
         headers = {name.decode("ascii"): value.decode("latin-1") for name, value in request.headers}
+        if path not in _OPEN and self._token is None and not _is_loopback(headers.get("host", "")):
+            return _response(_plain(HTTPStatus.MISDIRECTED_REQUEST))
         if path not in _OPEN and not self._is_known(headers):
             return _response(_plain(HTTPStatus.UNAUTHORIZED), "WWW-Authenticate: Bearer\r\n")
         page = self._pages.get(path)
@@ -285,6 +272,15 @@ class _Connection(asyncio.Protocol):
         """Close the connection at once, answered or not."""
         self._site.connections.pop(self, None)
         self._transport.abort()
+
+
+def _is_loopback(host: str) -> bool:
+    """Return whether a Host header names this machine: ``localhost``, or a loopback address, with any port."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _plain(status: HTTPStatus) -> Page:
