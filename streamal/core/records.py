@@ -157,7 +157,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     """Under `auto`, for the audit lane: with what propensity each strategy would have asked."""
     reserved: int = 0
     """The most that its label can cost, in millionths of the currency."""
-    seen: RunningTotals | None = None
+    seen: RunningTotals = RunningTotals()
+    """The totals of its partition up to its event, that one included."""
 
 
 class Reply(NamedTuple):
@@ -190,6 +191,7 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind",
 
     kind: ClassVar[Literal["example"]] = "example"
     closes_request: ClassVar[Literal[True]] = True
+    has_reply: ClassVar[bool] = True
 
     request: str
     label: str
@@ -210,10 +212,10 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind",
     reserved: int = 0
     """What was reserved for it when it was asked, and what it cost in the end, in millionths of the currency."""
     cost: int = 0
-    seen: RunningTotals | None = None
-    confidence: float | None = None
-    """The top probability of the prediction; of a log older than 0.2 it is unknown."""
-    probability: float | None = None
+    seen: RunningTotals = RunningTotals()
+    confidence: float = msgspec.field(default_factory=float)
+    """The top probability of the prediction. The factory has 0.0 written too."""
+    probability: float = msgspec.field(default_factory=float)
     """The probability that the prediction gave to the label."""
 
     @property
@@ -227,6 +229,7 @@ class Abstention(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kin
 
     kind: ClassVar[Literal["abstention"]] = "abstention"
     closes_request: ClassVar[Literal[True]] = True
+    has_reply: ClassVar[bool] = True
     label: ClassVar[None] = None
 
     request: str
@@ -251,9 +254,11 @@ class Expiry(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", 
 
     kind: ClassVar[Literal["expiry"]] = "expiry"
     closes_request: ClassVar[Literal[True]] = True
+    has_reply: ClassVar[bool] = False
     label: ClassVar[None] = None
     annotator: ClassVar[None] = None
     reply: ClassVar[None] = None
+    seconds: ClassVar[None] = None
 
     request: str
     propensity: float

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import assert_never
 
 from streamal.core.budget.money import MICRO
-from streamal.core.records import Abstention, Example, Expiry, NaturalExample, Training
+from streamal.core.records import Abstention, Closing, Example, Expiry, NaturalExample, SchemaSet, Training, WarmStart
 
 __all__ = ["LabelCounts", "data_card"]
 
@@ -45,24 +46,38 @@ class LabelCounts:
 
     def add(self, record: Training) -> None:
         """Count *record*."""
-        self.kinds[str(type(record).__struct_config__.tag)] += 1
+        self.kinds[record.kind] += 1
         self.since, self.until = min(self.since, record.at), max(self.until, record.at)
-        if isinstance(record, Example | NaturalExample):
-            (self.labels if isinstance(record, Example) else self.natural)[record.label] += 1
-            self.features.update(record.features)
-        if isinstance(record, Example | Abstention):
+        match record:
+            case Example():
+                self.labels[record.label] += 1
+                self.features.update(record.features)
+                self._add_propensity(record.propensity)
+            case NaturalExample():
+                self.natural[record.label] += 1
+                self.features.update(record.features)
+            case Abstention() | Expiry() | SchemaSet() | WarmStart():
+                pass
+            case _:
+                assert_never(record)
+        if record.closes_request:
+            self._add_closing(record)
+
+    def _add_closing(self, record: Closing) -> None:
+        self.since = min(self.since, record.asked_at)
+        self.lanes[str(record.lane)] += 1
+        self.cost += record.cost
+        if record.has_reply:
             self.annotators[record.annotator or "(unnamed)"] += 1
             if record.seconds is not None:
                 self.seconds, self.timed = self.seconds + record.seconds, self.timed + 1
-        if isinstance(record, Example | Abstention | Expiry):
-            self.since = min(self.since, record.asked_at)
-            self.lanes[str(record.lane)] += 1
-            self.cost += record.cost
-        if isinstance(record, Example) and record.propensity > 0.0:
-            self.propensities[next(bound for bound in _BOUNDS if record.propensity <= bound + 1e-12)] += 1
-            self.propensity_min = min(self.propensity_min, record.propensity)
-            self.weight += 1.0 / record.propensity
-            self.weights += 1.0 / record.propensity**2
+
+    def _add_propensity(self, propensity: float) -> None:
+        if propensity > 0.0:
+            self.propensities[next(bound for bound in _BOUNDS if propensity <= bound + 1e-12)] += 1
+            self.propensity_min = min(self.propensity_min, propensity)
+            self.weight += 1.0 / propensity
+            self.weights += 1.0 / propensity**2
 
 
 def data_card(counts: LabelCounts, path: Path, more: Mapping[str, str], currency: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from streamal.core.codec.events import WireRules, decode_training
 from streamal.core.codec.replies import decode_reply
-from streamal.core.records import Abstention, Closing, Example, OutputRecord, Refusal, Reply
+from streamal.core.records import Closing, OutputRecord, Refusal, Reply
 from streamal.core.rules import TopicNames
 from streamal.errors import InconsistentLog
 from streamal.exchange.readers import RowFlaw, RowReply
@@ -91,9 +91,7 @@ def _plan_rows(
 
 def _is_same_answer(record: Closing, reply: Reply) -> bool:
     """Whether *record* closed its request with the answer that *reply* gives."""
-    if reply.label is None:
-        return isinstance(record, Abstention)
-    return isinstance(record, Example) and record.label == reply.label
+    return record.has_reply and record.label == reply.label
 
 
 def _read_topics(

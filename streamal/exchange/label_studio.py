@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from streamal.core.codec.replies import label_text
-from streamal.core.records import Abstention, Closing, EventId, Expiry, NaturalExample, Request, Scalar
+from streamal.core.records import Closing, EventId, NaturalExample, Request, Scalar
 
 __all__ = [
     "CHOICES",
@@ -98,10 +98,9 @@ def request_task(
 
 def closed_task(record: Closing | NaturalExample, texts: Sequence[str]) -> dict[str, Any]:
     """Return the task of a record of the training log, with its label or abstention as the annotation."""
-    coordinates = record.event if isinstance(record, NaturalExample) else record.request
-    features: Mapping[str, Scalar] = {} if isinstance(record, Abstention | Expiry) else record.features
+    features: Mapping[str, Scalar] = getattr(record, "features", {})
     task: dict[str, Any] = {
-        "data": _data(coordinates, features, texts, getattr(record, "id", None), getattr(record, "time", None)),
+        "data": _data(record.about, features, texts, getattr(record, "id", None), getattr(record, "time", None)),
         "meta": {
             name: value
             for name in ("asked_at", "at", "lane", "propensity", "predicted", "annotator", "reply", "cost")
@@ -109,8 +108,8 @@ def closed_task(record: Closing | NaturalExample, texts: Sequence[str]) -> dict[
         },
         "annotations": [],
     }
-    if not isinstance(record, Expiry):
-        result = [] if isinstance(record, Abstention) else [_choice(record.label)]
+    if not record.closes_request or record.has_reply:
+        result = [] if record.label is None else [_choice(record.label)]
         annotation = {"result": result, "was_cancelled": not result}
         seconds = getattr(record, "seconds", None)
         task["annotations"] = [annotation if seconds is None else {**annotation, "lead_time": seconds}]

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, assert_never
 
-from streamal.core.records import SchemaSet, Training, WarmStart
+from streamal.core.records import Abstention, Example, Expiry, NaturalExample, SchemaSet, Training, WarmStart
 from streamal.errors import ConfigError
 from streamal.exchange.label_studio import closed_task
 from streamal.exchange.rows import Columns, Row, flatten
@@ -83,8 +83,13 @@ def write_parquet(rows: Rows, columns: Columns, path: Path) -> None:
 
 def _tasks(rows: Rows, texts: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     for _, record in rows:
-        if not isinstance(record, SchemaSet | WarmStart):
-            yield closed_task(record, texts)
+        match record:
+            case Example() | Abstention() | Expiry() | NaturalExample():
+                yield closed_task(record, texts)
+            case SchemaSet() | WarmStart():
+                pass
+            case _:
+                assert_never(record)
 
 
 def _convert(value: Any, kind: type) -> Any:

@@ -13,7 +13,7 @@ from streamal.core.budget.money import MICRO
 from streamal.core.codec.events import decode_request, decode_training
 from streamal.core.quality.estimates import Z_95, Estimate
 from streamal.core.quality.quality import Quality
-from streamal.core.records import Closing, Example, Expiry, NaturalExample, Refusal, Request
+from streamal.core.records import Closing, Example, NaturalExample, Refusal, Request
 from streamal.core.rules import TopicNames
 from streamal.errors import InconsistentLog
 from streamal.ports import Log, scan
@@ -249,7 +249,7 @@ def _count_outcomes(closed: Sequence[Closing], waiting: int) -> Mapping[str, int
 
 
 def _count_annotators(closed: Sequence[Closing]) -> Mapping[str, int]:
-    counts = Counter(record.annotator or "unnamed" for record in closed if not isinstance(record, Expiry))
+    counts = Counter(record.annotator or "unnamed" for record in closed if record.has_reply)
     ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     others = sum(count for _, count in ranked[_ANNOTATORS_MAX:])
     return dict(ranked[:_ANNOTATORS_MAX]) | ({"others": others} if others else {})

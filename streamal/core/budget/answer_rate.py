@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from streamal.core.records import Closing, Expiry
+from streamal.core.records import Closing
 
 __all__ = ["AnswerRate"]
 
@@ -26,7 +26,7 @@ class AnswerRate:
 
     def fold(self, record: Closing) -> None:
         """Take in one closed request."""
-        self._closed.append((record.asked_at, record.at, not isinstance(record, Expiry)))
+        self._closed.append((record.asked_at, record.at, record.has_reply))
 
     def open_max(self, horizon_s: float, unknown: int) -> int | None:
         """Return how many requests are answered in *horizon_s* seconds; None: all were answered at once.

@@ -47,7 +47,7 @@ class LabelledEvent(NamedTuple):
     label: str
     confidence: float
     probability: float
-    seen: RunningTotals | None
+    seen: RunningTotals
 
     @classmethod
     def of(cls, example: Example) -> LabelledEvent:
@@ -59,9 +59,9 @@ class LabelledEvent(NamedTuple):
             1.0 / example.propensity,
             example.label == example.predicted,
             example.label,
-            example.confidence or 0.0,
-            example.probability or 0.0,
-            None if example.confidence is None else example.seen,
+            example.confidence,
+            example.probability,
+            example.seen,
         )
 
     @property
@@ -73,28 +73,22 @@ class LabelledEvent(NamedTuple):
 class Population:
     """All events between the first and the last of some labels, in every partition."""
 
-    __slots__ = ("_first", "_last", "known")
+    __slots__ = ("_first", "_last")
 
     def __init__(self) -> None:
         """Start at the beginning of every partition."""
         self._first: dict[int, RunningTotals] = {}
         self._last: dict[int, RunningTotals] = {}
-        self.known = True
-        """Whether every label said what its partition had counted; those of a log older than 0.2 do not."""
 
     def add(self, labelled: LabelledEvent) -> None:
         """Reach up to this label."""
-        if labelled.seen is None:
-            self.known = False
-            return
         partition = partition_of(labelled.request)
         self._last[partition] = max(self._last.get(partition, RunningTotals()), labelled.seen)
 
     def begin(self, labelled: LabelledEvent) -> None:
         """Begin after this label."""
-        if labelled.seen is not None:
-            partition = partition_of(labelled.request)
-            self._first[partition] = max(self._first.get(partition, RunningTotals()), labelled.seen)
+        partition = partition_of(labelled.request)
+        self._first[partition] = max(self._first.get(partition, RunningTotals()), labelled.seen)
 
     def between(self) -> RunningTotals:
         """Return how many events there are, how sure the model was of all of them together, and so on."""
@@ -105,7 +99,7 @@ class Population:
     def confidence(self) -> float | None:
         """Return the mean confidence over all events, None where it is not known."""
         events, confidence, _ = self.between()
-        return confidence / events / 1_000_000 if self.known and events else None
+        return confidence / events / 1_000_000 if events else None
 
 
 class Quality:
@@ -135,7 +129,7 @@ class Quality:
         labelled = LabelledEvent.of(record)
         self.total.add(labelled.weight, labelled.correct, labelled.confidence)
         self._everything.add(labelled)
-        if self._sequence is not None and labelled.seen is not None:
+        if self._sequence is not None:
             self._sequence.add(labelled.weight, labelled.correct, labelled.confidence)
         bisect.insort(self._window, labelled)
         if len(self._window) > self._window_max:
@@ -158,11 +152,11 @@ class Quality:
         return self.total.proportion(self._everything.confidence())
 
     def log_loss(self) -> Estimate | None:
-        """Return the mean log loss over the window, in nats; None where the log does not tell probabilities."""
+        """Return the mean log loss over the window, in nats."""
         sums, population = Sums(), self._population()
         for labelled in self._window:
             sums.add(labelled.weight, labelled.loss, labelled.confidence)
-        return sums.mean(population.confidence()) if population.known else None
+        return sums.mean(population.confidence())
 
     def recalls(self) -> dict[str, Estimate]:
         """Return class -> share of its events that were predicted as such, over the window; commonest class first."""
@@ -187,7 +181,7 @@ class Quality:
         """Return the share of the window's events that had no chance of being asked: no estimate speaks of them."""
         population = self._population()
         between = population.between()
-        return between.never_askable / between.events if population.known and between.events else None
+        return between.never_askable / between.events if between.events else None
 
     def natural(self, correct: bool) -> None:
         """Take in a natural label: whether the model, as it was just before learning it, says the same."""

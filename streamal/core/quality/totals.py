@@ -25,7 +25,7 @@ class RunningTotals(NamedTuple):
         """Return the counts with one more event; a step counts likewise, but builds one only where it is written.
 
         >>> RunningTotals().add_event({"ham": 0.75, "spam": 0.25}, propensity=0.1)
-        RunningTotals(events=1, confidence=750000, unreachable=0)
+        RunningTotals(events=1, confidence=750000, never_askable=0)
         """
         confidence = round(MILLION * max(probabilities.values(), default=0.0))
         return RunningTotals(self.events + 1, self.confidence + confidence, self.never_askable + (propensity <= 0.0))

@@ -128,11 +128,11 @@ def _check_totals(log: Log, rules: Rules, counts: dict[str, RunningTotals]) -> C
     check = Check("requests and examples carry the counts of all events up to their own")
     for record in (each for p in range(rules.partitions) for each in scan(log, rules.topics.requests, p)):
         request = None if record.value is None else decode_request(record.value)
-        if isinstance(request, Request) and request.seen is not None:
+        if isinstance(request, Request):
             check.expect(counts.get(request.request) == request.seen, request.request)
     for record in scan(log, rules.topics.training, 0):
         training = decode_training(record.value)
-        if isinstance(training, Example) and training.seen is not None:
+        if isinstance(training, Example):
             check.expect(counts.get(training.request) == training.seen, training.request)
     return check
 
@@ -245,7 +245,7 @@ def _agrees(training: Example | Abstention, prediction: Prediction | None) -> bo
     """Whether *training* carries the propensity, lane, guess and confidence of its event's prediction."""
     if prediction is None or (training.propensity, training.lane) != (prediction.propensity, prediction.asked):
         return False
-    if not isinstance(training, Example) or training.confidence is None:
-        return not isinstance(training, Example) or training.predicted == prediction.label
+    if isinstance(training, Abstention):
+        return True
     expected = max(prediction.probabilities.values(), default=0.0), prediction.probabilities.get(training.label, 0.0)
     return training.predicted == prediction.label and (training.confidence, training.probability) == expected

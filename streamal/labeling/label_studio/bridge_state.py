@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from streamal.core.records import Abstention, Closing, Example, Request, Training
+from streamal.core.records import Request, Training
 from streamal.labeling.feed import Feed
 from streamal.ports import Log, scan
 
@@ -92,17 +92,14 @@ class BridgeState:
         self._open.pop(request, None)
 
     def _apply_training(self, offset: int, value: bytes | None, record: Training) -> None:  # noqa: ARG002
-        if not isinstance(record, Closing):
+        if not record.closes_request:
             return
         self._remove_open(record.request)
         self._closed[record.request] = record.asked_at
         if len(self._closed) > _CLOSED_MAX + 2 * len(self._wanted):
             self._forget_old()
-        if (
-            isinstance(record, Example | Abstention) and record.reply is not None
-        ):  # retention may have deleted it from labels
-            label = record.label if isinstance(record, Example) else None
-            self._note_reply(_Reply(record.request, record.reply, label), keep=True)
+        if record.reply is not None:  # retention may have deleted it from labels
+            self._note_reply(_Reply(record.request, record.reply, record.label), keep=True)
 
     def _forget_old(self) -> None:
         """Keep the closed requests that have a task, and the latest ones: their tasks may not be known yet."""

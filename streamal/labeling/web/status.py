@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 from river import drift
@@ -21,8 +21,8 @@ from streamal.core.budget.money import MICRO, WINDOWS
 from streamal.core.codec.events import DeadLetter
 from streamal.core.records import (
     Abstention,
-    Closing,
     Example,
+    Expiry,
     Lane,
     OffsetAndMetadata,
     Record,
@@ -58,11 +58,14 @@ class _Annotator:
         if record.seconds is not None:
             self.timed += 1
             self.seconds += record.seconds
-        if isinstance(record, Abstention):
-            self.abstained += 1
-        else:
-            self.answered += 1
-            self.agreed += record.label == record.predicted
+        match record:
+            case Example():
+                self.answered += 1
+                self.agreed += record.label == record.predicted
+            case Abstention():
+                self.abstained += 1
+            case _:
+                assert_never(record)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -117,17 +120,26 @@ class StatusFold:
     def apply_training(self, offset: int, value: bytes | None, record: Training) -> None:
         """Fold a record of ``training``."""
         self._fold.apply_training(offset, value)
-        if not isinstance(record, Closing):
+        if not record.closes_request:
             return
         self._cost += record.cost
-        if isinstance(record, Example | Abstention):
-            self._delays.append(record.at - record.asked_at)
-            self._annotator(record.annotator or "unnamed").add(record)
-        if isinstance(record, Example):
-            self._labels += 1
-            self._update_drift(record)
-            if self._labels % self._labels_per_point == 0:
-                self._add_point(record.at)
+        match record:
+            case Example():
+                self._add_reply(record)
+                self._labels += 1
+                self._update_drift(record)
+                if self._labels % self._labels_per_point == 0:
+                    self._add_point(record.at)
+            case Abstention():
+                self._add_reply(record)
+            case Expiry():
+                pass
+            case _:
+                assert_never(record)
+
+    def _add_reply(self, record: Example | Abstention) -> None:
+        self._delays.append(record.at - record.asked_at)
+        self._annotator(record.annotator or "unnamed").add(record)
 
     def apply_committed(self, committed: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Note the offsets and states that the daemon's workers have committed.
