@@ -38,7 +38,7 @@ from streamal.bootstrap.model import build_model
 from streamal.config import Config, load_config
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.sampler import Budget, Sampler
-from streamal.core.coins import Coins
+from streamal.core.coins import EventCoins
 from streamal.core.schema import Schema
 from streamal.core.strategies import EventView, SamplingRules, build_strategy, requirements_of
 from streamal.core.strategies.space import vectorise
@@ -132,7 +132,7 @@ def ours(data: Data, cell: Cell) -> Ask:
     strategy = build_strategy(rules)
     partition_budget = Budget(share, Fraction(0), burst=20).partition_budget(0, 1)
     start = round(_AT_THE_START * share) * partition_budget.price
-    sampler = Sampler(partition_budget, strategy, Coins(cell.seed), BudgetCounters(0, start, 0, 0), None, 0.0)
+    sampler = Sampler(partition_budget, strategy, EventCoins(cell.seed), BudgetCounters(0, start, 0, 0), None, 0.0)
     requirements = requirements_of(strategy)
     memory = requirements.memory() if requirements.lookback else None
 

@@ -28,7 +28,7 @@ from river import active, linear_model, preprocessing
 from streamal.bootstrap import build
 from streamal.config import load_config
 from streamal.core.codec.events import encode
-from streamal.core.coins import Coin, Coins
+from streamal.core.coins import EventCoins, HashedUniform
 from streamal.core.model.rehearsal import WeightedExample
 from streamal.core.records import OffsetAndMetadata, Prediction, Record, TopicPartition, coordinates
 from streamal.core.step import step
@@ -62,7 +62,7 @@ class _Plain(msgspec.Struct):
 
 def make_events(count: int, features: int) -> tuple[list[bytes], list[str]]:
     """Return events of so many numbers as JSON, and their labels: the sign of the first feature, mostly."""
-    coin = Coin(1, "benchmark")
+    coin = HashedUniform(1, "benchmark")
     events, labels = [], []
     for i in range(count):
         x = {f"x{k}": round(4.0 * coin.uniform(f"{i}.{k}") - 2.0, 6) for k in range(features)}
@@ -164,7 +164,7 @@ def by_hand(events: Sequence[bytes], labels: Sequence[str]) -> Callable[[], int]
 def bare_parts(events: Sequence[bytes], labels: Sequence[str]) -> Callable[[], int]:
     """Return what no program can do without."""
     decode = msgspec.json.Decoder(_Plain).decode
-    estimator, coins = model(), Coins(1)
+    estimator, coins = model(), EventCoins(1)
 
     def run() -> int:
         learned = 0

@@ -17,7 +17,7 @@ from streamal.bootstrap import build
 from streamal.config import Config
 from streamal.core.budget.sampler import Sampler
 from streamal.core.codec.events import encode
-from streamal.core.coins import Coins
+from streamal.core.coins import EventCoins
 from streamal.core.fold import Fold
 from streamal.core.quality.estimates import Estimate
 from streamal.core.quality.quality import log_loss
@@ -52,11 +52,11 @@ class _Partition:
     def __init__(self, fold: Fold, decides: Rules) -> None:
         self._fold, self._measure, self._requirements = (
             fold,
-            MEASURES[decides.measure],
+            MEASURES[decides.uncertainty],
             requirements_of(decides.strategy),
         )
         assert not self._requirements.votes, "the votes of an ensemble are for the daemon's own replay"
-        self._sampler = Sampler(decides.budgets[0], decides.strategy, Coins(decides.seed), None, None, 0.0)
+        self._sampler = Sampler(decides.budgets[0], decides.strategy, EventCoins(decides.seed), None, None, 0.0)
         self._memory = self._requirements.memory() if self._requirements.lookback else None
         self._seen = RunningTotals()
 

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from streamal.core.coins import Coin
+from streamal.core.coins import HashedUniform
 from streamal.core.strategies import STRATEGIES, EventView, SamplingRules, build_strategy, requirements_of
 
 app = typer.Typer(add_completion=False)
@@ -27,7 +27,7 @@ def main() -> None:
 
 def views(count: int, numbers: int) -> list[EventView]:
     """Return *count* events with so many numbers; the model is mostly sure of one of two classes."""
-    coin = Coin(1, "benchmark")
+    coin = HashedUniform(1, "benchmark")
     made = []
     for i in range(count):
         u = 0.5 * coin.uniform(f"{i}") ** 2

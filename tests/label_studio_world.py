@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from streamal.bootstrap.transports import create_topics
-from streamal.core.coins import Coin
+from streamal.core.coins import HashedUniform
 from streamal.daemon.daemon import Daemon
 from streamal.edge.sqlite import SqliteLog, SqliteTransport
 from streamal.replay.replay import StreamClock
@@ -46,7 +46,7 @@ class Annotators:
 
     def __init__(self, url: str, token: str = LEGACY, project: int = 1) -> None:
         self._client = httpx.Client(base_url=url, headers={"Authorization": f"Token {token}"}, timeout=60)
-        self._coin, self._project = Coin(3, "annotators"), project
+        self._coin, self._project = HashedUniform(3, "annotators"), project
 
     def tasks(self) -> list[dict[str, Any]]:
         query = {"filters": {"conjunction": "and", "items": []}, "ordering": ["tasks:id"]}

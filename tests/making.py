@@ -67,7 +67,7 @@ def make_rules(
         budgets=tuple(budget.partition_budget(partition, partitions) for partition in range(partitions)),
         strategy_name=strategy,
         strategy=build_strategy(SamplingRules(strategy, float(budget.rate), share=float(budget.share))),
-        measure="least_confidence",
+        uncertainty="least_confidence",
         seed=7,
         ttl_s=ttl_s,
         expiries_per_step=expiries_per_step,

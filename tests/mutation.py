@@ -41,7 +41,7 @@ TESTS: Mapping[str, str] = {
     "core": f"test_step test_fold test_state test_pending test_schema test_natural test_wire test_quality {SIMULATION}",
     "core.budget": "test_budget test_spending test_answer_rate test_spend_gauges test_step test_mute test_gain",
     "core.codec": "test_wire test_natural test_step test_fuzz",
-    "core.coins": "test_chance test_strategies test_budget",
+    "core.coins": "test_coins test_strategies test_budget",
     "core.gauges": "test_mute test_spend_gauges test_fold test_traps test_metrics",
     "core.model": "test_model test_pipeline test_linear test_rehearsal test_guard test_river_fast test_model_checks",
     "core.quality": "test_quality test_gain test_report test_traps",

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from streamal.bootstrap import build
 from streamal.bootstrap.rules import topic_names, topic_partitions
 from streamal.config import Config
-from streamal.core.coins import Coin
+from streamal.core.coins import HashedUniform
 from streamal.core.records import OffsetAndMetadata, OutputRecord, Prediction, Record, TopicPartition
 from streamal.daemon.daemon import Daemon
 from streamal.edge.memory import Broker, MemoryTransport
@@ -30,7 +30,7 @@ PIPELINE = [{"use": "preprocessing.StandardScaler"}, {"use": "linear_model.Logis
 
 def easy_stream(count: int, seed: int = 1) -> Stream:
     """Return *count* rows, one per second: "yes" where x1 + x2 > 1, but for one row in ten."""
-    coin = Coin(seed, "easy")
+    coin = HashedUniform(seed, "easy")
     rows = []
     for number in range(count):
         x1, x2, noise = (coin.uniform(f"{number} {what}") for what in ("x1", "x2", "noise"))

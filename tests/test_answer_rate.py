@@ -68,7 +68,7 @@ def test_the_throttle_leaves_one_of_each_lane(open_max: int, cap: tuple[int, int
 
 def test_no_more_is_open_than_can_be_answered() -> None:
     """Greedy asking against annotators who take 10 s a label and a horizon of 60 s: about 6 are open, never more."""
-    rules = replace(make_rules(share="1", audit_share="1", burst=1_000), pace_horizon_s=60.0, pace_unknown=4)
+    rules = replace(make_rules(share="1", audit_share="1", burst=1_000), pace_horizon_s=60.0, burst=4)
     fold: Fold = make_fold(kinds={"x": "number"})
     world = World(rules, fold)
     world.run([event_record(n) for n in range(50)], 0.0)

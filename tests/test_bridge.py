@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from streamal.core.codec.events import WireRules, encode
-from streamal.core.coins import Coin
+from streamal.core.coins import HashedUniform
 from streamal.core.records import Example, Expiry, OutputRecord, Request
 from streamal.edge.label_studio import LabelStudio
 from streamal.edge.memory import Broker
@@ -270,7 +270,7 @@ def test_an_unclear_annotation_is_told_once_and_answers_nothing(desk: Given) -> 
 def test_whatever_fails_when_every_answer_is_there_once(desk: Given, seed: int) -> None:
     """Faults of both sides, lost bridges, edits and deletions in random order; then the books are right."""
     made, fake, people = desk
-    coin, numbers = Coin(seed, "bridge"), iter(range(10_000))
+    coin, numbers = HashedUniform(seed, "bridge"), iter(range(10_000))
     faults = [
         ("GET", 500),
         ("GET", "dropped"),

@@ -16,7 +16,7 @@ from scipy import stats
 
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.sampler import Budget, Decision, PartitionBudget, Sampler, divide
-from streamal.core.coins import Coins
+from streamal.core.coins import EventCoins
 from streamal.core.records import Lane
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.core.strategies import STRATEGIES, SamplingRules, State, Strategy, build_strategy
@@ -63,7 +63,7 @@ class Partition:
         sampler = Sampler(
             self.partition_budget,
             self.strategy,
-            Coins(7, self.number),
+            EventCoins(7, self.number),
             state.counters,
             state.strategy,
             now,
@@ -264,7 +264,7 @@ def test_the_strategy_lane_is_open_by_twice_what_is_left(left: float) -> None:
     budget = Budget(Fraction("0.1"), Fraction("0.3"), burst=43)
     part = budget.partition_budget(0, 1)
     tokens = part.reserve + round(left * (part.capacity - part.reserve)) - part.gain  # an event earns its gain first
-    sampler = Sampler(part, Always(), Coins(7), BudgetCounters(0, tokens, 0, 0), None, 0.0)
+    sampler = Sampler(part, Always(), EventCoins(7), BudgetCounters(0, tokens, 0, 0), None, 0.0)
     epsilon = 1.0 / part.audit_every
     openness = min(1.0, 2.0 * left)
     assert sampler.decide(0, 1.0).propensity == pytest.approx(1.0 - (1.0 - epsilon) * (1.0 - openness), abs=1e-3)
@@ -309,7 +309,7 @@ def test_the_propensity_is_how_often_an_event_is_asked(name: str, burst: int, pe
     us = np.random.default_rng(5).beta(1.0, 3.0, 40).tolist()
     requested, expected, variance = np.zeros(40), np.zeros(40), np.zeros(40)
     for seed in range(1_500):
-        sampler = Sampler(partition_budget, strategy, Coins(seed), None, None, 0.0)
+        sampler = Sampler(partition_budget, strategy, EventCoins(seed), None, None, 0.0)
         decisions = [sampler.decide(i, u) for i, u in enumerate(us)]
         p = np.array([decision.propensity for decision in decisions])
         requested += [decision.lane is not None for decision in decisions]
@@ -444,7 +444,7 @@ def test_a_closed_lane_does_not_move_the_threshold() -> None:
     """What the strategy would have said while it was not asked teaches it nothing."""
     budget = Budget(Fraction("0.1"), Fraction(0), burst=1)
     strategy = strategy_of("variable", budget)
-    sampler = Sampler(budget.partition_budget(0, 1), strategy, Coins(7), BudgetCounters(0, 0, 0, 0), None, 0.0)
+    sampler = Sampler(budget.partition_budget(0, 1), strategy, EventCoins(7), BudgetCounters(0, 0, 0, 0), None, 0.0)
     before: State = sampler.state
     sampler.decide(0, 1.0)
     assert sampler.state == before

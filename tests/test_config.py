@@ -276,7 +276,7 @@ def test_every_strategy_can_be_configured(strategy: str) -> None:
         load_config(overrides=[f"sampling.strategy={strategy}", "budget.per_hour=5", "transport.partitions=3"])
     ).rules
     assert made.strategy_name == strategy
-    assert made.measure == ("entropy" if strategy == "entropy" else "least_confidence")
+    assert made.uncertainty == ("entropy" if strategy == "entropy" else "least_confidence")
     assert sum(cap.total for partition_budget in made.budgets if (cap := partition_budget.requests[0])) == 5
 
 
@@ -312,7 +312,7 @@ def test_declared_features_need_no_inference() -> None:
         .learned.schema
     )
     assert schema is not None
-    assert (schema.kinds, schema.refuse_unknown, schema.open) == ({"x": "number"}, True, False)
+    assert (schema.kinds, schema.unknown, schema.open) == ({"x": "number"}, "refuse", False)
     assert build(load_config()).new_fold().learned.schema is None
 
 

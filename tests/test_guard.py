@@ -14,7 +14,7 @@ from river import base, linear_model, multiclass, naive_bayes, optim, preprocess
 
 from streamal.bootstrap import build
 from streamal.core.codec.events import WireRules, decode_event
-from streamal.core.coins import Coin
+from streamal.core.coins import HashedUniform
 from streamal.core.model.guard import ModelGuard
 from streamal.core.model.model import LabelRules, Model
 from streamal.core.model.rehearsal import Rehearsal, WeightedExample
@@ -39,7 +39,7 @@ ESTIMATORS: Mapping[str, Callable[[], Any]] = {
 
 def examples(count: int, seed: int = 1) -> list[WeightedExample]:
     """Return learnable lessons of two classes, in no regular order."""
-    coin = Coin(seed, "lessons")
+    coin = HashedUniform(seed, "lessons")
     found = []
     for number in range(count):
         label = "ab"[coin.uniform(f"{number} label") < 0.5]

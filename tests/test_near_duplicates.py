@@ -48,7 +48,7 @@ def test_damping_only_takes_away(open_: list[dict[str, Scalar]], x: dict[str, Sc
 def test_a_repeated_event_is_asked_about_once() -> None:
     """A strategy that asks wherever there is doubt asks about the first of many equal events, and again once told."""
     rules = replace(
-        make_rules(share="1", audit_share="0", strategy="entropy", burst=100), damping=0.3, measure="entropy"
+        make_rules(share="1", audit_share="0", strategy="entropy", burst=100), damping=0.3, uncertainty="entropy"
     )
     world = World(rules, make_fold(kinds=KINDS))
     world.run([event_record(n, {"x": float(n)}) for n in range(5)], 0.0)
@@ -64,7 +64,7 @@ def test_a_repeated_event_is_asked_about_once() -> None:
 @given(st.lists(st.sampled_from([0.0, 1.0, 1.1, 5.0]), min_size=1, max_size=30), st.integers(0, 30))
 def test_damped_steps_can_be_split_anywhere(xs: list[float], cut: int) -> None:
     """I14: what was asked earlier in the same step damps as what was read back from the log."""
-    rules = replace(make_rules(share="1", strategy="entropy", burst=100), damping=0.3, measure="entropy")
+    rules = replace(make_rules(share="1", strategy="entropy", burst=100), damping=0.3, uncertainty="entropy")
     events = [event_record(n, {"x": x}) for n, x in enumerate(xs)]
     whole, parts = (World(rules, make_fold(kinds=KINDS)) for _ in range(2))
     whole.run(events, 0.0)

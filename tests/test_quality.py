@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from streamal.core.budget.sampler import Budget, Sampler
-from streamal.core.coins import Coins
+from streamal.core.coins import EventCoins
 from streamal.core.quality.confidence_sequence import ConfidenceSequence
 from streamal.core.quality.estimates import Estimate, Sums
 from streamal.core.quality.quality import Quality
@@ -105,7 +105,7 @@ class Synthetic:
         random = np.random.default_rng(seed)
         budget = Budget(Fraction("0.1"), Fraction("0.3"), burst=20)
         rules = SamplingRules(strategy, rate=float(budget.rate), share=float(budget.share))
-        sampler = Sampler(budget.partition_budget(0, 1), build_strategy(rules), Coins(seed), None, None, 0.0)
+        sampler = Sampler(budget.partition_budget(0, 1), build_strategy(rules), EventCoins(seed), None, None, 0.0)
         uncertainty = random.beta(0.8, 3.0, EVENTS) * 0.5
         right = random.random(EVENTS) > 0.04 + 0.9 * uncertainty
         quality = Quality(EVENTS)

@@ -59,7 +59,7 @@ def test_unknown_names_are_dropped_or_refused() -> None:
     features: dict[str, Scalar] = {"n": 1.0, "new": 2.0}
     assert Schema({"n": "number"}).mismatch(features) is None
     assert Schema({"n": "number"}).select(features) == {"n": 1.0}
-    refusal = Schema({"n": "number"}, refuse_unknown=True).mismatch(features)
+    refusal = Schema({"n": "number"}, unknown="refuse").mismatch(features)
     assert refusal is not None
     assert refusal.reason is Reason.FEATURE_UNKNOWN
 
@@ -67,7 +67,7 @@ def test_unknown_names_are_dropped_or_refused() -> None:
 @pytest.mark.parametrize("refuse", [False, True])
 def test_an_open_schema_lets_unknown_names_through(refuse: bool) -> None:
     """Sparse streams declare what they can; the rest passes, but a declared name keeps its type."""
-    schema = Schema({"n": "number"}, refuse_unknown=refuse, open=True)
+    schema = Schema({"n": "number"}, unknown="refuse" if refuse else "drop", open=True)
     assert schema.mismatch({"new": "x"}) is None
     assert schema.select({"n": 1.0, "new": "x"}) == {"n": 1.0, "new": "x"}
     assert schema.mismatch({"n": "x"}) is not None

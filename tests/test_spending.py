@@ -24,7 +24,7 @@ from streamal.config import load_config
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.money import Prices, Settlements, micros, windows
 from streamal.core.budget.sampler import Budget, Sampler, divide
-from streamal.core.coins import Coins
+from streamal.core.coins import EventCoins
 from streamal.core.quality.totals import RunningTotals
 from streamal.core.records import Abstention, Closing, Example, Expiry, Lane, Request
 from streamal.core.state import PartitionState, decode_state, encode_state
@@ -80,7 +80,7 @@ class Bank:
         sampler = Sampler(
             self.budget.partition_budget(partition, self.partitions),
             self.strategy,
-            Coins(7, partition),
+            EventCoins(7, partition),
             state.counters,
             state.strategy,
             now,
@@ -452,7 +452,7 @@ def test_the_metadata_of_the_version_before_are_read() -> None:
 def rare(budget: Budget, probability: float, every: int, events: int) -> tuple[int, int]:
     """Return how many of the rare events, and of all events, are asked by a strategy that never asks."""
     never = build_strategy(SamplingRules("random", rate=0.0))
-    sampler = Sampler(budget.partition_budget(0, 1), never, Coins(7), None, None, 0.0)
+    sampler = Sampler(budget.partition_budget(0, 1), never, EventCoins(7), None, None, 0.0)
     asked = [0, 0]
     for i in range(events):
         p = probability if i % every == 0 else 0.0
@@ -475,7 +475,7 @@ def test_a_quota_is_spent_on_its_class() -> None:
 def test_a_quota_does_not_cost_the_others_anything() -> None:
     """A greedy strategy gets all that a class leaves over, and the whole is no more than it was."""
     budget = Budget(Fraction("0.1"), Fraction(0), 20, quotas=(("rare", Fraction("0.5")),))
-    sampler = Sampler(budget.partition_budget(0, 1), Always(), Coins(7), None, None, 0.0)
+    sampler = Sampler(budget.partition_budget(0, 1), Always(), EventCoins(7), None, None, 0.0)
     lanes = [sampler.decide(i, 1.0, {"other": 1.0}).lane for i in range(10_000)]
     assert 1_000 <= sum(lane is not None for lane in lanes) <= 1_020
     assert sampler.decide(10_000, 0.0, {"rare": 1.0}).lane is Lane.STRATEGY, "what is kept is kept all the same"
@@ -490,7 +490,7 @@ def test_the_propensity_counts_the_quotas_in(burst: int) -> None:
     likely = [{"a": 0.3, "b": 0.1 * (i % 4), "c": 0.4} for i in range(40)]
     requested, expected, variance = [0.0] * 40, [0.0] * 40, [0.0] * 40
     for seed in range(1_500):
-        sampler = Sampler(budget.partition_budget(0, 1), strategy, Coins(seed), None, None, 0.0)
+        sampler = Sampler(budget.partition_budget(0, 1), strategy, EventCoins(seed), None, None, 0.0)
         for i, probabilities in enumerate(likely):
             decision = sampler.decide(i, 0.5, probabilities)
             requested[i] += decision.lane is not None
@@ -504,11 +504,11 @@ def test_the_propensity_counts_the_quotas_in(burst: int) -> None:
 def test_other_quotas_lose_no_tokens() -> None:
     """Whoever changes the quotas finds what was saved in the common purse."""
     one = Budget(Fraction("0.1"), Fraction(0), 20, quotas=(("rare", Fraction("0.2")),))
-    before = Sampler(one.partition_budget(0, 1), Always(), Coins(7), None, None, 0.0)
+    before = Sampler(one.partition_budget(0, 1), Always(), EventCoins(7), None, None, 0.0)
     before.decide(0, 0.0, {"rare": 1.0})
     assert before.counters.quota_tokens[0] > 0
     none = replace(one, quotas=())
-    after = Sampler(none.partition_budget(0, 1), Always(), Coins(7), before.counters, (), 0.0)
+    after = Sampler(none.partition_budget(0, 1), Always(), EventCoins(7), before.counters, (), 0.0)
     assert (after.counters.tokens, after.counters.quota_tokens) == (
         before.counters.tokens + before.counters.quota_tokens[0],
         (),

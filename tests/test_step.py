@@ -125,7 +125,7 @@ def test_a_request_says_all_that_its_prediction_says() -> None:
 @pytest.mark.parametrize("measure", MEASURES)
 def test_the_uncertainty_is_the_configured_one(measure: str) -> None:
     """And 1 while no class is known, when there is no label to predict either."""
-    rules = replace(make_rules(), measure=measure)
+    rules = replace(make_rules(), uncertainty=measure)
     fold = make_fold(kinds=KINDS)
     teach(fold, [({"x": float(i % 5)}, "ab"[i % 2]) for i in range(20)])
     (prediction,) = predictions(step(rules, fold, fresh(), [event_record(0)], 0.0).outputs)

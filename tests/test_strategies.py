@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamal.core.coins import Coin
+from streamal.core.coins import HashedUniform
 from streamal.core.strategies import STRATEGIES, SamplingRules, State, build_strategy, parameters_of
 from streamal.core.strategies.threshold import Fixed, Mover, RandomisedVariable, Split, Variable
 from streamal.core.strategies.unconditional import Entropy, Random
@@ -66,7 +66,7 @@ def test_the_randomised_threshold_asks_as_often_as_its_propensity_says() -> None
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_the_coin_asks_as_often_as_the_propensity_says(name: str) -> None:
     """Over a stream with a moving threshold, the sum of the propensities is the number asked (within 4 σ)."""
-    strategy, coin = build_strategy(SamplingRules(name, rate=0.1, share=0.1)), Coin(3, "strategy")
+    strategy, coin = build_strategy(SamplingRules(name, rate=0.1, share=0.1)), HashedUniform(3, "strategy")
     state, asked, expected, variance = strategy.initial(), 0, 0.0, 0.0
     for i, u in enumerate(np.random.default_rng(2).beta(1.0, 3.0, 20_000)):
         p = strategy.propensity(float(u), state)
@@ -105,7 +105,7 @@ def test_rules_choose_the_parameters() -> None:
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.4])
 def test_a_matched_threshold_rests_where_its_share_is_asked(name: str, share: float) -> None:
     """Left alone by the budget, it comes to ask about the share it was told, whatever the stream's confidence."""
-    strategy, coin = build_strategy(SamplingRules(name, rate=share, share=share)), Coin(3, "strategy")
+    strategy, coin = build_strategy(SamplingRules(name, rate=share, share=share)), HashedUniform(3, "strategy")
     state, asked = strategy.initial(), 0
     us = np.random.default_rng(4).beta(2.0, 5.0, 30_000)
     for i, u in enumerate(us):
@@ -145,7 +145,7 @@ def test_the_random_half_of_split_does_not_move_the_threshold(asked: bool) -> No
 
 def longest_silence(name: str, share: float, confident: bool, events: int) -> int:
     """Return the longest run of open events that are not asked, for a model that always says the same."""
-    strategy, coin = build_strategy(SamplingRules(name, rate=share, share=share)), Coin(3, "strategy")
+    strategy, coin = build_strategy(SamplingRules(name, rate=share, share=share)), HashedUniform(3, "strategy")
     u = 0.0 if confident else 0.5
     state, silence, longest = strategy.initial(), 0, 0
     for i in range(events):
@@ -202,11 +202,11 @@ def test_the_state_is_small_and_survives_json(name: str, decisions: list[tuple[f
 
 def test_coins_are_uniform_and_independent() -> None:
     """Of (seed, lane, key) alone; other lanes and seeds have other coins (0.7)."""
-    coin = [Coin(7, "audit").uniform(f"0-{i}") for i in range(20_000)]
-    assert coin == [Coin(7, "audit").uniform(f"0-{i}") for i in range(20_000)]
+    coin = [HashedUniform(7, "audit").uniform(f"0-{i}") for i in range(20_000)]
+    assert coin == [HashedUniform(7, "audit").uniform(f"0-{i}") for i in range(20_000)]
     assert all(0.0 <= u < 1.0 for u in coin)
     counts, _ = np.histogram(coin, bins=20, range=(0.0, 1.0))
     assert float(np.sum((counts - 1_000) ** 2 / 1_000)) < 43.8  # χ²(19) at 0.1 %
-    for other in (Coin(7, "strategy"), Coin(8, "audit")):
+    for other in (HashedUniform(7, "strategy"), HashedUniform(8, "audit")):
         others = [other.uniform(f"0-{i}") for i in range(20_000)]
         assert abs(float(np.corrcoef(coin, others)[0, 1])) < 0.03

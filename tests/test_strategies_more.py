@@ -18,7 +18,7 @@ from streamal.bootstrap import build
 from streamal.cli.check import require_sound_strategy
 from streamal.config import load_config
 from streamal.core.codec.events import encode
-from streamal.core.coins import Coin
+from streamal.core.coins import HashedUniform
 from streamal.core.learned import LearnedRules
 from streamal.core.model.model import LabelRules, Model
 from streamal.core.records import Example, Lane, NaturalExample
@@ -42,7 +42,7 @@ units = st.floats(0.0, 1.0)
 
 def asked(strategy: Strategy, scores: Sequence[float]) -> list[bool]:
     """Return who is asked of *scores*, the lane always open."""
-    state, coin, chosen = strategy.initial(), Coin(3, "strategy"), []
+    state, coin, chosen = strategy.initial(), HashedUniform(3, "strategy"), []
     for i, score in enumerate(scores):
         chosen.append(coin.uniform(f"0-{i}") < strategy.propensity(score, state))
         state = strategy.update(score, chosen[-1], state)

@@ -15,7 +15,7 @@ from streamal.config import load_config
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.sampler import Budget, Sampler
 from streamal.core.codec.events import decode_request
-from streamal.core.coins import Coins
+from streamal.core.coins import EventCoins
 from streamal.core.fold import Fold
 from streamal.core.gauges.declaration import Value, Worker
 from streamal.core.gauges.gauges import gauges
@@ -31,7 +31,7 @@ ONE_PERCENT = Budget(Fraction("0.01"), Fraction("0.3"), burst=5)
 
 def sampler(name: str, budget: Budget) -> Sampler:
     strategy = build_strategy(SamplingRules(name, rate=float(budget.rate), share=float(budget.share)))
-    return Sampler(budget.partition_budget(0, 1), strategy, Coins(7), None, None, 0.0)
+    return Sampler(budget.partition_budget(0, 1), strategy, EventCoins(7), None, None, 0.0)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -87,7 +87,7 @@ def test_0_7_deciding_again_is_deciding_the_same() -> None:
     for i, lane in enumerate(expected):
         for _ in range(2):
             strategy = build_strategy(SamplingRules("randomised_variable", float(ONE_PERCENT.rate), share=0.01))
-            again = Sampler(ONE_PERCENT.partition_budget(0, 1), strategy, Coins(7), *state, 0.0)
+            again = Sampler(ONE_PERCENT.partition_budget(0, 1), strategy, EventCoins(7), *state, 0.0)
             assert again.decide(i, i * 0.37 % 0.5).lane == lane
         state = again.counters, again.state
 

@@ -16,7 +16,7 @@ from river import base
 
 from streamal.bootstrap.model import build_model
 from streamal.config import Config, load_config
-from streamal.core.coins import Coin
+from streamal.core.coins import HashedUniform
 from streamal.errors import ConfigError
 from streamal.experiments import Execution, Goal, ReportOptions, SearchOptions, Tuned, tune
 from streamal.experiments.bench import Bench, Cell, slice_stream
@@ -45,7 +45,7 @@ WORDS = ("late", "again", "cheap", "offer", "meeting", "report", "please", "now"
 
 def mixed_stream(count: int, kinds: tuple[str, ...], classes: tuple[str, ...]) -> Stream:
     """Return rows with one feature of each kind, all of them telling something of the class."""
-    coin, rows = Coin(3, "mixed"), []
+    coin, rows = HashedUniform(3, "mixed"), []
     for number in range(count):
         u = coin.uniform(f"{number}")
         label = classes[int(u * len(classes))]
@@ -120,7 +120,7 @@ def test_the_best_is_chosen_over_the_coins(
 
 def test_the_rest_cannot_influence_the_search(stream: Stream, tuned: Tuned) -> None:
     """With a rest of noise instead, every trial and the settings are the same to the last digit; the result is not."""
-    head, coin = list(stream.rows[:200]), Coin(9, "noise")
+    head, coin = list(stream.rows[:200]), HashedUniform(9, "noise")
     noise = [
         row._replace(label=stream.classes[coin.uniform(f"{i}") < 0.5], features={"x1": coin.uniform(f"{i} x")})
         for i, row in enumerate(stream.rows[200:])

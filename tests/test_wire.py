@@ -33,9 +33,9 @@ SMALL = WireRules(record_bytes_max=200, features_max=3, feature_name_bytes_max=8
 ALL_RULES = (
     RULES,
     SMALL,
-    replace(RULES, flat=True),
-    replace(RULES, null=True),
-    replace(RULES, flat=True, null=True),
+    replace(RULES, format="flat"),
+    replace(RULES, null="missing"),
+    replace(RULES, format="flat", null="missing"),
     replace(RULES, natural=True),
 )
 NATURAL = ALL_RULES[-1]
@@ -122,7 +122,7 @@ def check_reply(value: bytes | None, rules: WireRules) -> Reply | NaturalLabel |
         assert found.seconds is None or 0.0 <= found.seconds <= rules.magnitude_max
     elif found.event is None:
         body = json.dumps({"id": found.id, "time": found.time, "features": found.features}).encode()
-        assert check_event(body, replace(rules, flat=False, record_bytes_max=10**9)) == Event(
+        assert check_event(body, replace(rules, format="nested", record_bytes_max=10**9)) == Event(
             3, 7, found.id, found.time, found.features or {}
         )
     else:
@@ -230,14 +230,14 @@ REFUSED_EVENTS = [
     (b"[" * DEEP, RULES, Reason.NOT_AN_OBJECT),
     (b"[]", RULES, Reason.NOT_AN_OBJECT),
     (b"null", RULES, Reason.NOT_AN_OBJECT),
-    (b"17", replace(RULES, flat=True), Reason.NOT_AN_OBJECT),
+    (b"17", replace(RULES, format="flat"), Reason.NOT_AN_OBJECT),
     (b"{}", RULES, Reason.BAD_FIELD),
     (b'{"features":null}', RULES, Reason.BAD_FIELD),
     (b'{"features":[1]}', RULES, Reason.BAD_FIELD),
     (b'{"features":{"x":[1]}}', RULES, Reason.BAD_FIELD),
-    (b'{"x":{"y":1}}', replace(RULES, flat=True), Reason.BAD_FIELD),
-    (b'{"x":1,"id":true}', replace(RULES, flat=True), Reason.BAD_FIELD),
-    (b'{"x":1,"time":false}', replace(RULES, flat=True), Reason.BAD_FIELD),
+    (b'{"x":{"y":1}}', replace(RULES, format="flat"), Reason.BAD_FIELD),
+    (b'{"x":1,"id":true}', replace(RULES, format="flat"), Reason.BAD_FIELD),
+    (b'{"x":1,"time":false}', replace(RULES, format="flat"), Reason.BAD_FIELD),
     (b'{"id":true,"features":{"x":1}}', RULES, Reason.BAD_FIELD),
     (b'{"id":1.5,"features":{"x":1}}', RULES, Reason.BAD_FIELD),
     (b'{"id":"' + b"i" * 257 + b'","features":{"x":1}}', RULES, Reason.BAD_FIELD),
@@ -249,10 +249,10 @@ REFUSED_EVENTS = [
     (b'{"features":{"x":1e308}}', RULES, Reason.NUMBER_OUT_OF_RANGE),
     (b'{"features":{"x":-1.0000001e12}}', RULES, Reason.NUMBER_OUT_OF_RANGE),
     (b'{"features":{"x":null}}', RULES, Reason.NULL_FEATURE),
-    (b'{"features":{"x":null}}', replace(RULES, null=True), Reason.FEATURES_EMPTY),
+    (b'{"features":{"x":null}}', replace(RULES, null="missing"), Reason.FEATURES_EMPTY),
     (b'{"features":{}}', RULES, Reason.FEATURES_EMPTY),
-    (b'{"id":"e","time":1}', replace(RULES, flat=True), Reason.FEATURES_EMPTY),
-    (b'{"id":1}', replace(RULES, flat=True), Reason.FEATURES_EMPTY),
+    (b'{"id":"e","time":1}', replace(RULES, format="flat"), Reason.FEATURES_EMPTY),
+    (b'{"id":1}', replace(RULES, format="flat"), Reason.FEATURES_EMPTY),
     (b'{"features":{"a":1,"b":2,"c":3,"d":4}}', SMALL, Reason.FEATURES_TOO_MANY),
     (b'{"features":{"123456789":1}}', SMALL, Reason.FEATURE_NAME),
     (b'{"features":{"\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9":1}}', SMALL, Reason.FEATURE_NAME),
@@ -277,8 +277,8 @@ ACCEPTED_EVENTS: list[tuple[bytes, WireRules, dict[str, Any]]] = [
     (b'{"features":{"x":1}}' + b" " * 180, SMALL, {"x": 1.0}),
     (b'{"features":{"x":1,"x":"last"}}', RULES, {"x": "last"}),
     (b'{"features":{"x":true,"y":"1"},"more":[{}]}', RULES, {"x": True, "y": "1"}),
-    (b'{"features":{"x":null,"y":2}}', replace(RULES, null=True), {"y": 2.0}),
-    (b'{"x":1,"y":2}', replace(RULES, flat=True), {"x": 1.0, "y": 2.0}),
+    (b'{"features":{"x":null,"y":2}}', replace(RULES, null="missing"), {"y": 2.0}),
+    (b'{"x":1,"y":2}', replace(RULES, format="flat"), {"x": 1.0, "y": 2.0}),
 ]
 
 
@@ -303,13 +303,13 @@ def test_flat_and_nested_mean_the_same(
         time = math.remainder(time, 1e12)
     flat = json.dumps({"key": identity, **features, "ts": time}).encode()
     nested = json.dumps({"id": identity, "time": time, "features": features}).encode()
-    rules = WireRules(flat=True, id_field="key", time_field="ts")
+    rules = WireRules(format="flat", id="key", time="ts")
     assert check_event(flat, rules) == check_event(nested, RULES)
 
 
 def test_a_large_number_as_flat_id_is_kept_to_the_digit() -> None:
     """The id of a flat event may be an integer of 63 bits (a snowflake); a fraction is kept as text."""
-    rules = WireRules(flat=True)
+    rules = WireRules(format="flat")
     ids = [
         decode_event(0, 0, b'{"x":1,"id":%s}' % text, rules, None) for text in (b"7", b"1.5", b"1234567890123456789")
     ]
@@ -331,7 +331,7 @@ def test_the_short_way_of_plain_numbers_decides_as_the_long_one(rules: WireRules
     """Under a schema of numbers an event comes out as without one, and is then held against the schema."""
     schemas = [
         Schema({"x": "number", "y": "number"}),
-        Schema({"x": "number"}, refuse_unknown=True),
+        Schema({"x": "number"}, unknown="refuse"),
         Schema({"z" * 9: "number"}),
     ]
     for value in (field.replace(b"%s", token) for field in EVENT_FIELDS for token in (*TOKENS, b"1", b"-99.5", b"101")):

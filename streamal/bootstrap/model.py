@@ -100,14 +100,14 @@ def build_fold(
     Raises:
         ConfigError: the model cannot learn the warm start.
     """
-    features, refuse_unknown = config.features, config.features.unknown == "refuse"
-    schema = Schema(features.declared, refuse_unknown, features.open) if features.declared else None
+    features = config.features
+    schema = Schema(features.declared, features.unknown, features.open) if features.declared else None
     weighted = requirements_of(strategy).weighted and model.takes_weight
     rehearsal, closed_max = config.model.rehearsal, config.limits.closed_requests
     fold = Fold(
         Books(Pending(closed_max), features.infer_from, samples=[] if schema is None else None),
         Learned(
-            LearnedRules(refuse_unknown, features.open, weighted=float(config.budget.share) if weighted else 0.0),
+            LearnedRules(features.unknown, features.open, weighted=float(config.budget.share) if weighted else 0.0),
             model,
             schema,
             Quality(config.quality.window, least_propensity(config, budget)),

@@ -34,10 +34,10 @@ def topic_partitions(config: Config) -> Mapping[str, int]:
 def wire_rules(config: Config) -> WireRules:
     """Return what an input may look like."""
     return WireRules(
-        flat=config.events.format == "flat",
-        id_field=config.events.id,
-        time_field=config.events.time,
-        null=config.features.null == "missing",
+        format=config.events.format,
+        id=config.events.id,
+        time=config.events.time,
+        null=config.features.null,
         record_bytes_max=config.limits.record_bytes,
         features_max=config.limits.features,
         feature_name_bytes_max=config.limits.feature_name_bytes,
@@ -92,14 +92,14 @@ def build_rules(config: Config, wire: WireRules, budget: Budget, strategy: Strat
         budgets=tuple(budget.partition_budget(partition, partitions) for partition in range(partitions)),
         strategy_name=config.sampling.strategy,
         strategy=strategy,
-        measure=_uncertainty(config),
+        uncertainty=_uncertainty(config),
         seed=config.sampling.seed,
         ttl_s=config.labels.ttl_s,
         expiries_per_step=config.limits.expiries_per_step,
         prices=budget.prices,
         damping=config.sampling.damping,
         pace_horizon_s=config.budget.pace_horizon_s,
-        pace_unknown=config.budget.burst,
+        burst=config.budget.burst,
     )
 
 

@@ -50,7 +50,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
             "model": fold.learned.model.describe(),
             **_warm_start(loaded, fold),
             "features": dict(loaded.features.declared) or f"inferred from {loaded.features.infer_from} requests",
-            "strategy": f"{loaded.sampling.strategy}, by {parts.rules.measure}",
+            "strategy": f"{loaded.sampling.strategy}, by {parts.rules.uncertainty}",
             **_importance(parts, fold),
             "budget": f"{loaded.budget.share} of the events, {loaded.budget.burst} on top",
             "audit lane": f"each event with a probability of 1/{every}"

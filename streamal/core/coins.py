@@ -1,6 +1,7 @@
-"""Chance without a generator: a coin is a hash of (seed, lane, coordinates).
+"""Uniform numbers without a generator: each is a hash of a seed and of what it is for.
 
-There is no state to save, each lane has coins of its own, and a replay decides as the live run did.
+There is no state to save, numbers of different purposes are independent, and a replay decides as the live run did.
+`HashedUniform` gives one number for each key, `EventCoins` four for each event of a partition.
 """
 
 from __future__ import annotations
@@ -10,40 +11,40 @@ from hashlib import blake2b, shake_128
 
 import numpy as np
 
-__all__ = ["Coin", "Coins"]
+__all__ = ["EventCoins", "HashedUniform"]
 
 
-class Coin:
-    """A family of independent uniform numbers, one for each key.
+class HashedUniform:
+    """Independent uniform numbers, one for each key.
 
-    >>> Coin(7, "strategy").uniform("0-1845") == Coin(7, "strategy").uniform("0-1845")
+    >>> HashedUniform(7, "strategy").uniform("0-1845") == HashedUniform(7, "strategy").uniform("0-1845")
     True
     """
 
     __slots__ = ("_keyed",)
 
-    def __init__(self, seed: int, lane: str) -> None:
-        """Make the coins of *lane* (at most 16 bytes) under *seed*."""
-        self._keyed = blake2b(digest_size=8, key=str(seed).encode()[:64], person=lane.encode())
+    def __init__(self, seed: int, purpose: str) -> None:
+        """Prepare the numbers of *seed* for one *purpose* (at most 16 bytes)."""
+        self._keyed = blake2b(digest_size=8, key=str(seed).encode()[:64], person=purpose.encode())
 
     def uniform(self, key: str) -> float:
-        """Return a number in [0, 1) that depends on seed, lane and *key* alone; 53 bits of BLAKE2b (RFC 7693)."""
+        """Return a number in [0, 1) that depends on seed, purpose and *key* alone; 53 bits of BLAKE2b (RFC 7693)."""
         state = self._keyed.copy()
         state.update(key.encode())
         return (int.from_bytes(state.digest()) >> 11) * 2.0**-53
 
 
-class Coins:
-    """Four independent coins for each event of a partition; those of 64 events come out of one hash.
+class EventCoins:
+    """Four independent uniform numbers for each event of a partition; one hash gives those of 64 events.
 
-    >>> Coins(7).uniform(1845) == Coins(7).uniform(1845)
+    >>> EventCoins(7).uniform(1845) == EventCoins(7).uniform(1845)
     True
     """
 
     __slots__ = ("_block", "_number", "_partition", "_seed")
 
     def __init__(self, seed: int, partition: int = 0) -> None:
-        """Make the coins of *partition* under *seed*."""
+        """Prepare the numbers of *partition* under *seed*."""
         self._seed, self._partition = seed, partition
         self._number = -1
         self._block: list[list[float]] = []
@@ -61,7 +62,7 @@ _EVENTS, _COINS = 64, 4
 
 @lru_cache(maxsize=64)  # where a step has only few events, the next ones are of the same block
 def _block(seed: int, partition: int, number: int) -> list[list[float]]:
-    """Return the coins of `_EVENTS` offsets, out of SHAKE128 (FIPS 202), which gives as many bits as one asks for."""
+    """Return the numbers of `_EVENTS` offsets, from SHAKE128 (FIPS 202), which gives as many bits as one asks for."""
     bits = shake_128(f"streamal {seed} {partition} {number}".encode()).digest(4 * _COINS * _EVENTS)
     coins: list[list[float]] = (np.frombuffer(bits, "<u4") * 2.0**-32).reshape(_EVENTS, _COINS).tolist()
     return coins

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from streamal.core.budget.sampler import Sampler, divide
 from streamal.core.codec.events import encode
-from streamal.core.coins import Coins
+from streamal.core.coins import EventCoins
 from streamal.core.fold import Fold
 from streamal.core.quality.totals import MILLION, RunningTotals
 from streamal.core.records import (
@@ -90,7 +90,7 @@ class _PartitionPass:
         self._before, self._unasked = state, state.unasked
         self._sampler = _sampler(rules, fold, partition, state, now)
         self._damper = _damper(rules, fold, partition, state)
-        self._measure, self._topic = MEASURES[rules.measure], rules.topics.predictions
+        self._measure, self._topic = MEASURES[rules.uncertainty], rules.topics.predictions
         self._by_top = self._measure is least_confidence  # then the uncertainty follows from the largest
         self._version = fold.learned.version.offset
         self._events, self._confidence, self._never_askable = state.seen
@@ -173,13 +173,13 @@ def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, no
     strategy = fold.books.pending.count(partition, Lane.STRATEGY, counters.strategy if counters else 0)
     partition_budget = rules.budgets[partition]
     if rules.pace_horizon_s is not None:
-        paced = fold.books.answer_rate.open_max(rules.pace_horizon_s, rules.pace_unknown)
+        paced = fold.books.answer_rate.open_max(rules.pace_horizon_s, rules.burst)
         if paced is not None:
             partition_budget = partition_budget.with_open_max(divide(paced, partition, rules.partitions))
     return Sampler(
         partition_budget,
         rules.strategy,
-        Coins(rules.seed, partition),
+        EventCoins(rules.seed, partition),
         counters,
         state.strategy,
         now,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import compress
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 from streamal.core.model.guard import ModelGuard
 from streamal.core.model.model import Model
@@ -44,11 +44,11 @@ class LearnedRules:
     """How records are learned.
 
     Attributes:
-        refuse_unknown, open: see `Schema`.
+        unknown, open: see `Schema`.
         weighted: a bought label is learned with the importance weight *weighted*/propensity; 0: all weigh the same.
     """
 
-    refuse_unknown: bool = False
+    unknown: Literal["drop", "refuse"] = "drop"
     open: bool = False
     weighted: float = 0.0
 
@@ -167,7 +167,7 @@ class Learned:
     def _set_schema(self, record: SchemaSet) -> None:
         """Fix or extend the schema, then learn what had to wait for it."""
         kinds = {**(self.schema.kinds if self.schema else {}), **record.features}
-        self.schema = Schema(kinds, self.rules.refuse_unknown, self.rules.open)
+        self.schema = Schema(kinds, self.rules.unknown, self.rules.open)
         early, self.early = self.early, []
         for example, name in early:
             self._learn_record(example, name)

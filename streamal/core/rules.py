@@ -37,16 +37,16 @@ class Rules:
 
     Attributes:
         partitions: how many partitions ``events`` (and predictions, requests) have.
-        allowances: each partition's part of the budget.
-        measure: the uncertainty, a key of `MEASURES`.
+        budgets: each partition's part of the budget.
+        uncertainty: its measure, a key of `MEASURES`.
         seed: of the coins.
         ttl_s: how long a request stays open.
-        expiries_max: expired requests closed in one step.
+        expiries_per_step: expired requests closed in one step.
         prices: what a label costs.
         damping: how near to an open request an event is damped, see `streamal.core.strategies.near_duplicates`;
             None: not at all.
-        pace_horizon_s: no more is open than annotators answer in so many seconds; None: their pace does not matter.
-        pace_unknown: open requests of all partitions together while the pace cannot be told yet.
+        pace_horizon_s: no more is open than annotators answer in so many seconds; None: their rate does not matter.
+        burst: open requests of all partitions together while the answer rate is not known yet.
         wants: what the strategy looks at beside the uncertainty.
     """
 
@@ -56,14 +56,14 @@ class Rules:
     budgets: Sequence[PartitionBudget]
     strategy_name: str
     strategy: Strategy
-    measure: str
+    uncertainty: str
     seed: int
     ttl_s: float
     expiries_per_step: int
     prices: Prices = FREE
     damping: float | None = None
     pace_horizon_s: float | None = None
-    pace_unknown: int = 0
+    burst: int = 0
     requirements: Requirements = field(init=False)
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from streamal.core.records import Reason, Refusal, Scalar
 
@@ -29,12 +30,12 @@ class Schema:
 
     Attributes:
         kinds: name -> "number" | "string" | "boolean" | "text" (a string that the default pipeline splits into words).
-        refuse_unknown: refuse an event with another name, rather than drop that feature.
+        unknown: "drop" a feature of another name, or "refuse" its event.
         open: let unknown names through (sparse streams; the pipeline must hash them).
     """
 
     kinds: Mapping[str, str]
-    refuse_unknown: bool = False
+    unknown: Literal["drop", "refuse"] = "drop"
     open: bool = False
     numbers: frozenset[str] = field(init=False, repr=False)
     """All names, if all are numbers; else none. Then whole events are compared at once, see `wire.decode_events`."""
@@ -58,7 +59,7 @@ class Schema:
         for name, value in features.items():
             kind = kinds.get(name)
             if kind is None:
-                if self.refuse_unknown and not self.open:
+                if self.unknown == "refuse" and not self.open:
                     return Refusal(Reason.FEATURE_UNKNOWN, f"feature {name!r} is not in the schema")
             elif _KIND_OF[type(value)] != _PLAIN.get(kind, kind):
                 return Refusal(Reason.FEATURE_TYPE, f"feature {name!r} is a {_KIND_OF[type(value)]}, not a {kind}")

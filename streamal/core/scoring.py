@@ -24,10 +24,10 @@ class Scorer:
     def __init__(self, rules: Rules, fold: Fold, memory: Memory | None) -> None:
         """Begin with *memory*, what the strategy knows of the partition's past; it stays as it is."""
         self._rules, self._fold, self._requirements = rules, fold, rules.requirements
-        self._measure = MEASURES[rules.measure]
+        self._measure = MEASURES[rules.uncertainty]
         self._examples = sum(fold.learned.model.learned.values())
         self._trust = trust(self._examples)
-        self._shrink = SMOOTHED_MEASURES.get(rules.measure) if rules.requirements.score is None else None
+        self._shrink = SMOOTHED_MEASURES.get(rules.uncertainty) if rules.requirements.score is None else None
         self._weights = fold.learned.bandit.weights() if rules.requirements.arms else ()
         self.memory = _memory(rules) if memory is None else memory.copy()
         """What the strategy knows of the events that were scored."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from streamal.core.codec.events import decode_request
-from streamal.core.coins import Coin
+from streamal.core.coins import HashedUniform
 from streamal.core.records import OutputRecord, Request
 from streamal.ports import Log, scan
 from streamal.recordings.reading import Recorded, Stream
@@ -48,7 +48,7 @@ class Annotators:
         """Reply with the labels of *stream*; `assign` says which event is which row."""
         self._log, self._requests, self._labels, self._stream, self._rules = log, requests, labels, stream, rules
         purposes = ("delay", "error", "wrong", "abstain", "silence")
-        self._coins = {purpose: Coin(rules.seed, purpose) for purpose in purposes}
+        self._coins = {purpose: HashedUniform(rules.seed, purpose) for purpose in purposes}
         self._rows: dict[str, Recorded] = {}
         self._positions = dict.fromkeys(range(log.partitions(requests)), 0)
         self._due: list[tuple[float, str]] = []

@@ -144,8 +144,8 @@ class Player:
             self.annotators.assign(key, self.stream.rows[number])
 
     def _event(self, number: int, row: Recorded) -> dict[str, object]:
-        if self._wire.flat:
-            return {**row.features, self._wire.id_field: number, self._wire.time_field: row.time}
+        if self._wire.format == "flat":
+            return {**row.features, self._wire.id: number, self._wire.time: row.time}
         return {"id": number, "time": row.time, "features": row.features}
 
 

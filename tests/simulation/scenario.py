@@ -177,13 +177,13 @@ def _rules(rng: Random, budget: Budget, partitions: int, ttl_s: float) -> Rules:
         budgets=tuple(budget.partition_budget(partition, partitions) for partition in range(partitions)),
         strategy_name=name,
         strategy=build_strategy(SamplingRules(name, float(budget.rate), share=float(budget.share))),
-        measure="margin",
+        uncertainty="margin",
         seed=rng.randrange(1000),
         ttl_s=ttl_s,
         expiries_per_step=rng.choice((1, 100)),
         prices=budget.prices,
         pace_horizon_s=30.0 if budget.quotas else None,
-        pace_unknown=2 * partitions,
+        burst=2 * partitions,
     )
 
 

@@ -31,7 +31,7 @@ import msgspec
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.limits import Budget, Cap, PartitionBudget, divide
 from streamal.core.budget.money import Refunds
-from streamal.core.coins import Coins
+from streamal.core.coins import EventCoins
 from streamal.core.records import Lane
 from streamal.core.strategies import State, Strategy
 
@@ -57,7 +57,7 @@ class Sampler:
         self,
         partition_budget: PartitionBudget,
         strategy: Strategy,
-        coins: Coins,
+        coins: EventCoins,
         counters: BudgetCounters | None,
         state: State | None,
         now: float,

@@ -11,7 +11,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -49,17 +49,19 @@ class WireRules:
     """What an input may look like.
 
     Attributes:
-        flat: an event is a flat object whose fields are the features (but for *id_field*, *time_field*).
-        null_is_missing: a feature that is null counts as absent, rather than refusing the event.
+        format: "flat": an event is a flat object whose fields are the features, except *id* and *time*; "nested": its
+            features are an object of their own.
+        id, time: names of these fields in a flat event.
+        null: whether an event with a null feature is refused, or the feature counts as absent ("missing").
         record_bytes_max, features_max, feature_name_bytes_max: sizes, in bytes and names.
         magnitude_max: |number| beyond it is refused; a finite 1e308 kills River's scaler as surely as a NaN.
         natural: whether a label that nobody asked for may name its event.
     """
 
-    flat: bool = False
-    id_field: str = "id"
-    time_field: str = "time"
-    null: bool = False
+    format: Literal["nested", "flat"] = "nested"
+    id: str = "id"
+    time: str = "time"
+    null: Literal["refuse", "missing"] = "refuse"
     record_bytes_max: int = 1_048_576
     features_max: int = 1_000
     feature_name_bytes_max: int = 256
@@ -122,10 +124,10 @@ def decode_event(
     >>> decode_event(0, 7, b'{"features": {"x": NaN}}', WireRules(), None).reason.value
     'not_json'
     """
-    parsed = parse(value, _decode_flat if rules.flat else _decode_nested, rules.record_bytes_max)
+    parsed = parse(value, _decode_flat if rules.format == "flat" else _decode_nested, rules.record_bytes_max)
     if isinstance(parsed, Refusal):
         return parsed
-    if rules.flat:
+    if rules.format == "flat":
         shaped = _from_flat(parsed, rules)
         if isinstance(shaped, Refusal):
             return shaped
@@ -189,7 +191,7 @@ def decode_events(records: Iterable[Record], rules: WireRules, schema: Schema | 
 def _is_quick(rules: WireRules, schema: Schema) -> bool:
     """Whether an event of the schema's own names, and all of them numbers, cannot break any other bound."""
     within = len(schema.numbers) <= rules.features_max and schema.name_bytes_max <= rules.feature_name_bytes_max
-    return bool(schema.numbers) and not rules.flat and within
+    return bool(schema.numbers) and rules.format != "flat" and within
 
 
 def checked(
@@ -199,10 +201,10 @@ def checked(
     refusal = _bounds(identity, time, raw, rules)
     if refusal is not None:
         return refusal
-    if rules.flat:
+    if rules.format == "flat":
         # the id of a flat event may be a large integer, so its numbers were not read as floats
         raw = {name: float(feature) if feature.__class__ is int else feature for name, feature in raw.items()}
-    if rules.null:
+    if rules.null == "missing":
         raw = {name: feature for name, feature in raw.items() if feature is not None}
     if not raw:
         return Refusal(Reason.FEATURES_EMPTY, "no feature left in the event")
@@ -274,10 +276,10 @@ def _validation_reason(text: str) -> Reason:
 def _from_flat(
     parsed: dict[str, Any], rules: WireRules
 ) -> tuple[EventId, float | str | None, dict[str, Any]] | Refusal:
-    identity = parsed.pop(rules.id_field, None)
-    time = parsed.pop(rules.time_field, None)
+    identity = parsed.pop(rules.id, None)
+    time = parsed.pop(rules.time, None)
     if isinstance(identity, bool) or isinstance(time, bool):
-        return Refusal(Reason.BAD_FIELD, f"fields {rules.id_field!r} and {rules.time_field!r} must not be truth values")
+        return Refusal(Reason.BAD_FIELD, f"fields {rules.id!r} and {rules.time!r} must not be truth values")
     return str(identity) if isinstance(identity, float) else identity, time, parsed
 
 
@@ -295,7 +297,7 @@ def _bounds(identity: EventId, time: float | str | None, features: dict[str, Any
         if kind is float or kind is int:
             if not -magnitude_max <= value <= magnitude_max:
                 return Refusal(Reason.NUMBER_OUT_OF_RANGE, f"feature {name!r} is beyond ±{magnitude_max:g}")
-        elif value is None and not rules.null:
+        elif value is None and rules.null == "refuse":
             return Refusal(Reason.NULL_FEATURE, f"feature {name!r} is null; leave it out, or set features.null")
     return None
 

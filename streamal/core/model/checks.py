@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from streamal.core.coins import Coin
+from streamal.core.coins import HashedUniform
 from streamal.core.model.model import Model
 from streamal.core.model.slim_pickle import dumps, loads
 from streamal.core.records import Scalar
@@ -70,7 +70,7 @@ def check_growth(new_model: Callable[[], Model], kinds: Mapping[str, str]) -> li
 
 def synthetic_examples(kinds: Mapping[str, str], classes: Sequence[str], count: int, seed: int) -> Examples:
     """Return made-up, learnable examples: each class shifts the numbers and prefers some words."""
-    coin = Coin(seed, "contract")
+    coin = HashedUniform(seed, "contract")
     examples = []
     for i in range(count):
         which = int(coin.uniform(f"{i}") * len(classes))
@@ -79,7 +79,7 @@ def synthetic_examples(kinds: Mapping[str, str], classes: Sequence[str], count: 
     return examples
 
 
-def _value(coin: Coin, kind: str, key: str, which: int) -> Scalar:
+def _value(coin: HashedUniform, kind: str, key: str, which: int) -> Scalar:
     u = coin.uniform(key)
     if kind == "number":
         return which + math.log(u / (1.0 - u)) if 0.0 < u < 1.0 else float(which)

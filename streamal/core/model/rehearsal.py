@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from streamal.core.coins import Coin
+from streamal.core.coins import HashedUniform
 from streamal.core.records import Scalar
 
 __all__ = ["Rehearsal", "WeightedExample"]
@@ -39,7 +39,7 @@ class Rehearsal:
         yield example
         if not self.repeats:
             return
-        coin, kept = Coin(self._seed, "rehearsal"), self._kept
+        coin, kept = HashedUniform(self._seed, "rehearsal"), self._kept
         for repeat in range(self.repeats if kept else 0):
             yield kept[int(coin.uniform(f"{self._count}.{repeat}") * len(kept))]
         if len(kept) < self._window:

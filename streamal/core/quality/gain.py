@@ -17,14 +17,14 @@ import math
 from collections import deque
 from collections.abc import Mapping
 
-from streamal.core.coins import Coin
+from streamal.core.coins import HashedUniform
 from streamal.core.model.model import Model
 from streamal.core.quality.estimates import Z_95, Estimate
 from streamal.core.records import Example, Lane, Scalar
 
 __all__ = ["RandomControl"]
 
-_COIN = Coin(0, "control")
+_COIN = HashedUniform(0, "control")
 
 
 class RandomControl:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streamal.core.coins import Coin
+from streamal.core.coins import HashedUniform
 from streamal.core.strategies.base import STRATEGY_STATE_BYTES_MAX, EventView, State, Strategy, requirements_of
 
 __all__ = ["DECISION_US_MAX", "check_strategy", "trial_views"]
@@ -67,7 +67,7 @@ def check_strategy(
 
 def trial_views(count: int, seed: int = 0) -> Iterator[EventView]:
     """Yield events of every kind: sure and unsure, of no class to many, with few features, none or extreme ones."""
-    coin = Coin(seed, "views")
+    coin = HashedUniform(seed, "views")
     for i in range(count):
         u = coin.uniform(f"{i}.u")
         confidence = (1.0, 0.5, u, 1.0 - u**4)[i % 4]
@@ -90,7 +90,7 @@ def trial_views(count: int, seed: int = 0) -> Iterator[EventView]:
 
 def _try(strategy: Strategy, views: Sequence[EventView], *, through_json: bool = False, memory: Any = None) -> _Trial:
     """Return how *strategy* decides on *views*, one after the other, the lane always open."""
-    requirements, coin = requirements_of(strategy), Coin(0, "contract")
+    requirements, coin = requirements_of(strategy), HashedUniform(0, "contract")
     if requirements.lookback and memory is None:
         memory = requirements.memory()
     state, propensities, largest = strategy.initial(), [], 0

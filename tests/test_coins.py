@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamal.core.coins import Coin, Coins
+from streamal.core.coins import EventCoins, HashedUniform
 
 OFFSETS = 64_000
 
 
 def coins(seed: int, partition: int) -> list[list[float]]:
     """Return the coins of a partition, lane by lane."""
-    of = Coins(seed, partition)
+    of = EventCoins(seed, partition)
     return [list(lane) for lane in zip(*(of.uniform(offset) for offset in range(OFFSETS)), strict=True)]
 
 
@@ -52,18 +52,18 @@ def test_a_coin_depends_on_its_coordinates_alone(
     offset: int, partition: int, seed: int, looked_at_before: list[int]
 ) -> None:
     """Not on what was asked for before: a worker that starts anew in the middle of a block tosses the same."""
-    used = Coins(seed, partition)
+    used = EventCoins(seed, partition)
     for each in looked_at_before:
         used.uniform(each)
     found = used.uniform(offset)
-    assert found == Coins(seed, partition).uniform(offset)
+    assert found == EventCoins(seed, partition).uniform(offset)
     assert all(0.0 <= coin < 1.0 for coin in found)
 
 
 def test_the_coins_are_these() -> None:
     """A replay of a year ago has to decide as it did: nobody changes how they are made without knowing it."""
-    assert Coins(7, 3).uniform(1845) == COINS
-    assert Coin(7, "strategy").uniform("0-1845") == COIN
+    assert EventCoins(7, 3).uniform(1845) == COINS
+    assert HashedUniform(7, "strategy").uniform("0-1845") == COIN
 
 
 COINS = [0.7777003298979253, 0.09059709846042097, 0.42419303860515356, 0.7105416941922158]
