@@ -304,20 +304,13 @@ def test_the_interval_counts_the_degrees_of_freedom() -> None:
 
 
 def test_the_window_knows_its_own_events() -> None:
-    """From the label that has left it to its last, in each partition: how many events, how sure, how many unreachable.
-
-    A log that is older than the counts has none, and then there is Hájek's estimate, until those labels have left.
-    """
+    """From the label that has left it to its last, in each partition: how many events, and how sure the model was."""
     quality = Population(1, "calibrated", "where unsure").fold(Quality(100), partitions=3)
     window = [labelled.request for labelled in quality._window]
     offsets = [int(request.partition("-")[2]) for request in window]
     known = quality._population().between()
     assert abs(known.events - (offsets[-1] - offsets[0])) < 100
     assert 0.5 < known.confidence / known.events / 1e6 < 1.0
-    old = folded(10, [(0.1, i % 3 > 0) for i in range(20)])
-    assert old._population().confidence() is None
-    assert old.accuracy() == old.recent_sums().proportion()
-    assert old.log_loss() is None
 
 
 # More than accuracy.
