@@ -46,7 +46,7 @@ def growth(events: Events = 5_000, repetitions: Repetitions = 5) -> None:
 
 @app.command()
 def overhead(events: Events = 8_000, repetitions: Repetitions = 5) -> None:
-    """What streamal adds to trees and forests."""
+    """The overhead of streamal with trees and forests."""
     save(growth_benchmark.overhead(events, repetitions))
 
 

@@ -1,4 +1,4 @@
-"""What a share of the labels buys: the default strategy, a random control at the same budget, and all labels.
+"""The accuracy that a share of the labels buys: the default strategy, a random control at that budget, all labels.
 
     python benchmarks/accuracy.py mails.csv.gz --label label --time time --budgets 0.1,0.2
     python benchmarks/accuracy.py elec.csv.gz --label class --seeds 5

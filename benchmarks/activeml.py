@@ -68,7 +68,7 @@ STRATEGIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "cognitive.ranvarun": ("cognitive", {"rule": "randomised_variable"}),
     "probabilistic": ("probabilistic", {}),
 }
-"""What both have: our name and parameters."""
+"""The strategies that both libraries have, under our name and with our parameters."""
 
 Ask = Callable[[int, Mapping[str, float], int], bool]
 """(number of the event, its smoothed probabilities, labels so far) -> whether to ask."""

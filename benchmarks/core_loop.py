@@ -106,7 +106,7 @@ class Loop:
         self._offset = self._now = self._requests = self._trained = self._replies = 0
         self._answers: list[Record] = []
         self.predictions: list[bytes] = []
-        """What was predicted in the last `work`, as it leaves."""
+        """The encoded predictions of the last call of `work`."""
 
     def work(self, values: Sequence[bytes], labels: Sequence[str], *, answered: bool = True) -> list[list[int]]:
         """Work *values* off and return which of them were learned after each batch, in order."""

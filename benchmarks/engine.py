@@ -1,4 +1,4 @@
-"""What an event costs without any transport: bytes in, bytes out, one label in ten learned.
+"""The cost of an event without a transport: bytes in, bytes out, one label in ten learned.
 
     python -m benchmarks.engine              # a table of ratios, medians of interleaved repetitions, CPU time
 

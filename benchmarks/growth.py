@@ -1,4 +1,4 @@
-"""What an event costs with more features, more classes, other models, more open requests; and beside River alone."""
+"""The cost of an event with more features, classes and open requests and other models, compared with River alone."""
 
 from __future__ import annotations
 
@@ -120,6 +120,6 @@ def overhead(events: int, repetitions: int) -> Result:
 
 
 def _fewer_events(case: Case, events: int) -> int:
-    """Return how many events are enough where each of them takes long."""
+    """Return a smaller number of events for a slow model."""
     dear = "forest" in case.model or case.features > 100
     return max(2 * case.batch, events // 4 if dear else events)

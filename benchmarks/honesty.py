@@ -1,4 +1,4 @@
-"""How honest is the estimated accuracy? Many replays of one recorded stream, each with other coins.
+"""The coverage and error of the estimated accuracy: many replays of one recorded stream, each with other coins.
 
     python -m benchmarks.honesty mails.csv.gz --label label --time time
     python -m benchmarks.honesty elec.csv.gz --label class --limit 15000 --rows rows.jsonl
@@ -80,7 +80,7 @@ def replay_once(stream: Stream, overrides: list[str], seed: int) -> Row:
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return what the replays show together."""
+    """Return the figures over all replays."""
     means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
     needed = int(binom.ppf(_SIGNIFICANCE, len(rows), 0.95))
     covered = sum(row["covered"] for row in rows)

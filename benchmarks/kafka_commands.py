@@ -1,4 +1,4 @@
-"""What streamal costs on a real Kafka, beside the least that a program there can do: ratios out of one run.
+"""The cost of streamal on a real Kafka, compared with the least that a program can do there: ratios from one run.
 
     python -m benchmarks.kafka_commands throughput      # one worker against the bare pipe, both clients
     python -m benchmarks.kafka_commands scaling         # two workers against one

@@ -23,7 +23,7 @@ class HandLoop:
     """pydantic in and out, River's `EntropySampler`, a metric by name for each event."""
 
     def __init__(self, config: Config) -> None:
-        """Learn what the training log has: the model is then as good as streamal's."""
+        """Train the model on the training log, as streamal's model is."""
         self._sampler = train_sampler(config)
         self._registry = CollectorRegistry()
         self._counter = Counter("events", "Events.", ["outcome"], registry=self._registry)

@@ -16,7 +16,7 @@ _CLASSES = ("no", "yes")
 
 
 class Marks(NamedTuple):
-    """What was seen between two ends of a batch: the first and the last transaction are not timed."""
+    """The measurements between two ends of a batch; the first and the last transaction are not timed."""
 
     events: int
     began: float
@@ -25,7 +25,7 @@ class Marks(NamedTuple):
 
 
 def installed() -> bool:
-    """Whether there is a Quix Streams to compare with."""
+    """Return True if Quix Streams is installed."""
     return find_spec("quixstreams") is not None
 
 

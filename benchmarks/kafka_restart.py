@@ -1,4 +1,4 @@
-"""How long a worker with a long training log needs to be ready, and whether a snapshot changes its model."""
+"""The seconds from start to ready with a long training log, and a check that a snapshot does not change the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Topics with events in them, and processes that work them off: `streamal`'s own loop, or the bare pipe."""
+"""Topics filled with events, and processes that consume them: streamal's own loop, or the bare pipe."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MODELS = {
     "linear": '[{ use = "preprocessing.StandardScaler" }, { use = "linear_model.LogisticRegression" }]',
     "100 trees": '[{ use = "forest.ARFClassifier", n_models = 100 }]',
 }
-"""As they stand in a config.toml."""
+"""Settings as in a config.toml."""
 FEATURES = tuple(f"x{number}" for number in range(8))
 _TAUGHT = 500
 _CHUNK = 5_000
@@ -44,7 +44,7 @@ _PATIENCE_S = 600.0
 
 
 class Cluster(NamedTuple):
-    """A broker, and the processes that are it, if they are ours to look at."""
+    """A broker, and its processes, if they run on this machine."""
 
     bootstrap: str
     pids: tuple[int, ...]
@@ -52,7 +52,7 @@ class Cluster(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """What one measurement has seen."""
+    """The figures of one measurement."""
 
     events: int
     seconds: float
@@ -76,7 +76,7 @@ class Run:
 
 
 class Share(NamedTuple):
-    """What one worker has done after its *first* batch."""
+    """The work of one worker after its *first* batch."""
 
     first: int
     events: int
@@ -140,7 +140,7 @@ class World:
             self.log.append_all([OutputRecord(self.topics.training, 0, None, row) for row in rows])
 
     def measure(self, what: str, events: int, workers: int) -> Run:
-        """Let so many processes work off so many events; what they need to start is not counted."""
+        """Run that many workers until they have consumed that many events; their start is not measured."""
         self.teach(_TAUGHT)
         self.fill(events)
         broker_before = sum(map(cpu_s, self.cluster.pids))
@@ -164,7 +164,7 @@ class World:
 
 
 def _share(shares: Queue[Share], processes: Sequence[BaseProcess]) -> Share:
-    """Return the next share; whoever has failed will send none."""
+    """Return the next share; raise if a process has failed, because it sends none."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
@@ -242,7 +242,7 @@ _TARGETS: Mapping[str, Callable[..., None]] = {
 
 
 def _join(settled: Callable[[], bool], workers: int, ready: Any) -> None:
-    """Take part in the group until everybody has its share: who only waited would hold up the others."""
+    """Poll until each worker has its partitions: a worker that does not poll would block the rebalance."""
     while not settled():
         pass
     with ready.get_lock():
@@ -252,7 +252,7 @@ def _join(settled: Callable[[], bool], workers: int, ready: Any) -> None:
 
 
 def _work_off(tick: Callable[[], int], events: int) -> Share:
-    """Tick until nothing comes any more; the first batch is not timed."""
+    """Tick until no event is left; the first batch is not timed."""
     first = 0
     while not first:
         first = tick()

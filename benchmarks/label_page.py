@@ -88,7 +88,7 @@ class Outside:
 
 
 def wait_for(found: Callable[[], Any]) -> Any:
-    """Return what *found* returns, once that is something."""
+    """Call *found* until it returns something, and return that."""
     deadline = time.monotonic() + _PATIENCE_S
     while (value := found()) is None:
         if time.monotonic() > deadline:
@@ -140,7 +140,7 @@ def latency(path: Path, answers: int, rate: float) -> tuple[list[float], list[fl
 
 
 def measure_queue(directory: Path, count: int) -> dict[str, float]:
-    """Return how the page does with *count* open requests of 2 kB each."""
+    """Return times and sizes of the page with *count* open requests of 2 kB each."""
     world = LabelWorld(directory)
     world.ask([{"text": "word " * 400, "n": float(number)} for number in range(count)])
     began = time.monotonic()

@@ -34,7 +34,7 @@ __all__ = ["Figures", "lean", "require_same"]
 
 
 class Figures(NamedTuple):
-    """What a replay showed: counts, the truth over all events, and what the labels that were bought say of it."""
+    """The figures of a replay: counts, the true accuracy over all events, and the estimates from the labels bought."""
 
     events: int
     right: int
@@ -61,7 +61,7 @@ class _Partition:
         self._seen = RunningTotals()
 
     def predict(self, offset: int, features: dict[str, Scalar], truth: str) -> tuple[str, float]:
-        """Return what was predicted, and the log loss."""
+        """Return the predicted label and its log loss."""
         probabilities = self._fold.learned.predict(Event(0, offset, None, None, features))
         label = max(probabilities, key=probabilities.__getitem__)
         score, state = self._score(offset, features, probabilities), self._sampler.state

@@ -71,7 +71,7 @@ def memory(early: int, late: int, forged: int) -> Result:
 
 
 def _forged(names: int) -> tuple[list[list[str]], list[Target]]:
-    """Return rows and targets: what the same number of honest events changes is no fault of the names."""
+    """Return rows and targets, compared with the change that as many honest events cause."""
     rows, targets, usual = [], [], 0.0
     for what, unknown in _UNKNOWN.items():
         honest = what == _HONEST
@@ -117,7 +117,7 @@ def measure_resident(more: dict[str, object], early: int, late: int) -> tuple[fl
 
 
 class Footprint(msgspec.Struct, array_like=True):
-    """What a producer could try to grow."""
+    """The sizes that a producer could try to grow."""
 
     resident_mb: float
     scrape_bytes: int
@@ -126,7 +126,7 @@ class Footprint(msgspec.Struct, array_like=True):
 
 
 def measure_attack(unknown: str, names: int, *, honest: bool) -> tuple[Footprint, Footprint]:
-    """Return how things stand before and after so many forged names (*honest*: as many events without any)."""
+    """Return the sizes before and after that many forged names (*honest*: as many events without forged names)."""
     case = Case()
     rows, labels = case.events(_POOL)
     config = case.config(**{"features.unknown": f'"{unknown}"'})

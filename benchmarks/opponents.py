@@ -16,7 +16,7 @@ from streamal.replay import Stream
 
 
 class Outcome(NamedTuple):
-    """What an opponent has reached: the share of labels that it asked for, and the accuracy over all events."""
+    """The result of an opponent: the share of labels that it asked for, and the accuracy over all events."""
 
     share: float
     accuracy: float
@@ -27,12 +27,12 @@ class Opponent(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """The name in the table."""
         ...
 
     @property
     def budgeted(self) -> bool:
-        """Whether it takes a budget; else it is run once for each seed, and streamal at the share that it spends."""
+        """True if it takes a budget. If not, it runs once for each seed, and streamal at the share that it spent."""
         ...
 
     def run(self, stream: Stream, config: Config, budget: float, seed: int) -> Outcome:
@@ -80,7 +80,7 @@ class ScikitActiveml:
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """The name in the table."""
         return f"scikit-activeml {self.strategy}"
 
     def run(self, stream: Stream, config: Config, budget: float, seed: int) -> Outcome:
@@ -103,14 +103,14 @@ class ScikitActiveml:
 
 
 def missing_opponents(*, installed: bool) -> str:
-    """Return who cannot be compared against, and what to do; "" if scikit-activeml is *installed*."""
+    """Return a line about opponents that are not installed; "" if scikit-activeml is *installed*."""
     return "" if installed else "scikit-activeml is left out: pip install '.[benchmarks]'"
 
 
 LEFT_OUT = missing_opponents(installed=find_spec("skactiveml") is not None)
-"""Who could not be compared against, and why; "" if all could."""
+"""A line about opponents that are not installed; "" if all are."""
 
 OPPONENTS: list[Opponent] = [RiverEntropy()]
-"""Whoever is to be compared against stands here."""
+"""All opponents of the suite."""
 if not LEFT_OUT:
     OPPONENTS += [ScikitActiveml(name) for name in ("randomised_variable", "variable", "quantile", "split")]

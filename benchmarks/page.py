@@ -13,7 +13,7 @@ PICTURE = DIRECTORY / "cost.svg"
 ORDER = ("engine", "transports", "kafka", "peers", "overhead", "growth", "memory", "scrape", "start")
 """The commands, as they come on the page."""
 _OWN = ("taken", "load before")
-"""What may differ from one result's machine to the next."""
+"""Keys that may differ between the machines of two results."""
 _BAR_MAX_US = 120.0
 """Longer bars are cut off, and say so."""
 _INTRODUCTION = """\

@@ -15,7 +15,7 @@ from benchmarks.results import Result, Table, Target, machine, ratio, run_isolat
 
 _ACTIVEML_MIN = 100.0
 _SLOW = {"Activeml": 20}
-"""How many times fewer events are enough."""
+"""The number of events is divided by this."""
 
 
 class Entry(NamedTuple):
@@ -100,7 +100,7 @@ def _targets(runs: Mapping[str, list[Run]], base: list[float]) -> list[Target]:
 
 
 def measure(made_by: str, events: int) -> Run:
-    """Let one contestant run; to be called in a process of its own.
+    """Run one contestant; call this in a process of its own.
 
     Raises:
         ImportError: its library, or what that one needs, is not there.

@@ -1,4 +1,4 @@
-"""What a benchmark has found: a file that the page is made from, and a table on the screen."""
+"""The result of a benchmark: a file for the page, and a table on the screen."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Result(msgspec.Struct):
 
 
 def interleave(measures: Mapping[str, Callable[[], float]], repetitions: int) -> dict[str, list[float]]:
-    """Return what each of *measures* gives, taken in turns: a slow minute of the machine hits all of them alike."""
+    """Return the values of each of *measures*, which take turns: a slow minute of the machine affects all alike."""
     found: dict[str, list[float]] = {name: [] for name in measures}
     for _ in range(repetitions):
         for name, measure in measures.items():
@@ -104,7 +104,7 @@ def cpu_us(run: Callable[[], object], events: int) -> float:
 
 
 def run_isolated(function: Callable[Given, Found], *args: Given.args, **kwargs: Given.kwargs) -> Found:
-    """Return what *function*, one of a module's own, returns in a fresh process of its own."""
+    """Call *function*, which must stand in a module, in a fresh process, and return its result."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *args, **kwargs).result()
 

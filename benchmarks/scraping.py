@@ -86,7 +86,7 @@ def _tick_for(daemon: Daemon, window_s: float, until: Future[list[float]] | None
 
 
 def scrape_often(url: str, window_s: float, every_s: float) -> list[float]:
-    """Ask *url* every so often and return how many seconds each answer took; run in another process."""
+    """Request *url* again and again and return the seconds of each response; run this in another process."""
     times = []
     ended = time.monotonic() + window_s
     while time.monotonic() < ended:

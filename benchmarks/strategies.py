@@ -1,4 +1,4 @@
-"""What a decision of each strategy costs: ``python benchmarks/strategies.py decisions``.
+"""The cost of a decision of each strategy: ``python benchmarks/strategies.py decisions``.
 
 The score, the propensity and the update of the state, and for those that look back taking in the event, on made-up
 events with eight numbers; in microseconds of one core, the median of the repetitions. The model is not in it, and

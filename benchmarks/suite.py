@@ -58,7 +58,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """How to read a stream that `KNOWN` does not name."""
+    """The columns of a stream that `KNOWN` does not name."""
 
     label: Annotated[str | None, typer.Option(help="Of streams that are not known.")] = None
     time: Annotated[str | None, typer.Option()] = None
@@ -97,7 +97,7 @@ def opponents(stream: Stream, name: str, config: Config, budgets: Sequence[str],
 def ours(
     stream: Stream, name: str, config: Config, strategies: Sequence[str], budgets: Sequence[str], seeds: int, cores: int
 ) -> Iterator[Line]:
-    """Yield a line for each strategy and budget, the baselines among them."""
+    """Yield a line for each strategy and budget, and for the baselines."""
     grid = Grid(strategies=strategies, budgets=budgets, seeds=seeds)
     with ProgressLine(name) as line:
         result = compare(stream, config, grid, execution=Execution(workers=cores, progress=line.update))
@@ -124,7 +124,7 @@ def markdown(lines: Sequence[Line]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Arms:
-    """What is run on every stream."""
+    """The arms that run on every stream."""
 
     budgets: Annotated[str, typer.Option(metavar="B,…")] = "0.05,0.1,0.2"
     strategies: Annotated[str, typer.Option(metavar="A,…")] = STRATEGIES

@@ -93,7 +93,7 @@ def _over_sqlite(case: Case, values: Sequence[bytes], labels: Sequence[str]) -> 
 
 
 def _over(transport: Transport, config: Config, values: Sequence[bytes], labels: Sequence[str]) -> Cost:
-    """Work all events off; only the daemon's own ticks are timed."""
+    """Tick until all events are done, and time only the ticks."""
     topics = topic_names(config)
     transport.append_all([OutputRecord(topics.events, 0, None, value) for value in values])
     daemon, _ = daemon_over(config, transport)

@@ -26,7 +26,7 @@ __all__ = ["command"]
 
 @dataclass(frozen=True, kw_only=True)
 class _GridOptions:
-    """What is varied, and what is measured."""
+    """The grid of the comparison, and the metric."""
 
     strategies: Annotated[
         str, typer.Option(metavar="A,…", help="Names as in sampling.strategy; random is always there.")

@@ -1,4 +1,4 @@
-"""What commands on recorded streams share: option records, the progress line, the table and the curve of a result."""
+"""Shared by commands on recorded streams: option records, the progress line, the table and curve of a result."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class StreamOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatorOptions:
-    """How late, wrong and silent the annotators of a recorded stream are."""
+    """The delay, errors and silence of simulated annotators."""
 
     delay: Annotated[
         float, typer.Option("--delay", min=0, help="Median seconds until a label comes, if none is recorded.")

@@ -33,7 +33,7 @@ class _LateAnnotatorOptions(AnnotatorOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class _PaceOptions:
-    """How fast the stream is played, and when the command ends."""
+    """The speed of the stream, and the end of the command."""
 
     rate: Annotated[float, typer.Option("--rate", min=0.001, help="Events per second of real time.")] = 200.0
     speed: Annotated[
@@ -79,7 +79,7 @@ def command(
 
 
 def _reschedule(stream: Stream, pace: _PaceOptions) -> Stream:
-    """Return *stream* with the times at which things are to happen now."""
+    """Return *stream* with its times moved to now, at the wanted pace."""
     start, first = time.time(), stream.rows[0].time
 
     def shift(number: int, row: Recorded) -> Recorded:

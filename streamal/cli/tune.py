@@ -29,7 +29,7 @@ __all__ = ["command"]
 
 @dataclass(frozen=True, kw_only=True)
 class _GoalOptions:
-    """What is wanted."""
+    """A budget or a target."""
 
     budget: Annotated[str | None, typer.Option(metavar="B", help="The share of the events that may be asked.")] = None
     target_accuracy: Annotated[
@@ -40,7 +40,7 @@ class _GoalOptions:
     ] = None
 
     def goal(self) -> Goal:
-        """Return what is wanted; two of the three would contradict each other."""
+        """Return the goal; two of the three options would contradict each other."""
         value, share = self.target_accuracy, self.target_share_of_full
         if sum(given is not None for given in (self.budget, value, share)) > 1:
             raise ConfigError("give one of --budget, --target-accuracy and --target-share-of-full")
@@ -54,7 +54,7 @@ class _GoalOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class _SearchOptions:
-    """How the search goes, what is reported of the rest, and where the settings are written."""
+    """The search, the report on the rest, and the file for the settings."""
 
     trials: Annotated[int, typer.Option(min=1, help="Settings to be tried.")] = 30
     train_share: Annotated[float, typer.Option(min=0.01, max=0.99, help="The part that is tuned on.")] = 0.3
@@ -68,11 +68,11 @@ class _SearchOptions:
     metric: Metric = "accuracy"
 
     def search(self) -> SearchOptions:
-        """Return how the search goes."""
+        """Return the options of the search."""
         return SearchOptions(self.trials, self.seed, self.train_share, split_names(self.families))
 
     def report(self) -> ReportOptions:
-        """Return what is replayed on the rest."""
+        """Return the options of the report."""
         return ReportOptions(split_names(self.budgets), self.seeds)
 
 

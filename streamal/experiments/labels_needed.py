@@ -1,4 +1,4 @@
-"""How few labels are enough: read off the curve of the rest of a stream, over the seeds."""
+"""`labels_needed` reads from the curves of the rest of a stream how few labels reach a goal."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def _ignore(what: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """What `compare` varies.
+    """The grid of a comparison.
 
     Attributes:
         strategies: names of `sampling.strategy`; the control is always there.
@@ -39,7 +39,7 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What `tune` looks for: the best settings for *budget*; or, if a target is given, the fewest labels that reach it.
+    """The goal of `tune`: the best settings for *budget*; or, if a target is given, the fewest labels that reach it.
 
     Attributes:
         budget: share of the events at which is searched.
@@ -53,7 +53,7 @@ class Goal:
 
     @property
     def has_target(self) -> bool:
-        """Whether a target is given, rather than a budget alone."""
+        """True if a target is given, not only a budget."""
         return self.target_value is not None or self.target_share is not None
 
     def wanted(self, full: float) -> float:
@@ -65,7 +65,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """How `tune` searches.
+    """The extent of the search of `tune`.
 
     Attributes:
         trials: how many settings are tried at the budget; half as many models are tried with all labels.
@@ -82,7 +82,7 @@ class SearchOptions:
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
-    """What `tune` replays on the rest of the stream.
+    """The replays of `tune` on the rest of the stream.
 
     Attributes:
         budgets: the budgets of the report; the searched one is always among them.
@@ -95,7 +95,7 @@ class ReportOptions:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How the replays are run.
+    """Cache, processes and progress of the replays.
 
     Attributes:
         cache: a directory of finished replays, so that an interrupted experiment goes on; None keeps nothing.

@@ -39,7 +39,7 @@ class Point(msgspec.Struct, frozen=True):
 
 
 class Spending(msgspec.Struct, frozen=True):
-    """Where the labels were spent: pairs of the number of events and of how many of them were asked."""
+    """The spending of labels: pairs of a number of events and the number of requests among them."""
 
     uncertainty: list[tuple[int, int]]
     """In ten bins of the uncertainty from 0 to 1."""

@@ -67,5 +67,5 @@ class Shape:
 
     @property
     def binary(self) -> bool:
-        """Whether there are two classes."""
+        """True if there are two classes."""
         return len(self.classes) == 2

@@ -1,4 +1,4 @@
-"""What the pictures and tables of a report show, the same for a comparison and for a tuning."""
+"""`Study`: the runs that a report shows, of a comparison or of a tuning."""
 
 from __future__ import annotations
 
