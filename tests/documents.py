@@ -39,7 +39,8 @@ def config_table() -> str:
 def metrics_table() -> str:
     """Return the table of all metrics."""
     rows = (
-        f"| `{metric.exported}{f'{{{metric.label}}}' if metric.label else ''}` | {metric.type} | {_cell(metric.help)} |"
+        f"| `{metric.exported_name}{f'{{{metric.label}}}' if metric.label else ''}` "
+        f"| {metric.type} | {_cell(metric.help)} |"
         for metric in METRICS
     )
     return "\n".join(["| metric | type | meaning |", "|---|---|---|", *rows])

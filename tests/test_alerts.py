@@ -124,7 +124,7 @@ def test_the_rules_and_the_scrape_are_sound() -> None:
     assert promtool("check", "rules", "--lint-fatal", RULES)[0] == 0
     assert promtool("check", "config", "--syntax-only", RULES.parent / "prometheus.yml")[0] == 0
     ours = {
-        f"{metric.exported}{suffix}"
+        f"{metric.exported_name}{suffix}"
         for metric in METRICS
         for suffix in (("_bucket", "_sum", "_count") if metric.type == "histogram" else ("",))
     }

@@ -237,14 +237,14 @@ def test_openmetrics_for_whom_asks_for_it() -> None:
     meter = PrometheusMeter()
     meter.observe("step_seconds", 0.2, "3-77")
     meter.count("dead_letters", "not_json", 2, "1-5")
-    kind, body = meter.negotiated("application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.4")
+    kind, body = meter.render_for("application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.4")
     assert kind.startswith("application/openmetrics-text")
     parsed: Any = parser.text_string_to_metric_families
     samples = [sample for family in parsed(body.decode()) for sample in family.samples]
     found = {(sample.name, sample.exemplar.labels["coordinates"]) for sample in samples if sample.exemplar}
     assert found == {("streamal_step_seconds_bucket", "3-77"), ("streamal_dead_letters_total", "1-5")}
-    assert meter.negotiated("text/plain")[0].startswith("text/plain; version=0.0.4")
-    assert meter.negotiated("*/*")[1] == meter.render()
+    assert meter.render_for("text/plain")[0].startswith("text/plain; version=0.0.4")
+    assert meter.render_for("*/*")[1] == meter.render()
     assert b"3-77" not in meter.render()
 
 

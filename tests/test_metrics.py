@@ -70,7 +70,7 @@ def test_counters_add_up(counts: list[tuple[tuple[str, str], int]]) -> None:
     meter, expected = PrometheusMeter(), Counter[tuple[str, str]]()
     for (name, kind), amount in counts:
         meter.count(name, kind, amount)
-        expected[BY_NAME[name].exported, kind] += amount
+        expected[BY_NAME[name].exported_name, kind] += amount
     shown = {series: value for series, value in scrape(meter).items() if series[0].endswith("_total")}
     assert {series: shown[series] for series in expected} == expected
     assert sum(shown.values()) == expected.total()
@@ -119,7 +119,7 @@ def test_what_runs_and_what_it_pays_in_are_told() -> None:
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_names_follow_the_rules(metric: Metric) -> None:
     """One prefix, snake case, `_total` on counters only, base units at the end, a help text, no reserved label."""
-    name = metric.exported
+    name = metric.exported_name
     assert re.fullmatch(r"streamal(_[a-z0-9]+)+", name)
     assert name.endswith("_total") == (metric.type == "counter")
     assert name.endswith("_info") == (metric.type == "info")
@@ -137,7 +137,7 @@ def test_names_follow_the_rules(metric: Metric) -> None:
 def test_the_scrape_is_what_was_declared() -> None:
     """Every declared metric is exported under its name and help, and nothing else is (no `_created` either)."""
     help_texts = dict(re.findall(r"^# HELP (\S+) (.*)$", filled().render().decode(), flags=re.MULTILINE))
-    assert help_texts == {metric.exported: metric.help for metric in METRICS}
+    assert help_texts == {metric.exported_name: metric.help for metric in METRICS}
     assert PrometheusMeter.content_type.startswith("text/plain; version=0.0.4")
 
 

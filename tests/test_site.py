@@ -74,7 +74,7 @@ def test_everything_is_in_the_documents() -> None:
         f"{section}.{key}" for section, field in Config.model_fields.items() for key in type(field.default).model_fields
     }
     wanted = {f"`{key}`" for key in keys}
-    wanted |= {f"`{metric.exported}{'{' + metric.label + '}' if metric.label else ''}`" for metric in METRICS}
+    wanted |= {f"`{metric.exported_name}{'{' + metric.label + '}' if metric.label else ''}`" for metric in METRICS}
     wanted |= {f"## streamal {name}\n" for name, _ in commands()}
     parameters = [each for _, command in commands() for each in command.params if not getattr(each, "hidden", False)]
     wanted |= {f"`{option}`" for each in parameters for option in each.opts if option.startswith("--")}
@@ -95,7 +95,7 @@ PROSE = [README, CONTRIBUTING, *PAGES]
 def test_what_a_page_names_exists(page: Path) -> None:
     """Each metric, each configuration key and each file that stands in a page's prose is there."""
     text = page.read_text()
-    metrics = {metric.exported for metric in METRICS}
+    metrics = {metric.exported_name for metric in METRICS}
     for name, more in re.findall(r"`(streamal_\w+)(\*|…\w*)?", text):
         assert name in metrics or (more and any(each.startswith(name) for each in metrics)), name
     sections = {section: type(field.default).model_fields for section, field in Config.model_fields.items()}

@@ -142,7 +142,7 @@ def admin_server(
         return Page(200, "text/plain", b"ok\n") if daemon and daemon.ready else Page(503, "text/plain", b"starting\n")
 
     def metrics(headers: Headers) -> Page:
-        return Page(200, *measured.negotiated(headers.get("accept", "")))
+        return Page(200, *measured.render_for(headers.get("accept", "")))
 
     def status(_: Headers) -> Page:
         daemon = running()

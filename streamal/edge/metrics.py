@@ -1,8 +1,9 @@
-"""What Prometheus scrapes: one table declares every metric and every label value, so the series are bounded.
+"""The metrics that Prometheus scrapes: one table declares each of them with all its label values.
 
-It decides names, units and help texts (https://prometheus.io/docs/practices/naming), never what is counted. A label
-value comes out of a closed set and anything else is counted as ``other``: 100,000 forged classes must not become
-100,000 series (F49).
+The table decides names, units and help texts (https://prometheus.io/docs/practices/naming), never what is counted.
+The gauges of the core are declared beside their values (`streamal.core.gauges`). F49, forged values as metric labels:
+a label value comes out of a closed set, and anything else is counted as ``other``. So 100,000 forged classes do not
+become 100,000 series.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from streamal.core.records import Lane, Outcome, Reason
 __all__ = ["METRICS", "OTHER", "Metric", "NullMeter", "PrometheusMeter"]
 
 OTHER = "other"
-"""The kind of whatever is not declared."""
+"""The label value of everything that is not declared."""
 
 _STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """A step waits for a transaction: milliseconds on SQLite, up to the transaction timeout on Kafka."""
@@ -42,14 +43,14 @@ _DELAY_BUCKETS = (
     *(_HOUR, 4 * _HOUR, 12 * _HOUR),
     *(_DAY, 3 * _DAY, 7 * _DAY, 14 * _DAY, 30 * _DAY),
 )
-"""An oracle answers at once, an annotator after a coffee, a charge-back after weeks."""
+"""A program replies at once, a person after minutes or days, a charge-back comes after weeks."""
 
 
 class Metric(NamedTuple):
     """One declared metric.
 
     Attributes:
-        name: what the daemon calls it.
+        name: its name in the daemon.
         help: one line for the person who reads the scrape.
         unit: the base unit, where *name* does not end with it.
         label: the name of its only label, "" for none.
@@ -66,10 +67,10 @@ class Metric(NamedTuple):
     buckets: tuple[float, ...] = ()
 
     @property
-    def exported(self) -> str:
+    def exported_name(self) -> str:
         """Return the name that Prometheus sees.
 
-        >>> Metric("events", "counter", "").exported, Metric("spent", "gauge", "", unit="ratio").exported
+        >>> Metric("events", "counter", "").exported_name, Metric("spent", "gauge", "", unit="ratio").exported_name
         ('streamal_events_total', 'streamal_spent_ratio')
         """
         ending = {"counter": "_total", "info": "_info"}.get(self.type, "")
@@ -110,20 +111,20 @@ METRICS: tuple[Metric, ...] = (
     Metric("build", "info", "What runs.", label="version"),
     Metric("currency", "info", "The currency of streamal_spend.", label="currency"),
 )
-"""Every metric there is; docs/reference/metrics.md lists the same."""
+"""All metrics; docs/reference/metrics.md lists the same."""
 
 
 class NullMeter:
-    """A meter that forgets: for replays and tests."""
+    """A meter that does nothing: for replays and tests."""
 
     def count(self, name: str, kind: str, amount: float, at: str = "") -> None:
-        """Forget it."""
+        """Do nothing."""
 
     def gauge(self, name: str, value: float) -> None:
-        """Forget it."""
+        """Do nothing."""
 
     def observe(self, name: str, value: float, at: str = "") -> None:
-        """Forget it."""
+        """Do nothing."""
 
 
 class PrometheusMeter:
@@ -153,12 +154,14 @@ class PrometheusMeter:
                 case "counter":
                     self._counters[metric.name] = self._counter(metric)
                 case "gauge":
-                    self._gauges[metric.name] = Gauge(metric.exported, metric.help, registry=None)
+                    self._gauges[metric.name] = Gauge(metric.exported_name, metric.help, registry=None)
                 case "histogram":
-                    histogram = Histogram(metric.exported, metric.help, buckets=metric.buckets, registry=self._registry)
+                    histogram = Histogram(
+                        metric.exported_name, metric.help, buckets=metric.buckets, registry=self._registry
+                    )
                     self._histograms[metric.name] = histogram
                 case "info" if infos[metric.name]:
-                    info = Info(metric.exported.removesuffix("_info"), metric.help, registry=self._registry)
+                    info = Info(metric.exported_name.removesuffix("_info"), metric.help, registry=self._registry)
                     info.info({metric.label: infos[metric.name]})
 
     def count(self, name: str, kind: str, amount: float, at: str = "") -> None:
@@ -168,9 +171,9 @@ class PrometheusMeter:
         children.get(kind, children[OTHER]).inc(amount, _exemplar(at))
 
     def gauge(self, name: str, value: float) -> None:
-        """Set the gauge *name*. It is exported from its first value on; NaN takes it back (no figure, no series).
+        """Set the gauge *name*. Its series begins with the first value and ends with NaN.
 
-        So a worker that is not the trainer shows no accuracy, rather than an accuracy of 0.
+        So a worker that is not the trainer exports no accuracy, rather than an accuracy of 0.
         """
         assert name in self._gauges, f"gauge {name!r} is not in METRICS"
         gauge = self._gauges[name]
@@ -198,11 +201,11 @@ class PrometheusMeter:
         return found
 
     def render(self) -> bytes:
-        """Return the scrape in Prometheus' text format, to be sent as `content_type`."""
+        """Return all series in Prometheus' text format; its content type is `content_type`."""
         return generate_latest(self._registry)
 
-    def negotiated(self, accept: str) -> tuple[str, bytes]:
-        """Return content type and scrape: OpenMetrics, which has the exemplars, for whom *accept*s it."""
+    def render_for(self, accept: str) -> tuple[str, bytes]:
+        """Return (content type, all series) for a client's *accept* header; OpenMetrics has the exemplars."""
         if _OPENMETRICS in accept:
             return openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]
         return self.content_type, self.render()
@@ -210,8 +213,8 @@ class PrometheusMeter:
     def _counter(self, metric: Metric) -> dict[str, Counter]:
         """Return kind -> child, resolved once; a counter without a label has one child for every kind."""
         if not metric.label:
-            return {OTHER: Counter(metric.exported, metric.help, registry=self._registry)}
-        counter = Counter(metric.exported, metric.help, [metric.label], registry=self._registry)
+            return {OTHER: Counter(metric.exported_name, metric.help, registry=self._registry)}
+        counter = Counter(metric.exported_name, metric.help, [metric.label], registry=self._registry)
         return {kind: counter.labels(kind) for kind in (*metric.kinds, OTHER)}
 
 

@@ -65,7 +65,10 @@ class WorkerOptions:
 
 
 class ClusterTransport(ClusterLog, Generic[_ProducerT, _ConsumerT]):
-    """See `streamal.ports.Transport`. Joins the group at the first poll, so that starting may take its time (F45)."""
+    """See `streamal.ports.Transport`.
+
+    F45, a long log at start: it joins the group at the first poll, so that nobody waits while the log is folded.
+    """
 
     def __init__(self, cluster: Cluster, options: WorkerOptions) -> None:
         super().__init__(cluster)

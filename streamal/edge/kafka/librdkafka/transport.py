@@ -27,7 +27,7 @@ _CLOSE_S = 5.0  # to leave the group; then its session ends by itself
 
 
 class ConfluentTransport(ClusterTransport[Producer, Consumer], ConfluentLog):
-    """See `streamal.ports.Transport`. Joins the group at the first poll, so that starting may take its time (F45)."""
+    """See `streamal.ports.Transport` and `ClusterTransport`."""
 
     def __init__(self, connection: Connection, options: WorkerOptions) -> None:
         self._owned: set[TopicPartition] = set()

@@ -24,7 +24,7 @@ _REBALANCE_S = 5.0  # a poll may take so long while the group settles
 
 
 class KafkaTransport(ClusterTransport[KafkaProducer, KafkaConsumer], KafkaLog):
-    """See `streamal.ports.Transport`. Joins the group at the first poll, so that starting may take its time (F45)."""
+    """See `streamal.ports.Transport` and `ClusterTransport`."""
 
     def close(self) -> None:
         """Leave the group, unless as an *instance* that will be back; closing twice is allowed."""
