@@ -1,4 +1,4 @@
-"""What a configured model must keep, tried on the model itself before it is trusted with a stream.
+"""Checks of a configured model, run on the model itself before it may see a stream.
 
 The promises of streamal rest on four habits of the estimator that River's interface does not force on it:
 probabilities, a predict that changes nothing, a pickle that goes on as the original would have, and the same model
@@ -24,7 +24,7 @@ Examples = Sequence[tuple[dict[str, Scalar], str]]
 
 
 def check_model(new_model: Callable[[], Model], kinds: Mapping[str, str], seed: int = 0) -> list[str]:
-    """Return what the model breaks, as sentences; an empty list is a pass. Takes some thousand predictions.
+    """Check a model; return what it breaks, as sentences ([]: nothing). Takes some thousand predictions.
 
     Args:
         new_model: makes untrained models, always the same.
@@ -57,7 +57,7 @@ def check_model(new_model: Callable[[], Model], kinds: Mapping[str, str], seed: 
 
 
 def check_growth(new_model: Callable[[], Model], kinds: Mapping[str, str]) -> list[str]:
-    """Return what is wrong with a model that sees an open schema: ever new names make it grow at predict."""
+    """Check that ever new names do not make a model grow at predict; return what is wrong, as sentences."""
     classes = list(new_model().classes) or ["a", "b"]
     model = _learn(new_model(), synthetic_examples(kinds, classes, 50, seed=0))
     before = len(dumps(model))
@@ -118,7 +118,7 @@ def _raising_problems(model: Model, probes: Sequence[dict[str, Scalar]]) -> list
 
 
 def _probability_problems(model: Model, probes: Sequence[dict[str, Scalar]]) -> list[str]:
-    """What `Model.predict` would have to mend is no probability: it must not depend on that from the start."""
+    """Return a problem if the estimator gives no probabilities, which `Model.predict` would have to mend each time."""
     for probe in probes:
         probabilities = model.raw(probe)
         total = math.fsum(probabilities.values())

@@ -128,7 +128,7 @@ class Model:
         return [dict(zip(self._classes, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def raw(self, features: Mapping[str, Scalar]) -> dict[str, float]:
-        """Return what the estimator itself says, by class name; raises what it raises. For `contract`.
+        """Return what the estimator itself says, by class name; raises what it raises. For the checks and the guard.
 
         As plain floats: a NumPy number could not be written as JSON.
         """

@@ -1,4 +1,4 @@
-"""Objects as bytes and back, for our own eyes: models, and all that is kept with them.
+"""Objects as bytes and back, for our own use: models, and all that is kept with them.
 
 See `SlimPickler` for what is left out: a forest of ten trees is a twenty-fifth of its size.
 """

@@ -1,7 +1,7 @@
-"""An interval that may be looked at all the time: a confidence sequence for an accuracy from biased labels.
+"""A confidence sequence for an accuracy from biased labels: an interval that one may look at all the time.
 
-A 95 % interval is wrong one time in twenty *each time it is looked at*; who looks every day, and acts when it leaves
-a bound, will see it wrong sooner or later. A confidence sequence is wrong, ever, with a probability of at most 5 %.
+A 95 % interval is wrong one time in twenty *each time one looks at it*: who looks every day, and acts when it leaves
+a bound, sees it wrong sooner or later. A confidence sequence is ever wrong with a probability of at most 5 %.
 
 For each event let Y = (c - f)/p if it was asked and labelled, else 0: c whether the prediction was right, f its
 confidence, p the propensity. Given the past, E[Y] = c - f, and Y >= -b with b = 1/ε, ε the audit lane's propensity.

@@ -1,4 +1,4 @@
-"""Is the choice of labels worth anything? Two small models beside the real one, and the difference between them.
+"""The gain over random: two small models beside the real one, and the difference between their accuracies.
 
 *random* learns the audit lane's labels alone, which are a uniform sample of the stream. *chosen* learns exactly as
 many: whenever an audit label comes, one of the labels of both lanes since the last audit label (itself included),
@@ -28,7 +28,7 @@ _COIN = HashedUniform(0, "control")
 
 
 class RandomControl:
-    """The two models and how they compared on the last audit labels; a fold, like the model itself."""
+    """The two models, and how they compared on the last audit labels; a fold, like the model itself."""
 
     def __init__(self, random: Model, chosen: Model, window: int) -> None:
         """Take two models that begin as the real one did; compare them over the last *window* audit labels."""

@@ -1,11 +1,8 @@
 """Honest quality from labels that were bought where the model is weak: a fold of ``training``.
 
 The share of correct predictions *among the labels asked* is wrong by 10 to 20 points, since the hard events were
-asked. How that is undone stands in `streamal.core.quality.estimates`; here is what it is undone from: the last
-labels in
-order
-of their events, and what the partitions had counted when each was asked (`RunningTotals`), whose differences tell
-how many
+asked. `streamal.core.quality.estimates` corrects that; this module keeps what it needs: the last labels in the order
+of their events, and the totals of the partitions when each was asked (`RunningTotals`). Their differences say how many
 events lie between two labels and how sure the model was of all of them, though only few were ever labelled.
 """
 

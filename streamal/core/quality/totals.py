@@ -1,4 +1,4 @@
-"""What a partition has counted: differences between two labels' counts tell of all the events between them."""
+"""Running totals of a partition; the difference of two copies describes the events between them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MILLION = 1_000_000
 
 
 class RunningTotals(NamedTuple):
-    """The counts up to an event, that one included; kept with the partition's state, carried by requests and examples.
+    """The totals up to and including an event; kept with the partition's state, carried by requests and examples.
 
     *confidence* is the sum of the predictions' top probabilities in millionths: whole, so that no rounding gathers
     over the years. *never_askable* counts the events that had no chance of being asked.
@@ -22,7 +22,7 @@ class RunningTotals(NamedTuple):
     never_askable: int = 0
 
     def add_event(self, probabilities: Mapping[str, float], propensity: float) -> RunningTotals:
-        """Return the counts with one more event; a step counts likewise, but builds one only where it is written.
+        """Return the totals with one more event. A step counts likewise, but builds them only where they are written.
 
         >>> RunningTotals().add_event({"ham": 0.75, "spam": 0.25}, propensity=0.1)
         RunningTotals(events=1, confidence=750000, never_askable=0)

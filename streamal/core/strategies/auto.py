@@ -1,7 +1,7 @@
 """`auto`: several strategies at once, each with the weight that the audit lane's labels give it.
 
-There is one model, so no arm can be credited with the accuracy that it would have led to. What can be known of every
-arm, without bias, is **which of its requests would have corrected the model**: the audit lane's events are a uniform
+There is one model, so no arm can be credited with the accuracy that it would have led to. What every arm does show,
+without bias, is **which of its requests would have corrected the model**: the audit lane's events are a uniform
 sample, whatever any arm thinks of them. For an audit label let a be the arm's own propensity for that event and e
 whether the prediction was wrong; then, over the audit labels,
 
@@ -9,7 +9,7 @@ whether the prediction was wrong; then, over the audit labels,
 
 is the share of errors among the labels that the arm would buy. Random's is the model's error rate; that of an arm
 whose uncertainty is worth something is higher, and falls below random's when the model becomes wrong where it is
-sure. Every label tells of all arms, so nothing has to be explored. Old labels are forgotten, as the best arm changes
+sure. Every label rates all arms, so nothing has to be explored. Old labels are forgotten, as the best arm changes
 (non-stationary experts: Herbster & Warmuth 1998; bandits over strategies: Pang et al., arXiv 1810.07778; Krawczyk &
 Cano, IJCAI 2019).
 
@@ -32,7 +32,7 @@ __all__ = ["Auto", "Bandit", "Memories", "Scores"]
 _FORGETTING = 0.995
 """An audit label counts half after 138 further ones."""
 _PRIOR = 10.0
-"""So many requests at the model's own error rate does every arm begin with."""
+"""Every arm begins with so many requests at the model's own error rate."""
 _SHARPNESS = 60.0
 """An arm whose yield is 0.05 higher has e³ times the weight: a mean of many arms is as good as their mean, not more."""
 _LEADER, _LEAD = "quantile", 0.15
@@ -48,28 +48,27 @@ class Bandit:
     """The weights of the arms, from audit labels; a part of the fold."""
 
     def __init__(self, leads: Sequence[float] = ()) -> None:
-        """Know nothing; *leads* are added to the arms' yields, `Auto.leads`."""
+        """Begin without a label; *leads* (`Auto.leads`) are added to the arms' yields."""
         self._leads = tuple(leads)
         self._labels = self._wrong = 0.0
-        self._asked: list[float] = []
-        self._found: list[float] = []
+        self._requests: list[float] = []
+        self._errors: list[float] = []
 
     def reward(self, arms: Sequence[float], wrong: bool) -> None:
         """Take in an audit label: the *arms*' propensities for its event, and whether the prediction was *wrong*."""
-        if len(arms) != len(self._asked):  # the first label, or the first one under another configuration
-            self._asked, self._found = [0.0] * len(arms), [0.0] * len(arms)
+        if len(arms) != len(self._requests):  # the first label, or the first one under another configuration
+            self._requests, self._errors = [0.0] * len(arms), [0.0] * len(arms)
         self._labels = _FORGETTING * self._labels + 1.0
         self._wrong = _FORGETTING * self._wrong + wrong
-        for i, asked in enumerate(arms):
-            self._asked[i] = _FORGETTING * self._asked[i] + asked
-            self._found[i] = _FORGETTING * self._found[i] + asked * wrong
+        for i, propensity in enumerate(arms):
+            self._requests[i] = _FORGETTING * self._requests[i] + propensity
+            self._errors[i] = _FORGETTING * self._errors[i] + propensity * wrong
 
     def yields(self) -> list[float]:
         """Return each arm's share of errors among its requests, drawn to the model's error rate where it has few."""
         rate = self._wrong / self._labels if self._labels else 0.0
-        return [
-            (found + _PRIOR * rate) / (asked + _PRIOR) for found, asked in zip(self._found, self._asked, strict=True)
-        ]
+        pairs = zip(self._errors, self._requests, strict=True)
+        return [(errors + _PRIOR * rate) / (requests + _PRIOR) for errors, requests in pairs]
 
     def weights(self) -> tuple[float, ...]:
         """Return the weights, which sum to 1; before the first reward by the leads alone, empty without any."""
@@ -132,7 +131,7 @@ class Auto:
 
     @property
     def leads(self) -> tuple[float, ...]:
-        """What each arm's yield has for a start."""
+        """What is added to each arm's yield."""
         return tuple(_LEAD if name == _LEADER else 0.0 for name in self.names)
 
     @property
@@ -142,7 +141,7 @@ class Auto:
 
     @property
     def votes(self) -> bool:
-        """Whether an arm wants votes."""
+        """Whether an arm requires votes."""
         return any(requirements.votes for requirements in self._requirements)
 
     def memory(self) -> Memory:

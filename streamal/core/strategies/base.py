@@ -1,4 +1,4 @@
-"""The shape of a strategy: a propensity out of a score and a small state, and what it may look at to score an event."""
+"""The protocol of a strategy: score and state -> propensity; and what a strategy may look at to score an event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a strategy must keep, tried on the strategy itself before it is trusted with a budget.
+"""Checks of a strategy, run on the strategy itself before it may spend a budget.
 
 * **A probability**: every propensity is a number in [0, 1], whatever the event looks like.
 * **Pure**: the same score and state give the same answer; nothing is remembered outside of the state.
@@ -31,7 +31,7 @@ _EVENTS = 600
 
 
 class _Trial(NamedTuple):
-    """How a strategy went through a stream."""
+    """What a strategy did on a stream."""
 
     propensities: list[float]
     state: State
@@ -42,12 +42,12 @@ class _Trial(NamedTuple):
 def check_strategy(
     new_strategy: Callable[[], Strategy], share: float, audited: bool, seconds: Callable[[], float]
 ) -> list[str]:
-    """Return what the strategy breaks, as sentences; an empty list is a pass. Takes some ten thousand decisions.
+    """Check a strategy; return what it breaks, as sentences ([]: nothing). Takes some ten thousand decisions.
 
     Args:
         new_strategy: makes the strategy, always the same.
         share: of the events that may be asked: how long a silence is none.
-        audited: whether there is an audit lane beside it.
+        audited: whether there is an audit lane besides.
         seconds: a clock, of the processor rather than the wall, to see what a decision costs.
     """
     views = list(trial_views(_EVENTS))

@@ -1,4 +1,4 @@
-"""Ten past events, as `Cognitive` remembers them. So few are quicker without NumPy."""
+"""The memory of `Cognitive`: ten past events. With so few, plain lists are quicker than NumPy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["CognitiveMemory"]
 
 
 class CognitiveMemory(Block):
-    """A few events worth remembering; for `Cognitive`. See there for who is forgotten."""
+    """The ten events that `Cognitive` remembers; its docstring says which one is forgotten."""
 
     size = 10
 
@@ -34,7 +34,7 @@ class CognitiveMemory(Block):
         return len(self._kept) > 1
 
     def _restart(self, points: Vector) -> None:
-        """Live through the last offsets again under the new scale."""
+        """Take in the events of the last offsets again, under the new scale."""
         self._time, self._kept, self._least, self._recalled, self._recalls = 0, [], [], [], []
         if self._names or self._words:
             for point in points:

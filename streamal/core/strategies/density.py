@@ -1,6 +1,7 @@
-"""Strategies that look back at past events: ask where it is dense. Their windows are read back after a restart.
+"""Strategies that look back at past events, and ask where events lie densely. A restart reads their windows back.
 
-They keep from asking about outliers, which teach the model nothing about the rest of the stream. See
+They do not ask about outliers, which teach the model nothing about the rest of the stream. `Density` and `Cognitive`
+lead in none of our own tables: they are reference implementations of their papers, to compare with. See
 `streamal.core.strategies.space` for the distances.
 """
 
@@ -168,7 +169,7 @@ class Probabilistic:
         return Cloud(self.window)
 
     def score(self, view: EventView) -> Promise:
-        """Return all that the gain depends on, but for the labels that were asked."""
+        """Return all that the gain depends on, except the labels that were asked."""
         return Promise(view.probabilities, view.examples, *view.memory.likeness(view.offset, view.features))
 
     def initial(self) -> tuple[str, str, float, str, int]:
@@ -205,9 +206,9 @@ class Probabilistic:
 
 @dataclass(slots=True)
 class Promise:
-    """What an event is for `Probabilistic`, whatever was asked; *worth* is what it came to with which state.
+    """The score of `Probabilistic`: all that the gain depends on, except the labels that were asked.
 
-    `damping` multiplies it by a *factor*.
+    *worth* caches the gain under one state. Damping multiplies it by a *factor*.
     """
 
     probabilities: Mapping[str, float]
@@ -219,7 +220,7 @@ class Promise:
     worth: tuple[State, float] | None = None
 
     def __mul__(self, factor: float) -> Promise:
-        """Return a promise of which only this part is left."""
+        """Return this score with only a *factor* of its worth."""
         return replace(self, factor=self.factor * factor)
 
 

@@ -1,8 +1,8 @@
-"""Near-duplicates of open requests are worth less: their labels are on the way (Pham et al. 2022's problem).
+"""Damping: near-duplicates of open requests are worth less, since their labels are on the way (Pham et al. 2022).
 
 The uncertainty u of an event becomes u · Π (1 - k(x, xⱼ)) over the newest open requests xⱼ of its partition, with a
 Gaussian kernel k over the features: numbers by their distance in mean absolute deviations of the open requests,
-everything else by whether it is the same.
+everything else by equality.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FEW = 3
 
 
 class Damper:
-    """The open requests of a partition while a step lasts; exact, since it is a function of them in their order."""
+    """The newest open requests of a partition, while a step lasts."""
 
     def __init__(self, width: float, open_: Iterable[Mapping[str, Scalar]]) -> None:
         """Damp within *width* scales, by *open_* features, oldest first."""
@@ -31,12 +31,12 @@ class Damper:
         self._scales: dict[str, float] | None = None
 
     def add_request(self, features: Mapping[str, Scalar]) -> None:
-        """Note one more open request."""
+        """Add the *features* of one more open request."""
         self._open.append(features)
         self._scales = None
 
     def damp(self, uncertainty: float, features: Mapping[str, Scalar]) -> float:
-        """Return what is left of *uncertainty* beside the open requests."""
+        """Return *uncertainty*, lowered by each open request that is near."""
         if len(self._open) < _FEW or not features:
             return uncertainty
         if self._scales is None:

@@ -1,4 +1,4 @@
-"""How many labels lie near an event, out of 256 small counts: for `Probabilistic`, whose state has to stay small.
+"""An estimate, from 256 small counts, of how many labels lie near an event: the state of `Probabilistic` stays small.
 
 A repeated array-of-counts estimator (Luo & Shrivastava, WWW 2018; Coleman & Shrivastava, WWW 2020): each of 8 rows
 cuts the space by eight random hyperplanes, folds the eight bits into one of 32 buckets, and counts the labels in each.
@@ -53,7 +53,7 @@ def labels_near(counts: str, labels: int, places: Sequence[int]) -> float:
 
 
 def add_label(counts: str, labels: int, places: Sequence[int]) -> tuple[str, int]:
-    """Return counts and labels with one more; when a count is full all are halved: old labels are forgotten."""
+    """Return counts and labels with one more; when a count is full all counts are halved, which forgets old labels."""
     if not places:
         return counts, labels
     codes, labels = bytearray(counts.encode()), labels + 1

@@ -1,9 +1,9 @@
-"""Past events as points: what the strategies that look back measure distances with. The only NumPy of the core.
+"""Past events as points, and the distances between them, for the strategies that look back.
 
 Features become a vector: numbers and truth values are standardised over the window, strings and texts hashed word by
 word into a few columns. Standardising anew with each event would change all distances each time, so the scale stands
 still for a *block* of w offsets: at its start it is taken from the w offsets before, and everything else is computed
-afresh. So what is known at any time is a function of the events at the last 2w offsets, however it was come by: a
+afresh. So what is known at any time is a function of the events at the last 2w offsets alone: a
 worker that has just started reads them back and decides as its predecessor would have.
 """
 
@@ -25,7 +25,7 @@ __all__ = ["Block", "Cloud", "Neighbours", "Vector", "vectorise"]
 _HASHED = 64
 """Columns for words. Two texts that meet in one look a little more alike than they are."""
 _DEVIATIONS_MAX = 10.0
-"""In deviations: no number lies further from the middle."""
+"""A number that lies further from the middle, in standard deviations, is moved to this distance."""
 _AT_ONCE = 100_000  # numbers, when all distances are measured: what the processor's cache holds
 _FIRST_BLOCK = 8
 """Before so many offsets there is no scale, and no distance."""

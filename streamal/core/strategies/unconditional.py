@@ -1,4 +1,4 @@
-"""Strategies that heed no threshold: `Random`, the baseline to beat, `Periodic`, and River's `Entropy`."""
+"""Strategies without a threshold: `Random`, the baseline to beat, `Periodic`, and River's `Entropy`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Random:
 
 @dataclass(frozen=True, slots=True)
 class Periodic:
-    """Ask every 1/rate-th event (scikit-activeml's ``PeriodicSampling``): a control without any luck.
+    """Ask every 1/rate-th event (scikit-activeml's ``PeriodicSampling``): a control without chance.
 
     A propensity of 0 or 1 says nothing about chance: on a stream with a period of its own it sees one phase only.
     """
@@ -37,15 +37,15 @@ class Periodic:
     rate: float
 
     def initial(self) -> tuple[float]:
-        """Return (what has gathered of the next request,): the first event is asked."""
+        """Return (the saved part of a request,): the first event is asked."""
         return (1.0 - self.rate,)
 
     def propensity(self, uncertainty: float, state: tuple[float]) -> float:
-        """Return 1 when a whole request has gathered, else 0."""
+        """Return 1 when a whole request is saved, else 0."""
         return 1.0 if self.rate > 0.0 and state[0] + self.rate > 1.0 - 1e-9 else 0.0
 
     def update(self, uncertainty: float, asked: float, state: tuple[float]) -> tuple[float]:
-        """Return what has gathered now, never more than one request."""
+        """Return the saved part after this event, never more than one request."""
         return (min(1.0, max(0.0, state[0] + self.rate - asked)),)
 
 
