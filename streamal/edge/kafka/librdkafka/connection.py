@@ -172,7 +172,7 @@ class Connection(Cluster):
 
 @contextmanager
 def translate_errors(doing: str) -> Iterator[None]:
-    """Turn the client's errors into ours, by `_ERRORS`; the text says what was being done."""
+    """Turn librdkafka's errors into ours, by `_ERRORS`; *doing* names what fails."""
     try:
         yield
     except (KafkaException, OSError, SystemError) as error:

@@ -37,8 +37,7 @@ class ConfluentLog(ClusterLog):
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
-        self._connection = connection
-        self._admin = connection.admin()
+        self._connection, self._admin = connection, connection.admin()
         self._reader_or_none: Consumer | None = None
         self._offset_reader: tuple[str, Consumer] | None = None
         """(Group, a consumer of it) that `committed` was asked for last; it never joins the group."""
