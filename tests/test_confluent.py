@@ -26,7 +26,7 @@ CONFLUENT = [*KAFKA, "transport.client=confluent"]
 
 def test_without_the_extra_the_text_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is opened: a ConfigError with the command, from the log as from the check of the topics."""
-    monkeypatch.setattr(transports, "find_spec", lambda name: None)
+    monkeypatch.setattr("streamal.bootstrap.transports.kafka.find_spec", lambda name: None)
     for opened in (transports.open_log, transports.require_topics, transports.open_transport):
         with pytest.raises(ConfigError, match=r"pip install 'streamal\[confluent\]'"):
             opened(load_config(None, CONFLUENT))
