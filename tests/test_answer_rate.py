@@ -1,4 +1,4 @@
-"""Asking is throttled to the pace at which annotators answer, as the log says it."""
+"""Asking is bounded by the rate at which annotators answer, as the log shows it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def example(number: int, asked_at: float, at: float) -> Example:
 
 
 def paced(spans: list[tuple[float, float]], horizon_s: float = 100.0) -> int | None:
-    pace = AnswerRate()
+    rate = AnswerRate()
     for number, (asked_at, at) in enumerate(spans):
-        pace.fold(example(number, asked_at, at))
-    return pace.open_max(horizon_s, 7)
+        rate.fold(example(number, asked_at, at))
+    return rate.open_max(horizon_s, 7)
 
 
 def test_nothing_known_is_the_start() -> None:
@@ -53,10 +53,10 @@ def test_who_answers_at_once_is_not_throttled() -> None:
 
 def test_expiries_are_no_answers() -> None:
     """Annotators who left: what expires takes time and brings nothing."""
-    pace = AnswerRate()
+    rate = AnswerRate()
     for number in range(20):
-        pace.fold(Expiry(coordinates(0, number), 0.5, Lane.STRATEGY, float(number), 100.0 + number))
-    assert pace.open_max(1e6, 7) == 0
+        rate.fold(Expiry(coordinates(0, number), 0.5, Lane.STRATEGY, float(number), 100.0 + number))
+    assert rate.open_max(1e6, 7) == 0
 
 
 @pytest.mark.parametrize(("open_max", "cap"), [(0, (2, 1)), (10, (10, 8)), (10**9, (100, 80))])

@@ -336,7 +336,7 @@ def test_no_clock_hour_exceeds_its_cap(
     spent: Counter[int] = Counter()
     latest = 0
     for now, events in steps:
-        latest = max(latest, int(now // 3600))  # the ledger remembers the latest hour, if the caller's clock forgets
+        latest = max(latest, int(now // 3600))  # the counters remember the latest hour, if the caller's clock forgets
         spent[latest] += asked(partition.step([1.0] * events, now))
         assert spent[latest] <= per_hour
 

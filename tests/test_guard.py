@@ -38,7 +38,7 @@ ESTIMATORS: Mapping[str, Callable[[], Any]] = {
 
 
 def examples(count: int, seed: int = 1) -> list[WeightedExample]:
-    """Return learnable lessons of two classes, in no regular order."""
+    """Return learnable examples of two classes, in no regular order."""
     coin = HashedUniform(seed, "lessons")
     found = []
     for number in range(count):
@@ -51,7 +51,7 @@ def examples(count: int, seed: int = 1) -> list[WeightedExample]:
 def train(
     estimator: Any, stream: Sequence[WeightedExample], rehearsal: Rehearsal | None = None
 ) -> tuple[Model, ModelGuard]:
-    """Return model and canary after *stream*; lessons are called by their numbers."""
+    """Return model and guard after *stream*; examples are called by their numbers."""
     model, guard = Model(estimator, AB), ModelGuard(rehearsal)
     for number, example in enumerate(stream):
         model = guard.learn(model, example, str(number))
@@ -79,7 +79,7 @@ def test_trap_0_4_an_example_that_kills_a_scaler_is_left_out(value: float, at: i
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_trap_0_4_a_nan_leaves_no_model_without_an_answer(name: str) -> None:
-    """Among them those that would say NaN for ever after; wire lets none through, the canary would catch it."""
+    """Among them those that would say NaN for ever after; wire lets none through, the guard would catch it."""
     stream = examples(100)
     clean, _ = train(ESTIMATORS[name](), stream)
     stream[50:50] = [WeightedExample({"x": math.nan, "y": 1.0}, "b")] * 2
@@ -288,7 +288,7 @@ poisoned = st.lists(st.tuples(st.integers(0, 79), st.sampled_from([math.nan, 1e2
 @settings(deadline=None, max_examples=40)
 @given(poisoned, st.integers(0, 80), st.booleans())
 def test_a_pickle_anywhere_changes_nothing(killers: list[tuple[int, float]], cut: int, rehearse: bool) -> None:
-    """I4: model and canary through a snapshot at any place leave out the same examples, and hold the same model."""
+    """I4: model and guard through a snapshot at any place leave out the same examples, and hold the same model."""
     stream = examples(80)
     for at, value in killers:
         stream.insert(at, WeightedExample({"x": value, "y": 0.5}, "b"))
@@ -309,7 +309,7 @@ def test_a_pickle_anywhere_changes_nothing(killers: list[tuple[int, float]], cut
 
 
 def test_what_is_kept_is_bounded() -> None:
-    """I9: however long the stream, about a thousand lessons and two copies."""
+    """I9: however long the stream, about a thousand examples and two copies."""
     _, guard = train(linear_model.LogisticRegression(), examples(3_000))
     assert guard._checkpoints is not None
     assert len(guard._checkpoints.examples) <= 1_024 + 16
@@ -347,7 +347,7 @@ def test_trap_0_5_a_label_outside_the_classes_is_never_learned_as_true() -> None
 
 
 def test_answers_come_late_and_out_of_order_all_the_same() -> None:
-    """With every kind of answer the canary of a worker that folds afresh leaves out the same."""
+    """With every kind of answer the guard of a worker that folds afresh leaves out the same."""
     config = make_config(budget={"share": 1}, model={"rehearsal": {"window": 20, "repeats": 1}})
     world = World(config)
     daemon = world.daemon()

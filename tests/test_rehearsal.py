@@ -14,24 +14,24 @@ from streamal.core.model.rehearsal import Rehearsal, WeightedExample
 COURSE = [WeightedExample({"x": float(number)}, "ab"[number % 2]) for number in range(200)]
 
 
-def taught(rehearsal: Rehearsal, course: list[WeightedExample]) -> list[list[float]]:
-    """Return the numbers that were learned, for each lesson."""
-    return [[float(each.features["x"]) for each in rehearsal.rehearse(lesson)] for lesson in course]
+def train(rehearsal: Rehearsal, course: list[WeightedExample]) -> list[list[float]]:
+    """Return the numbers that were learned, for each example."""
+    return [[float(each.features["x"]) for each in rehearsal.rehearse(example)] for example in course]
 
 
 def test_by_default_nothing_is_repeated_or_kept() -> None:
-    """A lesson alone."""
+    """A example alone."""
     rehearsal = Rehearsal()
-    assert taught(rehearsal, COURSE) == [[lesson.features["x"]] for lesson in COURSE]
+    assert train(rehearsal, COURSE) == [[example.features["x"]] for example in COURSE]
     assert rehearsal._kept == []
     assert RehearsalConfig().repeats == 0
 
 
 @given(st.integers(1, 30), st.integers(1, 4), st.integers(0, 99))
 def test_only_the_last_ones_are_repeated(window: int, repeats: int, seed: int) -> None:
-    """The new lesson comes first and once; what is repeated is among the *window* before it."""
+    """The new example comes first and once; what is repeated is among the *window* before it."""
     rehearsal = Rehearsal(window, repeats, seed)
-    for number, learned in enumerate(taught(rehearsal, COURSE)):
+    for number, learned in enumerate(train(rehearsal, COURSE)):
         assert learned[0] == number
         assert len(learned) == 1 + (repeats if number else 0)
         assert all(max(0, number - window) <= again < number for again in learned[1:])
@@ -39,19 +39,19 @@ def test_only_the_last_ones_are_repeated(window: int, repeats: int, seed: int) -
 
 
 def test_every_lesson_of_the_window_has_its_turn() -> None:
-    """The coin is fair: over 200 lessons nearly all are repeated, none very often."""
-    again = [number for learned in taught(Rehearsal(20, 2, 1), COURSE) for number in learned[1:]]
+    """The coin is fair: over 200 examples nearly all are repeated, none very often."""
+    again = [number for learned in train(Rehearsal(20, 2, 1), COURSE) for number in learned[1:]]
     assert len(set(again)) > 150
     assert max(again.count(number) for number in set(again)) <= 10
 
 
 @given(st.integers(0, 200))
 def test_a_pickle_anywhere_changes_nothing(cut: int) -> None:
-    """I4: the window is part of a snapshot, and the coin of the lesson's number."""
+    """I4: the window is part of a snapshot, and the coin of the example's number."""
     whole, first = Rehearsal(10, 2, 7), Rehearsal(10, 2, 7)
-    taught(first, COURSE[:cut])
+    train(first, COURSE[:cut])
     again = pickle.loads(pickle.dumps(first))
-    assert taught(whole, COURSE)[cut:] == taught(again, COURSE[cut:])
+    assert train(whole, COURSE)[cut:] == train(again, COURSE[cut:])
 
 
 def test_repeats_need_a_window() -> None:

@@ -141,8 +141,8 @@ def test_a_trees_probabilities_are_rivers(taught: Examples, with_text: bool) -> 
 def test_a_tree_that_has_split_and_was_closed_down_is_rivers() -> None:
     """Over thousands of examples: leaves that split, leaves of one class, leaves that were put to sleep and woken."""
     slow, fast = tree_of(tree.HoeffdingTreeClassifier), tree_of(HoeffdingTreeClassifier)
-    lessons = course(3_000, 1)
-    for number, (features, label) in enumerate(lessons):
+    examples = course(3_000, 1)
+    for number, (features, label) in enumerate(examples):
         assert fast.predict_proba_one(features) == slow.predict_proba_one(features)
         for model in (slow, fast):
             model.learn_one(features, label)
@@ -175,18 +175,18 @@ MODELS: dict[str, Callable[[], Any]] = {
 }
 
 
-def taught(make: Callable[[], Any], lessons: Examples) -> Any:
-    """Return a new model that has learned *lessons*."""
+def train(make: Callable[[], Any], examples: Examples) -> Any:
+    """Return a new model that has learned *examples*."""
     model = make()
-    for lesson in lessons:
-        model.learn_one(*lesson)
+    for example in examples:
+        model.learn_one(*example)
     return model
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_a_slim_copy_goes_on_as_the_original(name: str) -> None:
     """Without the generators that nobody asks it is a fraction of the size, and learns on bit by bit alike."""
-    model = taught(MODELS[name], course(400, seed=1))
+    model = train(MODELS[name], course(400, seed=1))
     data = dumps(model)
     assert len(data) < len(pickle.dumps(model, protocol=5)) / 3
     copy = loads(data)
@@ -200,8 +200,8 @@ def test_a_slim_copy_goes_on_as_the_original(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_equal_models_have_equal_bytes(name: str) -> None:
     """The generators left out were the only ones that nobody seeds."""
-    lessons = course(400, seed=1)
-    assert dumps(taught(MODELS[name], lessons)) == dumps(taught(MODELS[name], lessons))
+    examples = course(400, seed=1)
+    assert dumps(train(MODELS[name], examples)) == dumps(train(MODELS[name], examples))
 
 
 def test_a_seeded_gaussian_keeps_its_generator() -> None:

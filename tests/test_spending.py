@@ -391,7 +391,7 @@ def test_the_parts_of_the_money_sum_to_the_cap(budget: Budget, partitions: int) 
 
 
 def full_ledger() -> BudgetCounters:
-    """Return the ledger after 10^12 events, with every cap and four quotas and money up to a billion a month."""
+    """Return the counters after 10^12 events, with every cap and four quotas and money up to a billion a month."""
     share = Fraction("0.123456789")
     budget = Budget(
         share=share,
@@ -430,7 +430,7 @@ def test_the_ledger_stays_small() -> None:
 
 
 def test_the_largest_state_fits() -> None:
-    """F16: a full ledger, a strategy's state of all it may take, and the counts of 10^12 events, all at once."""
+    """F16: full counters, a strategy's state of all it may take, and the counts of 10^12 events, all at once."""
     strategy = ("x" * (STRATEGY_STATE_BYTES_MAX - 4),)
     assert len(msgspec.json.encode(strategy)) == STRATEGY_STATE_BYTES_MAX
     seen = RunningTotals(events=10**12, confidence=10**18, never_askable=10**12)
@@ -440,7 +440,7 @@ def test_the_largest_state_fits() -> None:
 
 
 def test_the_metadata_of_the_version_before_are_read() -> None:
-    """A ledger without days, money and quotas goes on where it was."""
+    """Counters without days, money and quotas go on where they were."""
     state = decode_state("[3,7.0,[100,5,3,4,0,1,2],null]", PartitionState)
     assert state is not None
     assert state.counters == BudgetCounters(100, 5, 3, 4, 0, 1, 2)

@@ -196,7 +196,7 @@ class Weighed(base.Classifier):
         return {}
 
 
-def taught(estimator: object, classes: Sequence[str]) -> Model:
+def train(estimator: object, classes: Sequence[str]) -> Model:
     model = Model(estimator, LabelRules(tuple(classes)))  # type: ignore[arg-type]
     for i in range(60):
         model.learn({"x": float(i % 7)}, classes[i % 7 % len(classes)])
@@ -214,14 +214,14 @@ def taught(estimator: object, classes: Sequence[str]) -> Model:
 )
 def test_the_members_of_an_ensemble_vote(estimator: object, classes: str) -> None:
     """Bagging, forests and patches, binary or not, in a pipeline or not: five members, five votes."""
-    model = taught(estimator, classes)
+    model = train(estimator, classes)
     assert model.is_committee
     votes = model.votes({"x": 3.0})
     assert votes is not None
     assert set(votes) == set(classes)
     assert sum(votes.values()) == 5
-    assert not taught(BAYES(), classes).is_committee
-    assert taught(BAYES(), classes).votes({"x": 3.0}) is None
+    assert not train(BAYES(), classes).is_committee
+    assert train(BAYES(), classes).votes({"x": 3.0}) is None
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ class Rules:
             None: not at all.
         pace_horizon_s: no more is open than annotators answer in so many seconds; None: their rate does not matter.
         burst: open requests of all partitions together while the answer rate is not known yet.
-        wants: what the strategy looks at beside the uncertainty.
+        requirements: what the strategy looks at besides the uncertainty.
     """
 
     topics: TopicNames
