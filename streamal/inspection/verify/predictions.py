@@ -1,4 +1,4 @@
-"""Derives every prediction again for `verify`: the model of its version says what it said."""
+"""Derives every prediction again for `verify`, with the model of its version."""
 
 from __future__ import annotations
 

@@ -128,8 +128,7 @@ def _flaw(project: Mapping[str, Any], rules: ProjectRules) -> str:
         return f"its labelling interface has no control <Choices name={CHOICES!r} …>"
     parsed = project["parsed_label_config"]
     offered = list(parsed[control].get("labels", ()))
-    missing, strange = [c for c in rules.classes if c not in offered], [c for c in offered if c not in rules.classes]
-    if missing or strange:
+    if set(offered) != set(rules.classes):
         return f"its choices are {offered}, labels.classes are {list(rules.classes)}"
     fields = {*_FIELDS, *(f"text_{name}" for name in rules.texts)}
     shown = {source.get("value") for each in parsed.values() for source in each.get("inputs", ())}

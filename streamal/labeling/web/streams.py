@@ -66,9 +66,10 @@ class EventStreams:
         stream.changed.set()
 
     def _surplus(self, person: str) -> _Stream | None:
-        """Return the stream that a new one of *person* replaces: the oldest of who has too many; None if no one has.
+        """Return the stream that a new one of *person* replaces, None if it replaces none.
 
-        When all places are taken, whoever has most streams gives one up, as long as that is more than *person* has.
+        A person with all of the share gives up the oldest. When all places are taken, the person with most streams
+        gives one up, if that is more than *person* will have.
         """
         counts = Counter(stream.person for stream in self._streams)
         if counts[person] >= STREAMS_PER_PERSON_MAX:
