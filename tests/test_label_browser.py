@@ -217,3 +217,21 @@ def test_answers_survive_the_death_of_the_page(browser: Browser, world: LabelWor
             (request, "ann") for request in requests[:2]
         ]
         ann.context.close()
+
+
+def test_the_pages_work_under_a_path(browser: Browser, world: LabelWorld) -> None:
+    """Every script, style, request and stream stays under it, from the login to the logout."""
+    world.ask([{"text": "one"}, {"text": "two"}])
+    with world.page("label_page.undo_s=0", 'label_page.root_path="/team/label"') as page:
+        below = LabelPage(f"{page.url}team/label/")
+        ann = Visitor(browser, below, "ann")
+        ann.ready("0-0")
+        ann.page.keyboard.press("1")
+        ann.ready("0-1")
+        until(lambda: len(world.replies()) == 1)
+        ann.page.click("text=Status")
+        ann.page.wait_for_selector("body[data-shown]")
+        ann.page.click("text=Log out")
+        ann.page.wait_for_url(f"{below.url}login")
+        assert ann.errors == []
+        assert all(urlsplit(url).path.startswith("/team/label/") for url in ann.asked)
