@@ -4,15 +4,15 @@
 
     StreamalError
     ├── ConfigError          exit 2: a setting, a path or a topic is wrong; nothing was opened yet
-    ├── Fatal                exit 1: stop and let the supervisor start afresh; nothing is lost
-    │   ├── Fenced           a newer worker has taken our place
-    │   └── InconsistentLog  what is stored contradicts itself (retention hole, foreign log)
-    ├── Unreachable          another service does not answer for now: try again later
-    └── Uncommitted          the step's transaction did not (or may not) have happened: rewind, go on
-        └── Behind           the log cannot be read yet as far as our predecessor had: wait, then go on
+    ├── Fatal                exit 1: the process ends, and a supervisor may start it again; nothing is lost
+    │   ├── Fenced           a newer worker owns the partitions of this one
+    │   └── InconsistentLog  exit 2: what is stored contradicts itself (a retention hole, another log)
+    ├── ServiceUnavailable   another service does not respond for now: try again later
+    └── Uncommitted          the step's transaction has not happened, or perhaps not: rewind, then go on
+        └── Behind           the log cannot be read yet up to a committed version: wait, then go on
 
-Bad input is none of these: it is a :class:`streamal.core.records.Refusal`, a value that is counted and
-dead-lettered. A programmer's error is an ``assert``.
+Bad input is none of these. It is a :class:`streamal.core.records.Refusal`: a value, which is counted and written to the
+dead letters. A programmer's error is an ``assert``.
 """
 
 from __future__ import annotations
@@ -42,31 +42,31 @@ class ConfigError(StreamalError):
 
 
 class Fatal(StreamalError):
-    """The process must end; a supervisor may start it again at once."""
+    """The process has to end; a supervisor may start it again at once."""
 
 
 class Fenced(Fatal):
-    """A newer worker owns what we believed to be ours; nothing we do becomes visible any more (KIP-447)."""
+    """A newer worker owns the partitions of this one; nothing that this one writes becomes visible (KIP-447)."""
 
 
 class InconsistentLog(Fatal):
-    """A stored record, offset or snapshot contradicts another; going on would break a promise."""
+    """A stored record, offset or snapshot contradicts another one; to go on would break a promise."""
 
     exit_code = 2
 
 
 class ServiceUnavailable(StreamalError):
-    """Another service does not answer for now: try again, in *after_s* seconds at the earliest if it said so."""
+    """Another service does not respond for now: try again, after *after_s* seconds or more if it said so."""
 
     def __init__(self, text: str, after_s: float = 0.0) -> None:
-        """Keep how long the service asked to be left alone."""
+        """Keep *text*, and the seconds that the service asked for."""
         super().__init__(text)
         self.after_s = after_s
 
 
 class Uncommitted(StreamalError):
-    """The transaction was aborted, or its outcome is unknown: only the transport's committed offsets tell."""
+    """The transaction was aborted, or its outcome is unknown: only the transport's committed offsets say which."""
 
 
 class Behind(Uncommitted):
-    """Another transaction is unfinished and holds the log back; it ends with its timeout (F13)."""
+    """The log ends before a committed version: another transaction is open, and ends with its timeout (F13)."""

@@ -1,7 +1,7 @@
-"""What the daemon needs of the world: four small protocols. Every edge implements one; the core knows none.
+"""The protocols that edges implement and the daemon uses: log, transport, clock, snapshots, meter. The core uses none.
 
-A *record* is bytes at a place; a *commit* is one transaction: outputs, consumed offsets and, beside each
-offset, the partition's state as a short text (Kafka calls it the offset's commit metadata).
+A *record* is bytes at an offset of a partition. A *commit* is one transaction: outputs, consumed offsets and, beside
+each offset, the partition's state as a short text (Kafka calls it the offset's commit metadata).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Log(Protocol):
 
 @runtime_checkable
 class Transport(Log, Protocol):
-    """A worker's seat in the consumer group on ``events`` and ``labels``, with exactly-once commits.
+    """A worker's membership in the consumer group on ``events`` and ``labels``, with exactly-once commits.
 
     One thread uses it. Nothing is consumed until `commit` says so: after an `Uncommitted` error the caller
     must `rewind` and drop whatever it had polled.
@@ -89,8 +89,8 @@ class Transport(Log, Protocol):
         nothing after at most *timeout_s* seconds. May change the assignment.
 
         Raises:
-            Uncommitted: a passing trouble, here and in whatever else reads; `rewind`, then go on.
-            Fenced: a newer worker has our partitions; end the process.
+            Uncommitted: a trouble that will pass, here and in every other read; `rewind`, then go on.
+            Fenced: a newer worker owns the partitions; end the process.
         """
         ...
 
@@ -101,7 +101,7 @@ class Transport(Log, Protocol):
 
         Raises:
             Uncommitted: aborted, or the outcome is unknown; call `rewind`.
-            Fenced: a newer worker has our partitions; end the process.
+            Fenced: a newer worker owns the partitions; end the process.
             Fatal: a state is above `METADATA_BYTES_MAX`; nothing was sent.
         """
         ...
@@ -115,7 +115,7 @@ class Clock(Protocol):
     """Seconds since the epoch: the wall clock live, the stream's own in a replay."""
 
     def now(self) -> float:
-        """Return the present time in seconds; may go back (the daemon guards against it)."""
+        """Return the present time in seconds; it may go back, which the daemon expects."""
         ...
 
 
@@ -124,7 +124,7 @@ class Snapshots(Protocol):
 
     @property
     def problems(self) -> Sequence[str]:
-        """What was wrong at the last `load` or `save`, a line each."""
+        """A line for each thing that was wrong at the last `load` or `save`."""
         ...
 
     def load(self) -> Sequence[bytes]:
@@ -137,7 +137,7 @@ class Snapshots(Protocol):
 
 
 class Meter(Protocol):
-    """Where counts and gauges go; called once per step, never per event."""
+    """Takes counts and gauges; the daemon calls it once per step, never per event."""
 
     def count(self, name: str, kind: str, amount: float, at: str = "") -> None:
         """Add *amount* to the counter *name* for *kind*, a value out of a closed set; *at* is one of them."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from streamal.cli.workers import Patience, supervise, worker_settings
+from streamal.cli.workers import RestartDelays, supervise, worker_settings
 from streamal.config import Config, load_config
 from streamal.errors import ConfigError
 from tests.conftest import Cli, environment
@@ -23,14 +23,14 @@ PATIENCE_S = 30.0
 ROOT = Path(__file__).parents[1]
 CHILD = """
 import os, pathlib, sys, time
-from streamal.cli.workers import end_with_the_head, stop_on_signals
+from streamal.cli.workers import end_with_supervisor, stop_on_signals
 kind, place = sys.argv[1], pathlib.Path(sys.argv[2])
 def say(what):
     place.with_suffix(".new").write_text(what)
     place.with_suffix(".new").rename(place.with_suffix(".state"))
 told = []
 stop_on_signals(lambda: told.append(say("told")))
-end_with_the_head()
+end_with_supervisor()
 place.with_suffix(".pid").write_text(str(os.getpid()))
 say("working")
 while not told or kind == "stuck":
@@ -138,7 +138,7 @@ def test_a_worker_that_dies_is_started_again() -> None:
     """However it ends, after a pause that doubles up to a bound; the other one is left alone."""
     log = Log("worker_ended", 5)
     sick, well = "import os; os.kill(os.getpid(), 9)", "time.sleep(60)"
-    assert supervise({"sick": fake(sick), "well": fake(well)}, log, Patience(0.01, 0.05, 60.0)) == 0
+    assert supervise({"sick": fake(sick), "well": fake(well)}, log, RestartDelays(0.01, 0.05, 60.0)) == 0
     assert log.all("worker_ended", "again_in_s") == [0.01, 0.02, 0.04, 0.05, 0.05]
     assert set(log.all("worker_ended", "code")) == {-signal.SIGKILL}
     assert log.all("worker_started", "instance").count("well") == 1
@@ -147,7 +147,7 @@ def test_a_worker_that_dies_is_started_again() -> None:
 def test_a_worker_that_has_worked_is_forgiven() -> None:
     """After a good while its next death counts as the first one."""
     log = Log("worker_ended", 3)
-    assert supervise({"w": fake("time.sleep(0.2); sys.exit(1)")}, log, Patience(0.01, 5.0, 0.2)) == 0
+    assert supervise({"w": fake("time.sleep(0.2); sys.exit(1)")}, log, RestartDelays(0.01, 5.0, 0.2)) == 0
     assert log.all("worker_ended", "again_in_s") == [0.01, 0.01, 0.01]
 
 

@@ -1,4 +1,4 @@
-"""From a configuration to parts, once: `build` makes what decides and learns, `transports` opens what they talk to."""
+"""From a configuration to parts: `build` makes each part once; `transports` and `edges` open what the parts talk to."""
 
 from streamal.bootstrap.parts import Parts, build, build_for_figures
 

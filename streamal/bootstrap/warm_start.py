@@ -1,8 +1,8 @@
-"""A warm start: what a file teaches the model before the first event.
+"""The warm start: a file that the model learns before the first event.
 
-Every worker must begin with the same file: its SHA-256 is the first record of ``training`` (`Fold.start`), and a worker
-that has another one stops. A file of labelled rows is data. A pickle is a program: it is opened only if its digest
-stands in the configuration and nobody but this user (or root) can have written it.
+Every worker has to begin with the same file: its SHA-256 is the first record of ``training``, and a worker with another
+file stops. A file of labelled rows is data. A pickle is a program: it is opened only if the configuration has its
+digest, and if nobody but this user or root can have written it.
 """
 
 from __future__ import annotations

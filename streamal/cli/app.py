@@ -1,4 +1,4 @@
-"""The application: its commands, and how an error becomes one line and an exit code."""
+"""The application: its commands. An error becomes one line and an exit code."""
 
 from __future__ import annotations
 

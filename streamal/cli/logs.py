@@ -1,7 +1,7 @@
-"""Structured logs on standard error: JSON for machines, columns for people. Never a payload, never a secret.
+"""Structured logs on standard error: JSON for machines, columns for people. They never hold a payload or a secret.
 
-Every line of ours has an event name that stays (docs/logs.md lists them all). What libraries say to Python's own
-logging comes as the event ``library``, from warnings on.
+Each line of streamal has an event name that stays the same (docs/logs.md lists them all). What a library writes to
+Python's own logging becomes the event ``library``, from warnings on.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def set_up_logs(config: LogConfig) -> None:
 
 
 def _library(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Give a foreign line a name that stays, and say whose it is."""
+    """Give the line of a library the event name ``library``, and the name of its logger."""
     line["message"], line["event"] = line["event"], "library"
     line["logger"] = line["_record"].name
     return line

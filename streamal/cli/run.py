@@ -17,7 +17,7 @@ from streamal.bootstrap.model import build_model
 from streamal.cli.check import require_sound_model
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Overrides
-from streamal.cli.workers import end_with_the_head, stop_on_signals, supervise, worker_settings
+from streamal.cli.workers import end_with_supervisor, stop_on_signals, supervise, worker_settings
 from streamal.config import Config, load_config, reveal
 from streamal.core.budget.money import MICRO, WINDOWS
 from streamal.daemon.daemon import Daemon
@@ -30,7 +30,7 @@ from streamal.ports import Clock
 __all__ = ["admin_server", "command", "meter"]
 
 _STALE_S = 30.0
-"""A loop that has not ticked for so long is stuck: the longest poll, transaction and snapshot are far below."""
+"""A loop that has not ticked for so long is stuck: the longest poll, transaction or snapshot is far shorter."""
 
 
 def command(
@@ -73,14 +73,14 @@ def command(
 
 
 def _work(parts: Parts, supervised: bool) -> None:
-    """Be a worker until a signal, or the death of the head over several, asks to end."""
+    """Run one worker until a signal asks it to end, or its supervisor dies."""
     if supervised:
-        end_with_the_head()
+        end_with_supervisor()
     config, clock, measured = parts.config, edges.WallClock(), meter(parts.config)
     log = structlog.get_logger(instance=transports.worker_name(config))
     daemon: Daemon | None = None
     traced = TracedMeter(measured, new_provider()) if config.log.spans else None
-    # before the seat is taken: who starts the same daemon twice learns it from the port, and the first goes on
+    # Bind the port before joining the group: a second daemon, started by mistake, fails here and fences nobody.
     server = admin_server(config, measured, lambda: daemon, clock, lambda url: log.info("serving", url=url))
     try:
         transport = transports.open_transport(config)
@@ -107,7 +107,7 @@ def _work(parts: Parts, supervised: bool) -> None:
 
 
 def meter(config: Config) -> PrometheusMeter:
-    """Return a meter that knows the limits it will be compared with."""
+    """Return a meter that has the limits of the configuration as gauges."""
     measured = PrometheusMeter(config.budget.currency)
     measured.gauge("budget_share_limit", float(config.budget.share))
     measured.gauge("open_requests_limit", config.limits.open_requests)
@@ -129,7 +129,7 @@ def admin_server(
 ) -> AdminServer:
     """Return the started server of ``/metrics``, ``/status``, ``/livez`` and ``/readyz``.
 
-    *running* gives the daemon, once there is one; *announce* is told the server's address.
+    *running* returns the daemon, or None before there is one; *announce* takes the address of the server.
     """
 
     def live(_: Headers) -> Page:

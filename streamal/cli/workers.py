@@ -1,8 +1,8 @@
-"""Processes: ending on a signal, and several workers under one head (``streamal run --workers N``).
+"""Processes: ending on a signal, and several workers under one supervisor (``streamal run --workers N``).
 
-The head consumes nothing and knows nothing about the topics. It starts the same command once for each worker, with
-settings of its own, and starts it again when it dies. Each worker holds the reading end of a pipe that the head never
-writes to: when the pipe ends, the head is dead, whatever has killed it, and the worker ends too.
+The supervisor consumes nothing and knows nothing about the topics. It starts the same command once for each worker,
+with settings of its own, and starts it again when it dies. Each worker holds the reading end of a pipe that the supervisor
+never writes to: when the pipe ends, the supervisor is dead, whatever has killed it, and the worker ends too.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from streamal.config import Config
 from streamal.daemon.exporter import Logger
 from streamal.errors import ConfigError
 
-__all__ = ["Patience", "end_with_the_head", "stop_on_signals", "supervise", "worker_settings"]
+__all__ = ["RestartDelays", "end_with_supervisor", "stop_on_signals", "supervise", "worker_settings"]
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _TICK_S = 0.1
-_GRACE_S = 30.0  # for the step at hand and a snapshot, once the head is dead
+_GRACE_S = 30.0  # for the step at hand and a snapshot, once the supervisor is dead
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a worker that has died waits to be started again, in seconds.
+class RestartDelays:
+    """How long the supervisor waits before it starts a dead worker again, in seconds.
 
     Attributes:
-        first_s: after the first death; doubled with each further one.
+        first_s: after the first death; it doubles with each further one.
         most_s: at most.
-        good_s: a worker that has lived for so long has worked: its next death counts as the first.
+        good_s: after a worker has lived for so long, its next death counts as the first.
     """
 
     first_s: float = 0.5
@@ -56,7 +56,7 @@ class _Worker:
 
 
 def worker_settings(config: Config, count: int) -> dict[str, list[str]]:
-    """Return what tells *count* workers of one host apart: instance -> settings, as ``section.key=value``.
+    """Return the settings that differ among *count* workers of one host: instance -> ``section.key=value``.
 
     The instance is `transport.instance` or the host's name, and a number: the same again after a restart.
 
@@ -72,31 +72,31 @@ def worker_settings(config: Config, count: int) -> dict[str, list[str]]:
     found = {}
     for number in range(count):
         instance = f"{config.transport.instance or host}-{number}"
-        found[instance] = [f"transport.instance={_text(instance)}", f"server.port={port and port + number}"]
+        found[instance] = [f"transport.instance={_toml_text(instance)}", f"server.port={port and port + number}"]
         if directory is not None:
-            found[instance].append(f"snapshots.directory={_text(str(directory / instance))}")
+            found[instance].append(f"snapshots.directory={_toml_text(str(directory / instance))}")
     return found
 
 
-def supervise(commands: Mapping[str, Sequence[str]], log: Logger, patience: Patience | None = None) -> int:
+def supervise(commands: Mapping[str, Sequence[str]], log: Logger, patience: RestartDelays | None = None) -> int:
     """Keep all *commands* (by instance) running until SIGTERM or SIGINT, and return the exit code.
 
-    0: all have ended in good order. 1: one has not. 2: one has ended with 2, which no restart can mend, and so the
-    others were stopped. A second signal ends the head at once, and with it the workers.
+    0: all have ended in good order. 1: one has not. 2: one has ended with 2, which no restart can mend, so the others
+    were stopped. A second signal ends the supervisor at once, and with it the workers.
     """
-    patience, workers = patience or Patience(), [_Worker(*each) for each in commands.items()]
+    patience, workers = patience or RestartDelays(), [_Worker(*each) for each in commands.items()]
     reading, writing = os.pipe()  # neither is inherited but as somebody's standard input
     stopping = threading.Event()
     stop_on_signals(stopping.set)
     try:
         while not stopping.is_set():
             for worker in workers:
-                if _look_after(worker, reading, log, patience) == ConfigError.exit_code:
+                if _start_or_check(worker, reading, log, patience) == ConfigError.exit_code:
                     stopping.set()
             time.sleep(_TICK_S)
         running = [worker for worker in workers if worker.process is not None]
         log.info("stopping", workers=[worker.instance for worker in running])
-        codes = _ended(running)
+        codes = _end_all(running)
     finally:
         os.close(writing)
         os.close(reading)
@@ -118,8 +118,8 @@ def stop_on_signals(stop: Callable[[], object]) -> None:
         signal.signal(number, first)
 
 
-def end_with_the_head() -> None:
-    """End this process, in good order, as soon as nobody holds the other end of its standard input any more."""
+def end_with_supervisor() -> None:
+    """End this process, in good order, as soon as its supervisor dies, and standard input with it."""
 
     def watch() -> None:
         while os.read(0, 1):
@@ -128,15 +128,15 @@ def end_with_the_head() -> None:
             os.kill(os.getpid(), signal.SIGTERM)  # the second one does not ask
             time.sleep(_GRACE_S)
 
-    threading.Thread(target=watch, name="head", daemon=True).start()
+    threading.Thread(target=watch, name="supervisor", daemon=True).start()
 
 
-def _look_after(worker: _Worker, reading: int, log: Logger, patience: Patience) -> int | None:
+def _start_or_check(worker: _Worker, reading: int, log: Logger, patience: RestartDelays) -> int | None:
     """Start *worker* if it is due; return its exit code if it has just ended."""
     now = time.monotonic()
     if worker.process is None:
         if now >= worker.due_at:
-            # a group of its own: Ctrl-C on the terminal is for the head alone
+            # a group of its own: Ctrl-C on the terminal is for the supervisor alone
             worker.process = subprocess.Popen(worker.command, stdin=reading, process_group=0)  # noqa: S603
             worker.started_at = now
             log.info("worker_started", instance=worker.instance, pid=worker.process.pid)
@@ -151,7 +151,7 @@ def _look_after(worker: _Worker, reading: int, log: Logger, patience: Patience) 
     return code
 
 
-def _ended(workers: Sequence[_Worker]) -> dict[str, int]:
+def _end_all(workers: Sequence[_Worker]) -> dict[str, int]:
     """Ask all *workers* to end, and return the exit codes when they have."""
     processes = {worker.instance: worker.process for worker in workers if worker.process is not None}
     for process in processes.values():
@@ -159,5 +159,5 @@ def _ended(workers: Sequence[_Worker]) -> dict[str, int]:
     return {instance: process.wait() for instance, process in processes.items()}
 
 
-def _text(value: str) -> str:
+def _toml_text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
