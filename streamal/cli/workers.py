@@ -1,8 +1,9 @@
 """Processes: ending on a signal, and several workers under one supervisor (``streamal run --workers N``).
 
-The supervisor consumes nothing and knows nothing about the topics. It starts the same command once for each worker,
-with settings of its own, and starts it again when it dies. Each worker holds the reading end of a pipe that the supervisor
-never writes to: when the pipe ends, the supervisor is dead, whatever has killed it, and the worker ends too.
+The supervisor consumes nothing and knows nothing about the topics. It starts the same command once for each
+worker, with settings of its own, and starts it again when it dies. Each worker holds the reading end of a pipe that
+the supervisor never writes to: when the pipe ends, the supervisor is dead, whatever has killed it, and the worker
+ends too.
 """
 
 from __future__ import annotations
