@@ -37,7 +37,7 @@ MAY_IMPORT: Mapping[str, str] = {
     "edge.kafka.librdkafka": "core.records errors edge.retries edge.kafka.base edge.kafka.base_transport"
     " edge.kafka.membership",
     "edge.kafka.python": "core.records errors edge.retries edge.kafka.base edge.kafka.base_transport"
-    " edge.kafka.membership edge.kafka.topics",
+    " edge.kafka.membership",
     "recordings": "core errors config",
     "bootstrap": "core errors ports config daemon edge recordings",
     "bootstrap.transports": "errors ports config edge bootstrap.rules",
@@ -60,7 +60,7 @@ LIBRARIES: Mapping[str, str] = {
     "h11": "edge.http labeling.web.connections",
     "httpx": "edge.label_studio",
     "jinja2": "labeling.web reports",
-    "kafka": "edge.kafka.python edge.kafka.topics",
+    "kafka": "edge.kafka.python",
     "markdown_it": "labeling.web",
     "matplotlib": "reports",
     "msgspec": "core exchange inspection labeling replay experiments cli",
@@ -81,10 +81,6 @@ LIBRARIES: Mapping[str, str] = {
     "tomlkit": "experiments.config_file",
     "typer": "cli",
     "uvicorn": "labeling.web",
-}
-# What the tables above do not allow and is there today. It only shrinks: an entry that is not needed fails.
-EXCEPTIONS = {
-    ("edge.kafka.topics", "edge.kafka.python"),
 }
 MODULES_AT_THE_TOP_MAX = 5
 PACKAGES_AT_THE_TOP_MAX = 13
@@ -204,14 +200,10 @@ def libraries(path: Path) -> set[str]:
     return {name.split(".")[0] for name in imports(path)} - {"streamal", *sys.stdlib_module_names}
 
 
-def is_excepted(module: str, name: str) -> bool:
-    return any(module == one and is_covered(name, other) for one, other in EXCEPTIONS)
-
-
 def may_import(module: str, name: str) -> bool:
     """Return True if the tables let *module* import *name*."""
     owner = owner_of(module)
-    return owner_of(name) == owner or is_covered(name, MAY_IMPORT[owner]) or is_excepted(module, name)
+    return owner_of(name) == owner or is_covered(name, MAY_IMPORT[owner])
 
 
 def test_there_is_something_to_look_at() -> None:
@@ -241,15 +233,9 @@ def test_a_library_is_imported_only_where_its_table_says() -> None:
     assert {library for _, library in used} == set(LIBRARIES)
 
 
-def test_no_exception_outlives_its_reason() -> None:
-    """An exception that nothing needs is deleted."""
-    assert not [(one, two) for one, two in EXCEPTIONS if not any(is_covered(name, two) for name in GRAPH.get(one, ()))]
-
-
 def test_no_import_runs_in_a_circle() -> None:
     """Imports inside functions count too: none is there to hide a circle."""
-    graph = {one: {two for two in names if not is_excepted(one, two)} for one, names in GRAPH.items()}
-    graphlib.TopologicalSorter(graph).prepare()
+    graphlib.TopologicalSorter(GRAPH).prepare()
 
 
 def test_folders_are_small() -> None:

@@ -25,7 +25,7 @@ K15 send() makes the text of a log line for each record, written or not, and loo
 from streamal.edge.kafka.base_transport import WorkerOptions
 from streamal.edge.kafka.python.connection import Connection
 from streamal.edge.kafka.python.log import KafkaLog
+from streamal.edge.kafka.python.topics import TopicSettings, create_topics, differences
 from streamal.edge.kafka.python.transport import KafkaTransport
-from streamal.edge.kafka.topics import TopicSettings, create_topics, differences
 
 __all__ = ["Connection", "KafkaLog", "KafkaTransport", "TopicSettings", "WorkerOptions", "create_topics", "differences"]
