@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -274,3 +275,20 @@ def test_an_event_that_retention_has_deleted_is_missing(tmp_path: Path) -> None:
     assert sorted(read_events(log, "events", {0: [1, 4, 5, 9]})) == ["0-5", "0-9"]
     assert read_events(log, "events", {0: [2]}) == {}
     log.close()
+
+
+def test_a_reply_is_decoded_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it closes a request or references an event: what is read back and what is joined is the same object."""
+    decoded: list[bytes | None] = []
+
+    def count(value: bytes | None, *rules: Any) -> Any:
+        decoded.append(value)
+        return decode_reply(value, *rules)
+
+    monkeypatch.setattr("streamal.core.join.decode_reply", count)
+    daemon = world.daemon()
+    world.event(POINT)
+    world.drain(daemon)
+    world.tell({"event": "0-0"}, "yes")
+    world.drain(daemon)
+    assert len(learned(world)) == len(decoded) == 1

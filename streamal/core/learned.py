@@ -61,7 +61,7 @@ class Learned:
         natural_labels: event -> its natural label; a bought label that says the same is not learned again.
         early: examples that came before the schema, with their names; learned as soon as there is one.
         start: digest of what the model began with, "" for nothing, None if it does not matter here.
-        guard: teaches the model, and takes it back from an example that breaks it.
+        guard: lets the model learn, and takes it back from an example that breaks it.
         bandit: the weights of `auto`'s arms, by the audit lane's labels.
         control: the gain over random, if it is to be measured.
     """

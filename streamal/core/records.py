@@ -162,7 +162,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Reply(NamedTuple):
-    """An annotator's answer: *label* is None for an abstention."""
+    """What an annotator says to a request: *label* is None for an abstention."""
 
     request: str
     label: str | None
@@ -225,7 +225,7 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind",
 
 
 class Abstention(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="abstention"):
-    """The annotator cannot tell; the request is closed, the label stays paid for, nothing is learned."""
+    """The annotator does not know; the request is closed, the label stays paid for, nothing is learned."""
 
     kind: ClassVar[Literal["abstention"]] = "abstention"
     closes_request: ClassVar[Literal[True]] = True
@@ -250,7 +250,7 @@ class Abstention(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kin
 
 
 class Expiry(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="expiry"):
-    """Nobody answered in time; decided once, by the trainer, here."""
+    """No reply came in time; the trainer decides it once, with this record."""
 
     kind: ClassVar[Literal["expiry"]] = "expiry"
     closes_request: ClassVar[Literal[True]] = True

@@ -21,7 +21,7 @@ _KIND_OF: Mapping[type, str] = {bool: "boolean", float: "number", int: "number",
 _FLOAT = frozenset({float})
 
 _PLAIN: Mapping[str, str] = {"text": "string"}
-"""What a kind looks like on the wire, where that differs."""
+"""The JSON type of a kind, where its name differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Schema:
     unknown: Literal["drop", "refuse"] = "drop"
     open: bool = False
     numbers: frozenset[str] = field(init=False, repr=False)
-    """All names, if all are numbers; else none. Then whole events are compared at once, see `wire.decode_events`."""
+    """All names, if all are numbers; else none. Then whole events are compared at once, see `decode_events`."""
     name_bytes_max: int = field(init=False, repr=False)
     """The size of the longest name."""
     _texts: tuple[str, ...] = field(init=False, repr=False)

@@ -156,7 +156,7 @@ def decode_events(records: Iterable[Record], rules: WireRules, schema: Schema | 
     """Return the events in *records*, as `decode_event` does, and those that are refused; each in their order.
 
     The plainest kind, known numbers within bounds, is wholly checked by msgspec while it decodes, and its names are
-    compared at once. Whatever is not so goes the long way, which also tells what is wrong.
+    compared at once. Every other event goes the long way, which also says what is wrong.
     """
     accepted: list[Event] = []
     refused: list[tuple[Record, Refusal]] = []
