@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from streamal.bootstrap import transports
-from streamal.core.codec.events import dead_letter
+from streamal.core.codec.dead_letters import dead_letter
 from streamal.core.records import Reason, Refusal
 from tests.browser import browser as opened
 from tests.label_world import LabelPage, LabelWorld, until

@@ -12,11 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from streamal.core.codec.dead_letters import DeadLetter, dead_letter
 from streamal.core.codec.events import (
     TEXT_BYTES_MAX,
-    DeadLetter,
     WireRules,
-    dead_letter,
     decode_event,
     decode_events,
     decode_request,

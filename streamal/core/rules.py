@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from streamal.core.budget.money import FREE, Prices
 from streamal.core.budget.sampler import PartitionBudget
-from streamal.core.codec.events import WireRules, dead_letter
+from streamal.core.codec.dead_letters import dead_letter
+from streamal.core.codec.events import WireRules
 from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, Refusal, TopicPartition, coordinates
 from streamal.core.strategies import Requirements, Strategy, requirements_of
 from streamal.core.strategies.base import Memory

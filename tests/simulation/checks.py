@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from streamal.core.codec.events import DeadLetter, decode_event
+from streamal.core.codec.dead_letters import DeadLetter
+from streamal.core.codec.events import decode_event
 from streamal.core.fold import Fold
 from streamal.core.records import (
     Closing,

@@ -7,8 +7,6 @@ last wins, as in most JSON readers (RFC 8259 §4 leaves it open).
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
@@ -20,11 +18,9 @@ from streamal.core.schema import Schema
 
 __all__ = [
     "TEXT_BYTES_MAX",
-    "DeadLetter",
     "DecodedEvents",
     "WireRules",
     "checked",
-    "dead_letter",
     "decode_event",
     "decode_events",
     "decode_request",
@@ -40,8 +36,6 @@ TEXT_BYTES_MAX = 256
 _Text = Annotated[str, msgspec.Meta(max_length=TEXT_BYTES_MAX)]
 _Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Time = Annotated[float, msgspec.Meta(ge=-(2.0**63), lt=2.0**63)]
-_HEAD_BYTES = 256
-"""How much of a refused record its dead letter keeps: enough to recognise it, never enough to fill a disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +81,6 @@ class _Nested(msgspec.Struct):
     features: dict[str, float | str | bool | None]
     id: str | int | None = None
     time: float | str | None = None
-
-
-class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A refused input on ``dead-letters``: where it was, why, its SHA-256 and its first 256 bytes (base64)."""
-
-    topic: str
-    partition: int
-    offset: int
-    reason: Reason
-    detail: str
-    at: float
-    bytes: int
-    sha256: str
-    head: str
 
 
 _NO_NAMES: frozenset[str] = frozenset()
@@ -227,24 +207,6 @@ def decode_training(value: bytes | None) -> Training | Refusal:
 def encode(record: msgspec.Struct) -> bytes:
     """Return *record* as JSON, keys in the order of the fields: the same record gives the same bytes."""
     return _encode(record)
-
-
-def dead_letter(topic: str, partition: int, offset: int, value: bytes | None, refusal: Refusal, at: float) -> bytes:
-    """Return the dead letter for a refused record, at most about 1 kB whatever came in."""
-    body = value or b""
-    return encode(
-        DeadLetter(
-            topic=topic,
-            partition=partition,
-            offset=offset,
-            reason=refusal.reason,
-            detail=refusal.detail.encode(errors="replace")[:_HEAD_BYTES].decode(errors="ignore"),
-            at=at,
-            bytes=len(body),
-            sha256=hashlib.sha256(body).hexdigest(),
-            head=base64.b64encode(body[:_HEAD_BYTES]).decode(),
-        )
-    )
 
 
 def parse(value: bytes | None, decode: Any, record_bytes_max: int) -> Any:

@@ -12,7 +12,8 @@ from typing import TypeVar, assert_never
 import msgspec
 
 from streamal.core.budget.sampler import Budget, divide
-from streamal.core.codec.events import DeadLetter, decode_request, decode_training
+from streamal.core.codec.dead_letters import DeadLetter
+from streamal.core.codec.events import decode_request, decode_training
 from streamal.core.codec.replies import decode_reply
 from streamal.core.fold import Fold
 from streamal.core.quality.totals import RunningTotals

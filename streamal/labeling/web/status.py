@@ -18,7 +18,7 @@ from streamal.bootstrap import build_for_figures
 from streamal.config import Config
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.money import MICRO, WINDOWS
-from streamal.core.codec.events import DeadLetter
+from streamal.core.codec.dead_letters import DeadLetter
 from streamal.core.records import (
     Abstention,
     Example,
