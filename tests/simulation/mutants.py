@@ -62,10 +62,10 @@ class ForgetsState(MemoryTransport):
 class NeverFences(MemoryTransport):
     """Who has lost its place goes on writing (F11)."""
 
-    def _check_seat(self) -> None:
+    def _require_member(self) -> None:
         """Believe it."""
 
-    def _check_owner(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+    def _require_owner(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Believe that too."""
 
 
