@@ -188,7 +188,7 @@ event_times = st.none() | finite | short_text
 scalars: st.SearchStrategy[Scalar] = finite | short_text | st.booleans()
 feature_maps = st.dictionaries(short_text, scalars, max_size=5)
 _amounts = st.integers(0, 2**62)
-_seen = st.none() | st.builds(RunningTotals, _amounts, _amounts, _amounts)
+_seen = st.builds(RunningTotals, _amounts, _amounts, _amounts)
 _arms = st.lists(finite, max_size=3).map(tuple)
 _closing = {
     "request": short_text,
@@ -230,8 +230,8 @@ trainings = st.one_of(
         time=event_times,
         arms=_arms,
         seen=_seen,
-        confidence=st.none() | finite,
-        probability=st.none() | finite,
+        confidence=finite,
+        probability=finite,
         **_closing,
         **_answering,
     ),
