@@ -85,7 +85,7 @@ class Worker:
 
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=120)
 
     def freeze(self) -> None:
         self.process.send_signal(signal.SIGSTOP)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -33,6 +34,7 @@ class Ended:
     out: str
     err: str
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
     @property
     def line(self) -> str:
@@ -57,10 +59,10 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def cli(directory: Path) -> Iterator[Cli]:
-    """Runs a command inside this process, in `directory`."""
+    """Runs a command inside this process, in `directory`, with *more* in its environment."""
 
-    def call(*arguments: str | Path) -> Ended:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="streamal")
+    def call(*arguments: str | Path, **more: str) -> Ended:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments], env=more, prog_name="streamal")
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         return Ended(result.exit_code, result.stdout, result.stderr)
 
@@ -76,17 +78,24 @@ def environment(**more: str) -> Mapping[str, str]:
 
 def process(*arguments: str | Path, cwd: Path, **more: str) -> Ended:
     """Run a command as a process of its own."""
-    began = time.monotonic()
+    began, worked = time.monotonic(), children_seconds()
     done = subprocess.run(
         [sys.executable, "-m", "streamal", *map(str, arguments)],
         cwd=cwd,
         env=environment(**more),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
-    return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return Ended(done.returncode, done.stdout, done.stderr, seconds, children_seconds() - worked)
+
+
+def children_seconds() -> float:
+    """Return what the processes that have ended here took of the processor."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from streamal.ports import Transport
 from tests.kafka_broker import Cluster
 
 NUMBERS = itertools.count()
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0  # on a busy machine
 Worker = KafkaTransport | ConfluentTransport
 Client = Literal["kafka-python", "confluent"]
 PACKAGES: dict[Client, str] = {"kafka-python": "python", "confluent": "librdkafka"}
@@ -93,7 +93,7 @@ def echo(world: World, records: Sequence[Record]) -> tuple[list[OutputRecord], d
     return outputs, {TopicPartition(r.topic, r.partition): OffsetAndMetadata(r.offset + 1, "s") for r in records}
 
 
-def copy_all(world: World, worker: Worker, patience_s: float = 60.0) -> int:
+def copy_all(world: World, worker: Worker, patience_s: float = 120.0) -> int:
     """Copy events to out as the daemon does, whatever happens, until nothing is left; return the aborts on the way."""
     aborts, deadline = 0, time.monotonic() + patience_s
     trouble = False

@@ -123,14 +123,14 @@ class Outside(threading.Thread):
         time.sleep(seconds)
         self.require_well()
 
-    def play_until(self, holds: Callable[[], object], patience_s: float = 60.0) -> None:
+    def play_until(self, holds: Callable[[], object], patience_s: float = 180.0) -> None:
         """Play on until something has come true."""
         deadline = time.monotonic() + patience_s
         while not holds():
             assert time.monotonic() < deadline, f"it takes too long; {self.left}"
             self.play(0.05)
 
-    def finish(self, patience_s: float = 90.0) -> None:
+    def finish(self, patience_s: float = 180.0) -> None:
         """Send no more, and play on until all is consumed and no request is open (I16); then end."""
         self.sending = False
         asking = transports.open_log(self.config)

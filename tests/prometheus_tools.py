@@ -63,7 +63,7 @@ def prometheus(directory: Path, config: str) -> Iterator[str]:
             yield url
         finally:
             running.terminate()
-            running.wait(timeout=30)
+            running.wait(timeout=120)
 
 
 def query(url: str, expression: str, at: float | None = None) -> list[dict[str, Any]]:

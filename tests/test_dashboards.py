@@ -92,7 +92,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
                 yield Watched(url, port)
         finally:
             running.terminate()
-            running.wait(timeout=30)
+            running.wait(timeout=120)
 
 
 def test_every_query_has_data(watched: Watched) -> None:

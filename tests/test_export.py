@@ -98,7 +98,7 @@ def test_a_reader_may_leave_early(training: list[dict[str, Any]], directory: Pat
     running = subprocess.Popen(command, cwd=directory, env=environment(), stdout=writing, stderr=subprocess.PIPE)
     os.close(writing)
     os.close(reading)
-    assert running.communicate(timeout=60)[1] == b""
+    assert running.communicate(timeout=120)[1] == b""
     assert running.returncode == 0
 
 

@@ -25,7 +25,7 @@ from streamal.edge.sqlite import SqliteLog
 from tests.conftest import Cli, environment
 from tests.recorded import CLASSES, easy_stream, predictions_of, rows_of, sums_to_one
 
-PATIENCE_S = 60.0  # on a busy machine
+PATIENCE_S = 120.0  # on a busy machine
 
 CONFIG = """
 [transport]
@@ -173,14 +173,14 @@ def test_a_signal_drains_and_ends_with_0(run: Callable[..., Running], directory:
 
 def test_a_second_signal_ends_it_at_once(run: Callable[..., Running], directory: Path) -> None:
     """While the first one waits for a long poll, the second one, even another, does not."""
-    running = ready(run("--set", "transport.poll_timeout_s=4"))
+    running = ready(run("--set", "transport.poll_timeout_s=60"))
     time.sleep(0.1)
     running.process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
     assert running.process.poll() is None
     began = time.monotonic()
     assert running.end(signal.SIGINT) == -signal.SIGINT
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 40.0
 
 
 def test_a_second_daemon_fences_the_first(run: Callable[..., Running]) -> None:

@@ -127,12 +127,16 @@ class Machine(RuleBasedStateMachine):
         self.world.finish()
 
 
-def test_no_story_breaks_a_promise() -> None:
+@pytest.mark.parametrize("stories", [120, pytest.param(400, marks=pytest.mark.slow)])
+def test_no_story_breaks_a_promise(stories: int) -> None:
     """Whatever the order of events, replies, deaths, rebalances and repairs, every invariant holds throughout."""
-    run_state_machine_as_test(Machine, settings=SETTINGS)
+    run_state_machine_as_test(Machine, settings=settings(SETTINGS, max_examples=stories))
 
 
-@pytest.mark.parametrize("name", ["non-atomic commit", "no pending check", "sampler state not committed"])
+@pytest.mark.parametrize(
+    "name",
+    ["non-atomic commit", "no pending check", pytest.param("sampler state not committed", marks=pytest.mark.slow)],
+)
 def test_the_machine_finds_broken_programs(name: str) -> None:
     """The machine is no weaker than the plain simulation: it tells a story that breaks the mutant."""
 

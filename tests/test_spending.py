@@ -203,15 +203,19 @@ closes = st.tuples(
 )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@pytest.mark.parametrize("stories", [120, pytest.param(400, marks=pytest.mark.slow)])
+def test_no_attack_breaks_a_cap(stories: int) -> None:
+    """Every cap on requests and money, in every prefix, window and partition, whatever happens in whatever order."""
+    settings(max_examples=stories, deadline=None)(attack)()
+
+
 @given(
     budgets(),
     st.integers(1, 3),
     st.sampled_from(["always", "always", *STRATEGIES]),
     st.lists(steps | closes, min_size=5, max_size=25),
 )
-def test_no_attack_breaks_a_cap(budget: Budget, partitions: int, name: str, story: list[Any]) -> None:
-    """Every cap on requests and money, in every prefix, window and partition, whatever happens in whatever order."""
+def attack(budget: Budget, partitions: int, name: str, story: list[Any]) -> None:
     known = SamplingRules(name, rate=float(budget.rate), share=float(budget.share))
     bank = Bank(budget, partitions, Always() if name == "always" else build_strategy(known))
     clock = 1.7e9

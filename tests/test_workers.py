@@ -19,7 +19,7 @@ from streamal.errors import ConfigError
 from tests.conftest import Cli, environment
 from tests.recorded import ListLog
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 ROOT = Path(__file__).parents[1]
 CHILD = """
 import os, pathlib, sys, time
