@@ -22,7 +22,7 @@ from tests.making import LABELS, finite
 
 counts = st.integers(0, 2**62)
 # every field by name: Hypothesis makes up what has a type and is left out, in sizes that no budget has
-ledgers = st.builds(
+counters = st.builds(
     BudgetCounters,
     accepted=counts,
     tokens=st.integers(0, 2**200),
@@ -34,13 +34,13 @@ ledgers = st.builds(
     day_audit=counts,
     day_strategy=counts,
     reserved=st.just(()) | st.tuples(*[counts] * 6),
-    kept=st.lists(counts, max_size=4).map(tuple),
+    quota_tokens=st.lists(counts, max_size=4).map(tuple),
 )
 partition_states = st.builds(
     PartitionState,
     version=counts,
     now=finite,
-    counters=st.none() | ledgers,
+    counters=st.none() | counters,
     strategy=st.none() | st.lists(finite, max_size=3).map(tuple),
     unasked=counts,
     asked_at=counts,
