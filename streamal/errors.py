@@ -7,6 +7,7 @@
     ├── Fatal                exit 1: the process ends, and a supervisor may start it again; nothing is lost
     │   ├── Fenced           a newer worker owns the partitions of this one
     │   └── InconsistentLog  exit 2: what is stored contradicts itself (a retention hole, another log)
+    │       └── Unreadable   a batch of records is damaged, too large when inflated, or of an unknown codec
     ├── ServiceUnavailable   another service does not respond for now: try again later
     └── Uncommitted          the step's transaction has not happened, or perhaps not: rewind, then go on
         └── Behind           the log cannot be read yet up to a committed version: wait, then go on
@@ -26,6 +27,7 @@ __all__ = [
     "ServiceUnavailable",
     "StreamalError",
     "Uncommitted",
+    "Unreadable",
 ]
 
 
@@ -53,6 +55,15 @@ class InconsistentLog(Fatal):
     """A stored record, offset or snapshot contradicts another one; to go on would break a promise."""
 
     exit_code = 2
+
+
+class Unreadable(InconsistentLog):
+    """The batch at *offset* of a partition cannot be read, however often it is fetched."""
+
+    def __init__(self, topic: str, partition: int, offset: int, why: str, way_on: str = "") -> None:
+        """Keep where the batch is; *why* says what is wrong with it, *way_on* what to do, if there is anything."""
+        super().__init__(f"cannot read {topic}-{partition} from offset {offset} on: {why}{way_on and f'; {way_on}'}")
+        self.topic, self.partition, self.offset, self.why = topic, partition, offset, why
 
 
 class ServiceUnavailable(StreamalError):

@@ -61,6 +61,7 @@ LIBRARIES: Mapping[str, str] = {
     "httpx": "edge.label_studio",
     "jinja2": "labeling.web reports",
     "kafka": "edge.kafka.python",
+    "lz4": "edge.kafka.python",
     "markdown_it": "labeling.web",
     "matplotlib": "reports",
     "msgspec": "core exchange inspection labeling replay experiments cli",
@@ -76,11 +77,13 @@ LIBRARIES: Mapping[str, str] = {
     "rich": "cli",
     "river": "core.model bootstrap labeling.web experiments",
     "stamina": "edge.retries",
+    "snappy": "edge.kafka.python",
     "starlette": "labeling.web",
     "structlog": "cli",
     "tomlkit": "experiments.config_file",
     "typer": "cli",
     "uvicorn": "labeling.web",
+    "zstandard": "edge.kafka.python",
 }
 MODULES_AT_THE_TOP_MAX = 5
 PACKAGES_AT_THE_TOP_MAX = 13
@@ -93,6 +96,7 @@ LONG_FILES: Mapping[str, str] = {
     "edge/sqlite.py": "the schema and every statement of one library, in one place",
     "edge/memory.py": "broker, group and member are one state machine",
 }
+WITH_MORE_LIBRARIES: Mapping[str, str] = {"edge/kafka/python/codecs.py": "one decoder for each of Kafka's codecs"}
 BODY_LINES_MAX = 40
 BANNED_IN_CORE = {"time", "random", "os", "uuid", "logging", "secrets", "socket", "threading", "pathlib", "datetime"}
 BANNED_CALLS = {"open", "print", "hash", "input", "eval", "exec"}
@@ -249,7 +253,7 @@ def test_folders_are_small() -> None:
 @pytest.mark.parametrize("path", EDGE, ids=name_of)
 def test_an_edge_file_has_one_library(path: Path) -> None:
     """What a library does to us is read in one place."""
-    assert len(libraries(path)) <= 1
+    assert len(libraries(path)) <= 1 or name_of(path) in WITH_MORE_LIBRARIES
 
 
 @pytest.mark.parametrize("path", CORE, ids=name_of)

@@ -25,6 +25,10 @@ __all__ = ["KAFKA", "librdkafka_connection", "python_connection"]
 _OVERHEAD_BYTES = 65_536
 """What a request or an example carries beside the features, generously."""
 
+_BATCH_RECORDS = 32
+"""So many records of the largest size may a compressed batch hold. Producers bound a batch by its compressed size, a
+megabyte at most: with the limits as they are, JSON may shrink to a thirtieth."""
+
 
 def _describe(config: Config) -> str:
     return f"Kafka at {config.transport.bootstrap_servers}"
@@ -115,7 +119,10 @@ def python_connection(config: Config) -> python.Connection:
         "ssl_password": reveal(security.ssl_key_password),
         "ssl_check_hostname": security.ssl_check_hostname,
     }
-    return Connection(config.transport.bootstrap_servers, settings, config.transport.connect_timeout_s)
+    inflated_bytes_max = _BATCH_RECORDS * config.limits.record_bytes
+    return Connection(
+        config.transport.bootstrap_servers, settings, config.transport.connect_timeout_s, inflated_bytes_max
+    )
 
 
 def librdkafka_connection(config: Config) -> librdkafka.Connection:
@@ -135,7 +142,7 @@ def librdkafka_connection(config: Config) -> librdkafka.Connection:
         "ssl.endpoint.identification.algorithm": "https" if security.ssl_check_hostname else "none",
     }
     given = {name: value for name, value in settings.items() if value is not None}
-    return Connection(transport.bootstrap_servers, given, transport.connect_timeout_s, transport.group)
+    return Connection(transport.bootstrap_servers, given, transport.connect_timeout_s, group=transport.group)
 
 
 def _topic_settings(config: Config) -> list[python.TopicSettings]:

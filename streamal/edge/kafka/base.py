@@ -15,12 +15,15 @@ from typing import Any, NamedTuple
 
 from streamal.core.records import OutputRecord, Record, TopicPartition
 from streamal.edge.kafka.membership import deleted_records, missing_partition
-from streamal.errors import Uncommitted
+from streamal.errors import Uncommitted, Unreadable
 
-__all__ = ["ANSWER_S", "Cluster", "ClusterLog", "DeletedError"]
+__all__ = ["ANSWER_S", "INFLATED_BYTES_MAX", "Cluster", "ClusterLog", "DeletedError"]
 
 ANSWER_S = 10.0
 """For one answer of a broker, and for records that are known to be there."""
+
+INFLATED_BYTES_MAX = 32 * 1_048_576
+"""What a compressed batch may inflate to, by default."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,13 @@ class Cluster:
         bootstrap_servers: ``host:port``, several with commas.
         security: settings in the client's words.
         timeout_s: how long to keep trying to reach the cluster for the first time.
+        inflated_bytes_max: F59, a decompression bomb: no batch inflates to more. librdkafka has no such limit.
     """
 
     bootstrap_servers: str
     security: Mapping[str, Any] = field(default_factory=dict, repr=False)
     timeout_s: float = 60.0
+    inflated_bytes_max: int = INFLATED_BYTES_MAX
 
 
 class DeletedError(Exception):
@@ -79,6 +84,7 @@ class ClusterLog(ABC):
 
         Raises:
             InconsistentLog: F14, the records from *offset* on were deleted.
+            Unreadable: the batch at *offset* cannot be read; the records before it come first.
         """
         place = self._require(topic, partition)
         if records_max <= 0:
@@ -168,6 +174,10 @@ class ClusterLog(ABC):
                     if offset > 0 or records:
                         raise deleted_records(place, position, offset) from None
                     self._aim(place, position)
+                except Unreadable:
+                    if records:
+                        return records
+                    raise
                 else:
                     records += found
                 if time.monotonic() > deadline:

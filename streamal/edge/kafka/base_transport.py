@@ -24,7 +24,7 @@ from streamal.edge.kafka.membership import (
     take_in_turn,
 )
 from streamal.edge.kafka.readback import ReadBack
-from streamal.errors import ConfigError, Uncommitted
+from streamal.errors import ConfigError, Uncommitted, Unreadable
 from streamal.ports import require_small_states
 
 __all__ = ["ClusterTransport", "WorkerOptions"]
@@ -78,6 +78,8 @@ class ClusterTransport(ClusterLog, Generic[_ProducerT, _ConsumerT]):
         """What the client calls the group's metadata: offsets are committed in its name."""
         self._committed: Mapping[TopicPartition, OffsetAndMetadata] = {}
         self._prefetched: dict[TopicPartition, deque[Record]] = {}
+        self._unreadable: dict[TopicPartition, Unreadable] = {}
+        """Partitions whose next batch, behind what is prefetched, cannot be read; they are not fetched any more."""
         self._no_open_transaction = NoOpenTransaction(self._servers, self._high_watermarks, self._last_stable)
         self._read_back = ReadBack(self._last_stable, self._no_open_transaction.note_end)
         self._producer: _ProducerT | None = None
@@ -111,10 +113,14 @@ class ClusterTransport(ClusterLog, Generic[_ProducerT, _ConsumerT]):
 
         Raises:
             Uncommitted: a predecessor's transaction is unfinished, or the cluster in trouble; nothing was consumed.
+            Unreadable: F57 to F59, the next batch of a partition cannot be read; what comes before it was consumed.
         """
         self._read_back.note_poll()
         with self._fence.guard(self._translate("poll")):
             self._prefetch(records_max_by_topic, timeout_s)
+        for place, error in self._unreadable.items():
+            if records_max_by_topic.get(place.topic) and not self._prefetched.get(place):
+                raise error
         self._turn += 1
         return take_in_turn(self._prefetched, records_max_by_topic, self._turn)
 
@@ -150,6 +156,15 @@ class ClusterTransport(ClusterLog, Generic[_ProducerT, _ConsumerT]):
                 self._producer = self._new_producer()
             self._drop_fetched()
             self._pick_up()
+
+    def _note_unreadable(self, error: Unreadable) -> None:
+        """Note a batch that cannot be read, with the command that leads past it."""
+        place = TopicPartition(error.topic, error.partition)
+        way_on = (
+            f"mend it at the brokers; or stop all workers, and `streamal skip {place.topic} {place.partition} "
+            f'{error.offset} --why "…"` writes a dead letter for each of its records'
+        )
+        self._unreadable[place] = Unreadable(*place, error.offset, error.why, way_on)
 
     @abstractmethod
     def _new_producer(self) -> _ProducerT:
@@ -216,6 +231,7 @@ class ClusterTransport(ClusterLog, Generic[_ProducerT, _ConsumerT]):
         self._generation += 1
         self._membership = None
         self._prefetched.clear()
+        self._unreadable.clear()
         membership, places = self._stop_fetching()
         for place in places:
             require_known(place, self._inputs, self.partitions)

@@ -3,7 +3,7 @@
 An extra (``pip install streamal[confluent]``). `streamal.edge.kafka.python` creates and compares topics for both
 clients.
 
-librdkafka has traps too. Each line that avoids one names it, R1 to R13.
+librdkafka has traps too. Each line that avoids one names it, R1 to R14.
 
 R1  pause() and resume() soon after an assign() may lose the partition for good (librdkafka #2190, #5591): a partition
     is halted by taking it out of the client's assignment, and taken up again at an explicit offset
@@ -26,6 +26,8 @@ R11 a commit's metadata are written with a final NUL, and read up to one, beyond
 R12 a consumer's close() may wait for ever, amid a rebalance: `close_consumer`
 R13 an administrator's client that asks for a group, and gets no answer for some 20 s, ends the whole process by a
     failed assertion (librdkafka #3663, #4605): a consumer is asked, which belongs to that group and never joins it
+R14 behind a batch that it cannot read the client goes on at an offset that does not exist, and later reports that one
+    as out of range: a reader is replaced, and a worker takes the partition up again
 """
 
 from streamal.edge.kafka.base_transport import WorkerOptions

@@ -17,7 +17,7 @@ from streamal.edge.kafka.base import ANSWER_S, Cluster
 from streamal.edge.retries import retry
 from streamal.errors import ConfigError, Fatal, Fenced, InconsistentLog, StreamalError, Uncommitted
 
-__all__ = ["Connection", "retry_passing", "translate_errors"]
+__all__ = ["Connection", "describe_unreadable", "retry_passing", "translate_errors"]
 
 _T = TypeVar("_T")
 
@@ -56,6 +56,16 @@ _ERRORS: Mapping[int, tuple[type[StreamalError], str]] = {
     KafkaError.RECORD_LIST_TOO_LARGE: (Fatal, _TOO_LARGE),
 }
 """An error that is not in here may pass: Uncommitted."""
+
+_UNREADABLE = frozenset(
+    {
+        KafkaError._BAD_MSG,  # noqa: SLF001
+        KafkaError._BAD_COMPRESSION,  # noqa: SLF001
+        KafkaError._NOT_IMPLEMENTED,  # noqa: SLF001
+        KafkaError.INVALID_MSG,
+    }
+)
+"""A batch whose checksum, codec or form is wrong; the client reports it once and goes on behind it."""
 
 _PASSING = frozenset(
     {
@@ -186,6 +196,14 @@ def translate_errors(doing: str) -> Iterator[None]:
         raise Uncommitted(
             f"cannot {doing}: {_describe(error)}: the cluster is in trouble, or far away; trying again"
         ) from error
+
+
+def describe_unreadable(error: KafkaError) -> str | None:
+    """Return what is wrong with a batch that cannot be read; None if *error* is about something else."""
+    if error.code() not in _UNREADABLE:
+        return None
+    text = " ".join(error.str().split())
+    return f"its checksum is wrong: it is damaged on the brokers ({text})" if "CRC" in text else f"damaged ({text})"
 
 
 def retry_passing(action: Callable[[], _T]) -> _T:

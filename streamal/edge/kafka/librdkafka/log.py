@@ -22,8 +22,14 @@ from confluent_kafka import (
 
 from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
 from streamal.edge.kafka.base import ANSWER_S, ClusterLog, DeletedError
-from streamal.edge.kafka.librdkafka.connection import Connection, retry_passing, translate_errors
+from streamal.edge.kafka.librdkafka.connection import (
+    Connection,
+    describe_unreadable,
+    retry_passing,
+    translate_errors,
+)
 from streamal.edge.kafka.membership import call_with_timeout
+from streamal.errors import Unreadable
 
 __all__ = ["ConfluentLog", "close_consumer", "enqueue", "flush", "query_committed"]
 
@@ -42,6 +48,8 @@ class ConfluentLog(ClusterLog):
         self._offset_reader: tuple[str, Consumer] | None = None
         """(Group, a consumer of it) that `committed` was asked for last; it never joins the group."""
         self._appender: Producer | None = None
+        self._unread: Unreadable | None = None
+        """The reader has met a batch that cannot be read, and stands behind it."""
 
     def partitions(self, topic: str) -> int:
         """Return the number of partitions of *topic*; 0 if there is no such topic."""
@@ -138,9 +146,15 @@ class ConfluentLog(ClusterLog):
 
     def _aim(self, place: TopicPartition, offset: int | None) -> None:
         if offset is not None:
+            if self._unread is not None and self._reader_or_none is not None:
+                close_consumer(self._reader_or_none)  # R14, it goes on at an offset that does not exist
+                self._reader_or_none = None
+            self._unread = None
             self._reader.assign([confluent_kafka.TopicPartition(*place, offset)])
 
     def _fetch_some(self, place: TopicPartition, position: int, records_max: int) -> tuple[list[Record], int]:
+        if self._unread is not None:
+            raise self._unread
         records: list[Record] = []
         for message in _next_messages(self._reader, records_max, 0.1):
             error = message.error()
@@ -152,6 +166,9 @@ class ConfluentLog(ClusterLog):
                 position = max(position, message.offset() or 0)
             elif error.code() == KafkaError._AUTO_OFFSET_RESET and not records:  # noqa: SLF001
                 raise DeletedError
+            elif (why := describe_unreadable(error)) is not None:
+                self._unread = Unreadable(*place, position, why)
+                break
             else:
                 raise KafkaException(error)
         return records, position

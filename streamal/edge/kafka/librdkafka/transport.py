@@ -12,10 +12,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
 from streamal.edge.kafka.base import ANSWER_S
 from streamal.edge.kafka.base_transport import ClusterTransport, WorkerOptions
-from streamal.edge.kafka.librdkafka.connection import Connection
+from streamal.edge.kafka.librdkafka.connection import Connection, describe_unreadable
 from streamal.edge.kafka.librdkafka.log import ConfluentLog, close_consumer, query_committed
 from streamal.edge.kafka.librdkafka.transaction import Aborted, transact
 from streamal.edge.kafka.membership import HEARTBEAT_MS, POLL_GAP_MS, TRANSACTION_S, WATCHDOG_S, call_with_timeout
+from streamal.errors import Unreadable
 
 __all__ = ["ConfluentTransport"]
 
@@ -35,6 +36,7 @@ class ConfluentTransport(ClusterTransport[Producer, Consumer], ConfluentLog):
         self._fetching: set[TopicPartition] = set()
         self._has_moved = self._has_joined = False
         self._next: dict[TopicPartition, int] = {}
+        self._misled: set[TopicPartition] = set()
         super().__init__(connection, options)
 
     def close(self) -> None:
@@ -138,14 +140,30 @@ class ConfluentTransport(ClusterTransport[Producer, Consumer], ConfluentLog):
         """Put *messages* behind those that wait; raise what is an error among them."""
         place = TopicPartition("", -1)
         for message in messages:
-            if (error := message.error()) is not None:
-                raise KafkaException(error)
             topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
             if (topic, partition) != place:
                 place = TopicPartition(topic, partition)
+            if (error := message.error()) is not None:
+                self._note_error(place, error)
+                continue
             if place in self._fetching and offset >= self._next[place]:
                 self._prefetched[place].append(Record(topic, partition, offset, message.key(), message.value()))
                 self._next[place] = offset + 1
+
+    def _note_error(self, place: TopicPartition, error: KafkaError) -> None:
+        """Fetch no more of *place* if its next batch cannot be read; raise any other error.
+
+        R14, behind such a batch the client goes on at an offset that does not exist, and complains about that later.
+        """
+        why, is_late = describe_unreadable(error), place in self._misled
+        if why is None and not (is_late and error.code() == KafkaError._AUTO_OFFSET_RESET):  # noqa: SLF001
+            raise KafkaException(error)
+        if place in self._fetching:
+            if why is not None:
+                self._note_unreadable(Unreadable(*place, self._next[place], why))
+                self._misled.add(place)
+            self._fetching.discard(place)
+            self._member.incremental_unassign([confluent_kafka.TopicPartition(*place)])
 
     def _balance(self, consumer: Consumer, records_max_by_topic: Mapping[str, int]) -> None:
         """Halt the partitions of which plenty was fetched, and take up those of which there is too little.
@@ -158,6 +176,8 @@ class ConfluentTransport(ClusterTransport[Producer, Consumer], ConfluentLog):
             wanted = records_max_by_topic.get(place.topic, 0)
             if place in self._fetching and len(records) >= _PREFETCH_FACTOR * wanted:
                 plenty.append(place)
+            elif place in self._unreadable:
+                continue
             elif place not in self._fetching and len(records) < _PREFETCH_FACTOR // 2 * wanted:
                 # more takes some steps to come: with none left we would wait 25 ms for it
                 few.append(place)

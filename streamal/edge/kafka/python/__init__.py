@@ -1,6 +1,6 @@
 """Apache Kafka over kafka-python: the default client of the live transport.
 
-kafka-python 3.0 has traps. Each line that avoids one names it, K1 to K15, and each has a test that fails without that
+kafka-python 3.0 has traps. Each line that avoids one names it, K1 to K17, and each has a test that fails without that
 line (tests/test_kafka_defects.py, tests/test_kafka_trouble.py).
 
 K1  transaction calls wait without a limit, and after a short outage for ever (mended in 3.1): `patch_producer`,
@@ -20,6 +20,8 @@ K13 the offsets of an aborted transaction are sent again with those of the produ
 K14 after a broker has failed a producer may never deliver again, whatever it is given: it is replaced
 K15 send() makes the text of a log line for each record, written or not, and looks at much that cannot change within a
     step: `_send` hands records to its accumulator (half the time)
+K16 a compressed batch is inflated whole, whatever comes out (300 kB may be 300 MB): `limit_inflating`
+K17 a batch that cannot be read makes poll() search a finished generator for ever: `name_unreadable`
 """
 
 from streamal.edge.kafka.base_transport import WorkerOptions

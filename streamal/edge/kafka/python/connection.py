@@ -17,6 +17,8 @@ from kafka import __version__ as client_version
 
 from streamal.core.records import OffsetAndMetadata
 from streamal.edge.kafka.base import ANSWER_S, Cluster
+from streamal.edge.kafka.python.batches import name_unreadable
+from streamal.edge.kafka.python.codecs import limit_inflating
 from streamal.edge.kafka.python.tls import collect_failures, tls_context
 from streamal.edge.retries import retry
 from streamal.errors import ConfigError, Fatal, Fenced, InconsistentLog, StreamalError, Uncommitted
@@ -122,14 +124,17 @@ class Connection(Cluster):
 
         Either would skip records in silence (F1, a crash after a poll; F14, deleted records).
         """
-        return KafkaConsumer(
-            **self._settings(),
-            **settings,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            allow_auto_create_topics=False,
-            metrics_enabled=False,
+        limit_inflating(self.inflated_bytes_max)  # K16, a decompression bomb: the client inflates whatever comes
+        return name_unreadable(  # K17, a batch that cannot be read: the client's poll never returns
+            KafkaConsumer(
+                **self._settings(),
+                **settings,
+                isolation_level="read_committed",
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                allow_auto_create_topics=False,
+                metrics_enabled=False,
+            )
         )
 
     def producer(self, **settings: Any) -> KafkaProducer:

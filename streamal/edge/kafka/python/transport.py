@@ -17,6 +17,7 @@ from streamal.edge.kafka.base_transport import ClusterTransport
 from streamal.edge.kafka.membership import HEARTBEAT_MS, POLL_GAP_MS, TRANSACTION_S, WATCHDOG_S, call_with_timeout
 from streamal.edge.kafka.python.connection import abandon, offset_of, restore_prefetched, state_of
 from streamal.edge.kafka.python.log import KafkaLog
+from streamal.errors import Unreadable
 
 __all__ = ["KafkaTransport"]
 
@@ -110,6 +111,9 @@ class KafkaTransport(ClusterTransport[KafkaProducer, KafkaConsumer], KafkaLog):
             polled = self._member.poll(int(timeout_s * 1e3), max_records=records_max)
         except errors.NoOffsetForPartitionError:
             return {}
+        except Unreadable as error:
+            self._note_unreadable(error)
+            return {}
         return {
             TopicPartition(*place): [
                 Record(place.topic, place.partition, one.offset, one.key, one.value) for one in records
@@ -123,7 +127,8 @@ class KafkaTransport(ClusterTransport[KafkaProducer, KafkaConsumer], KafkaLog):
         full = {
             place
             for place in owned
-            if len(self._prefetched.get(TopicPartition(*place), ())) >= records_max_by_topic.get(place.topic, 0)
+            if TopicPartition(*place) in self._unreadable
+            or len(self._prefetched.get(TopicPartition(*place), ())) >= records_max_by_topic.get(place.topic, 0)
         }
         self._member.pause(*full)
         self._member.resume(*(owned - full))
