@@ -44,6 +44,10 @@ class Endless:
         """Return 1."""
         return int(topic in self._ends)
 
+    def begin(self, topic: str, partition: int) -> int:  # noqa: ARG002
+        """Return 0."""
+        return 0
+
     def end(self, topic: str, partition: int) -> int:  # noqa: ARG002
         """Return how many records *topic* has had."""
         return self._ends[topic]

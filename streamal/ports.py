@@ -41,6 +41,10 @@ class Log(Protocol):
         """Return the number of partitions of *topic*; 0 if there is no such topic."""
         ...
 
+    def begin(self, topic: str, partition: int) -> int:
+        """Return the offset from which on nothing was deleted by retention; 0 if nothing ever was."""
+        ...
+
     def end(self, topic: str, partition: int) -> int:
         """Return the offset after the last committed record (Kafka: the last stable offset)."""
         ...

@@ -173,14 +173,19 @@ class FrozenLog:
             for topic, count in self.counts.items()
             for partition in range(count)
         }
+        self.begins: dict[TopicPartition, int] = {}
+        self.ends: dict[TopicPartition, int] = {}
         self.offsets = dict(log.committed(config.transport.group))
 
     def partitions(self, topic: str) -> int:
         return self.counts.get(topic, 0)
 
+    def begin(self, topic: str, partition: int) -> int:
+        return self.begins.get(TopicPartition(topic, partition), 0)
+
     def end(self, topic: str, partition: int) -> int:
         records = self.records[TopicPartition(topic, partition)]
-        return records[-1].offset + 1 if records else 0
+        return records[-1].offset + 1 if records else self.ends.get(TopicPartition(topic, partition), 0)
 
     def read(self, topic: str, partition: int, offset: int, records_max: int) -> list[Record]:
         records = self.records[TopicPartition(topic, partition)]
@@ -201,6 +206,14 @@ class FrozenLog:
         """Nothing is open."""
 
     # Tampering.
+
+    def trim(self, topic: str, before_offset: int) -> int:
+        """Delete the records of partition 0 below *before_offset*, as retention does, and return how many."""
+        place, before = TopicPartition(topic, 0), len(self.of(topic))
+        self.ends[place] = self.end(topic, 0)
+        self.records[place] = [record for record in self.of(topic) if record.offset >= before_offset]
+        self.begins[place] = before_offset
+        return before - len(self.of(topic))
 
     def of(self, topic: str) -> list[Record]:
         """Return the records of partition 0 of *topic*, to be changed in place."""

@@ -46,7 +46,7 @@ partition_states = st.builds(
     asked_at=counts,
     seen=st.builds(RunningTotals, counts, counts, counts),
 )
-trainer_states = st.builds(TrainerState, counts, counts, counts)
+trainer_states = st.builds(TrainerState, counts, counts, counts, counts)
 
 
 @given(partition_states | trainer_states)

@@ -331,14 +331,14 @@ def test_the_metadata_is_small(strategy: str) -> None:
 
 
 def test_the_trainer_notes_how_far_training_goes() -> None:
-    """With its offset: the version that it had folded, and how many records there are after this commit (F8)."""
+    """With its offset: the version folded, the records after this commit (F8), and the replies that were unknown."""
     world = World(make_rules(), make_fold(kinds=KINDS))
     ask(world.fold, *(make_request(offset) for offset in range(3)))
     world.run([reply_record(10, "0-0", "a"), reply_record(12, "0-1", "a"), reply_record(14, "0-9", "a")], 1.0)
-    assert world.committed[LABELS] == OffsetAndMetadata(15, encode_state(TrainerState(0, 2)))
+    assert world.committed[LABELS] == OffsetAndMetadata(15, encode_state(TrainerState(0, 2, 0, 1)))
     world.run([], 1e3)
     assert world.committed[LABELS] == OffsetAndMetadata(
-        15, encode_state(TrainerState(world.fold.books.version.offset - 2, 3))
+        15, encode_state(TrainerState(world.fold.books.version.offset - 2, 3, 0, 1))
     )
     assert world.fold.books.version.records == 3
 

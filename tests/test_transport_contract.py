@@ -112,6 +112,9 @@ class Renamed:
     def partitions(self, topic: str) -> int:
         return self._inner.partitions(topic + self._suffix)
 
+    def begin(self, topic: str, partition: int) -> int:
+        return self._inner.begin(topic + self._suffix, partition)
+
     def end(self, topic: str, partition: int) -> int:
         return self._inner.end(topic + self._suffix, partition)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -52,7 +53,7 @@ def log(good: FrozenLog) -> FrozenLog:
     copy = object.__new__(FrozenLog)
     copy.topics, copy.counts = good.topics, good.counts
     copy.records = {place: list(records) for place, records in good.records.items()}
-    copy.offsets = dict(good.offsets)
+    copy.begins, copy.ends, copy.offsets = {}, {}, dict(good.offsets)
     return copy
 
 
@@ -299,6 +300,71 @@ def test_a_violation_is_named(log: FrozenLog, name: str) -> None:
     assert {promise for promise in promises if any(each.startswith(promise) for each in found)} == promises
     assert len(found) == len(promises), found
     assert all(found.values())
+
+
+def not_judged(log: FrozenLog) -> dict[str, int]:
+    """Return reason -> how many cases could not be judged."""
+    found: Counter[str] = Counter()
+    for check in verify(log, PARTS.rules, PARTS.budget, "streamal", PARTS.new_fold):
+        assert not check.broken, check
+        found.update(check.not_judged)
+    return dict(found)
+
+
+@pytest.mark.parametrize("part", [0.01, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("role", ["events", "labels", "predictions", "dead_letters"])
+def test_what_retention_has_deleted_is_not_judged(log: FrozenLog, role: str, part: float) -> None:
+    """Nothing is broken because it was deleted, and how much that is is counted (F60)."""
+    topic = getattr(log.topics, role)
+    before = int(log.end(topic, 0) * part) if part < 1 else log.end(topic, 0)
+    deleted = log.trim(topic, before)
+    found = not_judged(log)
+    if deleted > 3:
+        assert sum(found.values()) >= deleted, found
+
+
+def test_what_is_left_is_judged_after_retention(log: FrozenLog) -> None:
+    """With half of the events, labels and predictions gone, each violation in the other half is still named."""
+    for role in ("events", "labels", "predictions"):
+        topic = getattr(log.topics, role)
+        log.trim(topic, log.end(topic, 0) // 2)
+    assert broken(log) == {}
+    closings = [json.loads(record.value or b"") for record in log.of(log.topics.training)]
+    last = max(n for n, row in enumerate(closings) if row["kind"] == "example")
+    log.change(log.topics.training, last, annotator="mallory")
+    remove(log, log.topics.predictions, unasked(log))
+    found = [promise[:40] for promise in broken(log, rederive=False)]
+    assert found == [ONCE[:40], SAID[:40]]
+
+
+@pytest.mark.parametrize("taken", ["requests", "requests and tombstones"])
+def test_compaction_is_no_broken_promise(log: FrozenLog, taken: str) -> None:
+    """It takes closed requests, and their tombstones a day later (F60)."""
+    records = log.of(log.topics.requests)
+    closed = {record.key for record in records if record.value is None}
+    log.records[TopicPartition(log.topics.requests, 0)] = [
+        r for r in records if r.key not in closed or (r.value is None and taken == "requests")
+    ]
+    assert len(log.of(log.topics.requests)) < len(records)
+    assert broken(log) == {}
+
+
+def test_replies_to_guessed_coordinates_are_a_note() -> None:
+    """Thirty replies that came before their request were unknown: nothing is broken, and they are counted (F60)."""
+    world = World(CONFIG)
+    daemon = world.daemon()
+    daemon.start()
+    for offset in range(400):
+        world.reply(f"0-{offset}", "yes", annotator="mallory")
+    world.drain(daemon)
+    annotators = AnnotatorsRules(delay_s=5.0)
+    play(daemon, world.player(easy_stream(400), annotators), world.clock, 5, lambda _: None)
+    log = FrozenLog(world.broker, CONFIG)
+    asked = sum(prediction.asked is not None for prediction in predictions_of(log, CONFIG))
+    assert asked > 30
+    assert not_judged(log)["replies came before their request, and were unknown then"] == asked
+    lost_reply(log)
+    assert [promise[:30] for promise in broken(log, rederive=False)] == [KEPT[:30]]
 
 
 @pytest.mark.parametrize(("more", "promise"), [({"per_day": 60}, COUNT), ({"cost_per_month": 3.5}, MONEY)])

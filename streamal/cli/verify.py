@@ -26,7 +26,8 @@ def command(
 ) -> None:
     """Check every promise against the topics alone, with the configuration that the daemon ran with.
 
-    Stop the daemon first: what it writes meanwhile may look broken. The exit code is 1 if a promise is broken.
+    Stop the daemon first: what it writes meanwhile may look broken. The exit code is 1 if a promise is broken. What
+    retention or compaction has deleted is not judged; how much that is stands below each promise.
     """
     loaded = load_config(config, overrides or ())
     parts = build(loaded)
@@ -47,11 +48,21 @@ def command(
     finally:
         log.close()
     if as_json:
-        figures = {c.promise: {"looked_at": c.looked_at, "broken": c.broken, "where": c.where} for c in checks}
+        figures = {
+            c.promise: {
+                "looked_at": c.looked_at,
+                "broken": c.broken,
+                "where": c.where,
+                "not_judged": c.not_judged,
+            }
+            for c in checks
+        }
         show("", figures, as_json=True)
     else:
         for check in checks:
             verdict = "ok    " if not check.broken else "BROKEN"
             where = f" ({check.broken} times, first at {', '.join(check.where)})" if check.broken else ""
             typer.echo(f"{verdict} {check.looked_at:>9,} x  {check.promise}{where}")
+            for why, times in check.not_judged.items():
+                typer.echo(f"{'not judged':>18} {times:,}: {why}")
     raise typer.Exit(1 if any(check.broken for check in checks) else 0)

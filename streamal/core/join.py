@@ -33,7 +33,7 @@ from streamal.core.records import (
 )
 from streamal.core.rules import Rules, Tally, dead_letter_of
 from streamal.core.schema import infer_schema
-from streamal.core.state import TrainerState, encode_state
+from streamal.core.state import TrainerState, decode_state, encode_state
 
 __all__ = ["Joined", "Replies", "decode_replies", "join", "referenced_offsets"]
 
@@ -108,7 +108,9 @@ def join(rules: Rules, fold: Fold, before: OffsetAndMetadata, replies: Replies, 
     if replies.decoded or joining.training:
         offset = replies.decoded[-1][0].offset + 1 if replies.decoded else before.offset
         version, quarantined = fold.books.version, fold.learned.guard.quarantined
-        state = TrainerState(version.offset, version.records + len(joining.training), quarantined)
+        unknown = (decode_state(before.metadata, TrainerState) or TrainerState()).unknown
+        unknown += joining.tally["replies", Outcome.UNKNOWN]
+        state = TrainerState(version.offset, version.records + len(joining.training), quarantined, unknown)
         commit = OffsetAndMetadata(offset, encode_state(state))
     return Joined(outputs, joining.tally, joining.label_delays_s, commit)
 

@@ -43,7 +43,8 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
 class TrainerState(msgspec.Struct, frozen=True, array_like=True):
     """Of ``labels``: the version that the trainer had folded, and how many records ``training`` has since this commit.
 
-    *quarantined* examples were left out of that version's model.
+    *quarantined* examples were left out of that version's model. *unknown* replies so far named no request: the
+    log alone does not tell whether such a reply came before its request.
 
     Whoever is trainer next joins only when it has folded that many: then no accepted reply can be accepted twice.
     """
@@ -51,6 +52,7 @@ class TrainerState(msgspec.Struct, frozen=True, array_like=True):
     version: int = 0
     records: int = 0
     quarantined: int = 0
+    unknown: int = 0
 
 
 S = TypeVar("S", PartitionState, TrainerState)
@@ -60,7 +62,7 @@ def encode_state(state: PartitionState | TrainerState) -> str:
     """Return *state* as JSON, at most `STATE_BYTES_MAX` bytes.
 
     >>> encode_state(TrainerState(12, 7))
-    '[12,7,0]'
+    '[12,7,0,0]'
     """
     text = msgspec.json.encode(state)
     assert len(text) <= STATE_BYTES_MAX, f"{len(text)} bytes of state do not fit into the commit metadata"

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
-from streamal.errors import ConfigError, Fenced, Uncommitted
+from streamal.errors import ConfigError, Fenced, InconsistentLog, Uncommitted
 from streamal.ports import require_small_states
 
 __all__ = ["Broker", "MemoryTransport"]
@@ -26,6 +26,7 @@ class _Log:
     """One partition. ``slots[offset]`` is None for a marker, and for a record that is aborted or not committed yet."""
 
     slots: list[Record | None] = field(default_factory=list)
+    begin: int = 0
     unfinished: dict[_Member, int] = field(default_factory=dict)  # -> the first offset of its transaction here
 
     def end(self) -> int:
@@ -101,16 +102,27 @@ class _Topics:
         """Return the number of partitions of *topic*; 0 if there is no such topic."""
         return self.counts.get(topic, 0)
 
+    def begin(self, topic: str, partition: int) -> int:
+        """Return the offset of the first record that was not trimmed."""
+        return self._log(topic, partition).begin
+
     def end(self, topic: str, partition: int) -> int:
         """Return the last stable offset."""
         with self._io("end"):
             return self._log(topic, partition).end()
 
     def read(self, topic: str, partition: int, offset: int, records_max: int) -> list[Record]:
-        """Return up to *records_max* committed records from *offset* on."""
+        """Return up to *records_max* committed records from *offset* on; 0 means from the first that is still there.
+
+        Raises:
+            InconsistentLog: F14, the records from *offset* on were trimmed.
+        """
         found: list[Record] = []
         with self._io("read"):
-            self._log(topic, partition).scan(offset, records_max, found)
+            log = self._log(topic, partition)
+            if 0 < offset < log.begin:
+                raise InconsistentLog(f"{topic}-{partition} starts at {log.begin}; {offset} was trimmed")
+            log.scan(offset, records_max, found)
         return found
 
     def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
@@ -164,6 +176,12 @@ class Broker(_Topics):
             raise ConfigError(f"topic {topic!r} has {have} partitions, not {partitions}: partitions are fixed")
         for number in range(partitions):
             self.logs.setdefault((topic, number), _Log())
+
+    def trim(self, topic: str, partition: int, before_offset: int) -> None:
+        """Delete the records below *before_offset*, as retention does; offsets go on as before."""
+        log = self._log(topic, partition)
+        log.begin = max(log.begin, min(before_offset, log.end()))
+        log.slots[: log.begin] = [None] * log.begin
 
     def join(self, group: str, instance: str, inputs: Sequence[str]) -> _Member:
         """Add *instance* to *group*, fence its namesake, and return it; *inputs* are the group's topics."""

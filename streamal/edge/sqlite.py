@@ -92,6 +92,11 @@ class SqliteLog:
         with _translate_errors(self.path, "read"):
             return int(self._db.execute("SELECT count(*) FROM partitions WHERE topic = ?", (topic,)).fetchone()[0])
 
+    def begin(self, topic: str, partition: int) -> int:
+        """Return the offset of the first record that was not trimmed."""
+        with _translate_errors(self.path, "read"):
+            return self._bounds(topic, partition)[0]
+
     def end(self, topic: str, partition: int) -> int:
         """Return the offset after the last record."""
         with _translate_errors(self.path, "read"):

@@ -73,6 +73,12 @@ class ClusterLog(ABC):
     def close(self) -> None:
         """Leave the cluster; closing twice is allowed."""
 
+    def begin(self, topic: str, partition: int) -> int:
+        """Return the start of the log: what was before it, retention has deleted."""
+        place = self._require(topic, partition)
+        with self._translate(f"ask for the beginning of {topic}-{partition}"):
+            return self._begin(place)
+
     def end(self, topic: str, partition: int) -> int:
         """Return the last stable offset."""
         place = self._require(topic, partition)

@@ -102,14 +102,15 @@ def _check_counts(check: Check, asked: Sequence[_Asked], caps: Caps) -> None:
 def _check_money(check: Check, asked: Sequence[_Asked], closed: Sequence[_Closed], caps: Caps) -> None:
     """Reserve the money of one request after the other; give back what the closings before its version did not cost."""
     spent: Counter[tuple[int, int]] = Counter()
-    settled = 0
+    settled, seen = 0, set[str]()
     for version, request in asked:
         while settled < len(closed) and closed[settled].offset < version:
             record = closed[settled].record
             check.expect(0 <= record.cost <= record.reserved, f"{record.request}: costs more than was reserved for it")
-            for window in _windows(record):
+            for window in _windows(record) if record.request in seen else ():
                 spent[window] -= record.reserved - record.cost
             settled += 1
+        seen.add(request.request)
         for window in _windows(request):
             spent[window] += request.reserved
             check.expect(_is_within(spent[window], caps[window[0]]), request.request)

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from streamal.core.codec.events import decode_event
 from streamal.core.fold import Fold
 from streamal.core.records import Event, Prediction, Record, coordinates
-from streamal.core.rules import Rules
 from streamal.errors import InconsistentLog
 from streamal.inspection.verify.checks import Check
-from streamal.ports import Log, scan
+from streamal.inspection.verify.evidence import Evidence
+from streamal.ports import scan
 
 __all__ = ["check_predictions"]
 
 
-def check_predictions(
-    log: Log,
-    rules: Rules,
-    predictions: Mapping[str, Prediction],
-    new_fold: Callable[[], Fold],
-    progress: Callable[[int], object],
-) -> Check:
+def check_predictions(evidence: Evidence, new_fold: Callable[[], Fold], progress: Callable[[int], object]) -> Check:
     """Check that each prediction is what the model of its version predicts for its event (I5)."""
     check = Check("every prediction can be re-derived from its model version")
-    fold = new_fold()
+    fold, log, rules, left = new_fold(), evidence.log, evidence.rules, len(evidence.predictions)
+    if begin := log.begin(rules.topics.training, 0):
+        check.expect(False, f"training begins at {begin}: the records before it were deleted, and no model has them")
+        return check
     training = scan(log, rules.topics.training, 0)
     upcoming = next(training, None)
-    streams = (_pair_predictions(log, rules, partition, predictions) for partition in range(rules.partitions))
+    streams = (_pair_predictions(evidence, partition) for partition in range(rules.partitions))
     for prediction, record in heapq.merge(*streams, key=lambda pair: pair[0].version):
         while upcoming is not None and upcoming.offset < prediction.version:
             try:
@@ -42,15 +39,15 @@ def check_predictions(
         again = fold.learned.predict(event) if isinstance(event, Event) else {}
         check.expect(fold.learned.version.offset == prediction.version and _same(again, prediction), prediction.event)
         progress(1)
+        left -= 1
+    check.skip("predictions have lost their event by retention", left if any(evidence.events_from) else 0)
     return check
 
 
-def _pair_predictions(
-    log: Log, rules: Rules, partition: int, predictions: Mapping[str, Prediction]
-) -> Iterator[tuple[Prediction, Record]]:
+def _pair_predictions(evidence: Evidence, partition: int) -> Iterator[tuple[Prediction, Record]]:
     """Yield each prediction of *partition* with its event."""
-    for record in scan(log, rules.topics.events, partition):
-        prediction = predictions.get(coordinates(partition, record.offset))
+    for record in scan(evidence.log, evidence.rules.topics.events, partition):
+        prediction = evidence.predictions.get(coordinates(partition, record.offset))
         if prediction is not None:
             yield prediction, record
 
