@@ -41,11 +41,18 @@ __all__ = [
     "TemplateConfig",
     "load_config",
     "reveal",
+    "service_variables",
 ]
 
 ENV_PREFIX = "STREAMAL_"
 _ENV_FOREIGN = ("STREAMAL_TEST_", "STREAMAL_REQUIRE_")
 """Variables of ours that are no configuration keys."""
+_ENV_OF_SERVICE = re.compile(
+    r"STREAMAL_([A-Z0-9]+_)*("
+    r"SERVICE_HOST=.+|SERVICE_PORT(_[A-Z0-9_]+)?=\d+|PORT(_\d+_(TCP|UDP|SCTP))?=\w+://.+"
+    r"|PORT_\d+_(TCP|UDP|SCTP)_(PROTO=\w+|PORT=\d+|ADDR=.+))"
+)
+"""What Kubernetes tells each pod about a service whose name begins with "streamal": name and value."""
 _SECRETS = (
     ("transport", "security", "sasl_password"),
     ("transport", "security", "ssl_key_password"),
@@ -432,6 +439,7 @@ class LimitsConfig(_Section):
     feature_name_bytes: Positive = 256
     magnitude: float = Field(default=1e12, gt=0, le=1e100)
     classes: int = Field(default=100, ge=2, le=10_000)
+    classes_per_annotator: Positive = 5
     open_requests: Positive = 10_000
     closed_requests: Positive = 100_000
     events_per_step: Positive = 500
@@ -510,8 +518,9 @@ def load_config(
         ConfigError: one line that names the key, where it was set, and what is wrong with it.
     """
     file = _read(path) if path is not None else {}
+    foreign = service_variables()
     for name in os.environ:
-        if name.startswith(ENV_PREFIX) and not name.startswith(_ENV_FOREIGN):
+        if name.startswith(ENV_PREFIX) and not name.startswith(_ENV_FOREIGN) and name not in foreign:
             _require_key(name.removeprefix(ENV_PREFIX).lower().split("__"), f"environment variable {name}")
     stronger: dict[str, Any] = {}
     for override in overrides:
@@ -543,6 +552,14 @@ def load_config(
     except SettingsError as error:
         raise ConfigError(f"environment: {error}; lists and tables are written as JSON there") from error
     return Config.model_construct(**{name: getattr(loaded, name) for name in Config.model_fields})
+
+
+def service_variables() -> tuple[str, ...]:
+    """Return the names of the variables that Kubernetes has set for a service called "streamal…"; they are no keys.
+
+    The name alone does not tell: STREAMAL_SERVER_PORT=9000 is a mistyped key, "tcp://10.96.0.13:9000" is Kubernetes'.
+    """
+    return tuple(name for name, value in sorted(os.environ.items()) if _ENV_OF_SERVICE.fullmatch(f"{name}={value}"))
 
 
 def reveal(secret: SecretStr | None) -> str | None:

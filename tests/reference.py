@@ -48,6 +48,7 @@ REASONS: Mapping[str, str] = {
     "features_too_many": "The event has more than `limits.features` features.",
     "features_empty": "The event has no feature.",
     "label_unknown": "The label is not among `labels.classes`, and new ones are refused.",
+    "classes_too_many": "The annotator's replies have created `limits.classes_per_annotator` classes today.",
     "event_missing": "A natural label names an event that does not exist (any more).",
     "event_refused": "A natural label names an event that was itself refused.",
     "reply_incomplete": "The reply has neither a label nor an abstention, or names no request.",

@@ -275,3 +275,14 @@ def test_a_mistyped_override_is_an_error(cli: Cli, directory: Path, override: st
     ended = cli("check", "--set", override)
     assert ended.code == 2
     assert "budget" in ended.line
+
+
+def test_a_command_warns_of_kubernetes_variables(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line names them and what keeps them away; the command ends as it would without them."""
+    Path("config.toml").write_text("[snapshots]\ndirectory = ''\n")
+    plain = cli("check", "--json")
+    monkeypatch.setenv("STREAMAL_LABEL_SERVICE_HOST", "10.96.0.13")
+    warned = cli("check", "--json")
+    assert warned.code == plain.code == 0
+    assert "STREAMAL_LABEL_SERVICE_HOST" in warned.line
+    assert "enableServiceLinks" in warned.line

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from streamal.bootstrap import build
 from streamal.bootstrap.model import build_model
-from streamal.config import Config, load_config
+from streamal.config import Config, ServerConfig, load_config, service_variables
 from streamal.errors import ConfigError, StreamalError
 
 
@@ -267,6 +267,46 @@ def test_new_classes_follow_from_the_declared_ones() -> None:
     assert load_config().labels.learn_new
     assert not load_config(overrides=['labels.classes=["a", "b"]']).labels.learn_new
     assert load_config(overrides=['labels.classes=["a", "b"]', "labels.new_classes=learn"]).labels.learn_new
+
+
+KUBERNETES = {
+    "STREAMAL_SERVICE_HOST": "10.96.0.12",
+    "STREAMAL_LABEL_SERVICE_HOST": "10.96.0.13",
+    "STREAMAL_LABEL_SERVICE_PORT": "8800",
+    "STREAMAL_LABEL_SERVICE_PORT_HTTP": "8800",
+    "STREAMAL_LABEL_PORT": "tcp://10.96.0.13:8800",
+    "STREAMAL_LABEL_PORT_8800_TCP": "tcp://10.96.0.13:8800",
+    "STREAMAL_LABEL_PORT_8800_TCP_PROTO": "tcp",
+    "STREAMAL_LABEL_PORT_8800_TCP_PORT": "8800",
+    "STREAMAL_LABEL_PORT_8800_TCP_ADDR": "10.96.0.13",
+}
+"""What a pod finds in its environment if there are services called "streamal" and "streamal-label"."""
+
+
+def test_the_variables_of_kubernetes_services_are_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They pass, whatever the names and ports of the services; a command warns of them."""
+    for name, value in KUBERNETES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("STREAMAL_SERVER__PORT", "9465")
+    assert load_config() == Config(server=ServerConfig(port=9465))
+    assert set(service_variables()) == KUBERNETES.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("STREAMAL_SERVER_PORT", "9000"),
+        ("STREAMAL_SERVER_HOST", "0.0.0.0"),
+        ("STREAMAL_LABEL_PORT_8800_TCP_PORTS", "8800"),
+        ("STREAMAL_LABEL_SERVICE_PORT", "http"),
+        ("STREAMAL_BUDGET__SERVICE_HOST", "10.96.0.13"),
+    ],
+)
+def test_what_only_looks_like_kubernetes_is_refused(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistyped key, by its value or its underscores, is an error as any other."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"environment variable {name}"):
+        load_config()
 
 
 @pytest.mark.parametrize("strategy", ["random", "fixed", "variable", "randomised_variable", "split", "entropy"])

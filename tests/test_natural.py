@@ -54,23 +54,39 @@ def test_a_natural_label_is_learned_with_its_events_features(world: World) -> No
 
 
 def test_a_self_contained_reply_is_learned_as_it_is(world: World) -> None:
-    """Features and label together need no event, no request, and no opting in."""
-    other = World(make_config())
-    for each in (world, other):
-        daemon = each.daemon()
-        each.tell({"features": POINT}, "yes")
-        each.tell({"features": POINT}, "yes")
-        each.drain(daemon)
-        assert [row["features"] for row in learned(each)] == [POINT, POINT]
-        assert daemon.fold.learned.model.learned == {"yes": 2}
+    """Features and label together need no event and no request."""
+    daemon = world.daemon()
+    world.tell({"features": POINT}, "yes")
+    world.tell({"features": POINT}, "yes")
+    world.drain(daemon)
+    assert [row["features"] for row in learned(world)] == [POINT, POINT]
+    assert daemon.fold.learned.model.learned == {"yes": 2}
 
 
-def test_natural_labels_have_to_be_opted_in() -> None:
-    """Without labels.natural they are refused, and the dead letter names the key that would let them in."""
+def test_forged_labels_with_features_of_their_own_teach_nothing() -> None:
+    """F67: without labels.natural a hundred of them are a hundred dead letters, and genuine replies go on."""
+    world = World(make_config(budget={"share": 1.0, "audit_share": 1.0}))
+    daemon = world.daemon()
+    for number in range(100):
+        world.tell({"features": POINT}, f"[/junk{number}]")
+    world.drain(daemon)
+    assert reasons(world) == ["not_supported"] * 100
+    assert rows_of(world.broker, "streamal.training") == []
+    world.event(POINT)
+    world.drain(daemon)
+    world.reply("0-0", "yes")
+    world.drain(daemon)
+    assert daemon.fold.learned.model.learned == {"yes": 1}
+    assert set(daemon.fold.learned.model.classes) == {"yes", "no"}
+
+
+@pytest.mark.parametrize("about", [{"event": "0-0"}, {"features": POINT}])
+def test_natural_labels_have_to_be_opted_in(about: dict[str, object]) -> None:
+    """Without labels.natural both forms are refused, and the dead letter names the key that would let them in."""
     world = World(make_config())
     daemon = world.daemon()
     world.event(POINT)
-    world.tell({"event": "0-0"}, "yes")
+    world.tell(about, "yes")
     world.drain(daemon)
     assert learned(world) == []
     (letter,) = rows_of(world.broker, "streamal.dead-letters")

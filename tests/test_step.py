@@ -79,7 +79,7 @@ events = st.lists(st.sampled_from([{"x": 0.0}, {"x": 3.5}, {"x": -9.0}, {"x": "n
 
 
 def test_each_event_comes_out_once() -> None:
-    """I1: an accepted event has one prediction under its coordinates, a refused one one dead letter; offsets move."""
+    """I1: an accepted event has one prediction under its coordinates, a refused one one dead letter, keyed by topic too."""
     world = World(make_rules(partitions=2), make_fold(kinds=KINDS))
     polled = [
         event_record(3),
@@ -90,7 +90,7 @@ def test_each_event_comes_out_once() -> None:
     ]
     result = world.run(polled, 10.0)
     assert [prediction.event for prediction in predictions(result.outputs)] == ["0-3", "0-9", "1-6"]
-    assert [output.key for output in world.written["dead-letters"]] == [b"0-5", b"1-8"]
+    assert [output.key for output in world.written["dead-letters"]] == [b"events/0-5", b"events/1-8"]
     assert {place: committed.offset for place, committed in result.offsets.items()} == {E0: 10, E1: 9}
     assert result.tally["events", "accepted"] == 3
     assert result.tally["events", "refused"] == 2

@@ -366,6 +366,10 @@ REFUSED_REPLIES = [
     (b'{"request":"0-1","label":' + HUGE + b"}", Reason.NUMBER_OUT_OF_RANGE),
     (b'{"request":"0-1","label":"a","reply":9223372036854775808}', Reason.BAD_FIELD),
     (b'{"request":"0-1","label":"a","annotator":""}', Reason.BAD_FIELD),
+    (b'{"request":"0-1","label":"a","annotator":9223372036854775808}', Reason.BAD_FIELD),
+    (b'{"request":"0-1","label":"a","annotator":true}', Reason.BAD_FIELD),
+    (b'{"request":"0-1","abstain":null}', Reason.REPLY_INCOMPLETE),
+    (b'{"request":"0-1","abstain":false}', Reason.REPLY_INCOMPLETE),
     (b'{"request":"0-1","label":"a","seconds":-1}', Reason.NUMBER_OUT_OF_RANGE),
     (b'{"request":"0-1","label":"a","seconds":1e13}', Reason.NUMBER_OUT_OF_RANGE),
     (b'{"request":"0-1","label":"\\udc00"}', Reason.NOT_JSON),
@@ -387,6 +391,20 @@ def test_a_reply_is_read_as_it_is_written() -> None:
     assert check_reply(b'{"request":"0-7","label":false,"reply":12}', RULES) == Reply("0-7", "false", None, "12", None)
     assert check_reply(b'{"request":"0-7","label":-3}', RULES) == Reply("0-7", "-3", None, None, None)
     assert check_reply(b'{"request":"0-7","abstain":true}', RULES) == Reply("0-7", None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "label", "annotator"),
+    [
+        (b'{"request":"0-0","label":"pos","abstain":null,"annotator":null,"seconds":null}', "pos", None),
+        (b'{"request":"0-0","label":"pos","annotator":12}', "pos", "12"),
+        (b'{"request":"0-0","label":null,"abstain":true,"reply":null}', None, None),
+        (b'{"request":"0-0","label":"pos","abstain":false,"event":null,"features":null}', "pos", None),
+    ],
+)
+def test_replies_of_typed_clients_are_read(value: bytes, label: str | None, annotator: str | None) -> None:
+    """They write null for a field without a value, and numbers as names; the annotator is a text."""
+    assert check_reply(value, RULES) == Reply("0-0", label, annotator, None, None)
 
 
 def test_labels_have_one_spelling() -> None:

@@ -100,6 +100,7 @@ def build_rules(config: Config, wire: WireRules, budget: Budget, strategy: Strat
         damping=config.sampling.damping,
         pace_horizon_s=config.budget.pace_horizon_s,
         burst=config.budget.burst,
+        classes_per_annotator=config.limits.classes_per_annotator,
     )
 
 

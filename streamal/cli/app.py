@@ -29,6 +29,7 @@ from streamal.cli import (
     tune,
     verify,
 )
+from streamal.config import service_variables
 from streamal.errors import StreamalError
 
 __all__ = ["app"]
@@ -79,6 +80,12 @@ def _main(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     del version
+    if found := service_variables():
+        typer.echo(
+            f"streamal: warning: ignored {', '.join(found[:3])}{' …' if len(found) > 3 else ''}: Kubernetes sets such "
+            "variables for a service called streamal…; enableServiceLinks: false in the pod keeps them away",
+            err=True,
+        )
 
 
 for _module in (demo, run, check, replay, compare, tune, simulate, label, answer, export, verify, status, top, report):

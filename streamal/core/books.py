@@ -11,6 +11,7 @@ from typing import assert_never
 
 from streamal.core.budget.answer_rate import AnswerRate
 from streamal.core.budget.money import Settlements
+from streamal.core.new_classes import NewClasses
 from streamal.core.pending import Pending
 from streamal.core.records import (
     Abstention,
@@ -42,6 +43,7 @@ class Books:
             another log.
         now: the latest time that any record was written at; a worker's time never goes back behind it.
         positions: partition -> next offset of ``requests`` to be read.
+        new_classes: how many classes each annotator has created today.
     """
 
     pending: Pending
@@ -53,6 +55,7 @@ class Books:
     positions: dict[int, int] = field(default_factory=dict)
     settlements: Settlements = field(default_factory=Settlements)
     answer_rate: AnswerRate = field(default_factory=AnswerRate)
+    new_classes: NewClasses = field(default_factory=NewClasses)
 
     def apply(self, record: Training, offset: int, value: bytes | None) -> None:
         """Take in *record*, which stands as *value* at *offset* of ``training``."""

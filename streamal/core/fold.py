@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from streamal.core.books import Books
 from streamal.core.codec.events import decode_request, decode_training
 from streamal.core.learned import Learned
-from streamal.core.records import Refusal
+from streamal.core.records import Example, NaturalExample, Refusal, Training
 from streamal.errors import InconsistentLog
 
 __all__ = ["Fold"]
@@ -38,8 +38,11 @@ class Fold:
         record = decode_training(value)
         if isinstance(record, Refusal):
             raise InconsistentLog(f"training offset {offset}: {record.detail}; only streamal may write to this topic")
+        creator = self._creator(record)
         self.learned.apply(record, offset)  # first: it may raise, and then nothing has changed
         self.books.apply(record, offset, value)
+        if creator is not None:
+            self.books.new_classes.note(creator.annotator, creator.at)
 
     def apply_request(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> None:
         """Apply the record at *offset* of ``requests``: a request, or the tombstone that takes one off the queue.
@@ -58,3 +61,10 @@ class Fold:
                 f"requests {partition}-{offset}: {request.detail}; only streamal may write to this topic"
             )
         books.apply_request(request)
+
+    def _creator(self, record: Training) -> Example | NaturalExample | None:
+        """Return *record* if its label is a class that the model does not know yet."""
+        match record:
+            case Example() | NaturalExample() if record.label not in self.learned.model.classes:
+                return record
+        return None

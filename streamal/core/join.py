@@ -128,7 +128,8 @@ class _JoinPass:
         """How this step has closed requests, as `closing_of` writes it."""
         self._labels: dict[str, str] = {}
         """Likewise the labels that this step has learned of events, bought or natural."""
-        self._new_classes: set[str] = set()
+        self._new_classes: dict[str, str | None] = {}
+        """The classes that this step creates, and the annotators whose replies do."""
 
     def apply(self, record: Record, reply: Reply | NaturalLabel | Refusal) -> None:
         """Join one reply, which *record* holds, or refuse it."""
@@ -160,10 +161,25 @@ class _JoinPass:
     def _require_known_class(self, reply: Reply | NaturalLabel) -> Reply | NaturalLabel | Refusal:
         """Return *reply*, or a Refusal if its label is none that the model may learn (F25: classes are bounded)."""
         model = self._fold.learned.model
-        if reply.label is None or model.accepts(reply.label, self._new_classes):
+        if reply.label is None or reply.label in model.classes or reply.label in self._new_classes:
             return reply
+        if model.accepts(reply.label, self._new_classes.keys()):
+            return self._require_few_classes(reply)
         known = ", ".join(list(model.classes)[:10])
         return Refusal(Reason.LABEL_UNKNOWN, f"label {reply.label!r} is not among the classes ({known})")
+
+    def _require_few_classes(self, reply: Reply | NaturalLabel) -> Reply | NaturalLabel | Refusal:
+        """Return *reply*, whose label is a new class, or a Refusal if its annotator has created enough today (F67)."""
+        created = self._fold.books.new_classes.count(reply.annotator, self._now)
+        created += sum(annotator == reply.annotator for annotator in self._new_classes.values())
+        limit = self._rules.classes_per_annotator
+        if created < limit:
+            return reply
+        return Refusal(
+            Reason.CLASSES_TOO_MANY,
+            f"label {reply.label!r} would be a new class, and this annotator's replies have created {limit} today: "
+            "declare it in labels.classes, or raise limits.classes_per_annotator",
+        )
 
     def _close_request(self, reply: Reply) -> Outcome:
         """Close the request of *reply*, if it is open."""
@@ -176,7 +192,7 @@ class _JoinPass:
             self.label_delays_s.append(self._now - request.asked_at)
             if reply.label is not None:
                 self._labels[reply.request] = closing_of(reply.label)
-                self._note_class(reply.label)
+                self._note_class(reply)
         return outcome
 
     def _learn_natural(self, label: NaturalLabel) -> Outcome | Refusal:
@@ -195,7 +211,7 @@ class _JoinPass:
             features, identity, time = event.features, event.id, event.time
             self._labels[label.event] = closing_of(label.label)
         assert features is not None, "a natural label has an event or features"
-        self._note_class(label.label)
+        self._note_class(label)
         self.training.append(
             NaturalExample(
                 label=label.label,
@@ -223,9 +239,10 @@ class _JoinPass:
             return Refusal(Reason.EVENT_REFUSED, f"the event with these coordinates is refused: {event.detail}")
         return event
 
-    def _note_class(self, label: str) -> None:
-        if label not in self._fold.learned.model.classes:
-            self._new_classes.add(label)
+    def _note_class(self, reply: Reply | NaturalLabel) -> None:
+        """Note the class that *reply*, which is accepted, creates, if it does."""
+        if reply.label is not None and reply.label not in self._fold.learned.model.classes:
+            self._new_classes.setdefault(reply.label, reply.annotator)
 
 
 def _closing(rules: Rules, request: Request, reply: Reply, now: float) -> Example | Abstention:

@@ -65,6 +65,7 @@ class Reason(StrEnum):
     FEATURES_TOO_MANY = "features_too_many"
     FEATURES_EMPTY = "features_empty"
     LABEL_UNKNOWN = "label_unknown"
+    CLASSES_TOO_MANY = "classes_too_many"
     EVENT_MISSING = "event_missing"
     EVENT_REFUSED = "event_refused"
     REPLY_INCOMPLETE = "reply_incomplete"

@@ -48,6 +48,7 @@ class Rules:
             None: not at all.
         pace_horizon_s: no more is open than annotators answer in so many seconds; None: their rate does not matter.
         burst: open requests of all partitions together while the answer rate is not known yet.
+        classes_per_annotator: so many new classes a day (UTC) come from the replies of one annotator.
         requirements: what the strategy looks at besides the uncertainty.
     """
 
@@ -65,6 +66,7 @@ class Rules:
     damping: float | None = None
     pace_horizon_s: float | None = None
     burst: int = 0
+    classes_per_annotator: int = 5
     requirements: Requirements = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,7 +86,7 @@ class Step(NamedTuple):
 
 
 def dead_letter_of(rules: Rules, record: Record, refusal: Refusal, now: float) -> OutputRecord:
-    """Return the dead letter for a refused *record*."""
+    """Return the dead letter for a refused *record*; its key says of which topic too: two of them have a 0-5."""
     letter = dead_letter(record.topic, record.partition, record.offset, record.value, refusal, now)
-    key = coordinates(record.partition, record.offset).encode()
-    return OutputRecord(rules.topics.dead_letters, 0, key, letter)
+    key = f"{record.topic}/{coordinates(record.partition, record.offset)}"
+    return OutputRecord(rules.topics.dead_letters, 0, key.encode(), letter)

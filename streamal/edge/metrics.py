@@ -37,6 +37,8 @@ OTHER = "other"
 _STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """A step waits for a transaction: milliseconds on SQLite, up to the transaction timeout on Kafka."""
 _OPENMETRICS = "application/openmetrics-text"
+_EXEMPLAR_CHARACTERS_MAX = 100
+"""OpenMetrics allows 128 for an exemplar, its label's name included; a client raises for more."""
 _HOUR, _DAY = 3_600.0, 86_400.0
 _DELAY_BUCKETS = (
     *(0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0),
@@ -219,4 +221,7 @@ class PrometheusMeter:
 
 
 def _exemplar(at: str) -> dict[str, str] | None:
+    """Return *at* as an exemplar; of the key of a dead letter, whose topic may be long, only as much as fits."""
+    if len(at) > _EXEMPLAR_CHARACTERS_MAX:
+        at = at.rpartition("/")[2]
     return {"coordinates": at} if at else None

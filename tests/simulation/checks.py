@@ -23,6 +23,7 @@ from streamal.core.records import (
     Expiry,
     NaturalExample,
     Prediction,
+    Reason,
     Record,
     Request,
     SchemaSet,
@@ -77,6 +78,7 @@ def check_all(world: World, *, final: bool) -> None:
     _times(world, facts)
     _joined(world, facts, final)
     _natural(world, facts)
+    _new_classes(world, facts)
     _models(world, facts, final)
 
 
@@ -206,8 +208,13 @@ def _joined(world: World, facts: Facts, final: bool) -> None:
     """I3: what was learned is the first valid reply; what was answered in time has not expired; I16: all is closed."""
     end = facts.committed.get(TopicPartition(TOPICS.labels, 0), 0)
     valid: dict[str, list[Any]] = {}
+    too_many = {x.offset for x in facts.letters if x.reason == Reason.CLASSES_TOO_MANY}
     for posted in world.annotators.posted:
-        if posted.label is None or posted.label in CLASSES or world.scenario.learn_new:
+        if (
+            posted.label is None
+            or posted.label in CLASSES
+            or (world.scenario.learn_new and posted.offset not in too_many)
+        ):
             valid.setdefault(posted.request, []).append(posted)
     for name, request in facts.asked.items():
         closed, replies = facts.closed.get(name), valid.get(name, ())
@@ -245,6 +252,13 @@ def _natural(world: World, facts: Facts) -> None:
     remembered = world.scenario.closed_max > len(world.annotators.told)
     require(not remembered or all(n == 1 for n in times.values()), "I3", f"an event learned twice: {times}")
     for told in world.annotators.told:
+        if not world.scenario.settings.rules.wire.natural:
+            refused = told.offset in letters or told.offset >= end
+            require(
+                refused and f"n{told.number}" not in learned, "I3", f"natural label {told.number}: not asked for (F67)"
+            )
+            world.marks["natural labels are off"] += 1
+            continue
         example = learned.pop(f"n{told.number}", None)
         if example is None:
             known = told.event is not None and told.event in taught
@@ -256,6 +270,21 @@ def _natural(world: World, facts: Facts) -> None:
             event = decode_event(0, 0, events[told.event].value, world.scenario.settings.rules.wire, None)
             require(getattr(event, "features", None) == example.features, "I3", f"{told.event}: other features")
     require(not learned, "I3", f"natural examples out of nothing: {learned}")
+
+
+def _new_classes(world: World, facts: Facts) -> None:
+    """I9, F67: an annotator's replies create so many classes a day; no more are refused than is needed for that."""
+    limit = world.scenario.settings.rules.classes_per_annotator
+    known, created = set(CLASSES), Counter[tuple[str | None, float]]()
+    for training in facts.training:
+        if isinstance(training, Example | NaturalExample) and training.label not in known:
+            known.add(training.label)
+            created[training.annotator, training.at // 86_400] += 1
+    require(all(times <= limit for times in created.values()), "I9", f"more than {limit} new classes: {created}")
+    for letter in facts.letters:
+        if letter.reason == Reason.CLASSES_TOO_MANY:
+            require(created["simulated", letter.at // 86_400] == limit, "I3", f"{letter.offset}: refused without need")
+            world.marks["new classes refused"] += 1
 
 
 def _times(world: World, facts: Facts) -> None:

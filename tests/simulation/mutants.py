@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ import msgspec
 from streamal.core.budget.money import Settlements
 from streamal.core.fold import Fold
 from streamal.core.model.model import LabelRules, Model
+from streamal.core.new_classes import NewClasses
 from streamal.core.pending import Pending
 from streamal.core.records import (
     Closing,
@@ -30,7 +31,7 @@ from streamal.core.records import (
     TopicPartition,
 )
 from streamal.core.snapshot import encode_snapshot
-from streamal.daemon.daemon import Daemon
+from streamal.daemon.daemon import Daemon, Settings
 from streamal.edge.memory import MemoryTransport
 from streamal.errors import Uncommitted
 from tests.simulation.fakes import FINGERPRINT, Chain, Shelf
@@ -205,6 +206,21 @@ class CountsWhatItSees(Pending):
         return super().count(partition, lane)
 
 
+class LearnsUnasked(Daemon):
+    """Natural labels are learned although ``labels.natural`` is off (F67)."""
+
+    def __init__(self, settings: Settings, *parts: Any) -> None:
+        rules = replace(settings.rules, wire=replace(settings.rules.wire, natural=True))
+        super().__init__(replace(settings, rules=rules), *parts)
+
+
+class CountsNoClasses(NewClasses):
+    """Nobody's new classes are counted (F67)."""
+
+    def note(self, annotator: str | None, at: float) -> None:
+        """Forget it."""
+
+
 class RefundsTwice(Settlements):
     """What was reserved too much is given back twice."""
 
@@ -241,6 +257,13 @@ def refunds_twice(scenario: Scenario) -> Fold:
     return fold
 
 
+def counts_no_classes(scenario: Scenario) -> Fold:
+    """Return a fold that lets anybody create classes."""
+    fold = scenario.new_fold()
+    fold.books.new_classes = CountsNoClasses()
+    return fold
+
+
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """A broken program, and the checks of which one must catch it."""
@@ -271,6 +294,8 @@ MUTANTS: Mapping[str, Mutant] = {
     "folds before the commit": _mutant("I3 I4 I5 I16", Program(daemon=FoldsEarly, transport=_Telling)),
     "reads uncommitted": _mutant("I3 I4 I5 I16", Program(transport=ReadsUncommitted)),
     "learns natural labels twice": _mutant("I3", with_pending(LearnsWhatItKnows)),
+    "learns natural labels that are off": _mutant("I3", Program(daemon=LearnsUnasked)),
+    "counts no new classes": _mutant("I9", Program(new_fold=counts_no_classes)),
     "refunds twice": _mutant("I2", Program(new_fold=refunds_twice)),
     "counts only the open requests that it sees": _mutant("I9", with_pending(CountsWhatItSees)),
 }

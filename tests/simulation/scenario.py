@@ -116,7 +116,7 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
     budget = _in_money(Random(f"money {seed}"), budget, partitions)
     ttl_s = rng.choice((60.0, 200.0, 1e6))
     settings = Settings(
-        rules=_rules(rng, budget, partitions, ttl_s),
+        rules=_rules(rng, Random(f"trust {seed}"), budget, partitions, ttl_s),
         fingerprint=FINGERPRINT,
         events_per_step=rng.choice((1, 3, 8)),
         labels_per_step=rng.choice((1, 2, 8)),
@@ -168,12 +168,12 @@ def event(rng: Random, faults: frozenset[str]) -> bytes:
     return json.dumps({"id": rng.randrange(10), "time": time, "features": features}).encode()
 
 
-def _rules(rng: Random, budget: Budget, partitions: int, ttl_s: float) -> Rules:
+def _rules(rng: Random, trust: Random, budget: Budget, partitions: int, ttl_s: float) -> Rules:
     name = rng.choice(tuple(STRATEGIES))
     return Rules(
         topics=TOPICS,
         partitions=partitions,
-        wire=WireRules(natural=True),
+        wire=WireRules(natural=trust.random() < 0.8),
         budgets=tuple(budget.partition_budget(partition, partitions) for partition in range(partitions)),
         strategy_name=name,
         strategy=build_strategy(SamplingRules(name, float(budget.rate), share=float(budget.share))),
@@ -184,6 +184,7 @@ def _rules(rng: Random, budget: Budget, partitions: int, ttl_s: float) -> Rules:
         prices=budget.prices,
         pace_horizon_s=30.0 if budget.quotas else None,
         burst=2 * partitions,
+        classes_per_annotator=trust.choice((1, 5)),
     )
 
 

@@ -22,8 +22,8 @@ class _Reply(msgspec.Struct):
     event: str | None = None
     features: dict[str, float | str | bool | None] | None = None
     label: str | bool | int | None = None
-    abstain: bool = False
-    annotator: str | None = None
+    abstain: bool | None = None
+    annotator: str | int | None = None
     reply: str | int | None = None
     seconds: float | None = None
     supersedes: str | int | None = None
@@ -38,12 +38,13 @@ def decode_reply(value: bytes | None, rules: WireRules, schema: Schema | None) -
     """Return the reply or natural label in *value*, or why it is refused. Never raises.
 
     ``{"request", "label"}`` is the reply to a request. Without "request", ``{"event", "label"}`` is the natural label
-    of an event of the log, and ``{"features", "label"}`` brings the features along. A label may be a JSON string, a
-    truth value or an integer; it is compared as text (``true`` -> "true").
+    of an event of the log, and ``{"features", "label"}`` brings the features along; both need ``labels.natural``. A
+    label may be a JSON string, a truth value or an integer; it is compared as text (``true`` -> "true"). A field that
+    is null counts as absent, as typed clients write it, and an annotator may be a number.
 
     >>> decode_reply(b'{"request": "0-7", "label": true}', WireRules(), None).label
     'true'
-    >>> decode_reply(b'{"features": {"x": 1}, "label": "a"}', WireRules(), None).features
+    >>> decode_reply(b'{"features": {"x": 1}, "label": "a"}', WireRules(natural=True), None).features
     {'x': 1.0}
     """
     parsed = parse(value, _decode, rules.record_bytes_max)
@@ -53,16 +54,17 @@ def decode_reply(value: bytes | None, rules: WireRules, schema: Schema | None) -
     if refusal is not None:
         return refusal
     reply = None if parsed.reply is None else str(parsed.reply)
+    annotator = None if parsed.annotator is None else str(parsed.annotator)
     label = None if parsed.label is None else label_text(parsed.label)
     if parsed.request is not None:
-        return Reply(parsed.request, label, parsed.annotator, reply, parsed.seconds)
+        return Reply(parsed.request, label, annotator, reply, parsed.seconds)
     assert label is not None, "a flaw otherwise"
     if parsed.event is not None:
-        return NaturalLabel(parsed.event, None, label, parsed.annotator, reply)
+        return NaturalLabel(parsed.event, None, label, annotator, reply)
     features = checked(parsed.id, parsed.time, parsed.features, rules, schema)
     if isinstance(features, Refusal):
         return features
-    return NaturalLabel(None, features, label, parsed.annotator, reply, parsed.id, parsed.time)
+    return NaturalLabel(None, features, label, annotator, reply, parsed.id, parsed.time)
 
 
 def label_text(label: str | bool | int) -> str:
@@ -102,19 +104,20 @@ _FLAWS: Sequence[tuple[Callable[[_Reply, WireRules], bool], Reason, str]] = (
         "field 'request' is missing (or 'event', or 'features')",
     ),
     (
-        lambda reply, _: reply.request is None and (reply.label is None or reply.abstain),
+        lambda reply, _: reply.request is None and (reply.label is None or reply.abstain is True),
         Reason.REPLY_INCOMPLETE,
         "a reply without 'request' must have a 'label'",
     ),
     (
-        lambda reply, _: (reply.label is None) != reply.abstain,
+        lambda reply, _: (reply.label is None) != (reply.abstain is True),
         Reason.REPLY_INCOMPLETE,
         "exactly one of 'label' and 'abstain': true is needed",
     ),
     (
-        lambda reply, rules: reply.request is None and reply.event is not None and not rules.natural,
+        # F67: with features of its own it needs no event, no request and no budget
+        lambda reply, rules: reply.request is None and not rules.natural,
         Reason.NOT_SUPPORTED,
-        "natural labels (field 'event') are off; set labels.natural = true",
+        "natural labels (a label without 'request') are off; set labels.natural = true",
     ),
     (
         lambda reply, _: reply.request is None and reply.event is not None and not _COORDINATES.fullmatch(reply.event),
@@ -122,9 +125,9 @@ _FLAWS: Sequence[tuple[Callable[[_Reply, WireRules], bool], Reason, str]] = (
         "field 'event' must be the coordinates of a prediction, like \"0-1845\"",
     ),
     (
-        lambda reply, _: not short(reply.label) or not short(reply.reply),
+        lambda reply, _: not all(short(field) for field in (reply.label, reply.annotator, reply.reply)),
         Reason.BAD_FIELD,
-        f"label and reply must have at most {TEXT_BYTES_MAX} characters, or 63 bits",
+        f"label, annotator and reply must have at most {TEXT_BYTES_MAX} characters, or 63 bits",
     ),
     *(
         (

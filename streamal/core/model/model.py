@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,7 @@ class Model:
         """Return the estimator on one line, as River names it."""
         return " ".join(str(self._estimator).split())
 
-    def accepts(self, label: str, new: frozenset[str] | set[str] = frozenset()) -> bool:
+    def accepts(self, label: str, new: Collection[str] = ()) -> bool:
         """Whether *label* may be learned, given that the classes in *new* are about to be.
 
         >>> from river.linear_model import LogisticRegression
