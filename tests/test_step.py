@@ -79,7 +79,7 @@ events = st.lists(st.sampled_from([{"x": 0.0}, {"x": 3.5}, {"x": -9.0}, {"x": "n
 
 
 def test_each_event_comes_out_once() -> None:
-    """I1: an accepted event has one prediction under its coordinates, a refused one one dead letter, keyed by topic too."""
+    """I1: one prediction for an accepted event, one dead letter (keyed by topic too) for a refused one."""
     world = World(make_rules(partitions=2), make_fold(kinds=KINDS))
     polled = [
         event_record(3),
