@@ -1,4 +1,4 @@
-"""Each strategy beside scikit-activeml's implementation of the same one (``pip install '.[benchmarks]'``).
+"""Each strategy beside scikit-activeml's implementation of the same one (the extra ``benchmarks``).
 
     python -m benchmarks.activeml run cells.jsonl --stream elec.csv.gz:class --stream mails.csv.gz:label:time
     python -m benchmarks.activeml table cells.jsonl

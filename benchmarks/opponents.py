@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from river import active
 
+from streamal import INSTALL
 from streamal.bootstrap.model import build_model
 from streamal.config import Config
 from streamal.core.model.pipeline import build_estimator, default_pipeline
@@ -104,7 +105,7 @@ class ScikitActiveml:
 
 def missing_opponents(*, installed: bool) -> str:
     """Return a line about opponents that are not installed; "" if scikit-activeml is *installed*."""
-    return "" if installed else "scikit-activeml is left out: pip install '.[benchmarks]'"
+    return "" if installed else f"scikit-activeml is left out: {INSTALL.format(extra='benchmarks')}"
 
 
 LEFT_OUT = missing_opponents(installed=find_spec("skactiveml") is not None)

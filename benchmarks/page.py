@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.results import DIRECTORY, Result, Table, load
+from streamal import INSTALL
 
 PAGE = DIRECTORY.with_name("RESULTS.md")
 PICTURE = DIRECTORY / "cost.svg"
@@ -25,7 +26,7 @@ turn. CPU is the processor time of the measured processes. Read ratios rather th
 costs up to twice as much when something else runs, which the load (of the last minute, before the run) tells.
 
 ```text
-pip install 'streamal[benchmarks,confluent,plot]'    # whoever is missing is left out, and named
+{install}    # whoever is missing is left out, and named
 python -m benchmarks {names}
 python -m benchmarks page    # or all of it at once: python -m benchmarks all
 ```
@@ -45,7 +46,7 @@ def page(results: Mapping[str, Result]) -> str:
     names = " | ".join(result.name for result in ordered)
     return "\n".join(
         [
-            _INTRODUCTION.format(names=names),
+            _INTRODUCTION.format(names=names, install=INSTALL.format(extra="benchmarks,confluent,plot")),
             f"![What an event costs]({PICTURE.relative_to(PAGE.parent)})",
             "",
             *_targets(ordered),

@@ -6,7 +6,7 @@
 
 DATA_DIR holds the public streams as NAME.csv.gz (`KNOWN` says how each is read); any other file of it is taken with
 --label. One JSON line for each arm and budget: mean and standard deviation over the seeds of the coins, of all events
-(prequential). scikit-activeml's side needs `pip install '.[benchmarks]'`, and is left out without it; it costs
+(prequential). scikit-activeml's side needs the extra `benchmarks`, and is left out without it; it costs
 milliseconds an event, which --limit bounds. An opponent without a budget (River's EntropySampler) is run first, and
 streamal then at whatever share it has happened to spend.
 """

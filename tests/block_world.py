@@ -41,9 +41,10 @@ for pid in ${pids[@]+"${pids[@]}"}; do kill -TERM "$pid"; wait "$pid"; done
 """
 PIP = """
 import re, sys, tomllib
-name, extra = re.fullmatch(r"([\\w-]+)\\[(\\w+)\\]", sys.argv[2]).groups()
+name, extra = re.fullmatch(r"(\\.|[\\w-]+)\\[(\\w+)\\]", sys.argv[2]).groups()
 project = tomllib.load(open(sys.argv.pop(), "rb"))["project"]
-assert (sys.argv[1], name) == ("install", project["name"]) and extra in project["optional-dependencies"], sys.argv
+assert sys.argv[1] == "install" and name in (".", project["name"]), sys.argv
+assert extra in project["optional-dependencies"], sys.argv
 """
 """Installs nothing: what is to be installed is here, and has to be an extra of ours."""
 

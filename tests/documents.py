@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from streamal import INSTALL
 from streamal.edge.metrics import METRICS
 from tests.test_tidy import MAY_IMPORT
 
@@ -15,6 +16,9 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 REFERENCE = ROOT / "config.toml"
 ARCHITECTURE = ROOT / "docs/architecture.md"
+INSTALL_LINE = re.compile(r"pip install( --quiet)? '[^'\[]*\[([\w,-]+)\]'")
+"""An install line of any form but an editable one (-e), which needs the clone in any case."""
+WITH_INSTALL_LINES = (README, REFERENCE, ROOT / "benchmarks/RESULTS.md", *sorted((ROOT / "docs").glob("*.md")))
 LAYERS = "<!-- layers: made by `python -m tests.documents` -->"
 
 
@@ -65,6 +69,15 @@ def with_layers(page: str) -> str:
     return re.sub(f"{re.escape(LAYERS)}.*?<!-- end -->", lambda _: table, page, flags=re.DOTALL)
 
 
+def with_install_lines(page: str) -> str:
+    """Return *page* with each line that installs an extra made anew, in the form of `streamal.INSTALL`."""
+
+    def command(found: re.Match[str]) -> str:
+        return INSTALL.format(extra=found[2]).replace("pip install", f"pip install{found[1] or ''}")
+
+    return INSTALL_LINE.sub(command, page)
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
@@ -72,7 +85,9 @@ def _cell(text: str) -> str:
 if __name__ == "__main__":
     from tests.reference import pages
 
+    for path in WITH_INSTALL_LINES:
+        path.write_text(with_install_lines(path.read_text()))
     ARCHITECTURE.write_text(with_layers(ARCHITECTURE.read_text()))
     for path, text in pages(config_table(), metrics_table()).items():
         path.write_text(text)
-    sys.stdout.write(f"{ROOT / 'docs/reference'} and {ARCHITECTURE} are up to date\n")
+    sys.stdout.write(f"the install lines, {ROOT / 'docs/reference'} and {ARCHITECTURE} are up to date\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from streamal import INSTALL
 from streamal.bootstrap import transports
 from streamal.bootstrap.transports.kafka import librdkafka_connection
 from streamal.cli import check
@@ -28,7 +30,7 @@ def test_without_the_extra_the_text_says_how_to_get_it(monkeypatch: pytest.Monke
     """Nothing is opened: a ConfigError with the command, from the log as from the check of the topics."""
     monkeypatch.setattr("streamal.bootstrap.transports.kafka.find_spec", lambda name: None)
     for opened in (transports.open_log, transports.require_topics, transports.open_transport):
-        with pytest.raises(ConfigError, match=r"pip install 'streamal\[confluent\]'"):
+        with pytest.raises(ConfigError, match=re.escape(INSTALL.format(extra="confluent"))):
             opened(load_config(None, CONFLUENT))
 
 

@@ -6,17 +6,28 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from streamal.cli import app
 from streamal.config import Config, load_config
-from tests.documents import README, REFERENCE, ROOT, config_rows
+from tests.documents import (
+    INSTALL_LINE,
+    README,
+    REFERENCE,
+    ROOT,
+    WITH_INSTALL_LINES,
+    config_rows,
+    with_install_lines,
+)
 
 TEXT = README.read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 LINES_MAX = 200
 MANY_PROMISES = 15
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = set(PROJECT["optional-dependencies"])
 
 
 def test_the_readme_is_short() -> None:
@@ -80,6 +91,25 @@ def test_the_toml_of_the_readme_is_a_configuration() -> None:
     assert blocks
     for block in blocks:
         Config.model_validate(tomllib.loads(block))
+
+
+@pytest.mark.parametrize("path", WITH_INSTALL_LINES, ids=lambda path: path.name)
+def test_an_extra_is_installed_by_the_one_command(path: Path) -> None:
+    """Each install line has the form of `streamal.INSTALL`, its extra exists, and there is no line of another form."""
+    text = path.read_text()
+    assert with_install_lines(text) == text, "run python -m tests.documents"
+    for _, extras in INSTALL_LINE.findall(text):
+        assert set(extras.split(",")) <= EXTRAS
+    assert not re.findall(r"pip install\s+(?!(?:--quiet )?-e )[^`\n]*\[", INSTALL_LINE.sub("", text))
+
+
+def test_no_source_spells_the_install_command() -> None:
+    """Error messages and generated pages take it from `streamal.INSTALL`, with an extra that exists."""
+    for path in (*ROOT.glob("streamal/**/*.py"), *ROOT.glob("benchmarks/**/*.py")):
+        text = path.read_text()
+        assert path == ROOT / "streamal/__init__.py" or not re.search(r"pip install[^\n]*\[", text), path
+        for extras in re.findall(r"INSTALL\.format\(extra=['\"]([\w,-]+)", text):
+            assert set(extras.split(",")) <= EXTRAS, path
 
 
 @pytest.mark.parametrize("marker", ["demo-command", "test-command"])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import structlog
 import typer
 
+from streamal import INSTALL
 from streamal.bootstrap import transports
 from streamal.bootstrap.rules import topic_names, wire_rules
 from streamal.cli.logs import set_up_logs
@@ -66,7 +67,7 @@ def label_studio(
     loaded = load_config(config, overrides or ())
     set_up_logs(loaded.log)
     if find_spec("httpx") is None:
-        raise ConfigError("the bridge needs httpx: pip install 'streamal[label-studio]'")
+        raise ConfigError(f"the bridge needs httpx: {INSTALL.format(extra='label-studio')}")
     from streamal.edge.label_studio import LabelStudio  # noqa: PLC0415
 
     rules = _project_rules(loaded)

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from streamal import INSTALL
 from streamal.cli.options import Json, progress_bar
 from streamal.errors import ConfigError
 from streamal.experiments import Comparison, Execution, Tuned
@@ -134,7 +135,7 @@ class OutputOptions:
         if self.report is None and self.pictures is None:
             return
         if any(find_spec(library) is None for library in ("matplotlib", "jinja2")):
-            raise ConfigError("reports and pictures need matplotlib and Jinja2: pip install 'streamal[plot]'")
+            raise ConfigError(f"reports and pictures need matplotlib and Jinja2: {INSTALL.format(extra='plot')}")
 
     def write(self, result: Comparison | Tuned, stream: str) -> None:
         """Write the report and the pictures that are wanted, and print what was found on *stream*."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from streamal import INSTALL
 from streamal.bootstrap import edges, transports
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Overrides
@@ -38,7 +39,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     set_up_logs(loaded.log)
     for module in ("starlette", "uvicorn", "jinja2", "markdown_it"):
         if find_spec(module) is None:
-            raise ConfigError(f"{module} is not installed; run `pip install 'streamal[label]'`")
+            raise ConfigError(f"{module} is not installed; run `{INSTALL.format(extra='label')}`")
     from streamal.labeling.web.server import PageServer  # noqa: PLC0415  (an extra)
 
     def announce(url: str) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from streamal import INSTALL
 from streamal.bootstrap import transports
 from streamal.bootstrap.rules import topic_names
 from streamal.cli.options import ConfigPath, Json, Overrides, show
@@ -70,7 +71,7 @@ def command(
         "95 %, high": [point.accuracy.high for point in found.curve],
     }
     if svg is not None and x and not save_points(svg, title, "labels", x, curves):
-        raise ConfigError("--svg needs matplotlib: pip install 'streamal[plot]'")
+        raise ConfigError(f"--svg needs matplotlib: {INSTALL.format(extra='plot')}")
     if as_json:
         typer.echo(json.dumps(_plain(dataclasses.asdict(found))))
         return

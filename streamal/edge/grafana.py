@@ -11,6 +11,7 @@ import warnings
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+from streamal import INSTALL
 from streamal.errors import ConfigError
 
 __all__ = ["DATA_SOURCE", "PANELS", "Panel", "build"]
@@ -114,7 +115,7 @@ def build() -> str:
         ConfigError: the extra is not installed.
     """
     if find_spec("grafana_foundation_sdk") is None:
-        raise ConfigError("grafana-foundation-sdk is not installed; run `pip install 'streamal[dashboards]'`")
+        raise ConfigError(f"grafana-foundation-sdk is not installed; run `{INSTALL.format(extra='dashboards')}`")
     from grafana_foundation_sdk.cog.encoder import JSONEncoder  # noqa: PLC0415
 
     with warnings.catch_warnings():

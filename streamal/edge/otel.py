@@ -11,7 +11,7 @@ import time
 from importlib.util import find_spec
 from typing import Any
 
-from streamal import __version__
+from streamal import INSTALL, __version__
 from streamal.errors import ConfigError
 from streamal.ports import Meter
 
@@ -25,7 +25,7 @@ def new_provider() -> Any:
         ConfigError: the extra is not installed.
     """
     if find_spec("opentelemetry") is None or find_spec("opentelemetry.exporter") is None:
-        raise ConfigError("log.spans: OpenTelemetry is not installed; run `pip install 'streamal[otel]'`")
+        raise ConfigError(f"log.spans: OpenTelemetry is not installed; run `{INSTALL.format(extra='otel')}`")
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from streamal import INSTALL
 from streamal.core.codec.events import WireRules
 from streamal.core.codec.replies import decode_reply
 from streamal.core.records import Refusal, Reply
@@ -133,7 +134,7 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
     try:
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
-        raise ConfigError("Parquet needs pyarrow: pip install 'streamal[parquet]'") from error
+        raise ConfigError(f"Parquet needs pyarrow: {INSTALL.format(extra='parquet')}") from error
     with parquet.ParquetFile(path) as file:
         names = [name for name in (*_FIELDS, "kind") if name in file.schema_arrow.names]
         if "request" not in names:

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO, assert_never
 
+from streamal import INSTALL
 from streamal.core.records import Abstention, Example, Expiry, NaturalExample, SchemaSet, Training, WarmStart
 from streamal.errors import ConfigError
 from streamal.exchange.label_studio import closed_task
@@ -68,7 +69,7 @@ def write_parquet(rows: Rows, columns: Columns, path: Path) -> None:
         import pyarrow as pa  # noqa: PLC0415
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
-        raise ConfigError("--format parquet needs pyarrow: pip install 'streamal[parquet]'") from error
+        raise ConfigError(f"--format parquet needs pyarrow: {INSTALL.format(extra='parquet')}") from error
     types = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
     chosen = {name: columns.type_of(name) for name in columns.kinds}
     schema = pa.schema([(name, types[kind]) for name, kind in chosen.items()])

@@ -13,6 +13,7 @@ from statistics import fmean
 from types import ModuleType
 from typing import Any
 
+from streamal import INSTALL
 from streamal.config import Config
 from streamal.errors import ConfigError
 from streamal.experiments.bench import Bench, Cell
@@ -181,7 +182,7 @@ def require_optuna() -> ModuleType:
     try:
         import optuna  # noqa: PLC0415  (half a second that nothing else needs)
     except ImportError as error:
-        raise ConfigError("tune needs Optuna: pip install 'streamal[tune]'") from error
+        raise ConfigError(f"tune needs Optuna: {INSTALL.format(extra='tune')}") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     module: ModuleType = optuna
     return module

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from streamal import INSTALL
 from streamal.core.codec.replies import label_text
 from streamal.core.records import Scalar
 from streamal.errors import ConfigError
@@ -181,7 +182,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     try:
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
-        raise ConfigError(f"stream {path}: Parquet needs pyarrow: pip install 'streamal[parquet]'") from error
+        raise ConfigError(f"stream {path}: Parquet needs pyarrow: {INSTALL.format(extra='parquet')}") from error
     try:
         for batch in parquet.ParquetFile(path).iter_batches():
             yield from batch.to_pylist()

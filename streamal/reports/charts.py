@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from streamal import INSTALL
 from streamal.errors import ConfigError
 from streamal.experiments.results import ALL, CONTROL
 from streamal.reports.study import ARMS_MAX, Study
@@ -66,7 +67,7 @@ def _draw(panel: Panel, study: Study) -> Any:
         import matplotlib as mpl  # noqa: PLC0415  (an extra, and it takes a second)
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError as error:
-        raise ConfigError("the report needs matplotlib: pip install 'streamal[plot]'") from error
+        raise ConfigError(f"the report needs matplotlib: {INSTALL.format(extra='plot')}") from error
     with mpl.rc_context(_SETTINGS):
         figure = Figure(figsize=(9, panel.height), layout="constrained")
         panel.draw(study, figure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from streamal import __version__
+from streamal import INSTALL, __version__
 from streamal.errors import ConfigError
 from streamal.experiments.results import Comparison, Tuned
 from streamal.reports.charts import PANELS, data_uri
@@ -41,7 +41,7 @@ def _render(template: str, **values: Any) -> str:
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415  (an extra)
     except ImportError as error:
-        raise ConfigError("the report needs Jinja2: pip install 'streamal[plot]'") from error
+        raise ConfigError(f"the report needs Jinja2: {INSTALL.format(extra='plot')}") from error
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
     return environment.get_template(template).render(**values)
 

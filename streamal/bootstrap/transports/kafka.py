@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from streamal import INSTALL
 from streamal.bootstrap.rules import topic_names, topic_partitions
 from streamal.bootstrap.transports.kind import TransportKind
 from streamal.config import Config, reveal
@@ -98,7 +99,7 @@ def _require_client(config: Config) -> None:
     """Raise a ConfigError that says how to install the configured client, if it is not there."""
     if config.transport.client == "confluent" and find_spec("confluent_kafka") is None:
         raise ConfigError(
-            "transport.client: confluent-kafka is not installed; run `pip install 'streamal[confluent]'`, "
+            f"transport.client: confluent-kafka is not installed; run `{INSTALL.format(extra='confluent')}`, "
             "or set transport.client to kafka-python"
         )
 

@@ -1,6 +1,6 @@
 """Apache Kafka over confluent-kafka (librdkafka): the second client of the live transport, which needs less CPU.
 
-An extra (``pip install streamal[confluent]``). `streamal.edge.kafka.python` creates and compares topics for both
+It needs the extra ``confluent``. `streamal.edge.kafka.python` creates and compares topics for both
 clients.
 
 librdkafka has traps too. Each line that avoids one names it, R1 to R14.
