@@ -94,7 +94,7 @@ def test_what_was_answered_elsewhere_is_not_asked_any_more() -> None:
 
 
 def test_no_control_character_reaches_the_terminal() -> None:
-    """Markup is text, and an escape sequence in a feature is a replacement character (F53)."""
+    """Markup is text, and an escape sequence in a feature is shown, not obeyed (F70)."""
     from rich.console import Console
 
     request = make_request(1)

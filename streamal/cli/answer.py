@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console, Group
+from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
-from rich.text import Text
 
 from streamal.bootstrap import transports
 from streamal.bootstrap.rules import topic_names, wire_rules
+from streamal.cli.console import echo, grow, new_console, plain, text
 from streamal.cli.options import ConfigPath, Overrides
 from streamal.config import Config, load_config
 from streamal.core.records import Request
@@ -72,13 +72,16 @@ def command(
         session = _open_session(loaded, log, annotator or getpass.getuser())
         with _key_reader() as read:
             _run(
-                session, Console(), read, partial(_render, hide=loaded.label_page.template.hide, show_guess=show_guess)
+                session,
+                new_console().print,
+                read,
+                partial(_render, hide=loaded.label_page.template.hide, show_guess=show_guess),
             )
     except KeyboardInterrupt:
         session.finish()
     finally:
         log.close()
-    typer.echo(f"{session.answered} answers")
+    echo(f"{session.answered} answers")
 
 
 def _open_session(config: Config, log: Log, annotator: str) -> Session:
@@ -90,7 +93,7 @@ def _open_session(config: Config, log: Log, annotator: str) -> Session:
 
 def _run(
     session: Session,
-    console: Console,
+    draw: Callable[[RenderableType], None],
     read: Callable[[float], str | None],
     render: Callable[[Request, dict[str, str]], Group],
 ) -> None:
@@ -101,7 +104,7 @@ def _run(
             request = session.question(time.time())
             about = None if request is None else request.request
             if about != shown:
-                console.print(render(request, session.keys) if request else "nothing waits for an answer …")
+                draw(render(request, session.keys) if request else "nothing waits for an answer …")
                 shown = about
             key = read(_POLL_S)
             if key in (QUIT, None):
@@ -112,36 +115,31 @@ def _run(
             line = f"{error}; trying again"
             time.sleep(_POLL_S)
         if line:
-            console.print(Text(_plain(line)))
+            draw(text(plain(line)))
             shown = ""
 
 
 def _render(request: Request, keys: dict[str, str], *, hide: Collection[str] = (), show_guess: bool = False) -> Group:
     """Return the question without the features *hide*; the event in it is plain text without control characters."""
-    table = Table.grid(padding=(0, 2))
+    table = grow(Table.grid(padding=(0, 2)), 2)
     features = [(name, value) for name, value in request.features.items() if name not in hide]
     for name, value in features[:_FEATURES_MAX]:
-        table.add_row(Text(_plain(name), style="dim"), Text(_plain(value)))
+        table.add_row(text(plain(name), "dim"), text(_shorten(value)))
     if len(features) > _FEATURES_MAX:
         table.add_row("…", f"and {len(features) - _FEATURES_MAX} more features")
-    choices = "   ".join(f"[{key}] {_plain(label)}" for key, label in keys.items())
+    choices = "   ".join(f"[{key}] {plain(label)}" for key, label in keys.items())
     help_line = f"[{SKIP}] skip   [{CANNOT_TELL}] cannot tell   [{UNDO}] undo   [{QUIT}] quit"
-    parts = [Panel(table, title=Text(_plain(request.request)), title_align="left")]
+    parts = [Panel(table, title=text(plain(request.request)), title_align="left")]
     if show_guess and request.label is not None:
         chance = request.probabilities.get(request.label, 0.0)
-        parts.append(Panel(Text(f"the model thinks: {_plain(request.label)} ({chance:.0%})")))
-    return Group(*parts, Text(choices, style="bold"), Text(help_line, style="dim"))
+        parts.append(Panel(text(f"the model thinks: {plain(request.label)} ({chance:.0%})")))
+    return Group(*parts, text(choices, "bold"), text(help_line, "dim"))
 
 
-def _plain(value: object) -> str:
-    """Return *value* without control characters: escape sequences in an event could change the terminal (F53).
-
-    >>> _plain("a\\x1b[2Jb")
-    'a�[2Jb'
-    """
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    kept = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text[:_VALUE_MAX])
-    return kept if len(text) <= _VALUE_MAX else f"{kept} … ({len(text):,} characters)"
+def _shorten(value: object) -> str:
+    """Return *value* for a person, cut where it is very long."""
+    found = f"{value:g}" if isinstance(value, float) else str(value)
+    return found if len(found) <= _VALUE_MAX else f"{found[:_VALUE_MAX]} … ({len(found):,} characters)"
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from streamal.cli import (
     tune,
     verify,
 )
+from streamal.cli.console import echo, echo_error
 from streamal.config import service_variables
 from streamal.errors import StreamalError
 
@@ -42,7 +43,7 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except StreamalError as error:
-            typer.secho(f"streamal: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+            echo_error(error)
             raise typer.Exit(error.exit_code) from error
         except BrokenPipeError:
             # the reader of our output has gone (| head): nothing is wrong
@@ -71,7 +72,7 @@ app = typer.Typer(
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(f"streamal {__version__}")
+        echo(f"streamal {__version__}")
         raise typer.Exit
 
 

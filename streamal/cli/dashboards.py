@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from streamal.cli.console import echo, echo_block
 from streamal.edge import grafana
 from streamal.errors import ConfigError
 
@@ -34,10 +35,10 @@ def build(
     """
     dashboard = grafana.build()
     if out is None:
-        typer.echo(dashboard, nl=False)
+        echo_block(dashboard, end="")
         return
     try:
         out.write_text(dashboard)
     except OSError as error:
         raise ConfigError(f"--out {out}: {error.strerror}; name a file that can be written") from error
-    typer.echo(f"{out}: {len(grafana.PANELS)} panels")
+    echo(f"{out}: {len(grafana.PANELS)} panels")

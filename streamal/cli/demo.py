@@ -19,6 +19,7 @@ import typer
 from rich.progress import Progress
 
 from streamal.bootstrap import build, edges, transports
+from streamal.cli.console import echo, echo_block
 from streamal.cli.options import Json, Overrides, progress_bar, show
 from streamal.cli.run import admin_server, meter
 from streamal.config import Config, load_config
@@ -159,7 +160,7 @@ class _DemoProgress:
             return
         self._progress.update(self._progress.task_ids[0], note=self._line())
         if not self._progress.console.is_terminal:
-            typer.echo(f"{self._events:>5} mails: {self._line()}", err=True)
+            echo(f"{self._events:>5} mails: {self._line()}", err=True)
 
     def _count(self) -> None:
         for partition, position in self._positions.items():
@@ -190,17 +191,15 @@ def _report(directory: Path, config: Config, result: Replay, control: Replay, as
     picture = directory / "learning-curve.svg"
     saved = save_curves(picture, title, curves, skip=_WINDOW // 2)
     if not as_json:
-        typer.echo(
-            terminal_curves(title, curves, skip=_WINDOW // 2, width=min(100, shutil.get_terminal_size().columns))
-        )
+        width = min(100, shutil.get_terminal_size().columns)
+        echo_block(terminal_curves(title, curves, skip=_WINDOW // 2, width=width))
     show("5,403 mails, spam or ham", figures, as_json)
     if as_json:
         return
     config_file = f"{directory}/config.toml{options}"
-    typer.echo(
-        f"\nLeft in {directory}/: mails.csv.gz, streamal.db, config.toml" + (f", {picture.name}" if saved else "")
-    )
-    typer.echo(f"Look at it:  streamal status -c {config_file}")
-    typer.echo(f"             streamal verify -c {config_file}")
-    typer.echo(f"             streamal export -c {config_file} --examples | head -3")
+    echo("")
+    echo(f"Left in {directory}/: mails.csv.gz, streamal.db, config.toml{f', {picture.name}' if saved else ''}")
+    echo(f"Look at it:  streamal status -c {config_file}")
+    echo(f"             streamal verify -c {config_file}")
+    echo(f"             streamal export -c {config_file} --examples | head -3")
     sys.stdout.flush()

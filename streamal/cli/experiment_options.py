@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,10 +11,10 @@ from types import TracebackType
 from typing import Annotated, Self
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from streamal import INSTALL
+from streamal.cli.console import echo_block, echo_json, plain, render
 from streamal.cli.options import Json, progress_bar
 from streamal.errors import ConfigError
 from streamal.experiments import Comparison, Execution, Tuned
@@ -37,7 +35,8 @@ __all__ = [
     "ProgressLine",
     "Seeds",
     "StreamOptions",
-    "render_table",
+    "draw_curve",
+    "draw_table",
     "split_names",
 ]
 
@@ -144,9 +143,11 @@ class OutputOptions:
         if self.pictures is not None:
             save_pictures(result, self.pictures)
         if self.as_json:
-            typer.echo(json.dumps(result.as_dict()))
-        else:
-            typer.echo(render_table(stream, result), nl=False)
+            echo_json(result.as_dict())
+            return
+        if curve := draw_curve(stream, result):
+            echo_block(curve)
+        render(draw_table(result))
 
 
 class ProgressLine:
@@ -167,7 +168,7 @@ class ProgressLine:
 
     def update(self, what: str, done: int, total: int) -> None:
         """Show that *done* of the *total* parts of *what* are finished."""
-        self._progress.update(self._progress.task_ids[0], description=what, completed=done, total=total)
+        self._progress.update(self._progress.task_ids[0], description=plain(what), completed=done, total=total)
 
 
 def split_names(names: str) -> list[str]:
@@ -175,21 +176,25 @@ def split_names(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
-def render_table(title: str, result: Comparison | Tuned) -> str:
-    """Return the figures of *result* as a curve and a table."""
+def draw_curve(title: str, result: Comparison | Tuned) -> str:
+    """Return the figures of *result* as a curve, "" without points."""
+    width = min(100, shutil.get_terminal_size().columns)
+    name = result.metric.replace("_", " ")
+    return terminal_lines(plain(f"{title}: {name}"), "labels, % of the events", _lines(result.summaries()), width)
+
+
+def draw_table(result: Comparison | Tuned) -> Table:
+    """Return the figures of *result* as a table."""
     name, summaries = result.metric.replace("_", " "), result.summaries()
     table = Table("asks", "model", "budget", "spent", name, "± sd")
     for row in summaries:
         spread = f"{row.sd:.4f}" if row.seeds > 1 else ""
-        table.add_row(row.arm, row.model, f"{row.budget:.3g}", f"{row.share:.2%}", f"{row.value:.4f}", spread)
+        table.add_row(
+            plain(row.arm), plain(row.model), f"{row.budget:.3g}", f"{row.share:.2%}", f"{row.value:.4f}", spread
+        )
     table.add_row("the label before", "-", "1", "100.00%", f"{result.baselines.no_change:.4f}", "")
     table.add_row("commonest class", "-", "0", "0.00%", f"{result.baselines.majority:.4f}", "")
-    console = Console(file=sys.stdout)
-    with console.capture() as shown:
-        console.print(table)
-    width = min(100, shutil.get_terminal_size().columns)
-    curve = terminal_lines(f"{title}: {name}", "labels, % of the events", _lines(summaries), width)
-    return f"{curve}\n{shown.get()}" if curve else shown.get()
+    return table
 
 
 def _lines(summaries: Sequence[Summary]) -> dict[str, tuple[list[float], list[float]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ import typer
 from streamal import __version__
 from streamal.bootstrap import transports
 from streamal.bootstrap.rules import topic_names
+from streamal.cli.console import data_stream, echo
 from streamal.cli.options import ConfigPath, Overrides
 from streamal.config import Config, load_config
 from streamal.core.records import Training
@@ -73,14 +73,14 @@ def _export(log: Log, config: Config, kind: Format, output: Path | None, example
             columns.add(flatten(row))
             counts.add(record)
     if output is None:
-        write_text(read(), kind, columns, texts, sys.stdout)
+        write_text(read(), kind, columns, texts, data_stream())
     elif kind is Format.PARQUET:
         write_parquet(read(), columns, output)
     else:
         with output.open("w", encoding="utf-8", newline="") as file:
             write_text(read(), kind, columns, texts, file)
     for line in foreign:
-        typer.echo(f"streamal: {line}", err=True)
+        echo(f"streamal: {line}", err=True)
     if output is not None:
         card = data_card(counts, output, _provenance(config, kind, end), config.budget.currency)
         output.with_name(f"{output.name}.card.md").write_text(card, encoding="utf-8")

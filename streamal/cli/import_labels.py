@@ -9,6 +9,7 @@ import typer
 
 from streamal.bootstrap import transports
 from streamal.bootstrap.rules import topic_names, wire_rules
+from streamal.cli.console import echo
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import load_config
 from streamal.exchange.label_import import plan_import
@@ -53,9 +54,9 @@ def command(
     finally:
         log.close()
     for flaw in plan.flaws[:_FLAWS_SHOWN]:
-        typer.echo(f"streamal: {file}, row {flaw.row}: {flaw.reason}", err=True)
+        echo(f"streamal: {file}, row {flaw.row}: {flaw.reason}", err=True)
     if len(plan.flaws) > _FLAWS_SHOWN:
-        typer.echo(f"streamal: … and {len(plan.flaws) - _FLAWS_SHOWN} more rows are refused", err=True)
+        echo(f"streamal: … and {len(plan.flaws) - _FLAWS_SHOWN} more rows are refused", err=True)
     written = 0 if plan.flaws or dry_run else len(plan.outputs)
     show(f"{file} → {transports.describe_transport(loaded)}", {**plan.counts, "written": written}, as_json)
     if plan.flaws:

@@ -8,10 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from streamal import INSTALL
 from streamal.bootstrap import edges, transports
+from streamal.cli.console import echo
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Overrides
 from streamal.cli.workers import stop_on_signals
@@ -43,7 +42,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     from streamal.labeling.web.server import PageServer  # noqa: PLC0415  (an extra)
 
     def announce(url: str) -> None:
-        typer.echo(f"label page: {url}")
+        echo(f"label page: {url}")
 
     server = PageServer(loaded, lambda: transports.open_log(loaded), lambda: daemon_status(loaded), announce)
     # with handlers of its own uvicorn raises the signal again when it has ended, and that kills us with the topics open

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from streamal.cli.console import plain, plain_block
 from streamal.config import LogConfig
 
 __all__ = ["set_up_logs"]
@@ -21,12 +22,16 @@ __all__ = ["set_up_logs"]
 def set_up_logs(config: LogConfig) -> None:
     """Configure structlog; with format "auto" a terminal gets columns and anything else JSON."""
     json = config.format == "json" or (config.format == "auto" and not sys.stderr.isatty())
-    renderer: Any = (
-        structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    plain_traceback = structlog.dev.plain_traceback  # Rich's shows local variables, which may hold a payload
+    columns = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain_traceback)
+    rendering: list[Any] = (
+        [structlog.processors.JSONRenderer()]
+        if json
+        else [structlog.processors.format_exc_info, _make_plain, columns]  # JSON escapes by itself
     )
     common: list[Any] = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
     structlog.configure(
-        processors=[*common, renderer],
+        processors=[*common, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, config.level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
@@ -37,10 +42,7 @@ def set_up_logs(config: LogConfig) -> None:
         structlog.processors.format_exc_info,
     ]
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*common, _library],
-            processors=[*formatting, renderer] if json else [formatting[0], renderer],
-        )
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=[*common, _library], processors=[*formatting, *rendering])
     )
     for client in ("kafka", "confluent_kafka"):  # while a broker is away they complain several times a second
         logging.getLogger(client).setLevel(logging.NOTSET if config.level == "debug" else logging.CRITICAL)
@@ -53,4 +55,12 @@ def _library(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMappi
     """Give the line of a library the event name ``library``, and the name of its logger."""
     line["message"], line["event"] = line["event"], "library"
     line["logger"] = line["_record"].name
+    return line
+
+
+def _make_plain(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Make each text of a line plain for a terminal; a traceback keeps its lines (F70)."""
+    for name, value in line.items():
+        if isinstance(value, str):
+            line[name] = plain_block(value) if name in ("exception", "stack") else plain(value)
     return line

@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from streamal.cli.console import echo, echo_json, grow, new_console, plain, progress_text, render
 from streamal.config import Config, load_config
 
 __all__ = [
@@ -129,32 +127,29 @@ def _parameters(record: Any) -> list[inspect.Parameter]:
 def show(title: str, figures: Mapping[str, Any], as_json: bool) -> None:
     """Print *figures* on standard output, as a table for people or as JSON for programs."""
     if as_json:
-        typer.echo(json.dumps(figures))
+        echo_json(figures)
         return
-    typer.echo(title)  # a table would break it at its own width
-    table = Table(show_header=False)
+    echo(title)  # a table would break it at its own width
+    table = grow(Table(show_header=False), 2)
     for name, value in figures.items():
-        table.add_row(name.replace("_", " "), _readable(value))
-    console = Console(file=sys.stdout)
-    with console.capture() as shown:  # rich ends with 1 if the reader of our output has gone (| head)
-        console.print(table)
-    typer.echo(shown.get(), nl=False)
+        table.add_row(plain(name.replace("_", " ")), plain(_readable(value)))
+    render(table)
 
 
 @contextmanager
 def progress_bar(what: str, total: int | None) -> Iterator[Progress]:
     """Give a progress bar on standard error (only if that is a terminal) with one task, number 0."""
     columns = (
-        TextColumn("{task.description}"),
+        progress_text("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        progress_text("{task.fields[note]}"),
     )
-    console = Console(stderr=True)
+    console = new_console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        progress.add_task(what, total=total, note="")
+        progress.add_task(plain(what), total=total, note="")
         yield progress
 
 

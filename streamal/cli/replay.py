@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import typer
-
+from streamal.cli.console import echo
 from streamal.cli.experiment_options import AnnotatorOptions, Batch, StreamOptions
 from streamal.cli.options import Json, OptionalConfigOptions, progress_bar, show, with_options
 from streamal.replay import replay
@@ -34,5 +33,5 @@ def command(
         task = progress.task_ids[0]
         result = replay(recorded, config, annotators.rules(), batch, lambda events: progress.advance(task, events))
     for reason, times in result.refused.items():
-        typer.echo(f"streamal: {times} of {len(recorded.rows)} rows were refused: {reason}", err=True)
+        echo(f"streamal: {times} of {len(recorded.rows)} rows were refused: {reason}", err=True)
     show(f"{stream.stream}, budget {config.budget.share}", result.as_dict(), as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import deque
@@ -13,13 +12,13 @@ from typing import Annotated
 
 import typer
 from rich.columns import Columns
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel as Box
 from rich.table import Table
-from rich.text import Text
 
 from streamal.bootstrap import edges
+from streamal.cli.console import echo_json, grow, new_console, render, text
 from streamal.cli.options import ConfigPath, Json, Overrides
 from streamal.config import load_config
 from streamal.edge.scrape import scrape
@@ -67,12 +66,9 @@ def command(
         now = read(time.time())
         shown = panels(now, None, 0.0)
         if as_json:
-            typer.echo(json.dumps({panel.title: dict(panel.rows) for panel in shown}))
+            echo_json({panel.title: dict(panel.rows) for panel in shown})
             return
-        console = Console(file=sys.stdout)
-        with console.capture() as text:  # rich ends with 1 if the reader of our output has gone (| head)
-            console.print(_render(shown, urls, ""))
-        typer.echo(text.get(), nl=False)
+        render(_draw(shown, urls, ""))
         return
     _watch(urls, every, read)
 
@@ -83,7 +79,7 @@ def _watch(urls: list[str], every_s: float, read: Callable[[float], Series]) -> 
     accuracies: deque[float | None] = deque(maxlen=_HISTORY)
     before: tuple[float, Series] | None = None
     shown: list[Panel] = []
-    with suppress(KeyboardInterrupt), Live(screen=True, auto_refresh=False) as live:
+    with suppress(KeyboardInterrupt), Live(console=new_console(), screen=True, auto_refresh=False) as live:
         while True:
             at, trouble = time.time(), ""
             try:
@@ -98,21 +94,21 @@ def _watch(urls: list[str], every_s: float, read: Callable[[float], Series]) -> 
                 speeds.append(rate(now, last, "events_total", at - then))
                 accuracies.append(now.get(("quality_accuracy_ratio", "")))
             lines = {"events per second": sparkline(list(speeds)), "accuracy": sparkline(list(accuracies))}
-            live.update(_render(shown, urls, trouble, lines), refresh=True)
+            live.update(_draw(shown, urls, trouble, lines), refresh=True)
             time.sleep(every_s)
 
 
-def _render(shown: list[Panel], urls: list[str], trouble: str, lines: dict[str, str] | None = None) -> RenderableType:
-    parts: list[RenderableType] = [Text(f"streamal at {', '.join(urls)}   {time.strftime('%H:%M:%S')}", style="bold")]
+def _draw(shown: list[Panel], urls: list[str], trouble: str, lines: dict[str, str] | None = None) -> RenderableType:
+    parts: list[RenderableType] = [text(f"streamal at {', '.join(urls)}   {time.strftime('%H:%M:%S')}", "bold")]
     if trouble:
-        parts.append(Text(trouble, style="bold red"))
+        parts.append(text(trouble, "bold red"))
     boxes = []
     for panel in shown:
-        table = Table.grid(padding=(0, 2))
-        for name, text in panel.rows.items():
-            table.add_row(Text(name, style="dim"), Text(text))
+        table = grow(Table.grid(padding=(0, 2)), 2)
+        for name, value in panel.rows.items():
+            table.add_row(text(name, "dim"), text(value))
         style = "red" if panel.alarm else "dim" if trouble else "none"
-        boxes.append(Box(table, title=panel.title, width=_WIDTH, border_style=style, title_align="left"))
+        boxes.append(Box(table, title=text(panel.title), width=_WIDTH, border_style=style, title_align="left"))
     parts.append(Columns(boxes))
-    parts += [Text(f"{name:<18} {line}") for name, line in (lines or {}).items() if line.strip()]
+    parts += [text(f"{name:<18} {line}") for name, line in (lines or {}).items() if line.strip()]
     return Group(*parts)

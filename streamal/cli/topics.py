@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from streamal.bootstrap import transports
 from streamal.bootstrap.rules import topic_partitions
+from streamal.cli.console import echo, echo_json
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import load_config
 from streamal.edge.kafka import acls as permissions
@@ -86,13 +86,9 @@ def acls(
     }
     whom = {name: principal or f"User:streamal-{name}" for name in found}
     if as_json:
-        typer.echo(
-            json.dumps(
-                {name: {"principal": whom[name], "acls": [acl._asdict() for acl in found[name]]} for name in found}
-            )
-        )
+        echo_json({name: {"principal": whom[name], "acls": [acl._asdict() for acl in found[name]]} for name in found})
         return
     for name, each in found.items():
-        typer.echo(f"# {name}: {permissions.ROLES[name]}")
+        echo(f"# {name}: {permissions.ROLES[name]}")
         for acl in each:
-            typer.echo(permissions.command(acl, whom[name], loaded.transport.bootstrap_servers))
+            echo(permissions.command(acl, whom[name], loaded.transport.bootstrap_servers))

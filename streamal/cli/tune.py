@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from streamal.cli.console import echo
 from streamal.cli.experiment_options import (
     AnnotatorOptions,
     ExecutionOptions,
@@ -117,6 +118,6 @@ def command(
     output.write(result, stream.stream)
     if output.as_json:
         return
-    typer.echo(result.sentence())
+    echo(result.sentence())
     if search.write is not None:
-        typer.echo(f"Written: {search.write}, with budget.share = {result.labels_needed.recommended}")
+        echo(f"Written: {search.write}, with budget.share = {result.labels_needed.recommended}")

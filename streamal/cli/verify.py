@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from streamal.bootstrap import build, transports
+from streamal.cli.console import echo
 from streamal.cli.options import ConfigPath, Json, Overrides, progress_bar, show
 from streamal.config import load_config
 from streamal.inspection.verify.verify import verify
@@ -62,7 +63,7 @@ def command(
         for check in checks:
             verdict = "ok    " if not check.broken else "BROKEN"
             where = f" ({check.broken} times, first at {', '.join(check.where)})" if check.broken else ""
-            typer.echo(f"{verdict} {check.looked_at:>9,} x  {check.promise}{where}")
+            echo(f"{verdict} {check.looked_at:>9,} x  {check.promise}{where}")
             for why, times in check.not_judged.items():
-                typer.echo(f"{'not judged':>18} {times:,}: {why}")
+                echo(f"{'not judged':>18} {times:,}: {why}")
     raise typer.Exit(1 if any(check.broken for check in checks) else 0)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO, assert_never
+from typing import Any, Protocol, assert_never
 
 from streamal import INSTALL
 from streamal.core.records import Abstention, Example, Expiry, NaturalExample, SchemaSet, Training, WarmStart
@@ -16,10 +16,22 @@ from streamal.errors import ConfigError
 from streamal.exchange.label_studio import closed_task
 from streamal.exchange.rows import Columns, Row, flatten
 
-__all__ = ["Format", "format_of", "write_parquet", "write_text"]
+__all__ = ["Format", "TextSink", "format_of", "write_parquet", "write_text"]
 
 _BATCH = 10_000
 Rows = Iterable[tuple[Row, Training]]
+
+
+class TextSink(Protocol):
+    """Where text is written: a file, or a terminal that shows it."""
+
+    def write(self, text: str, /) -> int:
+        """Write *text*."""
+        ...
+
+    def writelines(self, lines: Iterable[str], /) -> None:
+        """Write each of *lines*."""
+        ...
 
 
 class Format(StrEnum):
@@ -43,7 +55,7 @@ def format_of(path: Path, option: str) -> Format:
     return _SUFFIXES[path.suffix]
 
 
-def write_text(rows: Rows, kind: Format, columns: Columns, texts: tuple[str, ...], file: TextIO) -> None:
+def write_text(rows: Rows, kind: Format, columns: Columns, texts: tuple[str, ...], file: TextSink) -> None:
     """Write *rows* as JSON lines, CSV or Label Studio's JSON; *texts* are the features that are free text."""
     if kind is Format.JSONL:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row, _ in rows)

@@ -71,7 +71,7 @@ def _terminal(title: str, xlabel: str, lines: Lines, width: int, height: int) ->
     for marker, (name, (x, y)) in zip(("●", "·", "x", "+", "o", "*", "#", "@"), lines.items(), strict=False):
         plotext.plot(list(x), list(y), label=name, marker=marker)
     plotext.xlabel(xlabel)
-    text: str = plotext.build()
+    text: str = plotext.uncolorize(plotext.build())  # the theme has no colours, yet each line ends with a reset
     return text
 
 
