@@ -82,7 +82,7 @@ def _main(
 ) -> None:
     del version
     if found := service_variables():
-        typer.echo(
+        echo(
             f"streamal: warning: ignored {', '.join(found[:3])}{' …' if len(found) > 3 else ''}: Kubernetes sets such "
             "variables for a service called streamal…; enableServiceLinks: false in the pod keeps them away",
             err=True,
