@@ -21,7 +21,8 @@ from streamal.cli import console
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import show
 from streamal.config import LogConfig
-from streamal.core.codec.events import dead_letter, encode
+from streamal.core.codec.dead_letters import dead_letter
+from streamal.core.codec.events import encode
 from streamal.core.records import Abstention, Example, Lane, Reason, Refusal
 from streamal.edge.http import AdminServer, Page
 from streamal.edge.sqlite import SqliteLog
