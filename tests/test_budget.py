@@ -52,11 +52,16 @@ class Partition:
     """One partition of a stream: its committed state goes through the wire between any two steps."""
 
     def __init__(self, budget: Budget, strategy: Strategy, partition: int = 0, partitions: int = 1) -> None:
-        self.partition_budget = budget.partition_budget(partition, partitions)
+        self.partitions = partitions
         self.strategy, self.number = strategy, partition
+        self.change(budget)
         self.metadata = ""
         self.accepted = 0
         self.open: Counter[Lane] = Counter()
+
+    def change(self, budget: Budget) -> None:
+        """Go on under another *budget*, as a worker does that was started again with another configuration."""
+        self.partition_budget = budget.partition_budget(self.number, self.partitions)
 
     def step(self, scores: Sequence[float], now: float = 0.0) -> list[Decision]:
         state = decode_state(self.metadata, PartitionState) or PartitionState()
@@ -103,6 +108,41 @@ def test_the_bound_holds_in_every_prefix(budget: Budget, name: str, us: list[flo
         requests += decision.lane is not None
         assert requests <= budget.share * events + budget.burst
         assert 0.0 <= decision.propensity <= 1.0
+
+
+def changes(*shares: str, events: int = 2_000) -> list[tuple[Budget, list[float]]]:
+    return [(Budget(Fraction(share), Fraction("0.3"), 20), [1.0] * events) for share in shares]
+
+
+quotas = st.sampled_from([(), (("a", Fraction(1, 3)),), (("a", Fraction(1, 7)), ("b", Fraction(1, 2)))])
+
+
+@given(st.lists(st.tuples(st.builds(Budget, shares, audit_shares, st.just(9), quotas=quotas), scores), max_size=8))
+@example(changes("0.101", "0.100"))
+@example(changes(*("0.0999", "0.1") * 7, events=30))
+@example(changes("0.10", "0.05"))
+@example(changes("0.001", "1", "0.001", events=50))
+def test_a_changed_share_stays_within_the_budget(parts: list[tuple[Budget, list[float]]]) -> None:
+    """F63: at most Σ share·events + burst requests, the burst once, whatever the tokens of each share are parts of."""
+    earned = Fraction(parts[0][0].burst if parts else 0)
+    requests, partition = 0, None
+    for budget, us in parts:
+        partition = partition or Partition(budget, Always())
+        partition.change(budget)
+        for decision in partition.step(us) if us else ():
+            earned += budget.share
+            requests += decision.lane is not None
+            assert requests <= earned
+
+
+@pytest.mark.parametrize("share", ["0.0999", "0.1", "1"])
+def test_what_was_saved_is_kept_when_the_share_changes(share: str) -> None:
+    """A full bucket is full under another share too: a change takes nothing away, but for the rounding."""
+    partition = Partition(Budget(Fraction("0.1"), Fraction(0), 20), Never())
+    partition.step([0.0])
+    partition.change(Budget(Fraction(share), Fraction(0), 20))
+    partition.strategy = Always()
+    assert asked(partition.step([1.0] * 20)) == 20
 
 
 @given(budgets, names, scores, st.lists(st.integers(0, 120), max_size=6))
@@ -448,4 +488,4 @@ def test_a_closed_lane_does_not_move_the_threshold() -> None:
     before: State = sampler.state
     sampler.decide(0, 1.0)
     assert sampler.state == before
-    assert sampler.counters == BudgetCounters(1, 1, 0, 0)
+    assert sampler.counters[:4] == (1, 1, 0, 0)

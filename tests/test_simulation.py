@@ -61,6 +61,7 @@ SOMETIMES = (
     "reply overtakes its request",
     "restored from a snapshot",
     "schema inferred",
+    "share changed",
     "snapshot not taken",
     "snapshots failed",
     "two rebalances between polls",

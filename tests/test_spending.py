@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from streamal.bootstrap import build
 from streamal.config import load_config
-from streamal.core.budget.counters import BudgetCounters
+from streamal.core.budget.counters import BudgetCounters, BudgetTerms
 from streamal.core.budget.money import Prices, Settlements, micros, windows
 from streamal.core.budget.sampler import Budget, Sampler, divide
 from streamal.core.coins import EventCoins
@@ -420,14 +420,15 @@ def full_ledger() -> BudgetCounters:
         day_strategy=7 * 10**6,
         reserved=(3 * 10**12, 7 * 10**12, 3 * 10**13, 7 * 10**13, 3 * 10**14, 7 * 10**14),
         quota_tokens=tuple(quota.capacity for quota in partition_budget.quotas),
+        terms=BudgetTerms.at_first(partition_budget)._replace(accepted=10**12, requests=10**11),
     )
 
 
 def test_the_ledger_stays_small() -> None:
-    """250 bytes at most, whatever is counted."""
+    """350 bytes at most, whatever is counted."""
     full = full_ledger()
     text = encode_state(PartitionState(2**53, 1e9 / 7, full, ()))
-    assert len(text) - len(encode_state(PartitionState(2**53, 1e9 / 7, None, ()))) + len("null") <= 250
+    assert len(text) - len(encode_state(PartitionState(2**53, 1e9 / 7, None, ()))) + len("null") <= 350
     state = decode_state(text, PartitionState)
     assert state is not None
     assert state.counters == full
@@ -511,12 +512,11 @@ def test_other_quotas_lose_no_tokens() -> None:
     before = Sampler(one.partition_budget(0, 1), Always(), EventCoins(7), None, None, 0.0)
     before.decide(0, 0.0, {"rare": 1.0})
     assert before.counters.quota_tokens[0] > 0
-    none = replace(one, quotas=())
-    after = Sampler(none.partition_budget(0, 1), Always(), EventCoins(7), before.counters, (), 0.0)
-    assert (after.counters.tokens, after.counters.quota_tokens) == (
-        before.counters.tokens + before.counters.quota_tokens[0],
-        (),
-    )
+    with_quota, common = one.partition_budget(0, 1), replace(one, quotas=()).partition_budget(0, 1)
+    after = Sampler(common, Always(), EventCoins(7), before.counters, (), 0.0)
+    saved = before.counters.tokens + before.counters.quota_tokens[0]
+    assert after.counters.tokens == saved * common.price // with_quota.price
+    assert after.counters.quota_tokens == ()
 
 
 # From the configuration.

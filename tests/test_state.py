@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamal.core.budget.counters import BudgetCounters
+from streamal.core.budget.counters import BudgetCounters, BudgetTerms
 from streamal.core.quality.totals import RunningTotals
 from streamal.core.records import OffsetAndMetadata, TopicPartition
 from streamal.core.state import (
@@ -35,6 +35,7 @@ counters = st.builds(
     day_strategy=counts,
     reserved=st.just(()) | st.tuples(*[counts] * 6),
     quota_tokens=st.lists(counts, max_size=4).map(tuple),
+    terms=st.none() | st.builds(BudgetTerms, counts, counts, counts, counts, st.integers(0, 2**200)),
 )
 partition_states = st.builds(
     PartitionState,

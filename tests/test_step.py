@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamal.core.budget.counters import BudgetCounters
 from streamal.core.codec.events import WireRules, decode_request, decode_training
 from streamal.core.join import Replies
 from streamal.core.records import (
@@ -139,7 +138,9 @@ def test_refused_events_earn_no_budget() -> None:
     rules = make_rules(share="0.5", audit_share="0", burst=1, strategy="random")
     world = World(rules, make_fold(kinds=KINDS))
     world.run([garbage(offset) for offset in range(500)], 0.0)
-    assert state_of(world.committed).counters == BudgetCounters(0, 2, 0, 0)  # two halves: the burst of one
+    counters = state_of(world.committed).counters
+    assert counters is not None
+    assert counters[:4] == (0, 2, 0, 0)  # two halves: the burst of one
     plain = World(rules, make_fold(kinds=KINDS))
     one = world.run([event_record(offset) for offset in range(500, 540)], 0.0)
     two = plain.run([event_record(offset) for offset in range(500, 540)], 0.0)

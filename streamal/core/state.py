@@ -18,8 +18,8 @@ from streamal.errors import InconsistentLog
 
 __all__ = ["STATE_BYTES_MAX", "PartitionState", "TrainerState", "decode_state", "decode_states", "encode_state"]
 
-STATE_BYTES_MAX = 1_000
-"""More than any configuration needs: an assertion, a quarter of what a transport takes (`ports.METADATA_BYTES_MAX`)."""
+STATE_BYTES_MAX = 1_200
+"""More than any configuration needs: an assertion, a third of what a transport takes (`ports.METADATA_BYTES_MAX`)."""
 
 
 class PartitionState(msgspec.Struct, frozen=True, array_like=True):

@@ -114,20 +114,22 @@ def _budget(world: World, facts: Facts, partition: int) -> None:
     """I2: the budget holds in every prefix; with anything in the bucket the odds are ε or more; I5: stamps go on."""
     budget, partitions = world.scenario.budget, world.scenario.partitions
     burst = budget.burst // partitions + (partition < budget.burst % partitions)
-    capacity = max(burst, 2 * budget.reserve + 1)
     rows = facts.predictions[partition]
     capped = any(cap is not None for cap in (budget.per_hour, budget.per_day, *budget.money))
     paced = world.scenario.settings.rules.pace_horizon_s is not None
     bounded = capped or paced or budget.quotas or budget.open_max // partitions < len(rows)
     asked = version = 0
-    saved = Fraction(burst)
-    for accepted, prediction in enumerate(rows, 1):
-        saved = min(Fraction(capacity), saved + budget.share)
+    saved = earned = Fraction(burst)
+    for number, prediction in enumerate(rows):
+        changed, budget = budget, world.budget_at(partition, number)
+        bounded = bounded or budget is not changed  # what is lost to rounding then is for the tests of the budget
+        earned += budget.share
+        saved = min(Fraction(max(burst, 2 * budget.reserve + 1)), saved + budget.share)
         if budget.audit_every and not bounded and saved >= 1:
             require(prediction.propensity >= 0.999_999 / budget.audit_every, "I2", f"{prediction.event}: out of reach")
         saved -= prediction.asked is not None
         asked += prediction.asked is not None
-        require(asked <= budget.share * accepted + burst, "I2", f"over budget at {prediction.event}")
+        require(asked <= earned, "I2", f"over budget at {prediction.event}")
         require(prediction.asked is None or prediction.propensity > 0, "I2", f"{prediction.event}: asked at odds of 0")
         require(prediction.version >= version, "I5", f"the stamp goes back at {prediction.event}")
         version = prediction.version

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.money import Settlements
 from streamal.core.fold import Fold
 from streamal.core.model.model import LabelRules, Model
@@ -31,11 +32,12 @@ from streamal.core.records import (
     TopicPartition,
 )
 from streamal.core.snapshot import encode_snapshot
+from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.daemon.daemon import Daemon, Settings
 from streamal.edge.memory import MemoryTransport
 from streamal.errors import Uncommitted
 from tests.simulation.fakes import FINGERPRINT, Chain, Shelf
-from tests.simulation.scenario import CLASSES, TOPICS, Scenario
+from tests.simulation.scenario import CLASSES, GROUP, TOPICS, Scenario
 from tests.simulation.world import Program
 
 
@@ -58,6 +60,36 @@ class ForgetsState(MemoryTransport):
             if place.topic == TOPICS.events
         }
         super().commit(outputs, {**offsets, **forgotten})
+
+
+class KeepsRawTokens(MemoryTransport):
+    """The tokens are taken over as a bare number when the share changes (F63)."""
+
+    def commit(self, outputs: Sequence[OutputRecord], offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        super().commit(outputs, {place: self._change(place, *offset) for place, offset in offsets.items()})
+
+    def _change(self, place: TopicPartition, offset: int, metadata: str) -> OffsetAndMetadata:
+        before = self.committed(GROUP).get(place, OffsetAndMetadata(0, "")).metadata
+        if place.topic == TOPICS.events and before:
+            old, new = (decode_state(text, PartitionState) for text in (before, metadata))
+            assert old is not None and new is not None  # noqa: PT018
+            if old.counters and new.counters and old.counters.terms != new.counters.terms:
+                tokens = new.counters.tokens + self._too_many(old.counters, new.counters)
+                metadata = encode_state(msgspec.structs.replace(new, counters=new.counters._replace(tokens=tokens)))
+        return OffsetAndMetadata(offset, metadata)
+
+    def _too_many(self, old: BudgetCounters, new: BudgetCounters) -> int:
+        """Return how many tokens the change brings that were never earned."""
+        assert old.terms is not None and new.terms is not None  # noqa: PT018
+        return old.tokens - new.terms.tokens
+
+
+class GrantsTheBurstAgain(KeepsRawTokens):
+    """Another share is taken for a new partition (F63)."""
+
+    def _too_many(self, old: BudgetCounters, new: BudgetCounters) -> int:
+        assert new.terms is not None
+        return new.terms.price
 
 
 class NeverFences(MemoryTransport):
@@ -282,6 +314,8 @@ MUTANTS: Mapping[str, Mutant] = {
     "no pending check": _mutant("I3 I8 I9", with_pending(AcceptsAll)),
     "joins twice in a step": _mutant("I3 I8", with_pending(ForgetsTheClosed)),
     "sampler state not committed": _mutant("I2", Program(transport=ForgetsState)),
+    "tokens of another share": Mutant(Program(transport=KeepsRawTokens), frozenset({"I2"}), first_seed=400),
+    "a burst for each share": _mutant("I2", Program(transport=GrantsTheBurstAgain)),
     "no rewind after an abort": _mutant("I1 I3 I16", Program(daemon=NeverRewinds)),
     "no fencing": _mutant("I1 I7 I16", Program(transport=NeverFences)),
     "refuses unknown replies at once": _mutant("I3", Program(daemon=RefusesAtOnce)),

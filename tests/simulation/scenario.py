@@ -50,6 +50,8 @@ BAD_BYTES: Sequence[bytes | None] = (
 )
 """Refused as an event and as a reply, whatever the schema."""
 
+SHARES: Sequence[Fraction] = (Fraction(1, 3), Fraction(1, 2), Fraction(3, 5), Fraction(1))
+OTHER_SHARES: Sequence[Fraction] = (*SHARES, Fraction(49, 100), Fraction(33, 100))
 QUOTAS: Sequence[tuple[tuple[str, Fraction], ...]] = ((), (("a", Fraction(1, 3)),))
 
 FAULTS = (
@@ -85,6 +87,13 @@ class Scenario:
     settings: Settings
     script: tuple[Action, ...]
 
+    def under(self, share: Fraction) -> tuple[Budget, Settings]:
+        """Return the budget and the settings of a daemon that was configured anew with another *share*."""
+        budget, rules = replace(self.budget, share=share), self.settings.rules
+        strategy = build_strategy(SamplingRules(rules.strategy_name, float(budget.rate), share=float(share)))
+        budgets = tuple(budget.partition_budget(partition, self.partitions) for partition in range(self.partitions))
+        return budget, replace(self.settings, rules=replace(rules, budgets=budgets, strategy=strategy))
+
     def new_fold(self) -> Fold:
         """Return what a worker knows at first."""
         return Fold(
@@ -107,7 +116,7 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
     faults = drawn if faults is None else faults
     partitions, workers = rng.choice((1, 1, 2, 2, 3)), ("a", "b", "c")[: rng.choice((1, 2, 2, 3))]
     budget = Budget(
-        share=rng.choice((Fraction(1, 3), Fraction(1, 2), Fraction(3, 5), Fraction(1))),
+        share=rng.choice(SHARES),
         audit_share=rng.choice((Fraction(0), Fraction(1, 2), Fraction(1, 3))),
         burst=partitions + rng.choice((0, 1, 4)),
         per_hour=rng.choice((None, None, 3 * partitions)),
@@ -137,8 +146,15 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
         closed_max=rng.choice((2, 1000, 1000)),
         budget=budget,
         settings=settings,
-        script=tuple(_script(rng, partitions, workers, faults)),
+        script=tuple(_with_shares(Random(f"share {seed}"), _script(rng, partitions, workers, faults))),
     )
+
+
+def _with_shares(rng: Random, script: list[Action]) -> list[Action]:
+    """Return *script* with up to three changes of the share in every other scenario (F63)."""
+    for _ in range(rng.choice((0, 0, 0, 1, 2, 3))):
+        script.insert(rng.randrange(len(script) // 2), Action("share", "", rng.randrange(len(OTHER_SHARES))))
+    return script
 
 
 def _in_money(rng: Random, budget: Budget, partitions: int) -> Budget:

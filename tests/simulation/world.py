@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
+from streamal.core.budget.sampler import Budget
 from streamal.core.fold import Fold
 from streamal.core.records import Record, coordinates
 from streamal.daemon.daemon import Daemon
@@ -18,7 +20,7 @@ from tests.simulation.annotators import Annotators
 from tests.simulation.fakes import FakeClock, MarkLog, MarkMeter, Shelf, SimulatedCrash
 from tests.simulation.faults import Plan, no_faults
 from tests.simulation.process import Process, Violation
-from tests.simulation.scenario import GROUP, TOPICS, Action, Scenario
+from tests.simulation.scenario import GROUP, OTHER_SHARES, TOPICS, Action, Scenario
 from tests.simulation.strikes import Strikes
 
 ROUNDS_MAX = 150
@@ -50,6 +52,9 @@ class World:
         self.shelves = {name: self.program.shelf() for name in scenario.workers}
         self.processes: dict[str, Process] = {}
         self.running: list[Process] = []
+        self.budget, self.settings = scenario.budget, scenario.settings
+        self.budgets: list[tuple[dict[int, int], Budget]] = []
+        """The budgets before each change of the share, with how many predictions each partition had then."""
         self.refusable: set[str] = set()
         """Coordinates of the events that must be refused; all others must be predicted."""
 
@@ -66,10 +71,27 @@ class World:
             self.say(f"clock {number:+}")
             self.marks["clock back"] += number < 0
             self.clock.move(number)
+        elif do == "share":
+            self.change_share(OTHER_SHARES[int(number)])
         elif do in {"tick", "kill", "leave", "expel"}:
             {"tick": self.tick, "kill": self.kill, "leave": self.leave, "expel": self.expel}[do](who)
         else:
             self.tamper(do, who)
+
+    def change_share(self, share: Fraction) -> None:
+        """Stop all workers; who starts from now on is configured with another *share*."""
+        self.say(f"share {share}")
+        for name in list(self.processes):
+            self.leave(name)
+            self.kill(name)
+        counts = {p: len(self.truth(TOPICS.predictions, p)) for p in range(self.scenario.partitions)}
+        self.budgets.append((counts, self.budget))
+        self.budget, self.settings = self.scenario.under(share)
+        self.marks["share changed"] += any(counts.values())
+
+    def budget_at(self, partition: int, number: int) -> Budget:
+        """Return the budget under which prediction *number* (from 0 on) of *partition* was made."""
+        return next((budget for counts, budget in self.budgets if number < counts[partition]), self.budget)
 
     def produce(self, partition: int, value: bytes | None, *, refusable: bool) -> None:
         """Append an event."""
@@ -117,7 +139,7 @@ class World:
         def boot() -> int:
             process.transport = self.program.transport(self.broker, GROUP, name, TOPICS.events, TOPICS.labels)
             process.daemon = self.program.daemon(
-                self.scenario.settings,
+                self.settings,
                 lambda: self.program.new_fold(self.scenario),
                 process.transport,
                 shelf,

@@ -85,7 +85,9 @@ class Sampler:
         self._epsilon = 1.0 / partition_budget.audit_every if partition_budget.audit_every else 0.0
         self._coins = coins
         self._propensity, self._update = strategy.propensity, strategy.update
-        self._before = (counters or BudgetCounters(0, partition_budget.start, 0, 0)).advance_to(int(now // 3600))
+        # the burst is granted here, once in a partition's life
+        before = counters or BudgetCounters(0, partition_budget.start, 0, 0)
+        self._before = before.under(partition_budget).advance_to(int(now // 3600))
         self._accepted, self._tokens = self._before[:2]
         self._audit = self._strategy = 0
         self._room, self._strategy_room = _room(partition_budget, self._before, refunds, open_requests)

@@ -3,7 +3,7 @@
 The audit lane asks for each event with a probability of ε. So of all waits for a request only e^-20 are longer than
 20/ε events: after more than that, something keeps the lanes shut (a full queue, a cap) or is broken. Without an audit
 lane the limit is twenty times the mean distance that the budget allows. In the other direction, the counters must not
-exceed the budget.
+exceed the budget: share * events + burst, and after a change of the share what was left then, counted from there on.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from fractions import Fraction
 from typing import NamedTuple
 
+from streamal.core.budget.counters import BudgetTerms
 from streamal.core.budget.sampler import PartitionBudget
 from streamal.core.gauges.declaration import Gauge, Worker
 from streamal.core.state import PartitionState
@@ -52,11 +53,13 @@ def check_mute(worker: Worker) -> MuteCheck:
         state = worker.states.get(partition)
         if state is None or state.counters is None:
             continue
-        unasked = max(unasked, state.unasked)
-        if state.unasked > normal and not _is_capped(budget, state):
+        counters, terms = state.counters, state.counters.terms or BudgetTerms.at_first(budget)
+        # events before the share changed have waited under another one
+        waited = min(state.unasked, counters.accepted - terms.accepted) if terms.accepted else state.unasked
+        unasked = max(unasked, waited)
+        if waited > normal and not _is_capped(budget, state):
             mute.append(partition)
-        counters = state.counters
-        over += max(0, counters.audit + counters.strategy - _requests_max(budget, counters.accepted))
+        over += max(0, counters.audit + counters.strategy - terms.requests_max(counters.accepted))
     return MuteCheck(tuple(mute), unasked, unasked_max, over)
 
 
@@ -74,11 +77,6 @@ def _is_capped(budget: PartitionBudget, state: PartitionState) -> bool:
     caps = (*zip(budget.requests, _WINDOWS_S, strict=False), *zip(budget.money, _WINDOWS_S, strict=False))
     window_s = max((seconds for cap, seconds in caps if cap is not None), default=0.0)
     return window_s > 0.0 and state.now - state.asked_at <= 2 * window_s
-
-
-def _requests_max(budget: PartitionBudget, accepted: int) -> int:
-    """Return share * events + burst, rounded down."""
-    return (_gain(budget) * accepted + budget.start) // budget.price
 
 
 ASKING: tuple[Gauge, ...] = (

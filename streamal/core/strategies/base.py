@@ -23,7 +23,7 @@ State = tuple[Any, ...]
 """A strategy's memory of its decisions: a few numbers or short texts, kept in the offset's commit metadata."""
 
 STRATEGY_STATE_BYTES_MAX = 600
-"""Bound of a state as JSON. F16: with the budget's counters it must stay within the metadata's limit of 1 kB."""
+"""Bound of a state as JSON. F16: with the budget's counters it must stay within the limit of a state, 1.2 kB."""
 
 
 ScoreT_contra = TypeVar("ScoreT_contra", contravariant=True)

@@ -7,16 +7,24 @@ judges what is left: retention and compaction are no broken promise.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from fractions import Fraction
+from collections.abc import Callable, Iterator, Mapping
 
-from streamal.core.budget.sampler import Budget, divide
+from streamal.core.budget.counters import BudgetCounters, BudgetTerms
+from streamal.core.budget.sampler import Budget, PartitionBudget
 from streamal.core.codec.events import decode_request, decode_training
 from streamal.core.fold import Fold
 from streamal.core.quality.totals import RunningTotals
-from streamal.core.records import Closing, Example, Request, TopicPartition, coordinates, partition_of
+from streamal.core.records import (
+    Closing,
+    Example,
+    OffsetAndMetadata,
+    Request,
+    TopicPartition,
+    coordinates,
+    partition_of,
+)
 from streamal.core.rules import Rules
-from streamal.core.state import TrainerState, decode_state
+from streamal.core.state import PartitionState, TrainerState, decode_state
 from streamal.inspection.verify.caps import check_caps
 from streamal.inspection.verify.checks import Check
 from streamal.inspection.verify.evidence import Evidence
@@ -53,7 +61,7 @@ def verify(
     unknown = ((trainer and decode_state(trainer.metadata, TrainerState)) or TrainerState()).unknown
     checks = [
         _check_events(evidence),
-        _check_budget(evidence, budget),
+        _check_budget(evidence, states),
         _check_versions(evidence),
         *_check_requests(evidence),
         *check_caps(log, rules, budget, evidence.predictions),
@@ -88,30 +96,41 @@ def _check_events(evidence: Evidence) -> Check:
     return check
 
 
-def _check_budget(evidence: Evidence, budget: Budget) -> Check:
-    """Check the budget in every prefix (I2); after retention from the first prediction on that is left."""
+def _check_budget(evidence: Evidence, states: Mapping[TopicPartition, OffsetAndMetadata]) -> Check:
+    """Check the budget in every prefix (I2); after retention from the first prediction on that is left.
+
+    Where the share has changed, the last one is checked, from its first event on: the state says when that was (F63).
+    """
     check = Check("requests <= share * events + burst, in every prefix of every partition")
     for partition, predictions in enumerate(evidence.ordered):
-        allowed = _tokens_max(evidence, budget, partition)
+        deleted = evidence.log.begin(evidence.rules.topics.predictions, partition)
+        counters, terms = _read_terms(states, evidence.rules, partition)
+        gone = max(0, counters.accepted - len(predictions)) if deleted else 0
+        earlier = max(0, terms.accepted - gone)
+        tokens = _tokens_max(evidence.rules.budgets[partition], terms) if gone > terms.accepted else terms.tokens
         asked = 0
-        for accepted, prediction in enumerate(predictions, 1):
+        for accepted, prediction in enumerate(predictions[earlier:], 1):
             asked += prediction.asked is not None
-            check.expect(asked <= budget.share * accepted + allowed, prediction.event)
-        check.skip(
-            "predictions were deleted by retention",
-            evidence.log.begin(evidence.rules.topics.predictions, partition),
-        )
+            check.expect(terms.price * asked <= terms.gain * accepted + tokens, prediction.event)
+        check.skip("the share changed after these predictions", earlier)
+        check.skip("predictions were deleted by retention", deleted)
     return check
 
 
-def _tokens_max(evidence: Evidence, budget: Budget, partition: int) -> Fraction:
-    """Return how many requests *partition* may have had the tokens for, before the first prediction that is left."""
-    rules = evidence.rules
-    burst = Fraction(divide(budget.burst, partition, rules.partitions))
-    if not evidence.predicted_from[partition]:
-        return burst
-    own = budget.partition_budget(partition, rules.partitions)
-    return max(burst, Fraction(own.capacity + sum(quota.capacity for quota in own.quotas), own.price))
+def _read_terms(
+    states: Mapping[TopicPartition, OffsetAndMetadata], rules: Rules, partition: int
+) -> tuple[BudgetCounters, BudgetTerms]:
+    """Return what *partition* has counted, and the share that it works under; without a state the configured one."""
+    metadata = states.get(TopicPartition(rules.topics.events, partition), OffsetAndMetadata(0, "")).metadata
+    state = decode_state(metadata, PartitionState) or PartitionState()
+    counters = state.counters or BudgetCounters(0, 0, 0, 0)
+    return counters, counters.terms or BudgetTerms.at_first(rules.budgets[partition])
+
+
+def _tokens_max(budget: PartitionBudget, terms: BudgetTerms) -> int:
+    """Return how many tokens a partition may have had before the first prediction that is left."""
+    full = budget.capacity + sum(quota.capacity for quota in budget.quotas)
+    return max(terms.tokens, full * terms.price // budget.price)
 
 
 def _check_versions(evidence: Evidence) -> Check:
