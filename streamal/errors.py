@@ -31,6 +31,9 @@ __all__ = [
 ]
 
 
+_RESTORE = "restore the partition from another replica or from a backup"
+
+
 class StreamalError(Exception):
     """Any error that streamal raises on purpose; its text says what happened, where, and what to do."""
 
@@ -60,9 +63,9 @@ class InconsistentLog(Fatal):
 class Unreadable(InconsistentLog):
     """The batch at *offset* of a partition cannot be read, however often it is fetched."""
 
-    def __init__(self, topic: str, partition: int, offset: int, why: str, way_on: str = "") -> None:
-        """Keep where the batch is; *why* says what is wrong with it, *way_on* what to do, if there is anything."""
-        super().__init__(f"cannot read {topic}-{partition} from offset {offset} on: {why}{way_on and f'; {way_on}'}")
+    def __init__(self, topic: str, partition: int, offset: int, why: str, way_on: str = _RESTORE) -> None:
+        """Keep where the batch is; *why* says what is wrong with it, *way_on* what to do."""
+        super().__init__(f"cannot read {topic}-{partition} from offset {offset} on: {why}; {way_on}")
         self.topic, self.partition, self.offset, self.why = topic, partition, offset, why
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition, coordinates
-from streamal.errors import Fatal, InconsistentLog
+from streamal.errors import Fatal, InconsistentLog, Unreadable
 
 __all__ = [
     "METADATA_BYTES_MAX",
@@ -20,6 +20,7 @@ __all__ = [
     "Meter",
     "Snapshots",
     "Transport",
+    "find_readable",
     "read_events",
     "require_small_states",
     "scan",
@@ -163,11 +164,44 @@ def require_small_states(offsets: Mapping[TopicPartition, OffsetAndMetadata]) ->
             raise Fatal(f"the state of {topic}-{partition} has {size} bytes: above offset.metadata.max.bytes")
 
 
-def scan(log: Log, topic: str, partition: int, offset: int = 0) -> Iterator[Record]:
-    """Yield the committed records of a partition from *offset* on, up to the end as it is when it is reached."""
-    while records := log.read(topic, partition, offset, 1_000):
+def scan(
+    log: Log, topic: str, partition: int, offset: int = 0, unreadable: list[range] | None = None
+) -> Iterator[Record]:
+    """Yield the committed records of a partition from *offset* on, up to the end as it is when it is reached.
+
+    Offsets that cannot be read are added to *unreadable* and left out.
+
+    Raises:
+        Unreadable: there are such offsets, and no list for them.
+    """
+    while True:
+        try:
+            records = log.read(topic, partition, offset, 1_000)
+        except Unreadable as error:
+            if unreadable is None:
+                raise
+            offset = find_readable(log, topic, partition, error.offset)
+            unreadable.append(range(error.offset, offset))
+            continue
+        if not records:
+            return
         yield from records
         offset = records[-1].offset + 1
+
+
+def find_readable(log: Log, topic: str, partition: int, offset: int) -> int:
+    """Return the offset of the first record after *offset* that can be read; the end of the partition without any.
+
+    A batch in the middle is fetched whole, so each offset is tried: two damaged batches may have a good one between.
+    """
+    end = log.end(topic, partition)
+    for following in range(offset + 1, end):
+        try:
+            records = log.read(topic, partition, following, 1)
+        except Unreadable:
+            continue
+        return records[0].offset if records else end
+    return end
 
 
 def read_events(log: Log, topic: str, wanted: Mapping[int, Sequence[int]]) -> dict[str, Record]:

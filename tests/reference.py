@@ -53,6 +53,7 @@ REASONS: Mapping[str, str] = {
     "event_refused": "A natural label names an event that was itself refused.",
     "reply_incomplete": "The reply has neither a label nor an abstention, or names no request.",
     "not_supported": "The record asks for something that this version cannot do, e.g. `supersedes`.",
+    "unreadable": "The record's batch is damaged, too large or of an unknown codec; `streamal skip` has left it out.",
 }  # fmt: skip
 OUTCOMES: Mapping[str, str] = {
     "accepted": "It is the first valid reply to an open request; the model learns it.",

@@ -23,6 +23,7 @@ from streamal.cli import (
     report,
     run,
     simulate,
+    skip,
     status,
     top,
     topics,
@@ -89,7 +90,23 @@ def _main(
         )
 
 
-for _module in (demo, run, check, replay, compare, tune, simulate, label, answer, export, verify, status, top, report):
+for _module in (
+    demo,
+    run,
+    check,
+    replay,
+    compare,
+    tune,
+    simulate,
+    label,
+    answer,
+    export,
+    verify,
+    skip,
+    status,
+    top,
+    report,
+):
     app.command(name=_module.__name__.rpartition(".")[2])(_module.command)
 app.command(name="import")(import_labels.command)
 app.add_typer(topics.app, name="topics")

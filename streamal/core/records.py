@@ -70,6 +70,7 @@ class Reason(StrEnum):
     EVENT_REFUSED = "event_refused"
     REPLY_INCOMPLETE = "reply_incomplete"
     NOT_SUPPORTED = "not_supported"
+    UNREADABLE = "unreadable"
 
 
 class Outcome(StrEnum):

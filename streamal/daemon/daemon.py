@@ -23,7 +23,7 @@ from streamal.core.step import step
 from streamal.core.strategies.base import Memory
 from streamal.daemon.batch_size import Batches
 from streamal.daemon.exporter import Exporter, Logger
-from streamal.errors import Behind, Fatal, InconsistentLog, Uncommitted
+from streamal.errors import Behind, Fatal, InconsistentLog, Uncommitted, Unreadable
 from streamal.ports import Clock, Meter, Snapshots, Transport, read_events, scan
 
 __all__ = ["Daemon", "Settings"]
@@ -231,7 +231,10 @@ class Daemon:
             self._replies_end = self._transport.end(*labels), now
         end, noted_at = self._replies_end
         read_to = max((record.offset + 1 for record in polled if record.topic == labels.topic), default=0)
-        left = self._transport.read(*labels, max(read_to, self._committed[labels].offset), 1)
+        try:
+            left = self._transport.read(*labels, max(read_to, self._committed[labels].offset), 1)
+        except Unreadable:  # the next poll raises it, when what was polled now is committed
+            return -math.inf
         if left and left[0].offset < end:
             return -math.inf
         self._replies_end = None

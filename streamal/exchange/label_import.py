@@ -110,7 +110,7 @@ def _read_topics(
             raise InconsistentLog(f"training offset {record.offset}: {training.detail}")
         if isinstance(training, Closing) and training.request in wanted:
             closed[training.request] = training
-    for record in scan(log, topics.labels, 0):
+    for record in scan(log, topics.labels, 0, unreadable=[]):
         reply = decode_reply(record.value, rules, None)
         if isinstance(reply, Reply) and reply.request in wanted and reply.reply is not None:
             written.add((reply.request, reply.reply))

@@ -131,7 +131,7 @@ class Feed:
         self.caught_up = len(records) < _TRAINING_MAX
 
     def _read_labels(self) -> None:
-        for record in scan(self._log, self._topics.labels, 0, self._labels):
+        for record in scan(self._log, self._topics.labels, 0, self._labels, unreadable=[]):
             self._labels = record.offset + 1
             reply = decode_reply(record.value, self._wire, None)
             if isinstance(reply, Reply):

@@ -22,6 +22,7 @@ __all__ = [
     "create_topics",
     "describe_transport",
     "ensure_topics",
+    "open_alone",
     "open_log",
     "open_transport",
     "require_topics",
@@ -59,6 +60,24 @@ def open_transport(config: Config, synchronous: Synchronous = "FULL") -> Transpo
     else:
         require_topics(config)
     return kind.open_transport(config, worker_name(config), synchronous)
+
+
+def open_alone(config: Config) -> Transport:
+    """Return a membership in a group that has no other member, for one transaction outside the loop.
+
+    It has the transactional id of this worker, and fences it. It is no static member, so it leaves the group at once.
+
+    Raises:
+        ConfigError: the group has members, or there are no groups.
+    """
+    kind = _kind(config)
+    if members := kind.group_members(config):
+        raise ConfigError(
+            f"group {config.transport.group!r} has {len(members)} members ({', '.join(members[:3])}): stop all "
+            f"workers, and wait for {config.transport.session_timeout_s:g} s (transport.session_timeout_s)"
+        )
+    nobody = config.model_copy(update={"transport": config.transport.model_copy(update={"instance": None})})
+    return kind.open_transport(nobody, worker_name(config), "FULL")
 
 
 def create_topics(config: Config, replicas: int | None = None) -> Sequence[str]:

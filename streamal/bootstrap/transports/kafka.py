@@ -73,6 +73,12 @@ def _create_topics(config: Config, replicas: int | None) -> Sequence[str]:
     return create_topics(python_connection(config), _topic_settings(config), replicas)
 
 
+def _group_members(config: Config) -> Sequence[str]:
+    from streamal.edge.kafka.python import group_members  # noqa: PLC0415
+
+    return group_members(python_connection(config), config.transport.group)
+
+
 def _problems(config: Config) -> Sequence[str]:
     _require_client(config)
     from streamal.edge.kafka.python import differences  # noqa: PLC0415
@@ -85,6 +91,7 @@ KAFKA = TransportKind(
     open_log=_open_log,
     open_transport=_open_transport,
     create_topics=_create_topics,
+    group_members=_group_members,
     problems=_problems,
     advice=(
         "`streamal topics create` makes those that are missing; change settings with `kafka-configs.sh --alter`, "

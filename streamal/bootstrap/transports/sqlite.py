@@ -76,11 +76,19 @@ def _strange_partitions(config: Config) -> Iterator[str]:
         log.close()
 
 
+def _group_members(config: Config) -> Sequence[str]:
+    raise ConfigError(
+        f"{_describe(config)} has neither groups nor batches: this command is for Kafka. A damaged file is named by "
+        "`streamal check`; restore it from a backup"
+    )
+
+
 SQLITE = TransportKind(
     describe=_describe,
     open_log=_open_log,
     open_transport=_open_transport,
     create_topics=_create_topics,
+    group_members=_group_members,
     problems=_problems,
     advice="",
     run_creates_topics=True,

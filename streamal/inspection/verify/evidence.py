@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -64,6 +64,14 @@ class Evidence:
         """Return whether *event*, if there ever was one, is left."""
         partition, offset = self._locate(event)
         return partition is None or offset >= self.events_from[partition]
+
+    def offsets_of(self, topic: str, partition: int) -> Iterator[int]:
+        """Yield the offsets of the records that are left in a partition; last those that cannot be read (F58)."""
+        unreadable: list[range] = []
+        for record in scan(self.log, topic, partition, unreadable=unreadable):
+            yield record.offset
+        for offsets in unreadable:
+            yield from offsets
 
     def letters_of(self, topic: str) -> Counter[str]:
         """Return how many dead letters each record of *topic* has, by coordinates."""

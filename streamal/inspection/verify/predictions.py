@@ -46,7 +46,7 @@ def check_predictions(evidence: Evidence, new_fold: Callable[[], Fold], progress
 
 def _pair_predictions(evidence: Evidence, partition: int) -> Iterator[tuple[Prediction, Record]]:
     """Yield each prediction of *partition* with its event."""
-    for record in scan(evidence.log, evidence.rules.topics.events, partition):
+    for record in scan(evidence.log, evidence.rules.topics.events, partition, unreadable=[]):
         prediction = evidence.predictions.get(coordinates(partition, record.offset))
         if prediction is not None:
             yield prediction, record

@@ -180,7 +180,8 @@ def _read_replies(evidence: Evidence, kept: Check, natural: NaturalLabels) -> Re
     end = evidence.committed.get(TopicPartition(topic, 0), 0)
     replies: dict[str, list[_Posted]] = {}
     kept.skip(_GONE, evidence.labels_from)
-    for record in scan(evidence.log, topic, 0):
+    unreadable: list[range] = []
+    for record in scan(evidence.log, topic, 0, unreadable=unreadable):
         reply = decode_reply(record.value, wire, None)
         times = letters.pop(coordinates(0, record.offset), 0)
         if isinstance(reply, Refusal) and not times and record.offset < min(end, letters_from):
@@ -191,6 +192,8 @@ def _read_replies(evidence: Evidence, kept: Check, natural: NaturalLabels) -> Re
             natural.add_label(reply, is_certain=record.offset >= letters_from)
         else:
             replies.setdefault(reply.request, []).append(_Posted(record.offset, reply))
+    for offset in itertools.chain(*unreadable):
+        kept.expect(letters.pop(coordinates(0, offset), 0) == (offset < end), f"reply {offset}")
     for key in letters:
         if _offset_of(key) >= evidence.labels_from:
             kept.expect(False, f"{key}: a dead letter without a reply")

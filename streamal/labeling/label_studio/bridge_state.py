@@ -64,7 +64,7 @@ class BridgeState:
 
     def read_labels(self) -> None:
         """Fold the replies written since the call before, the bridge's own included."""
-        for record in scan(self._log, self._labels, 0, self._labels_read):
+        for record in scan(self._log, self._labels, 0, self._labels_read, unreadable=[]):
             self._labels_read = record.offset + 1
             try:
                 reply = _decode(record.value or b"")

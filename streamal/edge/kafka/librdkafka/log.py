@@ -167,7 +167,7 @@ class ConfluentLog(ClusterLog):
             elif error.code() == KafkaError._AUTO_OFFSET_RESET and not records:  # noqa: SLF001
                 raise DeletedError
             elif (why := describe_unreadable(error)) is not None:
-                self._unread = Unreadable(*place, position, why)
+                self._unread = Unreadable(*place, max(position, message.offset() or 0), why)
                 break
             else:
                 raise KafkaException(error)

@@ -144,13 +144,13 @@ class ConfluentTransport(ClusterTransport[Producer, Consumer], ConfluentLog):
             if (topic, partition) != place:
                 place = TopicPartition(topic, partition)
             if (error := message.error()) is not None:
-                self._note_error(place, error)
+                self._note_error(place, offset, error)
                 continue
             if place in self._fetching and offset >= self._next[place]:
                 self._prefetched[place].append(Record(topic, partition, offset, message.key(), message.value()))
                 self._next[place] = offset + 1
 
-    def _note_error(self, place: TopicPartition, error: KafkaError) -> None:
+    def _note_error(self, place: TopicPartition, offset: int, error: KafkaError) -> None:
         """Fetch no more of *place* if its next batch cannot be read; raise any other error.
 
         R14, behind such a batch the client goes on at an offset that does not exist, and complains about that later.
@@ -160,7 +160,7 @@ class ConfluentTransport(ClusterTransport[Producer, Consumer], ConfluentLog):
             raise KafkaException(error)
         if place in self._fetching:
             if why is not None:
-                self._note_unreadable(Unreadable(*place, self._next[place], why))
+                self._note_unreadable(Unreadable(*place, max(self._next[place], offset), why))
                 self._misled.add(place)
             self._fetching.discard(place)
             self._member.incremental_unassign([confluent_kafka.TopicPartition(*place)])

@@ -27,7 +27,16 @@ K17 a batch that cannot be read makes poll() search a finished generator for eve
 from streamal.edge.kafka.base_transport import WorkerOptions
 from streamal.edge.kafka.python.connection import Connection
 from streamal.edge.kafka.python.log import KafkaLog
-from streamal.edge.kafka.python.topics import TopicSettings, create_topics, differences
+from streamal.edge.kafka.python.topics import TopicSettings, create_topics, differences, group_members
 from streamal.edge.kafka.python.transport import KafkaTransport
 
-__all__ = ["Connection", "KafkaLog", "KafkaTransport", "TopicSettings", "WorkerOptions", "create_topics", "differences"]
+__all__ = [
+    "Connection",
+    "KafkaLog",
+    "KafkaTransport",
+    "TopicSettings",
+    "WorkerOptions",
+    "create_topics",
+    "differences",
+    "group_members",
+]

@@ -11,7 +11,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from streamal.edge.kafka.python.connection import Connection, retry_passing, translate_errors
 
-__all__ = ["TopicSettings", "create_topics", "differences"]
+__all__ = ["TopicSettings", "create_topics", "differences", "group_members"]
 
 _REPLICAS = 3  # where there are so many brokers: one may fail without stopping anybody
 _SAFE = {"unclean.leader.election.enable": "false"}
@@ -67,6 +67,20 @@ def differences(connection: Connection, wanted: Sequence[TopicSettings]) -> list
                 have = [partition["replica_nodes"] for partition in found[topic.name]["partitions"]]
                 lines += _find_differences(topic, len(have), min(map(len, have)), _configs(admin, topic))
             return lines
+    finally:
+        admin.close()
+
+
+def group_members(connection: Connection, group: str) -> list[str]:
+    """Return who is in *group* at the moment, by instance or client and host."""
+    admin = connection.admin()
+    try:
+        with translate_errors(f"look at group {group!r}"):
+            described = retry_passing(lambda: admin.describe_groups([group]))[group]
+            return sorted(
+                each.get("group_instance_id") or f"{each['client_id']}{each['client_host']}"
+                for each in described["members"]
+            )
     finally:
         admin.close()
 
