@@ -130,6 +130,25 @@ def test_a_bought_label_comes_first_or_last_but_is_learned_once() -> None:
     assert daemon.fold.learned.model.learned == {"yes": 2}
 
 
+@pytest.mark.parametrize(
+    ("reply_first", "kinds"), [(True, ["example"]), (False, ["natural", "example"])], ids=["reply", "natural label"]
+)
+def test_a_reply_and_a_natural_label_of_one_step_are_learned_once(reply_first: bool, kinds: list[str]) -> None:
+    """The second one meets the first as if it were committed, whichever comes first."""
+    world = World(make_config(labels={"natural": True}, budget={"share": 1.0, "audit_share": 1.0}))
+    daemon = world.daemon()
+    world.event(POINT)
+    world.drain(daemon)
+    if not reply_first:
+        world.tell({"event": "0-0"}, "yes")
+    world.reply("0-0", "yes")
+    if reply_first:
+        world.tell({"event": "0-0"}, "yes")
+    world.drain(daemon)
+    assert [row["kind"] for row in rows_of(world.broker, "streamal.training")] == kinds
+    assert daemon.fold.learned.model.learned == {"yes": 1}
+
+
 def test_a_bought_label_that_contradicts_a_natural_one_is_learned_too() -> None:
     """Who is right the daemon cannot know; the paid answer is never thrown away."""
     world = World(make_config(labels={"natural": True}, budget={"share": 1.0, "audit_share": 1.0}))
