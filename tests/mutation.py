@@ -1,45 +1,41 @@
-"""One-line mutants of the core, the daemon and the edge: how many of them do the tests beside them find?
+"""How many one-line mutants of the core, the daemon and the edge do the tests beside them find?
 
-``python -m tests.mutation`` makes ``--count`` mutants, drawn by ``--seed`` and spread over the modules by their length.
-It runs for each the tests of its package (`TESTS`) in a private copy of the tree, up to the first failure or to a
-minute, and notes in ``--out`` whether it was killed. A second start goes on where the first has stopped.
-``--survivors FILE`` writes those that lived as a table with a column for a judgement; judgements in it are kept.
+``python -m tests.mutation`` draws ``--count`` mutants by ``--seed``, spread over the modules by their length (see
+`tests.mutants`). It runs for each the tests of its package (`TESTS`) in a private copy of the tree, up to the first
+failure or to a minute of work, and notes in ``--out`` whether it was killed. A second start goes on where the first has
+stopped. ``--survivors FILE`` writes those that lived as a table with a column for a judgement; judgements are kept.
 
-A mutant changes one expression or removes one statement. Assertions, annotations, decorators and texts stay as they
-are: a correct program is the same without them. So do numbers that are a choice (a constant of a module, a default of
-a class): a test could only repeat them.
+The tests of a package are collected once. For each mutant the process forks, and the child gets the mutated code in
+the place of the original (`patch`): a mutant costs what its tests cost, without any start.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import difflib
+import gc
 import importlib
-import itertools
 import json
 import multiprocessing
 import os
-import random
 import resource
 import shutil
 import signal
 import sys
 import tempfile
-import time
 import traceback
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import CodeType, FunctionType
+from typing import Any
 
 import pytest
 
 from tests import kafka_broker
+from tests.mutants import ROOT, Mutant, draw
 
-ROOT = Path(__file__).parents[1]
 SECONDS_MAX = 60
-PYTEST = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0")
 LIBRARIES = (
     "kafka",
     "prometheus_client",
@@ -93,197 +89,134 @@ TESTS: Mapping[str, str] = {
     "edge.snapshots": "test_snapshots",
     "edge.sqlite": "test_sqlite test_transport_contract",
 }
-TWINS: Mapping[type[ast.AST], tuple[type[ast.AST], ...]] = {
-    ast.Lt: (ast.LtE, ast.GtE),
-    ast.LtE: (ast.Lt, ast.Gt),
-    ast.Gt: (ast.GtE, ast.LtE),
-    ast.GtE: (ast.Gt, ast.Lt),
-    ast.Eq: (ast.NotEq,),
-    ast.NotEq: (ast.Eq,),
-    ast.Is: (ast.IsNot,),
-    ast.IsNot: (ast.Is,),
-    ast.In: (ast.NotIn,),
-    ast.NotIn: (ast.In,),
-    ast.Add: (ast.Sub,),
-    ast.Sub: (ast.Add,),
-    ast.Mult: (ast.Div,),
-    ast.Div: (ast.Mult,),
-    ast.And: (ast.Or,),
-    ast.Or: (ast.And,),
-}
-NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
-
-
-class Mutant(NamedTuple):
-    """A module with one node replaced."""
-
-    module: str
-    line: int
-    source: str
-    diff: str
-
-    @property
-    def key(self) -> str:
-        """Return what names the mutant."""
-        return f"{self.module}:{self.line}\n{self.diff}"
-
-
-def changed_expressions(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield what may stand in the place of an expression."""
-    match node:
-        case ast.Compare(left, [operator], rest):
-            yield from (ast.Compare(left, [twin()], rest) for twin in TWINS[type(operator)])  # type: ignore[list-item]
-        case ast.BinOp(left, operator, right) if type(operator) in TWINS and not is_text(left) and not is_text(right):
-            yield from (ast.BinOp(left, twin(), right) for twin in TWINS[type(operator)])  # type: ignore[arg-type]
-        case ast.BoolOp(operator, values):
-            yield from (ast.BoolOp(twin(), values) for twin in TWINS[type(operator)])  # type: ignore[arg-type]
-        case ast.UnaryOp(ast.Not() | ast.USub(), operand):
-            yield operand
-        case ast.IfExp(test, body, other):
-            yield ast.IfExp(test, other, body)
-        case ast.Constant(bool() as value):
-            yield ast.Constant(not value)
-        case ast.Constant(int() | float() as value):
-            yield ast.Constant(value + 1)
-        case ast.Call(ast.Name(name), arguments, keywords) if name in NAMES:
-            yield ast.Call(ast.Name(NAMES[name]), arguments, keywords)
-
-
-def changed_statements(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield what may stand in the place of a statement: nothing, or an early end."""
-    match node:
-        case ast.Return(ast.AST()):
-            yield ast.Return()
-        case ast.Break():
-            yield ast.Continue()
-        case ast.Return() | ast.Continue() | ast.Raise() | ast.AugAssign() | ast.Expr(ast.Call()) | ast.Delete():
-            yield ast.Pass()
-        case ast.Assign([ast.Attribute() | ast.Subscript()]):
-            yield ast.Pass()
-
-
-def is_text(node: ast.AST) -> bool:
-    """Return True for what + joins."""
-    number = isinstance(node, ast.Constant) and isinstance(node.value, int | float)
-    return isinstance(node, ast.JoinedStr | ast.List | ast.Tuple | ast.Constant) and not number
-
-
-def nodes(node: ast.AST) -> Iterator[ast.expr | ast.stmt]:
-    """Yield *node* and all below it that a test could see change."""
-    if isinstance(node, ast.expr | ast.stmt):
-        yield node
-    if isinstance(node, ast.Assert | ast.JoinedStr):
-        return
-    for name, value in ast.iter_fields(node):
-        for child in value if isinstance(value, list) else [value]:
-            chosen = isinstance(node, ast.Module | ast.ClassDef) and isinstance(
-                getattr(child, "value", 0), ast.Constant
-            )
-            if isinstance(child, ast.AST) and not chosen and name not in {"annotation", "returns", "decorator_list"}:
-                yield from nodes(child)
-
-
-def mutants_of(path: Path) -> Iterator[Mutant]:
-    """Yield all mutants of a module."""
-    text = path.read_bytes()
-    starts = list(itertools.accumulate((len(line) for line in text.splitlines(keepends=True)), initial=0))
-    module = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
-    tree = ast.parse(text)
-    tests = {node.test for node in ast.walk(tree) if isinstance(node, ast.If | ast.While | ast.IfExp)}
-    for node in nodes(tree):
-        begin = starts[node.lineno - 1] + node.col_offset
-        end = starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
-        negated = node in tests and isinstance(node, ast.Name | ast.Attribute | ast.Call)
-        opposite = [ast.UnaryOp(ast.Not(), node)] if negated and isinstance(node, ast.expr) else []
-        for variant in itertools.chain(changed_expressions(node), changed_statements(node), opposite):
-            changed = ast.unparse(ast.fix_missing_locations(variant))
-            if isinstance(variant, ast.Compare | ast.BinOp | ast.BoolOp | ast.UnaryOp | ast.IfExp):
-                changed = f"({changed})"
-            source = (text[:begin] + changed.encode() + text[end:]).decode()
-            diff = difflib.unified_diff(text.decode().splitlines(), source.splitlines(), n=0, lineterm="")
-            yield Mutant(module, node.lineno, source, "\n".join(itertools.islice(diff, 3, None)))
-
-
-def draw(count: int, seed: int) -> list[Mutant]:
-    """Draw mutants from every module of the three packages, from each as many as its share of all mutants."""
-    files = [path for name in ("core", "daemon", "edge") for path in sorted((ROOT / "streamal" / name).rglob("*.py"))]
-    every = [list(mutants_of(path)) for path in files]
-    total = sum(map(len, every))
-    chance = random.Random(seed)
-    drawn = [chance.sample(some, max(1, round(count * len(some) / total))) for some in every if some]
-    return [mutant for some in drawn for mutant in some]
 
 
 def tests_of(module: str) -> list[str]:
-    """Return what pytest runs for a mutant of *module*."""
+    """Return what pytest runs for a mutant of *module*, but for the module's own doctests."""
     name = module.removeprefix("streamal.")
     while name not in TESTS:
         name = name.rpartition(".")[0]
     files = [part.partition("::") for part in TESTS[name].split()]
-    return [module.replace(".", "/") + ".py", *(f"tests/{file}.py{to}{test}" for file, to, test in files)]
+    return [f"tests/{file}.py{to}{test}" for file, to, test in files]
 
 
-def copy_of_the_tree(parent: Path) -> Path:
-    """Copy what the tests read, so that a mutant never stands in the real tree."""
-    place = Path(tempfile.mkdtemp(dir=parent))
-    left_out = shutil.ignore_patterns(".git", "__pycache__", ".*_cache", ".hypothesis", "results", "*.pyc")
-    shutil.copytree(ROOT, place, ignore=left_out, dirs_exist_ok=True, symlinks=True)
-    return place
+def codes(text: str, path: Path) -> dict[tuple[str, int], CodeType]:
+    """Return the code of each function of a module, by its name and how many of that name come before it."""
+    found: dict[tuple[str, int], CodeType] = {}
+    waiting, count = [compile(text, str(path), "exec")], Counter[str]()
+    while waiting:
+        code = waiting.pop(0)
+        found[code.co_qualname, count[code.co_qualname]] = code
+        count[code.co_qualname] += 1
+        waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return found
 
 
-def run(place: Path, module: str, environment: Mapping[str, str]) -> tuple[str, str]:
-    """Run the tests of *module* in *place*; return the outcome (killed, survived, timeout) and the test that failed."""
-    said = place / "said.txt"
-    child = os.fork()  # the libraries are imported already: that saves half of the time
-    if child == 0:
-        status = 70
-        try:
-            status = run_here(place, [*PYTEST, *tests_of(module)], environment, said)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    text = said.read_text()
-    assert code not in {4, 5, 70}, text  # pytest found no such test
-    failed = [line for line in text.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return "survived" if code == 0 else "timeout" if code < 0 else "killed", failed[-1] if failed else ""
+def patch(path: Path, original: str, mutated: str) -> None:
+    """Give each function of the module the code that it would have if the module had been imported mutated."""
+    before, after = codes(original, path), codes(mutated, path)
+    keys = {(code.co_qualname, code.co_firstlineno): key for key, code in before.items()}
+    for function in [each for each in gc.get_objects() if isinstance(each, FunctionType)]:
+        code = function.__code__
+        if code.co_filename == str(path):
+            function.__code__ = after[keys[code.co_qualname, code.co_firstlineno]]
 
 
-def run_here(place: Path, command: list[str], environment: Mapping[str, str], said: Path) -> int:
+class Attempts:
+    """A plugin of pytest: instead of running what was collected, try mutants on it, each in a child of its own."""
+
+    def __init__(self, place: Path, mutants: Sequence[Mutant], out: Path) -> None:
+        self._place, self._mutants, self._out = place, mutants, out
+        self._failed = place / "failed.txt"
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Return True in the parent: all is done. The children go on, and run the tests."""
+        if session.testsfailed:  # the module could not be imported
+            note(self._out, self._mutants[0], 1, "import")
+            return True
+        for number, mutant in enumerate(self._mutants):
+            with mutated(self._place, mutant, number) as original:
+                self._failed.write_text("")
+                child = os.fork()
+                if child == 0:
+                    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS_MAX, SECONDS_MAX))  # the machine may be busy
+                    signal.alarm(10 * SECONDS_MAX)
+                    if mutant.late:
+                        patch(self._place / mutant.path, original, mutant.source)
+                    return None
+                code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            note(self._out, mutant, code, self._failed.read_text())
+        return True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note which test has found the mutant."""
+        if report.failed:
+            self._failed.write_text(report.nodeid)
+
+
+@contextmanager
+def mutated(place: Path, mutant: Mutant, number: int) -> Iterator[str]:
+    """Let the file of the module be the mutant's for a while: for processes that tests start."""
+    path = place / mutant.path
+    original = (ROOT / mutant.path).read_text()
+    path.write_text(mutant.source)
+    os.utime(path, (number, number))  # two mutants of one second and one size share no bytecode
+    yield original
+    path.write_text(original)
+
+
+def note(out: Path, mutant: Mutant, code: int, test: str) -> None:
+    """Write how a mutant has ended."""
+    outcome = {0: "survived", 1: "killed"}.get(code, "timeout" if code < 0 else "error")
+    with out.open("a") as file:
+        file.write(json.dumps({"key": mutant.key, "outcome": outcome, "code": code, "test": test}) + "\n")
+
+
+def try_mutants(place: Path, mutants: Sequence[Mutant], out: Path) -> int:
     """Run pytest in this process, which is a fork, with the modules of *place* instead of ours."""
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS_MAX, SECONDS_MAX))  # no clock on the wall: the machine may be busy
-    signal.alarm(10 * SECONDS_MAX)
-    with said.open("wb") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
     os.chdir(place)
-    os.environ |= {"PYTHONPATH": str(place), **environment}
+    os.environ["PYTHONPATH"] = str(place)
     for name in [name for name in sys.modules if name.split(".")[0] in {"streamal", "tests"}]:
         del sys.modules[name]
     sys.path[:] = [str(place), *(each for each in sys.path if each and Path(each) != ROOT)]
-    return int(pytest.main(command))
+    said = os.open(place / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+    files = [*sorted({mutant.path for mutant in mutants}), *tests_of(mutants[0].module)]
+    return int(pytest.main([*options, *files], [Attempts(place, mutants, out)]))
 
 
-def work(waiting: Any, out: Path, parent: Path, environment: Mapping[str, str]) -> None:
-    """Try mutants in one copy of the tree until none waits."""
-    place = copy_of_the_tree(parent)
-    number = 0
-    while (mutant := waiting.get()) is not None:
-        path = place / (mutant.module.replace(".", "/") + ".py")
-        original = path.read_text()
-        path.write_text(mutant.source)
-        number += 1
-        os.utime(path, (number, number))  # two mutants of one second and one size share no bytecode
-        began = time.monotonic()
-        outcome, test = run(place, mutant.module, environment)
-        path.write_text(original)
-        row = {"key": mutant.key, "outcome": outcome, "test": test[:200]}
-        with out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(f"{outcome} ({time.monotonic() - began:.0f} s) {mutant.key}\n", flush=True)
+def work(waiting: Any, out: Path, parent: Path) -> None:
+    """Try groups of mutants in one copy of the tree until none waits."""
+    place = Path(tempfile.mkdtemp(dir=parent))
+    left_out = shutil.ignore_patterns(".git", "__pycache__", ".*_cache", ".hypothesis", "results", "*.pyc")
+    shutil.copytree(ROOT, place, ignore=left_out, dirs_exist_ok=True, symlinks=True)
+    while (mutants := waiting.get()) is not None:
+        with mutated(place, mutants[0], 2**30) if not mutants[0].late else nullcontext():
+            child = os.fork()  # the libraries are imported already
+            if child == 0:
+                code = 70
+                try:
+                    code = try_mutants(place, mutants, out)
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    sys.stdout.flush()
+                    sys.stderr.flush()
+                    os._exit(code)
+            os.waitpid(child, 0)
+        if not {mutant.key for mutant in mutants} <= outcomes(out).keys():
+            print(tests_of(mutants[0].module), (place / "said.txt").read_text(), flush=True)
+
+
+def groups(mutants: Sequence[Mutant]) -> list[list[Mutant]]:
+    """Put together what the same tests try; a mutant that shows at the import stays alone."""
+    late = defaultdict[str, list[Mutant]](list)
+    for mutant in mutants:
+        if mutant.late:
+            late[" ".join(tests_of(mutant.module))].append(mutant)
+    return [*late.values(), *([mutant] for mutant in mutants if not mutant.late)]
 
 
 def write_survivors(path: Path, lived: list[Mutant]) -> None:
@@ -301,46 +234,47 @@ def write_survivors(path: Path, lived: list[Mutant]) -> None:
 def main() -> None:
     """Draw, try what was not tried yet, and sum up."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=240)
+    parser.add_argument("--count", type=int, default=220)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", default="streamal", help="beginning of the modules' names")
     parser.add_argument("--out", type=Path, default=Path("mutation.jsonl"))
     parser.add_argument("--survivors", type=Path)
     parser.add_argument("--clean", action="store_true", help="run the tests on the program as it is: all must survive")
-    parser.add_argument("--again", action="store_true", help="try once more those that survived")
+    parser.add_argument("--again", action="store_true", help="try once more what was not killed")
     options = parser.parse_args()
     drawn = [mutant for mutant in draw(options.count, options.seed) if mutant.module.startswith(options.only)]
     if options.clean:
         drawn = unchanged(drawn)
     known = outcomes(options.out)
-    untried = [one for one in drawn if one.key not in known or (options.again and known[one.key] == "survived")]
-    needs_kafka = any("edge.kafka" in mutant.module for mutant in untried)
-    environment = {"STREAMAL_TEST_BOOTSTRAP": kafka_broker.shared().bootstrap} if needs_kafka else {}
-    context = multiprocessing.get_context("fork")
+    untried = [one for one in drawn if one.key not in known or (options.again and known[one.key] != "killed")]
+    if any("edge.kafka" in mutant.module for mutant in untried):
+        os.environ["STREAMAL_TEST_BOOTSTRAP"] = kafka_broker.shared().bootstrap
     for name in LIBRARIES:
         importlib.import_module(name)
+    context = multiprocessing.get_context("fork")
     waiting = context.Queue()
-    for mutant in [*untried, *[None] * options.jobs]:
-        waiting.put(mutant)
+    for group in [*groups(untried), *[None] * options.jobs]:
+        waiting.put(group)
     with tempfile.TemporaryDirectory() as parent:
-        arguments = (waiting, options.out, Path(parent), environment)
-        workers = [context.Process(target=work, args=arguments) for _ in range(options.jobs)]
+        workers = [context.Process(target=work, args=(waiting, options.out, Path(parent))) for _ in range(options.jobs)]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
     known = outcomes(options.out)
-    print(Counter(known[mutant.key] for mutant in drawn))
+    print(Counter(known.get(mutant.key, "not tried") for mutant in drawn))
     if options.survivors:
-        write_survivors(options.survivors, [mutant for mutant in drawn if known[mutant.key] == "survived"])
+        write_survivors(options.survivors, [mutant for mutant in drawn if known.get(mutant.key) != "killed"])
 
 
 def unchanged(drawn: list[Mutant]) -> list[Mutant]:
     """Return one mutant that changes nothing for each set of tests."""
-    by_tests = {tuple(tests_of(mutant.module)[1:]): mutant.module for mutant in drawn}
-    sources = {module: (ROOT / (module.replace(".", "/") + ".py")).read_text() for module in by_tests.values()}
-    return [Mutant(module, 0, source, "unchanged") for module, source in sources.items()]
+    by_tests = {" ".join(tests_of(mutant.module)): mutant for mutant in drawn}
+    return [
+        Mutant(mutant.module, 0, (ROOT / mutant.path).read_text(), "unchanged", late=True)
+        for mutant in by_tests.values()
+    ]
 
 
 def outcomes(path: Path) -> dict[str, str]:
