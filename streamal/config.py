@@ -446,6 +446,8 @@ class LimitsConfig(_Section):
     labels_per_step: Positive = 100
     step_target_s: float = Field(default=0.25, gt=0, le=10)
     expiries_per_step: Positive = 1_000
+    poison_attempts: Positive = 3
+    step_max_s: float = Field(default=120.0, ge=1, le=86_400)
 
 
 class Config(_Section):

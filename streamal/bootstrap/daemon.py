@@ -48,7 +48,7 @@ def fingerprint(
         "config": config.model_dump(
             mode="json",
             include={"model", "features", "labels", "topics", "quality", "limits"},
-            exclude={"limits": {"step_target_s"}},  # how fast the log is folded does not matter
+            exclude={"limits": {"step_target_s", "poison_attempts", "step_max_s"}},  # no matter to what is folded
         ),
         # a factory of the user's own may change its model without any change of the configuration
         "model": (model_bytes or b"").hex() if config.model.factory else "",

@@ -6,10 +6,12 @@ import time
 from typing import NamedTuple
 
 from streamal.config import Config, ServerConfig, reveal
+from streamal.daemon.poison import Poison, Timer
 from streamal.edge.snapshots import DirectorySnapshots
+from streamal.edge.step_notes import FileNotes
 from streamal.ports import Clock, Snapshots
 
-__all__ = ["AdminPort", "WallClock", "admin_port", "open_snapshots"]
+__all__ = ["AdminPort", "WallClock", "admin_port", "new_poison", "open_snapshots"]
 
 
 class AdminPort(NamedTuple):
@@ -39,6 +41,14 @@ def admin_port(server: ServerConfig) -> AdminPort | None:
     url = f"http{'s' * (server.tls_certfile is not None)}://{host}:{server.port}"
     certificate = None if server.tls_certfile is None else str(server.tls_certfile)
     return AdminPort(url, reveal(server.token), certificate)
+
+
+def new_poison(config: Config, timer: Timer) -> Poison | None:
+    """Return what notes the work under way, beside the snapshots; None without a directory for them."""
+    directory, limits = config.snapshots.directory, config.limits
+    if directory is None:
+        return None
+    return Poison(FileNotes(directory / "under-way.json"), timer, limits.poison_attempts, limits.step_max_s)
 
 
 def open_snapshots(config: Config) -> Snapshots | None:

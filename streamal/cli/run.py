@@ -25,6 +25,7 @@ from streamal.edge.http import AdminServer, Headers, Page
 from streamal.edge.metrics import PrometheusMeter
 from streamal.edge.otel import TracedMeter, new_provider
 from streamal.edge.tls import tls_context
+from streamal.edge.watchdog import Watchdog
 from streamal.ports import Clock
 
 __all__ = ["admin_server", "command", "meter"]
@@ -94,6 +95,7 @@ def _work(parts: Parts, supervised: bool) -> None:
                 traced or measured,
                 log,
             )
+            daemon.poison = edges.new_poison(config, Watchdog())
             stop_on_signals(daemon.stop)
             daemon.start()
             gc.freeze()  # what was restored stays: the collector need not walk through it

@@ -18,6 +18,7 @@ from streamal.core.records import (
     Example,
     Expiry,
     NaturalExample,
+    Quarantine,
     Request,
     Scalar,
     SchemaSet,
@@ -71,7 +72,7 @@ class Books:
                     self.pending.note_natural(record.event, record.label)
             case SchemaSet():
                 self.samples = None
-            case WarmStart():
+            case WarmStart() | Quarantine():
                 pass
             case _:
                 assert_never(record)

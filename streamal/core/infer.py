@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from streamal.core.budget.sampler import Sampler, divide
@@ -17,7 +17,9 @@ from streamal.core.records import (
     OffsetAndMetadata,
     OutputRecord,
     Prediction,
+    Reason,
     Record,
+    Refusal,
     Request,
     TopicPartition,
     coordinates,
@@ -32,6 +34,9 @@ from streamal.core.strategies.uncertainty import MEASURES, least_confidence, lik
 from streamal.errors import Behind
 
 __all__ = ["Inferred", "infer"]
+
+
+_KILLED = Refusal(Reason.KILLED_THE_WORKER, "the process died each time that this event was predicted")
 
 
 class Inferred(NamedTuple):
@@ -57,16 +62,19 @@ def infer(
     records: Sequence[Record],
     now: float,
     memory: Memory | None = None,
+    killers: Collection[int] = (),
 ) -> Inferred:
     """Predict each event of one partition, decide whether to ask, and return the records and the next commit.
 
-    *memory* is what a strategy that looks back knows of the events before; it stays as it is.
+    *memory* is what a strategy that looks back knows of the events before; it stays as it is. *killers* are offsets of
+    events that have killed a worker: each gets a dead letter, unread (F35).
     """
     state = decode_state(before.metadata, PartitionState) or PartitionState()
     assert state.version <= fold.learned.version.offset, "the daemon folds up to the noted version before it steps"
     now = max(now, state.now)
     scorer = Scorer(rules, fold, memory)
-    events, refused = scorer.read(records)
+    events, refused = scorer.read([record for record in records if record.offset not in killers])
+    refused += [(record, _KILLED) for record in records if record.offset in killers]
     partition_pass = _PartitionPass(rules, fold, place.partition, state, now, scorer)
     for event, probabilities in zip(events, fold.learned.predict_many(events), strict=True):
         partition_pass.decide(event, probabilities)
@@ -75,7 +83,8 @@ def infer(
         outputs.append(dead_letter_of(rules, record, refusal, now))
         tally["events", "refused"] += 1
         tally["dead_letters", refusal.reason] += 1
-    commit = OffsetAndMetadata(records[-1].offset + 1, encode_state(partition_pass.state()))
+    end = records[-1].offset + 1
+    commit = OffsetAndMetadata(end, encode_state(partition_pass.state(end)))
     return Inferred(outputs, tally, commit, scorer.finish())
 
 
@@ -142,8 +151,8 @@ class _PartitionPass:
         counts["events_without_propensity", ""] = self._never_askable - before.never_askable
         return +counts
 
-    def state(self) -> PartitionState:
-        """Return the partition's new state."""
+    def state(self, end: int) -> PartitionState:
+        """Return the partition's new state; *end* is its next offset, and deaths count up to `deaths_until`."""
         before, counters = self._before, self._sampler.counters
         return PartitionState(
             self._version,
@@ -153,6 +162,7 @@ class _PartitionPass:
             self._unasked,
             int(self._now) if self._requests else before.asked_at,
             self._totals(),
+            *((before.deaths, before.deaths_until) if end <= before.deaths_until else (0, 0)),
         )
 
     def _totals(self) -> RunningTotals:

@@ -24,6 +24,7 @@ from streamal.core.records import (
     Expiry,
     Lane,
     NaturalExample,
+    Quarantine,
     SchemaSet,
     Training,
     Version,
@@ -64,6 +65,8 @@ class Learned:
         guard: lets the model learn, and takes it back from an example that breaks it.
         bandit: the weights of `auto`'s arms, by the audit lane's labels.
         control: the gain over random, if it is to be measured.
+        left_out: offsets of the examples that are not learned. Whoever folds has to know them beforehand: the record
+            that names one stands behind it, see `quarantined_offsets`.
     """
 
     rules: LearnedRules
@@ -77,6 +80,7 @@ class Learned:
     start: str | None = ""
     bandit: Bandit = field(default_factory=Bandit)
     control: RandomControl | None = None
+    left_out: frozenset[int] = frozenset()
 
     def predict(self, event: Event) -> dict[str, float]:
         """Return class probabilities; before there is a schema they are the class prior."""
@@ -117,17 +121,18 @@ class Learned:
                 self.quality.fold(record)
                 if record.arms and record.lane is Lane.AUDIT:
                     self.bandit.reward(record.arms, record.label != record.predicted)
-                if not self.natural_labels.has(record.request, record.label):
+                if offset not in self.left_out and not self.natural_labels.has(record.request, record.label):
                     self._learn_record(record, record.request)
             case Abstention() | Expiry():
                 self.quality.fold(record)
             case NaturalExample():
                 if record.event is not None:
                     self.natural_labels.note(record.event, record.label)
-                self._learn_record(record, record.event or f"training offset {offset}")
+                if offset not in self.left_out:
+                    self._learn_record(record, record.event or f"training offset {offset}")
             case SchemaSet():
                 self._set_schema(record)
-            case WarmStart():
+            case WarmStart() | Quarantine():
                 pass
             case _:
                 assert_never(record)

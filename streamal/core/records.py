@@ -26,6 +26,7 @@ __all__ = [
     "Outcome",
     "OutputRecord",
     "Prediction",
+    "Quarantine",
     "Reason",
     "Record",
     "Refusal",
@@ -71,6 +72,7 @@ class Reason(StrEnum):
     REPLY_INCOMPLETE = "reply_incomplete"
     NOT_SUPPORTED = "not_supported"
     UNREADABLE = "unreadable"
+    KILLED_THE_WORKER = "killed_the_worker"
 
 
 class Outcome(StrEnum):
@@ -319,9 +321,21 @@ class WarmStart(msgspec.Struct, frozen=True, tag_field="kind", tag="warm"):
     at: float
 
 
+class Quarantine(msgspec.Struct, frozen=True, tag_field="kind", tag="quarantine"):
+    """An operator's order: no model learns the example at offset *of* of ``training``, since it kills the workers."""
+
+    kind: ClassVar[Literal["quarantine"]] = "quarantine"
+    closes_request: ClassVar[Literal[False]] = False
+    about: ClassVar[None] = None
+
+    of: int
+    at: float
+    why: str
+
+
 Closing = Example | Abstention | Expiry
 """A record that closes its request."""
-Training = Closing | NaturalExample | SchemaSet | WarmStart
+Training = Closing | NaturalExample | SchemaSet | WarmStart | Quarantine
 
 
 class TopicPartition(NamedTuple):

@@ -29,6 +29,8 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
         unasked: accepted events since the last request.
         asked_at: when that was, in whole seconds; 0 before the first.
         seen: what requests carry, for the estimates.
+        deaths: how many workers have died at this offset, see `streamal.daemon.poison`; events up to *deaths_until*
+            were under way then.
     """
 
     version: int = 0
@@ -38,6 +40,8 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     unasked: int = 0
     asked_at: int = 0
     seen: RunningTotals = RunningTotals()
+    deaths: int = 0
+    deaths_until: int = 0
 
 
 class TrainerState(msgspec.Struct, frozen=True, array_like=True):

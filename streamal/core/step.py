@@ -8,7 +8,7 @@ third part, **learn**, is `streamal.core.fold`, which takes only what was commit
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from streamal.core.fold import Fold
 from streamal.core.infer import infer
@@ -20,6 +20,7 @@ from streamal.core.strategies.base import Memory
 __all__ = ["step"]
 
 _NO_MEMORIES: Mapping[TopicPartition, Memory] = {}
+_NO_KILLERS: Mapping[TopicPartition, Collection[int]] = {}
 
 
 def step(
@@ -30,13 +31,15 @@ def step(
     now: float,
     replies: Replies | None = None,
     memories: Mapping[TopicPartition, Memory] = _NO_MEMORIES,
+    killers: Mapping[TopicPartition, Collection[int]] = _NO_KILLERS,
 ) -> Step:
     """Return the transaction that consumes *polled*, given what this worker has *committed* and knows (*fold*).
 
     *now* is in seconds and must not go back; the states' and the fold's own times guard it too. If ``labels`` is
     among *committed*, this worker is the trainer: it also joins, and closes the requests that have expired. *replies*
     are those among *polled*, with the events that they reference; by default they are decoded here. *memories* are
-    what a strategy that looks back knows of each partition (see `rebuild_memory`). Changes nothing.
+    what a strategy that looks back knows of each partition (see `rebuild_memory`), *killers* the offsets of events that
+    are not to be read (see `infer`). Changes nothing.
     """
     events: defaultdict[TopicPartition, list[Record]] = defaultdict(list)
     for record in polled:
@@ -47,7 +50,8 @@ def step(
     tally: Tally = Counter()
     advanced: dict[TopicPartition, Memory] = {}
     for place, records in events.items():
-        inferred = infer(rules, fold, place, committed[place], records, now, memories.get(place))
+        memory, dead = memories.get(place), killers.get(place, ())
+        inferred = infer(rules, fold, place, committed[place], records, now, memory, dead)
         outputs += inferred.outputs
         tally.update(inferred.tally)
         offsets[place] = inferred.commit

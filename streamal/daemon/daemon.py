@@ -14,6 +14,7 @@ from enum import Enum
 
 from streamal.core.fold import Fold
 from streamal.core.join import decode_replies, referenced_offsets
+from streamal.core.quarantine import find_quarantined
 from streamal.core.records import OffsetAndMetadata, Record, TopicPartition
 from streamal.core.rules import Rules, Step
 from streamal.core.scoring import rebuild_memory
@@ -23,7 +24,8 @@ from streamal.core.step import step
 from streamal.core.strategies.base import Memory
 from streamal.daemon.batch_size import Batches
 from streamal.daemon.exporter import Exporter, Logger
-from streamal.errors import Behind, Fatal, InconsistentLog, Uncommitted, Unreadable
+from streamal.daemon.poison import Poison
+from streamal.errors import Behind, Fatal, InconsistentLog, StreamalError, Uncommitted, Unreadable
 from streamal.ports import Clock, Meter, Snapshots, Transport, read_events, scan
 
 __all__ = ["Daemon", "Settings"]
@@ -81,6 +83,8 @@ class Daemon:
         log: Logger,
     ) -> None:
         """Take the parts; `start` reads first. Without *snapshots* every start folds the whole log."""
+        self.poison: Poison | None = None
+        """Notes what is under way, so that an event that kills the process is found (F35); None: nothing is noted."""
         self._settings, self._rules, self._topics = settings, settings.rules, settings.rules.topics
         self._transport, self._snapshots = transport, snapshots
         self._clock, self._meter, self._log = clock, meter, log
@@ -108,12 +112,15 @@ class Daemon:
 
     def start(self) -> None:
         """Restore the newest usable snapshot, then fold the logs to their ends, before anything is polled (F45)."""
+        self._read_poison_note()
         for data in self._snapshots.load() if self._snapshots else ():
             fold = decode_snapshot(data, self._settings.fingerprint)
-            if fold is not None and self._is_of_this_log(fold):
+            if fold is not None and self._is_of_this_log(fold) and self._leave_out_quarantined(fold):
                 self.fold = fold
                 break
             self._log.warning("snapshot_not_taken", reason="other make" if fold is None else "other log")
+        else:
+            self._leave_out_quarantined(self.fold)
         self._log_snapshot_problems()
         self._exporter.resume(self.fold)
         restored = self._snapshot_version = self.fold.books.version.offset
@@ -131,6 +138,23 @@ class Daemon:
         found = self._transport.read(self._topics.training, 0, offset, 1)
         return bool(found) and (found[0].offset, found[0].value) == (offset, fold.books.last)
 
+    def _leave_out_quarantined(self, fold: Fold) -> bool:
+        """Tell *fold* which examples not to learn; return False if it has learned one of them already."""
+        version = fold.books.version.offset
+        found = find_quarantined(scan(self._transport, self._topics.training, 0, version))
+        fold.learned.left_out |= frozenset(found)
+        return all(offset >= version for offset in found)
+
+    def _read_poison_note(self) -> None:
+        """Log which example of ``training`` the life before was learning when it died."""
+        offset = None if self.poison is None else self.poison.load()
+        if offset is not None:
+            self._log.warning(
+                "died_while_learning",
+                training_offset=offset,
+                hint=f"if it dies there again: stop all workers, then `streamal quarantine {offset} --why ...`",
+            )
+
     def stop(self) -> None:
         """Ask `run` to end after the step at hand; safe from a signal handler."""
         self._stopping = True
@@ -144,6 +168,8 @@ class Daemon:
     def close(self) -> None:
         """Save a last snapshot; everything else is committed already."""
         self._save_snapshot()
+        if self.poison is not None:
+            self.poison.close()
         self._log.info("stopped", version=self.fold.books.version.offset, open=len(self.fold.books.pending))
 
     def tick(self) -> int:
@@ -203,8 +229,13 @@ class Daemon:
         decoded = decode_replies(self._rules, self.fold, polled)
         referenced = read_events(self._transport, self._topics.events, referenced_offsets(self._rules, decoded))
         decoded = decoded._replace(events=referenced, polled_until=self._replies_polled_until(polled, now))
-        since = self._clock.now()
-        result = step(self._rules, self.fold, self._committed, polled, now, decoded, self._memories)
+        since, killers = self._clock.now(), {}
+        if self.poison is not None:
+            self.poison.begin(record for record in polled if record.topic == self._topics.events)
+            killers = self.poison.killers
+        result = step(self._rules, self.fold, self._committed, polled, now, decoded, self._memories, killers)
+        if self.poison is not None:
+            self.poison.end()
         self._batches.note_prediction(events, self._clock.now() - since)
         return result
 
@@ -216,6 +247,8 @@ class Daemon:
         self._batches.note_commit(self._clock.now() - since)
         self._committed.update(result.offsets)
         self._memories.update(result.memories)
+        if self.poison is not None and self.poison.careful:
+            self.poison.look(self._committed, self._topics.events)
 
     def _replies_polled_until(self, polled: Sequence[Record], now: float) -> float:
         """Return the time up to which this trainer has polled all replies; infinite if no request is due to expire.
@@ -296,11 +329,23 @@ class Daemon:
         generation, assignment = self._transport.assignment()
         if generation != self._generation:
             self._generation, self._committed = generation, dict(assignment)
+            self._count_deaths()
             self._memories = self._rebuild_memories()
             self._fold_logs()
             self._log.info("assigned", partitions=[f"{place.topic}/{place.partition}" for place in sorted(assignment)])
         elif self._fold_state is not _FoldState.FOLDED:
             self._fold_logs()
+
+    def _count_deaths(self) -> None:
+        """Commit the deaths of the life before beside the offsets that it died at."""
+        if self.poison is not None:
+            counted = self.poison.take_over(self._committed, self._topics.events)
+            if counted:
+                self._log.warning(
+                    "died_in_a_step", at=[f"{p.topic}/{p.partition}-{o.offset}" for p, o in counted.items()]
+                )
+                self._transport.commit([], counted)
+                self._committed.update(counted)
 
     def _rebuild_memories(self) -> dict[TopicPartition, Memory]:
         """Return the memories of a strategy that looks back, read from the log: no committed state holds them."""
@@ -339,11 +384,15 @@ class Daemon:
         before, labels, spent_s, cut = self.fold.books.version.records, self.fold.learned.quality.labels, 0.0, False
         for record in scan(self._transport, self._topics.training, 0, self.fold.books.version.offset):
             began = self._clock.now()
+            if self.poison is not None:
+                self.poison.begin_learning(record.offset)
             self.fold.apply_training(record.offset, record.value)
             spent_s += max(0.0, self._clock.now() - began)
             cut = spent_s >= share_s and (spent_s >= longest_s or self._state_ahead() is None)
             if cut:
                 break
+        if self.poison is not None:
+            self.poison.end()
         if self.fold.books.version.records > before:
             self._batches.note_learning(self.fold.learned.quality.labels - labels, spent_s)
             self._exporter.report_learning(self.fold)
@@ -376,6 +425,8 @@ class Daemon:
         """Return how many records of each topic the next poll may return; none while the fold is behind."""
         if self._fold_state is _FoldState.BEHIND:
             return {}
+        if self.poison is not None and self.poison.careful:
+            return {self._topics.events: 1, self._topics.labels: self._batches.labels()}
         return {self._topics.events: self._batches.events(), self._topics.labels: self._batches.labels()}
 
     def _read_clock(self) -> float:

@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import assert_never
 
 from streamal.core.budget.money import MICRO
-from streamal.core.records import Abstention, Closing, Example, Expiry, NaturalExample, SchemaSet, Training, WarmStart
+from streamal.core.records import (
+    Abstention,
+    Closing,
+    Example,
+    Expiry,
+    NaturalExample,
+    Quarantine,
+    SchemaSet,
+    Training,
+    WarmStart,
+)
 
 __all__ = ["LabelCounts", "data_card"]
 
@@ -56,7 +66,7 @@ class LabelCounts:
             case NaturalExample():
                 self.natural[record.label] += 1
                 self.features.update(record.features)
-            case Abstention() | Expiry() | SchemaSet() | WarmStart():
+            case Abstention() | Expiry() | SchemaSet() | WarmStart() | Quarantine():
                 pass
             case _:
                 assert_never(record)

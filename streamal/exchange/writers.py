@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any, Protocol, assert_never
 
 from streamal import INSTALL
-from streamal.core.records import Abstention, Example, Expiry, NaturalExample, SchemaSet, Training, WarmStart
+from streamal.core.records import (
+    Abstention,
+    Example,
+    Expiry,
+    NaturalExample,
+    Quarantine,
+    SchemaSet,
+    Training,
+    WarmStart,
+)
 from streamal.errors import ConfigError
 from streamal.exchange.label_studio import closed_task
 from streamal.exchange.rows import Columns, Row, flatten
@@ -99,7 +108,7 @@ def _tasks(rows: Rows, texts: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         match record:
             case Example() | Abstention() | Expiry() | NaturalExample():
                 yield closed_task(record, texts)
-            case SchemaSet() | WarmStart():
+            case SchemaSet() | WarmStart() | Quarantine():
                 pass
             case _:
                 assert_never(record)
