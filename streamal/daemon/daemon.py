@@ -25,6 +25,7 @@ from streamal.core.strategies.base import Memory
 from streamal.daemon.batch_size import Batches
 from streamal.daemon.exporter import Exporter, Logger
 from streamal.daemon.poison import Poison
+from streamal.daemon.poison import Poison
 from streamal.errors import Behind, Fatal, InconsistentLog, StreamalError, Uncommitted, Unreadable
 from streamal.ports import Clock, Meter, Snapshots, Transport, read_events, scan
 
@@ -188,6 +189,12 @@ class Daemon:
         except Uncommitted as error:
             self._back_off(error)
             return 0
+        except StreamalError:
+            raise
+        except BaseException:  # a memory that is full makes any line fail
+            if self.poison is not None:
+                self.poison.blame()
+            raise
         self._attempts = 0
         return consumed
 

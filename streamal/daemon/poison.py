@@ -79,6 +79,7 @@ class Poison:
         self.killers: dict[TopicPartition, set[int]] = {}
         """Offsets of the events that have killed the worker."""
         self._armed_at = -math.inf
+        self._begun: Sequence[_Batch] = ()
         self.careful = False
         """Whether events are to be taken one by one."""
 
@@ -133,7 +134,8 @@ class Poison:
         for record in events:
             at = record.topic, record.partition
             spans[at] = (spans.get(at, (record.offset, 0))[0], record.offset)
-        self._write([_Batch(*at, *span) for at, span in spans.items()], durable=self.careful and bool(spans))
+        self._begun = [_Batch(*at, *span) for at, span in spans.items()]
+        self._write(self._begun, durable=self.careful and bool(spans))
         self.beat()
 
     def begin_learning(self, offset: int) -> None:
@@ -144,6 +146,10 @@ class Poison:
     def end(self) -> None:
         """Note that nothing is under way."""
         self._write(durable=False)
+
+    def blame(self) -> None:
+        """Note that the events of the last step are under way still: what ends the process now is their fault."""
+        self._write(self._begun, durable=True)
 
     def beat(self) -> None:
         """Say that the loop is alive. A new timer costs a thread: an old one is good for a quarter of its time."""

@@ -18,6 +18,7 @@ from streamal.core.records import (
     NaturalExample,
     NaturalLabel,
     Prediction,
+    Quarantine,
     Refusal,
     Reply,
     SchemaSet,
@@ -76,7 +77,7 @@ def check_training(evidence: Evidence, unknown: int) -> Iterator[Check]:
                     natural.bought.add(training.request)
             case Expiry():
                 trained.add(training.request)
-            case SchemaSet() | WarmStart() | Refusal():
+            case SchemaSet() | WarmStart() | Quarantine() | Refusal():
                 pass
             case _:
                 assert_never(training)
