@@ -64,7 +64,7 @@ LIBRARIES: Mapping[str, str] = {
     "lz4": "edge.kafka.python",
     "markdown_it": "labeling.web",
     "matplotlib": "reports",
-    "msgspec": "core exchange inspection labeling replay experiments cli",
+    "msgspec": "daemon.poison core exchange inspection labeling replay experiments cli",
     "narwhals": "experiments",
     "numpy": "core.coins core.model.linear core.strategies.sketch core.strategies.space",
     "opentelemetry": "edge.otel",

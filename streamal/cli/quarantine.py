@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from streamal.bootstrap import build, transports
+from streamal.cli.console import echo
 from streamal.cli.options import ConfigPath, Overrides
 from streamal.config import load_config
 from streamal.core.codec.events import decode_training, encode
@@ -65,7 +66,7 @@ def command(
         )
     finally:
         transport.close()
-    typer.echo(f"the example at offset {offset} of {topics.training} is left out; start the workers again")
+    echo(f"the example at offset {offset} of {topics.training} is left out; start the workers again")
 
 
 def _own_all(transport: Transport, topics: TopicNames, partitions: int) -> dict[TopicPartition, OffsetAndMetadata]:

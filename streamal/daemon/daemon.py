@@ -25,7 +25,6 @@ from streamal.core.strategies.base import Memory
 from streamal.daemon.batch_size import Batches
 from streamal.daemon.exporter import Exporter, Logger
 from streamal.daemon.poison import Poison
-from streamal.daemon.poison import Poison
 from streamal.errors import Behind, Fatal, InconsistentLog, StreamalError, Uncommitted, Unreadable
 from streamal.ports import Clock, Meter, Snapshots, Transport, read_events, scan
 
