@@ -34,6 +34,7 @@ _MADE = "<!-- Made from the code by `python -m tests.documents`: change it there
 
 REASONS: Mapping[str, str] = {
     "tombstone": "The record has no value.",
+    "killed_the_worker": "The process died each time that this event was predicted.",
     "record_too_big": "The record is larger than `limits.record_bytes`; it was not parsed.",
     "not_utf8": "The bytes are not UTF-8.",
     "not_json": "The text is not JSON.",
@@ -113,6 +114,7 @@ def records_page() -> str:
     wire = {
         "Prediction": "predictions", "Request": "requests", "Example": "training", "Abstention": "training",
         "Expiry": "training", "NaturalExample": "training", "SchemaSet": "training", "WarmStart": "training",
+        "Quarantine": "training",
     }  # fmt: skip
     parts = [
         _MADE,
