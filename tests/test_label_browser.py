@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from streamal.bootstrap import transports
 from streamal.core.codec.dead_letters import dead_letter
 from streamal.core.records import Reason, Refusal
+from streamal.labeling.keys import keys_of
 from tests.browser import browser as opened
 from tests.label_world import LabelPage, LabelWorld, until
 
@@ -192,6 +193,63 @@ def test_a_phone_and_a_screen_reader_can_use_the_pages(browser: Browser, tmp_pat
             for scheme in ("light", "dark"):
                 ann.page.emulate_media(color_scheme=scheme)
                 assert serious(ann.page) == [], f"/{path}, {scheme}"
+        assert not ann.errors
+        ann.context.close()
+
+
+CUT = """() => [...document.querySelectorAll("button")].filter((each) => each.checkVisibility()).filter((button) => {
+  const outer = button.getBoundingClientRect();
+  const sticksOut = (r) => r.top < outer.top || r.bottom > outer.bottom || r.left < outer.left || r.right > outer.right;
+  const inner = [...button.children].map((child) => child.getBoundingClientRect());
+  return inner.some(sticksOut) || button.scrollWidth > button.clientWidth || button.scrollHeight > button.clientHeight;
+}).map((button) => button.textContent)"""
+"""The texts of all buttons whose content is wider or taller than the button."""
+
+
+@pytest.mark.parametrize(
+    ("classes", "size"),
+    [
+        ([f"undelivered parcel{number:02}" for number in range(36)], (1280, 800)),
+        ([f"unwanted offers{number:02}" for number in range(12)], (390, 844)),
+        (["x" * 150, "a b " * 30, "[/b]", "名" * 60], (360, 640)),
+    ],
+)
+def test_no_button_cuts_its_text(
+    browser: Browser, world: LabelWorld, classes: list[str], size: tuple[int, int]
+) -> None:
+    """With many classes, long names and a small screen; and nothing serious that axe-core would find."""
+    world.ask([{"text": "word " * 40, "n": 1.0}])
+    with world.page(f"labels.classes={json.dumps(classes)}") as page:
+        ann = Visitor(browser, page, "ann", viewport={"width": size[0], "height": size[1]})
+        ann.ready()
+        expect(ann.page.locator("#classes button")).to_have_count(len(classes))
+        assert ann.page.evaluate(CUT) == []
+        assert ann.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+        assert serious(ann.page) == []
+        ann.context.close()
+
+
+def test_each_class_can_be_chosen_by_keyboard(browser: Browser, world: LabelWorld) -> None:
+    """The tenth by 0, as in the terminal; one beyond the keys by a part of its name; Escape shows all classes again."""
+    requests = world.ask([{"n": float(number)} for number in range(3)])
+    classes = [f"kind {number:02}" for number in range(40)]
+    with world.page("label_page.undo_s=0", f"labels.classes={json.dumps(classes)}") as page:
+        ann = Visitor(browser, page, "ann")
+        ann.ready(requests[0])
+        for number, (key, name) in enumerate(keys_of(classes).items()):
+            assert ann.page.locator("#classes button").nth(number).inner_text().split("\n") == [name, key.upper()]
+        ann.page.keyboard.press("0")
+        ann.ready(requests[1])
+        ann.page.keyboard.type("/3")
+        expect(ann.page.locator("#classes button:visible")).to_have_count(13)
+        ann.page.keyboard.press("Escape")
+        expect(ann.page.locator("#classes button:visible")).to_have_count(40)
+        ann.page.keyboard.type("/38")
+        ann.page.keyboard.press("Enter")
+        ann.ready(requests[2])
+        ann.page.keyboard.press("z")
+        until(lambda: len(world.replies()) == 3)
+        assert [reply["label"] for reply in world.replies()] == ["kind 09", "kind 38", "kind 30"]
         assert not ann.errors
         ann.context.close()
 

@@ -15,8 +15,9 @@ from streamal.core.codec.events import WireRules, encode
 from streamal.edge.memory import Broker
 from streamal.edge.sqlite import SqliteLog
 from streamal.labeling.feed import Feed
+from streamal.labeling.keys import CLASS_KEYS, FIND, keys_of
 from streamal.labeling.queue import OpenQueue, QueueRules
-from streamal.labeling.terminal import CANNOT_TELL, SKIP, UNDO, Session, keys_of
+from streamal.labeling.terminal import CANNOT_TELL, QUIT, SKIP, UNDO, Session
 from tests.conftest import Cli, environment
 from tests.making import TOPICS, make_request
 
@@ -73,6 +74,23 @@ def test_undo_takes_the_last_answer_back() -> None:
     assert session.answered == 1
 
 
+def test_every_class_can_be_chosen() -> None:
+    """The tenth has the key 0; those beyond the keys are chosen by name, and one that is not clear answers nothing."""
+    classes = [f"kind {number:02}" for number in range(40)]
+    session, broker = make_session(4)
+    session = Session(another_feed(broker), "ada", classes, undo_s=0.0)
+    assert keys_of(classes)["0"] == classes[9]
+    assert not set(CLASS_KEYS) & {SKIP, CANNOT_TELL, UNDO, QUIT, FIND, "g"}
+    for key in ("0", "/kind 31", "/39"):
+        asked(session, 10.0)
+        session.press(key, 11.0)
+    asked(session, 12.0)
+    assert session.press("/kind", 12.0).startswith("40 classes match: kind 00, kind 01")
+    assert "no class" in session.press("/other", 12.0)
+    session.finish()
+    assert [reply["label"] for reply in replies(broker)] == ["kind 09", "kind 31", "kind 39"]
+
+
 def test_what_is_put_aside_comes_last_and_another_key_does_nothing() -> None:
     """A skip writes nothing: somebody else may answer."""
     session, broker = make_session(2)
@@ -100,7 +118,7 @@ def test_no_control_character_reaches_the_terminal() -> None:
     request = make_request(1)
     request.features["t\x1b]0;x\x07"] = "[red]\x1b[2Jboo[/red]" + "y" * 5_000
     console = Console(width=100, record=True, file=open(os.devnull, "w"), force_terminal=False)  # noqa: SIM115, PTH123
-    console.print(_render(request, keys_of(["a\x1b[1m"]), show_guess=True))
+    console.print(_render(request, ["a\x1b[1m"], show_guess=True))
     text = console.export_text()
     console.file.close()
     assert "[red]" in text
@@ -116,7 +134,7 @@ def test_hidden_features_and_the_guess_are_not_shown(directory: Path, cli: Cli) 
     request = make_request(1)
     request.features["customer"] = "Ada"
     console = Console(width=100, record=True, file=open(os.devnull, "w"), force_terminal=False)  # noqa: SIM115, PTH123
-    console.print(_render(request, keys_of(["a"]), hide=("customer",)))
+    console.print(_render(request, ["a"], hide=("customer",)))
     text = console.export_text()
     console.file.close()
     assert "Ada" not in text
@@ -126,7 +144,7 @@ def test_hidden_features_and_the_guess_are_not_shown(directory: Path, cli: Cli) 
 
 
 def test_keys_of_a_real_terminal_answer(directory: Path) -> None:
-    """A process on a pseudo-terminal: 2, 1, q answers two requests with the second class and the first."""
+    """A process on a pseudo-terminal: 2, then the name of the first class, then q."""
     (directory / "config.toml").write_text('[labels]\nclasses = ["a", "b"]\n')
     log = SqliteLog(Path("streamal.db"), create=True)
     for role in TOPICS:
@@ -142,7 +160,9 @@ def test_keys_of_a_real_terminal_answer(directory: Path) -> None:
     assert any(b"quit" in line for line in running.stdout)  # the question is there
     os.write(ours, b"\x1b[1;5C")  # an arrow is no answer
     os.write(ours, b"z")
-    os.write(ours, b"21q")
+    os.write(ours, b"2/")
+    assert any(b"0-0: b" in line for line in running.stdout)
+    os.write(ours, b"x\x7fa\nq")  # the terminal lets one correct a name
     out = running.communicate(timeout=60)[0].decode()
     os.close(ours)
     assert running.returncode == 0

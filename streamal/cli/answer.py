@@ -9,11 +9,11 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
@@ -28,6 +28,7 @@ from streamal.config import Config, load_config
 from streamal.core.records import Request
 from streamal.errors import ConfigError, Uncommitted
 from streamal.labeling.feed import Feed
+from streamal.labeling.keys import FIND, keys_of
 from streamal.labeling.queue import OpenQueue, QueueRules
 from streamal.labeling.terminal import CANNOT_TELL, QUIT, SKIP, UNDO, Session
 from streamal.ports import Log
@@ -41,6 +42,7 @@ _VALUE_MAX = 2_000
 """Characters of a value to show."""
 _FEATURES_MAX = 100
 """Features to show."""
+_NAME_BYTES_MAX = 1_024
 
 
 def command(
@@ -53,9 +55,10 @@ def command(
 ) -> None:
     """Answer open requests in the terminal: one key for each class, the most valuable request first.
 
-    s skips a request, x answers that one cannot tell, u takes the last answer back (for five seconds, or until the next
-    answer), q ends. Keys may also come from a pipe, one a line. The command works on the daemon's machine and on every
-    other that reaches the topics.
+    The keys of the classes are those of the label page. / and a name, or a part of it that no other class has, answers
+    with any class. s skips a request, x answers that one cannot tell, u takes the last answer back (for five seconds,
+    or until the next answer), q ends. Keys may also come from a pipe, one a line. The command works on the daemon's
+    machine and on every other that reaches the topics.
 
     ```text
     streamal answer --annotator ada
@@ -95,7 +98,7 @@ def _run(
     session: Session,
     draw: Callable[[RenderableType], None],
     read: Callable[[float], str | None],
-    render: Callable[[Request, dict[str, str]], Group],
+    render: Callable[[Request, Sequence[str]], Group],
 ) -> None:
     """Show questions and take keys until q or the end of the input; try again after a passing failure."""
     shown: str | None = ""
@@ -104,7 +107,7 @@ def _run(
             request = session.question(time.time())
             about = None if request is None else request.request
             if about != shown:
-                draw(render(request, session.keys) if request else "nothing waits for an answer …")
+                draw(render(request, session.classes) if request else "nothing waits for an answer …")
                 shown = about
             key = read(_POLL_S)
             if key in (QUIT, None):
@@ -119,7 +122,7 @@ def _run(
             shown = ""
 
 
-def _render(request: Request, keys: dict[str, str], *, hide: Collection[str] = (), show_guess: bool = False) -> Group:
+def _render(request: Request, classes: Sequence[str], *, hide: Collection[str] = (), show_guess: bool = False) -> Group:
     """Return the question without the features *hide*; the event in it is plain text without control characters."""
     table = grow(Table.grid(padding=(0, 2)), 2)
     features = [(name, value) for name, value in request.features.items() if name not in hide]
@@ -127,8 +130,11 @@ def _render(request: Request, keys: dict[str, str], *, hide: Collection[str] = (
         table.add_row(text(plain(name), "dim"), text(_shorten(value)))
     if len(features) > _FEATURES_MAX:
         table.add_row("…", f"and {len(features) - _FEATURES_MAX} more features")
+    keys = keys_of(classes)
     choices = "   ".join(f"[{key}] {plain(label)}" for key, label in keys.items())
-    help_line = f"[{SKIP}] skip   [{CANNOT_TELL}] cannot tell   [{UNDO}] undo   [{QUIT}] quit"
+    if len(classes) > len(keys):
+        choices += f"   [{FIND}] and a name: {len(classes) - len(keys)} more classes"
+    help_line = f"[{FIND}] class by name   [{SKIP}] skip   [{CANNOT_TELL}] cannot tell   [{UNDO}] undo   [{QUIT}] quit"
     parts = [Panel(table, title=text(plain(request.request)), title_align="left")]
     if show_guess and request.label is not None:
         chance = request.probabilities.get(request.label, 0.0)
@@ -160,12 +166,27 @@ def _key_reader() -> Iterator[Callable[[float], str | None]]:
         if key == _ESCAPE:
             _skip_escape_sequence(descriptor)
             return ""
+        if key == FIND.encode():
+            return _read_name(descriptor, before)
         return key.decode(errors="ignore") if key else None
 
     try:
         yield read
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def _read_name(descriptor: int, mode: list[Any]) -> str:
+    """Read the name of a class up to the end of the line; in *mode* the terminal shows it and lets one correct it."""
+    now = termios.tcgetattr(descriptor)
+    termios.tcsetattr(descriptor, termios.TCSADRAIN, mode)
+    try:
+        sys.stdout.write(FIND)
+        sys.stdout.flush()
+        typed = os.read(descriptor, _NAME_BYTES_MAX).decode(errors="replace").strip()
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, now)
+    return f"{FIND}{typed}" if typed else ""
 
 
 def _skip_escape_sequence(descriptor: int) -> None:
@@ -184,6 +205,8 @@ def _line_reader(lines: Iterable[str]) -> Callable[[float], str | None]:
 
     def read(wait_s: float) -> str | None:  # noqa: ARG001
         line = next(left, None)
-        return None if line is None else line.strip()[:1]
+        if line is None:
+            return None
+        return line.strip() if line.startswith(FIND) else line.strip()[:1]
 
     return read

@@ -12,21 +12,13 @@ from dataclasses import dataclass
 
 from streamal.core.records import Request
 from streamal.labeling.feed import Feed
+from streamal.labeling.keys import FIND, find_classes, keys_of
 from streamal.labeling.queue import Entry
 
-__all__ = ["CANNOT_TELL", "QUIT", "SKIP", "UNDO", "Session", "keys_of"]
+__all__ = ["CANNOT_TELL", "QUIT", "SKIP", "UNDO", "Session"]
 
 SKIP, CANNOT_TELL, UNDO, QUIT = "s", "x", "u", "q"
-_KEYS = "123456789abcdefghijklmnoprtvwyz"
-
-
-def keys_of(classes: Sequence[str]) -> dict[str, str]:
-    """Return key -> class; when there are more classes than keys, the last ones have none.
-
-    >>> keys_of(["ham", "spam"])
-    {'1': 'ham', '2': 'spam'}
-    """
-    return dict(zip(_KEYS, classes, strict=False))
+_MATCHES_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +38,7 @@ class Session:
         """Ask nothing yet. Undo works for *undo_s* seconds."""
         self._feed, self._annotator, self._undo_s = feed, annotator, undo_s
         self.keys = keys_of(classes)
+        self.classes = tuple(classes)
         self._entry: Entry | None = None
         self._shown_at = 0.0
         self._unsent: _UnsentAnswer | None = None
@@ -77,6 +70,8 @@ class Session:
     def press(self, key: str, now: float) -> str:
         """Do what *key* means and return a line for the annotator, "" if the key means nothing now.
 
+        A key that begins with `FIND` goes on with the name of a class, or with a part of a name that only one has.
+
         Raises:
             Uncommitted: the answer before could not be written; the session keeps it, call again.
         """
@@ -89,18 +84,23 @@ class Session:
             self._feed.queue.skip(request, self._annotator)
             self._entry = None
             return f"{request}: skipped"
-        if key != CANNOT_TELL and key not in self.keys:
-            return ""
-        self._send()
-        label = None if key == CANNOT_TELL else self.keys[key]
-        self._unsent = _UnsentAnswer(self._entry, label, max(0.0, now - self._shown_at), now)
-        self._entry = None
-        self.answered += 1
-        return f"{request}: {'cannot tell' if label is None else label}   ({UNDO}: undo)"
+        if key == CANNOT_TELL:
+            return self._answer(self._entry, None, now)
+        if key.startswith(FIND):
+            found = find_classes(self.classes, key[len(FIND) :])
+            return self._answer(self._entry, found[0], now) if len(found) == 1 else _describe_matches(key, found)
+        return self._answer(self._entry, self.keys[key], now) if key in self.keys else ""
 
     def finish(self) -> None:
         """Write the unsent answer; raises what `press` raises."""
         self._send()
+
+    def _answer(self, entry: Entry, label: str | None, now: float) -> str:
+        self._send()
+        self._unsent = _UnsentAnswer(entry, label, max(0.0, now - self._shown_at), now)
+        self._entry = None
+        self.answered += 1
+        return f"{entry.request}: {'cannot tell' if label is None else label}   ({UNDO}: undo)"
 
     def _undo(self) -> str:
         if self._unsent is None:
@@ -119,3 +119,10 @@ class Session:
         verdict = {"abstain": True} if unsent.label is None else {"label": unsent.label}
         self._feed.write_reply(unsent.entry.request, json.dumps({**value, **verdict}).encode())
         self._unsent = None
+
+
+def _describe_matches(key: str, found: Sequence[str]) -> str:
+    if not found:
+        return f"no class has {key[len(FIND) :]!r} in its name"
+    more = f" and {len(found) - _MATCHES_SHOWN} more" if len(found) > _MATCHES_SHOWN else ""
+    return f"{len(found)} classes match: {', '.join(found[:_MATCHES_SHOWN])}{more}"

@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 
 from streamal.config import Config
 from streamal.errors import StreamalError
+from streamal.labeling.keys import CLASS_KEYS, FIND
 from streamal.labeling.web.annotating import Denied
 from streamal.labeling.web.api import Api
 from streamal.labeling.web.auth import (
@@ -123,7 +124,15 @@ class _Pages:
     async def label(self, request: Request) -> Response:
         """Show the label page."""
         caller = self._require_session(request)
-        return self._render("label.html", request, caller, guidelines=self._guidelines, undo_s=self._page.undo_s)
+        return self._render(
+            "label.html",
+            request,
+            caller,
+            guidelines=self._guidelines,
+            undo_s=self._page.undo_s,
+            class_keys=CLASS_KEYS,
+            find_key=FIND,
+        )
 
     async def status(self, request: Request) -> Response:
         """Show the status page."""

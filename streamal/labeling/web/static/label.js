@@ -4,7 +4,7 @@
   const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
   const byId = (id) => document.getElementById(id);
   const root = meta("root"), csrf = meta("csrf"), undoMs = 1000 * Number(meta("undo-s")), store = `streamal-unsent:${root}${meta("person")}`;
-  const LETTERS = [..."1234567890abcdefhijklmnopqrtvwyz"]; // all but G, S, U, X, which are commands
+  const KEYS = [...meta("class-keys")], FIND = meta("find-key"), MANY = 12;
   const RENEW_MS = 30000;
 
   let current = null;      // the question on the screen: {item, shownAt, workedMs}
@@ -137,6 +137,7 @@
     } else say(`${name}.`);
     byId("undo").disabled = !undoMs;
     save();
+    clearFind();
     if (!undoMs) sendPending();
     show(null);
     advance();
@@ -208,16 +209,46 @@
     byId("budget").textContent = budget.spent === null ? "–" : `${(100 * budget.spent).toFixed(1)} of ${(100 * budget.share).toFixed(0)} %`;
     byId("new-class").hidden = !surroundings.new_classes;
     const key = JSON.stringify(classes);
-    if (key !== classesShown) { classesShown = key; byId("classes").replaceChildren(...classes.map(classButton)); }
+    if (key !== classesShown) { classesShown = key; showClasses(); }
+  }
+  function showClasses() {
+    byId("classes").replaceChildren(...classes.map(classButton));
+    const many = classes.length > MANY;
+    byId("find-class").hidden = !many;
+    byId("main").classList.toggle("many", many);
+    filterClasses();
+  }
+  // The classes of the buttons that are left: those with the typed text in their name.
+  function filterClasses() {
+    const typed = byId("find").value.trim().toLowerCase(), left = [];
+    [...byId("classes").children].forEach((button, index) => {
+      button.hidden = !classes[index].toLowerCase().includes(typed);
+      if (!button.hidden) left.push(classes[index]);
+    });
+    byId("found").textContent = typed ? `${left.length} of ${classes.length}` : "";
+    return left;
+  }
+  function clearFind() {
+    byId("find").value = "";
+    byId("find").blur();
+    filterClasses();
+  }
+  function chooseFound() { // the class of that very name, else the first that begins with it, else the first
+    const typed = byId("find").value.trim().toLowerCase(), left = filterClasses();
+    const chosen = left.find((name) => name.toLowerCase() === typed) ?? left.find((name) => name.toLowerCase().startsWith(typed)) ?? left[0];
+    if (!typed || chosen === undefined) return;
+    decide({ label: chosen }, chosen);
   }
   function classButton(name, index) {
     const button = document.createElement("button");
-    button.textContent = name;
-    if (index < LETTERS.length) {
+    const text = document.createElement("span");
+    text.textContent = name;
+    button.append(text);
+    if (index < KEYS.length) {
       const key = document.createElement("kbd");
-      key.textContent = LETTERS[index].toUpperCase();
+      key.textContent = KEYS[index].toUpperCase();
       button.append(key);
-      button.setAttribute("aria-keyshortcuts", LETTERS[index]);
+      button.setAttribute("aria-keyshortcuts", KEYS[index]);
     }
     button.addEventListener("click", () => decide({ label: name }, name));
     return button;
@@ -226,10 +257,11 @@
     if (event.ctrlKey || event.altKey || event.metaKey || event.repeat) return;
     if (event.target.closest("input, textarea, select")) return;
     const pressed = event.key.toLowerCase();
-    const index = LETTERS.indexOf(pressed);
+    const index = KEYS.indexOf(pressed);
     if (pressed === "s") skip();
     else if (pressed === "x") decide({ abstain: true }, "Cannot tell");
     else if (pressed === "u") undo();
+    else if (pressed === FIND) { if (!byId("find-class").hidden) byId("find").focus(); }
     else if (pressed === "g") { const pane = byId("guidelines"); if (pane) pane.open = !pane.open; }
     else if (index >= 0 && index < classes.length) decide({ label: classes[index] }, classes[index]);
     else return;
@@ -254,6 +286,9 @@
   byId("skip").addEventListener("click", skip);
   byId("unsure").addEventListener("click", () => decide({ abstain: true }, "Cannot tell"));
   byId("undo").addEventListener("click", undo);
+  byId("find").addEventListener("input", filterClasses);
+  byId("find").addEventListener("keydown", (event) => { if (event.key === "Escape") clearFind(); });
+  byId("find-class").addEventListener("submit", (event) => { event.preventDefault(); chooseFound(); });
   byId("new-class").addEventListener("submit", (event) => {
     event.preventDefault();
     const name = byId("another").value.trim();
