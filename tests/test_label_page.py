@@ -10,16 +10,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import jsonschema
 import pytest
 
 from streamal.bootstrap import edges, transports
 from streamal.cli.label import daemon_status
 from streamal.cli.run import admin_server, meter
 from streamal.config import LabelPageConfig, load_config
-from streamal.core.codec.events import encode
-from streamal.core.records import Record
+from streamal.core.codec.events import WireRules, encode
+from streamal.core.codec.replies import decode_reply
+from streamal.core.records import Record, Reply
 from streamal.edge.memory import Broker
 from streamal.errors import ConfigError, Fatal, StreamalError, Uncommitted
+from streamal.labeling.web.api import decode_body
+from streamal.labeling.web.bodies import Answer
+from streamal.labeling.web.openapi import document
 from streamal.labeling.web.rendering import Template, render, render_guidelines
 from streamal.labeling.web.sessions import SESSION_S, Sessions, Throttle
 from streamal.labeling.web.topics_thread import TopicsThread
@@ -189,14 +194,18 @@ def test_a_request_in_hand_is_not_answered_by_others(page: LabelPage, world: Lab
         ({"label": "ham"}, 422),
         ({"request": "REQUEST"}, 422),
         ({"request": "REQUEST", "label": "ham", "abstain": True}, 422),
-        ({"request": "REQUEST", "label": "no class"}, 422),
+        ({"request": "REQUEST", "label": "no class"}, 409),
         ({"request": "REQUEST", "label": ["ham"]}, 422),
         ({"request": "REQUEST", "label": "ham", "seconds": -1}, 422),
         ({"request": "REQUEST", "label": "ham", "more": 1}, 422),
         ({"request": "REQUEST", "label": "ham", "reply": "x" * 300}, 422),
         ({"request": "REQUEST", "label": "ham", "annotator": "bob"}, 403),
         ({"request": "0-99999", "label": "ham"}, 409),
-        ({"request": "../../etc", "label": "ham"}, 409),
+        ({"request": "../../etc", "label": "ham"}, 422),
+        ({"request": "REQUEST", "abstain": False, "label": None}, 422),
+        ({"request": "REQUEST", "label": "ham", "annotator": "é" * 65}, 422),
+        ({"request": "REQUEST", "label": "ham", "reply": ""}, 422),
+        ({"request": "REQUEST", "label": 2**63}, 422),
     ],
 )
 def test_bad_answers_are_refused_and_never_written(
@@ -208,6 +217,34 @@ def test_bad_answers_are_refused_and_never_written(
     told = page.call("/api/labels", sent, bearer(ANN))
     assert (told.status, list(told.json)) == (status, ["error"])
     assert len(world.replies()) == before
+
+
+@pytest.mark.parametrize(
+    ("body", "is_described"),
+    [
+        ({"request": "0-1", "label": "ham"}, True),
+        ({"request": "0-1", "label": True, "abstain": False}, True),
+        ({"request": "0-1", "abstain": True, "label": None}, True),
+        ({"request": "0-1", "abstain": True, "annotator": "é" * 64, "reply": "~" * 256, "seconds": 1e12}, True),
+        ({"request": "0-1", "label": -(2**53), "annotator": None}, True),
+        ({"request": "0-1", "label": 3.0}, True),
+        ({"request": "0-1", "label": 3.5}, False),
+        ({"request": "0-1"}, False),
+        ({"request": "0-1", "label": None, "abstain": False}, False),
+        ({"request": "0-1", "label": "ham", "abstain": True}, False),
+        ({"request": "", "label": "ham"}, False),
+        ({"request": "0-1", "label": ""}, False),
+        ({"request": "0-1", "label": "ham", "reply": "é"}, False),
+        ({"request": "0-1", "label": "ham", "seconds": 1e13}, False),
+    ],
+)
+def test_the_description_of_an_answer_is_what_the_daemon_takes(body: dict[str, object], is_described: bool) -> None:
+    """What the description allows is a reply to the daemon, and what it forbids the page refuses (F71)."""
+    described = jsonschema.Draft202012Validator(document()["components"]["schemas"]["Answer"])
+    assert described.is_valid(body) == is_described
+    if is_described:
+        value = decode_body(json.dumps(body).encode(), Answer).to_reply("ann")
+        assert isinstance(decode_reply(value, WireRules(), None), Reply)
 
 
 def test_roles(page: LabelPage, world: LabelWorld) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import msgspec
 from msgspec import UNSET
 
 from streamal.bootstrap.rules import wire_rules
@@ -165,16 +164,11 @@ class Annotators:
         Raises:
             Denied: the daemon would refuse the reply.
         """
-        body: dict[str, Any] = {"request": answer.request, "annotator": annotator}
-        optional = {"reply": answer.reply, "seconds": answer.seconds, "label": answer.label}
-        body |= {name: value for name, value in optional.items() if value is not None}
-        if answer.abstain:
-            body["abstain"] = True
-        value = msgspec.json.encode(body)
+        value = answer.to_reply(annotator)
         reply = decode_reply(value, self._wire, None)
         if not isinstance(reply, Reply):
             raise Denied(422, reply.detail if isinstance(reply, Refusal) else "field 'request' is missing")
         if reply.label is not None and not self._topics.status.accepts(reply.label):
             classes = ", ".join(self._topics.status.classes[:20])
-            raise Denied(422, f"label {reply.label!r} is not among the classes ({classes})")
+            raise Denied(409, f"label {reply.label!r} is not among the classes ({classes})")
         return value, reply.label

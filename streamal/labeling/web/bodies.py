@@ -9,9 +9,20 @@ from msgspec import UNSET, Meta, UnsetType
 
 from streamal.core.records import EventId, Scalar
 
-__all__ = ["Answer", "AnswerResult", "Error", "FoundEvent", "NextBody", "OpenRequest", "OpenRequests", "SkipBody"]
+__all__ = [
+    "COORDINATES",
+    "Answer",
+    "AnswerResult",
+    "Error",
+    "FoundEvent",
+    "NextBody",
+    "OpenRequest",
+    "OpenRequests",
+    "SkipBody",
+]
 
 Features = dict[str, Scalar]
+COORDINATES = "^(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,17})$"
 
 
 class NextBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -26,15 +37,35 @@ class SkipBody(msgspec.Struct, forbid_unknown_fields=True):
     request: str
 
 
-class Answer(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Exactly one of label and abstain."""
+Label = Annotated[str, Meta(description="At most 256 bytes.", min_length=1, max_length=256)]
+Integer = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+Whole = Annotated[float, Meta(ge=-(2.0**53), le=2.0**53, multiple_of=1)]
+"""1.0 is an integer to JSON Schema, and to a client whose numbers are all floats."""
+Annotator = Annotated[
+    str, Meta(description="Yourself by default; another needs the role admin.", min_length=1, max_length=64)
+]
+ReplyId = Annotated[str, Meta(description="Your own identity of this answer.", pattern="^[ -~]{1,256}$")]
 
-    request: Annotated[str, Meta(description="The coordinates of the request.")]
-    label: str | bool | int | None = None
+
+class Answer(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Exactly one of label and abstain.
+
+    The bounds are those that the daemon has for a reply: F71, what the description allows is not refused.
+    """
+
+    request: Annotated[str, Meta(description="The coordinates of the request.", pattern=COORDINATES)]
+    label: Label | bool | Integer | Whole | None = None
     abstain: bool = False
-    seconds: Annotated[float, Meta(description="Seconds of work.", ge=0)] | None = None
-    annotator: Annotated[str, Meta(description="Yourself by default; another needs the role admin.")] | None = None
-    reply: Annotated[str, Meta(description="Your own identity of this answer.")] | None = None
+    seconds: Annotated[float, Meta(description="Seconds of work.", ge=0, le=1e12)] | None = None
+    annotator: Annotator | None = None
+    reply: ReplyId | None = None
+
+    def to_reply(self, annotator: str) -> bytes:
+        """Return the reply that *annotator* gives, as the topic of labels has it."""
+        label = int(self.label) if isinstance(self.label, float) else self.label
+        body = {"request": self.request, "annotator": annotator}
+        optional = {"reply": self.reply, "seconds": self.seconds, "label": label, "abstain": self.abstain or None}
+        return msgspec.json.encode(body | {name: value for name, value in optional.items() if value is not None})
 
 
 class AnswerResult(msgspec.Struct):

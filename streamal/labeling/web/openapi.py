@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from streamal import __version__
-from streamal.labeling.web.bodies import Answer, AnswerResult, Error, FoundEvent, OpenRequests
+from streamal.labeling.web.bodies import COORDINATES, Answer, AnswerResult, Error, FoundEvent, OpenRequests
 
 __all__ = ["document"]
 
@@ -23,9 +23,17 @@ _ERRORS = {
 """What every operation may answer."""
 
 
+_LABEL_OR_ABSTENTION = [
+    {"required": ["label"], "properties": {"label": {"not": {"type": "null"}}, "abstain": {"const": False}}},
+    {"required": ["abstain"], "properties": {"label": {"type": "null"}, "abstain": {"const": True}}},
+]
+"""What the fields of an answer allow together; msgspec describes each field by itself."""
+
+
 def document() -> Json:
     """Return the OpenAPI 3.1 document."""
     references, schemas = msgspec.json.schema_components(_BODIES, ref_template="#/components/schemas/{name}")
+    schemas["Answer"]["oneOf"] = _LABEL_OR_ABSTENTION
     return {
         "openapi": "3.1.0",
         "info": {
@@ -42,7 +50,7 @@ def document() -> Json:
 def _paths(schema_of: Mapping[type, Json]) -> Json:
     error = {"content": {"application/json": {"schema": schema_of[Error]}}}
     limit = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}
-    coordinates = {"type": "string", "pattern": r"^\d+-\d+$", "examples": ["0-1845"]}
+    coordinates = {"type": "string", "pattern": COORDINATES, "examples": ["0-1845"]}
     requests = _operation(
         "List the open requests, most valuable first.",
         schema_of[OpenRequests],
@@ -55,9 +63,9 @@ def _paths(schema_of: Mapping[type, Json]) -> Json:
         schema_of[AnswerResult],
         error,
         {
-            "409": "Not open any more, or leased to somebody else.",
+            "409": "Not open any more, leased to somebody else, or not one of the classes.",
             "413": "The body is too long.",
-            "422": "The daemon would refuse this answer.",
+            "422": "Not an answer as described here.",
         },
         requestBody={"required": True, "content": {"application/json": {"schema": schema_of[Answer]}}},
     )
