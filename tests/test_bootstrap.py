@@ -33,7 +33,7 @@ def test_a_start_of_run_builds_each_part_once(monkeypatch: pytest.MonkeyPatch, t
     for name in ("build_model", "build_strategy", "build_budget"):
         monkeypatch.setattr(parts, name, counting(name))
     monkeypatch.setattr(run, "build_model", counting("build_model"))
-    monkeypatch.setattr(run, "stop_on_signals", lambda _: None)
+    monkeypatch.setattr(run, "stop_on_signals", lambda *_: None)
     monkeypatch.setattr(Daemon, "run", Daemon.close)
     monkeypatch.chdir(tmp_path)
     Path("config.toml").touch()

@@ -233,6 +233,40 @@ def test_a_second_signal_ends_all_at_once(head: Head, tmp_path: Path) -> None:
     assert states(tmp_path) == ["told", "told"]
 
 
+BUSY = {
+    "a loop": "while True: pass",
+    "a call that ends with no signal": "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); libc.sleep(60)",
+}
+
+
+@pytest.mark.parametrize("doing", BUSY)
+def test_one_signal_ends_a_worker_whatever_it_is_doing(doing: str) -> None:
+    """A library that loops, or that waits in C where no handler runs: the process ends at its deadline, with 1."""
+    program = (
+        "import ctypes, signal\nfrom streamal.cli.workers import stop_on_signals\nlibc = ctypes.CDLL(None)\n"
+        f"stop_on_signals(lambda: None, 0.3)\nprint('working', flush=True)\n{BUSY[doing]}"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "working\n"
+        time.sleep(0.1)  # so that it is in the midst of it
+        running.terminate()
+        _, said = running.communicate(timeout=PATIENCE_S)
+    assert running.returncode == 1
+    assert said == "streamal: still busy 0.3 s after the signal: ends now; nothing is lost\n"
+
+
+def test_a_worker_that_cannot_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor waits for it for less than ten seconds."""
+    monkeypatch.setattr("streamal.cli.workers._KILL_S", 0.5)
+    code = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)"
+    log = Log("worker_started", 1)
+    began = time.monotonic()
+    assert supervise({"deaf": fake(code)}, log) in {0, 1}
+    assert time.monotonic() - began < PATIENCE_S
+
+
 def test_no_worker_outlives_its_head(head: Head, tmp_path: Path) -> None:
     """The head is killed with no chance to say anything: its workers end, in good order."""
     running = head("good")

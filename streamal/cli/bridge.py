@@ -19,7 +19,7 @@ from streamal.bootstrap import transports
 from streamal.bootstrap.rules import topic_names, wire_rules
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Json, Overrides, show
-from streamal.cli.workers import stop_on_signals
+from streamal.cli.workers import END_S, stop_on_signals
 from streamal.config import Config, load_config
 from streamal.core.records import Request
 from streamal.errors import ConfigError, ServiceUnavailable, Uncommitted
@@ -76,7 +76,7 @@ def label_studio(
         raise ConfigError("bridge.token: set STREAMAL_BRIDGE__TOKEN to a token of Label Studio (Account & Settings)")
     log, stopping = structlog.get_logger(), threading.Event()
     if not once:
-        stop_on_signals(stopping.set)
+        stop_on_signals(stopping.set, END_S)
     with LabelStudio(loaded.bridge.url, token.get_secret_value(), loaded.bridge.timeout_s) as server:
         found = _retry(lambda: require_project(server, rules, change=change), stopping, log, patient=not once)
         if found is None:

@@ -17,7 +17,7 @@ from streamal.bootstrap.model import build_model
 from streamal.cli.check import require_sound_model
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Overrides
-from streamal.cli.workers import end_with_supervisor, stop_on_signals, supervise, worker_settings
+from streamal.cli.workers import END_S, end_with_supervisor, stop_on_signals, supervise, worker_settings
 from streamal.config import Config, load_config, reveal
 from streamal.core.budget.money import MICRO, WINDOWS
 from streamal.daemon.daemon import Daemon
@@ -50,8 +50,8 @@ def command(
 ) -> None:
     """Run the daemon: predict, ask within the budget, learn from replies, until SIGTERM or Ctrl-C.
 
-    On the first signal it finishes the step at hand, stores a snapshot and ends with 0; a second one ends it at
-    once, and nothing is lost by that either.
+    On the first signal it finishes the step at hand, stores a snapshot and ends with 0. After eight seconds, or on a
+    second signal, it ends at once, and nothing is lost by that either.
 
     ```text
     streamal run --config config.toml
@@ -96,7 +96,7 @@ def _work(parts: Parts, supervised: bool) -> None:
                 log,
             )
             daemon.poison = edges.new_poison(config, Watchdog())
-            stop_on_signals(daemon.stop)
+            stop_on_signals(daemon.stop, END_S)
             daemon.start()
             gc.freeze()  # what was restored stays: the collector need not walk through it
             daemon.run()

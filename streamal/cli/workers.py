@@ -24,10 +24,14 @@ from streamal.config import Config
 from streamal.daemon.exporter import Logger
 from streamal.errors import ConfigError
 
-__all__ = ["RestartDelays", "end_with_supervisor", "stop_on_signals", "supervise", "worker_settings"]
+__all__ = ["END_S", "RestartDelays", "end_with_supervisor", "stop_on_signals", "supervise", "worker_settings"]
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _TICK_S = 0.1
+END_S = 8.0
+"""A worker ends so long after the first signal: container engines send SIGKILL after ten seconds."""
+
+_KILL_S = 9.0
 _GRACE_S = 30.0  # for the step at hand and a snapshot, once the supervisor is dead
 
 
@@ -107,8 +111,14 @@ def supervise(commands: Mapping[str, Sequence[str]], log: Logger, patience: Rest
     return 0 if set(codes.values()) <= {0, -signal.SIGTERM} else 1  # SIGTERM: while it was starting
 
 
-def stop_on_signals(stop: Callable[[], object]) -> None:
-    """Call *stop* on the first SIGTERM or SIGINT; a second one, even another, ends the process at once."""
+def stop_on_signals(stop: Callable[[], object], within_s: float | None = None) -> None:
+    """Call *stop* on the first SIGTERM or SIGINT; a second one, even another, ends the process at once.
+
+    With *within_s* the process ends so long after the first one, whatever it is doing then: a library may loop, or wait
+    in C, where no signal is handled. What was not committed is done again after the next start.
+    """
+    if within_s is not None:
+        _end_within(within_s)
 
     def first(_: int, __: object) -> None:
         stop()
@@ -117,6 +127,22 @@ def stop_on_signals(stop: Callable[[], object]) -> None:
 
     for number in _ENDING:
         signal.signal(number, first)
+
+
+def _end_within(seconds: float) -> None:
+    """End this process *seconds* after its first SIGTERM or SIGINT, by a thread that needs no handler to have run."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # the interpreter writes the signal's number there at once
+
+    def watch() -> None:
+        while os.read(reading, 1)[0] not in _ENDING:
+            pass
+        time.sleep(seconds)
+        os.write(2, f"streamal: still busy {seconds:g} s after the signal: ends now; nothing is lost\n".encode())
+        os._exit(1)
+
+    threading.Thread(target=watch, name="deadline", daemon=True).start()
 
 
 def end_with_supervisor() -> None:
@@ -153,11 +179,18 @@ def _start_or_check(worker: _Worker, reading: int, log: Logger, patience: Restar
 
 
 def _end_all(workers: Sequence[_Worker]) -> dict[str, int]:
-    """Ask all *workers* to end, and return the exit codes when they have."""
+    """Ask all *workers* to end, kill those that have not after `_KILL_S`, and return the exit codes."""
     processes = {worker.instance: worker.process for worker in workers if worker.process is not None}
     for process in processes.values():
         process.terminate()
-    return {instance: process.wait() for instance, process in processes.items()}
+    deadline, codes = time.monotonic() + _KILL_S, {}
+    for instance, process in processes.items():
+        try:
+            codes[instance] = process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            codes[instance] = process.wait()
+    return codes
 
 
 def _toml_text(value: str) -> str:
