@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from kafka import KafkaProducer
 from streamal.bootstrap import transports
 from streamal.config import Config, load_config
 from streamal.core.records import TopicPartition
+from streamal.edge.kafka import base_transport
+from streamal.edge.kafka.membership import INPUTS_S
 from streamal.edge.kafka.python import Connection, TopicSettings, create_topics, differences
 from streamal.edge.kafka.python import transport as transport_module
 from streamal.errors import ConfigError, Fenced, Uncommitted
@@ -155,8 +157,12 @@ def test_topics_that_are_there_stay_as_they_are(kafka: Cluster, cli: Cli, direct
 
 
 @on_both
-def test_partitions_that_are_added_stop_the_worker(kafka: Cluster, client: Client) -> None:
+def test_partitions_that_are_added_stop_the_worker(
+    kafka: Cluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The budget was divided among those that were there: nothing of a new one is read, and the text says why (F15)."""
+    assert INPUTS_S <= 30
+    monkeypatch.setattr(base_transport, "INPUTS_S", 0.5)
     world = World(kafka, client=client)
     try:
         world.feed(b"1")
@@ -166,19 +172,43 @@ def test_partitions_that_are_added_stop_the_worker(kafka: Cluster, client: Clien
         admin.create_partitions({world.events: 2})
         admin.close()
         with pytest.raises(ConfigError, match=rf"'{world.events}' has 2 partitions, not 1"):
-            until(lambda: bool(poll_fresh(worker, world)))
+            until(lambda: bool(worker.poll({world.events: 1}, 0.1)))
         assert set(world.log.committed(world.name)) == {TopicPartition(world.events, 0)}
     finally:
         world.close()
 
 
-def poll_fresh(worker: Worker, world: World) -> list[object]:
-    """Poll with metadata as they are now; the client would ask for them every five minutes."""
-    if isinstance(worker, transport_module.KafkaTransport):
-        worker._member._cluster.request_update()
-    else:
-        worker._member.list_topics(timeout=5.0)
-    return list(worker.poll({world.events: 1}, 0.1))
+@on_both
+@pytest.mark.parametrize("role", ["events", "labels"])
+def test_an_input_that_is_deleted_under_way_is_named(
+    kafka: Cluster, client: Client, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client takes it for a passing trouble; the worker ends, and says which topic it was."""
+    monkeypatch.setattr(base_transport, "INPUTS_S", 0.5)
+    world = World(kafka, client=client)
+    try:
+        world.feed(b"1")
+        worker = world.worker()
+        worker.commit(*echo(world, take(worker, world.events, 1)))
+        topic = getattr(world, role)
+        admin = world.admin()
+        admin.delete_topics([topic])
+        admin.close()
+        with pytest.raises(ConfigError, match=rf"'{topic}' was deleted under way"):
+            poll_for_long(worker, world)
+    finally:
+        world.close()
+
+
+def poll_for_long(worker: Worker, world: World) -> None:
+    """Poll as the daemon does, with a rewind after each trouble that may pass."""
+    deadline = time.monotonic() + 60.0
+    while time.monotonic() < deadline:
+        try:
+            worker.poll({world.events: 10, world.labels: 10}, 0.1)
+        except Uncommitted:
+            with suppress(Uncommitted):
+                worker.rewind()
 
 
 @pytest.mark.parametrize("instance", [None, "w"])

@@ -6,20 +6,24 @@ how its library does each of them, and what the traps of that library need.
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
 from streamal.edge.kafka.base import Cluster, ClusterLog
 from streamal.edge.kafka.membership import (
+    INPUTS_S,
     STABLE_S,
     Fence,
     NoOpenTransaction,
     describe_offset_reading,
     expired_offsets,
+    require_inputs,
     require_known,
     take_in_turn,
 )
@@ -74,6 +78,7 @@ class ClusterTransport(ClusterLog, Generic[_ProducerT, _ConsumerT]):
         super().__init__(cluster)
         self._options, self._fence = options, Fence(options.instance)
         self._generation = self._turn = 0
+        self._looked_at = time.monotonic()
         self._membership: Any = None
         """What the client calls the group's metadata: offsets are committed in its name."""
         self._committed: Mapping[TopicPartition, OffsetAndMetadata] = {}
@@ -116,8 +121,14 @@ class ClusterTransport(ClusterLog, Generic[_ProducerT, _ConsumerT]):
             Unreadable: F57 to F59, the next batch of a partition cannot be read; what comes before it was consumed.
         """
         self._read_back.note_poll()
-        with self._fence.guard(self._translate("poll")):
-            self._prefetch(records_max_by_topic, timeout_s)
+        try:
+            with self._fence.guard(self._translate("poll")):
+                self._prefetch(records_max_by_topic, timeout_s)
+        except Uncommitted:
+            self._look_at_inputs()
+            raise
+        if time.monotonic() - self._looked_at >= INPUTS_S:
+            self._look_at_inputs()
         for place, error in self._unreadable.items():
             if records_max_by_topic.get(place.topic) and not self._prefetched.get(place):
                 raise error
@@ -156,6 +167,12 @@ class ClusterTransport(ClusterLog, Generic[_ProducerT, _ConsumerT]):
                 self._producer = self._new_producer()
             self._drop_fetched()
             self._pick_up()
+
+    def _look_at_inputs(self) -> None:
+        """Raise a ConfigError if an input was deleted or has new partitions; if nobody answers, that is for later."""
+        self._looked_at = time.monotonic()
+        with suppress(Uncommitted):
+            require_inputs(self._inputs, self.partitions)
 
     def _note_unreadable(self, error: Unreadable) -> None:
         """Note a batch that cannot be read, with the command that leads past it."""

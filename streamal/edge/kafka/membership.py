@@ -18,6 +18,7 @@ from streamal.errors import Behind, ConfigError, Fenced, InconsistentLog, Uncomm
 
 __all__ = [
     "HEARTBEAT_MS",
+    "INPUTS_S",
     "POLL_GAP_MS",
     "SETTLED_S",
     "STABLE_S",
@@ -32,6 +33,7 @@ __all__ = [
     "expired_offsets",
     "hanging_transaction",
     "missing_partition",
+    "require_inputs",
     "require_known",
     "take_in_turn",
 ]
@@ -46,6 +48,9 @@ POLL_GAP_MS = 60_000
 
 TRANSACTION_S = 10.0
 """Then the broker aborts a transaction. F13: a dead worker holds its successor back for so long."""
+
+INPUTS_S = 20.0
+"""Between two looks at whether the inputs are there, with as many partitions as before."""
 
 STABLE_S = 3.0
 """How long a commit waits for the end of a predecessor's transaction before it gives up and is tried again."""
@@ -103,6 +108,21 @@ def require_known(place: TopicPartition, before: Mapping[str, int], count: Calla
             f"topic {topic!r} has {count(topic)} partitions, not {before[topic]}: some were added. Add as many to the "
             "requests and predictions, set transport.partitions, and start all workers again"
         )
+
+
+def require_inputs(before: Mapping[str, int], count: Callable[[str], int]) -> None:
+    """Raise a ConfigError if an input is not there any more, or has more partitions than *before*.
+
+    A client notices added partitions after five minutes, and takes a deleted topic for a passing trouble, for ever.
+    """
+    for topic in before:
+        now = count(topic)
+        if not now:
+            raise ConfigError(
+                f"topic {topic!r} was deleted under way, and with it what the workers had not read yet. Restore it, or "
+                "begin afresh: new topics and a new transport.group"
+            )
+        require_known(TopicPartition(topic, now - 1), before, count)
 
 
 def expired_offsets(group: str, place: TopicPartition, predictions_topic: str) -> InconsistentLog:
