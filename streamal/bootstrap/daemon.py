@@ -27,6 +27,7 @@ def build_settings(config: Config, rules: Rules, fingerprint: str) -> Settings:
         labels_per_step=config.limits.labels_per_step,
         step_target_s=config.limits.step_target_s,
         poll_timeout_s=config.transport.poll_timeout_s,
+        group=config.transport.group,
         snapshot_every_s=config.snapshots.every_s,
     )
 

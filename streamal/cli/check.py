@@ -12,14 +12,16 @@ from typing import Any
 from streamal import INSTALL
 from streamal.bootstrap import Parts, build, transports
 from streamal.bootstrap.model import build_model
-from streamal.bootstrap.rules import build_strategy
+from streamal.bootstrap.rules import build_strategy, topic_names
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import Config, load_config
 from streamal.core.fold import Fold
 from streamal.core.model.checks import check_growth, check_model, synthetic_examples
 from streamal.core.model.model import Model
+from streamal.core.records import OffsetAndMetadata, TopicPartition
 from streamal.core.strategies import requirements_of
 from streamal.core.strategies.checks import check_strategy
+from streamal.daemon.consistency import require_ends, require_states
 from streamal.errors import ConfigError
 
 __all__ = ["command", "require_sound_model", "require_sound_strategy"]
@@ -41,6 +43,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     fold = parts.new_fold()
     require_sound_strategy(parts)
     transports.require_topics(loaded)
+    _require_consistent_offsets(loaded)
     _require_directory(loaded.snapshots.directory, "snapshots.directory")
     predict_us, learn_us = _costs(parts)
     every = parts.budget.audit_every
@@ -155,6 +158,23 @@ def _costs(parts: Parts) -> tuple[float, float]:
         model.predict(features)
     done = time.perf_counter()
     return round((done - learned) / len(examples) * 1e6, 1), round((learned - began) / len(examples) * 1e6, 1)
+
+
+def _require_consistent_offsets(config: Config) -> None:
+    """Raise InconsistentLog where a worker would: an offset without its state, or behind the end of its topic."""
+    if config.transport.kind == "sqlite" and not config.transport.path.exists():
+        return
+    log, topics = transports.open_log(config), topic_names(config)
+    try:
+        if all(log.partitions(topic) for topic in topics):  # `run` makes those of SQLite that are missing
+            committed = log.committed(config.transport.group)
+            inputs = [TopicPartition(topics.events, partition) for partition in range(config.transport.partitions)]
+            inputs.append(TopicPartition(topics.labels, 0))
+            states = {place: committed.get(place, OffsetAndMetadata(0, "")) for place in inputs}
+            require_states(log, topics, states)
+            require_ends(log, states)
+    finally:
+        log.close()
 
 
 def _require_directory(directory: Path | None, key: str) -> None:

@@ -6,6 +6,7 @@ version of the model predicts.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -45,6 +46,7 @@ class Books:
         now: the latest time that any record was written at; a worker's time never goes back behind it.
         positions: partition -> next offset of ``requests`` to be read.
         new_classes: how many classes each annotator has created today.
+        checksums: partition -> checksum of the last record of ``requests`` that was read.
     """
 
     pending: Pending
@@ -54,6 +56,7 @@ class Books:
     last: bytes | None = None
     now: float = 0.0
     positions: dict[int, int] = field(default_factory=dict)
+    checksums: dict[int, int] = field(default_factory=dict)
     settlements: Settlements = field(default_factory=Settlements)
     answer_rate: AnswerRate = field(default_factory=AnswerRate)
     new_classes: NewClasses = field(default_factory=NewClasses)
@@ -76,6 +79,16 @@ class Books:
                 pass
             case _:
                 assert_never(record)
+
+    def note_request(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> None:
+        """Note that the record at *offset* of ``requests`` was read."""
+        self.positions[partition] = offset + 1
+        self.checksums[partition] = self.checksum(key, value)
+
+    @staticmethod
+    def checksum(key: bytes | None, value: bytes | None) -> int:
+        """Return the checksum of a record."""
+        return zlib.crc32(value or b"", zlib.crc32(key or b""))
 
     def apply_request(self, request: Request) -> None:
         """Take in *request*; one that was seen already changes nothing."""

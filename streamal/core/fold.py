@@ -51,7 +51,7 @@ class Fold:
             InconsistentLog: the record is not ours.
         """
         books = self.books
-        books.positions[partition] = offset + 1
+        books.note_request(partition, offset, key, value)
         if value is None:
             books.pending.withdraw((key or b"").decode(errors="replace"))
             return

@@ -90,6 +90,10 @@ class Pending:
         """
         return max(self._counts[partition, lane], asked - self._closed_counts[str(partition), lane])
 
+    def count_missing(self, partition: int, lane: Lane, asked: int) -> int:
+        """Return how many requests of *partition* and *lane* are neither open nor closed, of *asked*."""
+        return max(0, asked - self._closed_counts[str(partition), lane] - self._counts[partition, lane])
+
     def add(self, request: Request) -> None:
         """Apply a record of ``requests``; one that is already open or closed changes nothing."""
         if request.request in self:

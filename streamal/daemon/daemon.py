@@ -23,6 +23,13 @@ from streamal.core.state import PartitionState, TrainerState, decode_states
 from streamal.core.step import step
 from streamal.core.strategies.base import Memory
 from streamal.daemon.batch_size import Batches
+from streamal.daemon.consistency import (
+    is_read_by,
+    require_ends,
+    require_positions,
+    require_requests,
+    require_states,
+)
 from streamal.daemon.exporter import Exporter, Logger
 from streamal.daemon.poison import Poison
 from streamal.errors import Behind, Fatal, InconsistentLog, StreamalError, Uncommitted, Unreadable
@@ -49,6 +56,7 @@ class Settings:
     Attributes:
         fingerprint: names the make of a snapshot; see `streamal.core.snapshot`.
         step_target_s: how long the work of a step may take; the batches shrink to what a slow model does in that time.
+        group: the consumer group, whose committed states are compared with the topics at the start; "": they are not.
         poll_gap_s: a worker that does not poll for so long loses its partitions.
         snapshot_every_s: at most one snapshot in so many seconds of the clock, and only if something was folded.
         gauges_every_s: the gauges are exported once in so many seconds of the clock.
@@ -65,6 +73,7 @@ class Settings:
     poll_timeout_s: float = 0.2
     snapshot_every_s: float = 60.0
     gauges_every_s: float = 1.0
+    group: str = ""
     backoff_s: float = 0.05
     attempts_max: int = 16
 
@@ -100,7 +109,7 @@ class Daemon:
         self._replies_end: tuple[int, float] | None = None
         self._snapshot_at = self._gauges_at = 0.0
         self._snapshot_version = 0
-        self._stopping = False
+        self._stopping = self._states_doubted = False
         self._attempts = 0
         self.ready = False
         """Whether the log is folded and partitions are assigned: from here on events are predicted."""
@@ -115,7 +124,11 @@ class Daemon:
         self._read_poison_note()
         for data in self._snapshots.load() if self._snapshots else ():
             fold = decode_snapshot(data, self._settings.fingerprint)
-            if fold is not None and self._is_of_this_log(fold) and self._leave_out_quarantined(fold):
+            if (
+                fold is not None
+                and is_read_by(self._transport, self._topics, fold.books)
+                and self._leave_out_quarantined(fold)
+            ):
                 self.fold = fold
                 break
             self._log.warning("snapshot_not_taken", reason="other make" if fold is None else "other log")
@@ -124,19 +137,25 @@ class Daemon:
         self._log_snapshot_problems()
         self._exporter.resume(self.fold)
         restored = self._snapshot_version = self.fold.books.version.offset
-        self._fold_logs(math.inf)
+        self._fold_all()
         self._snapshot_at = self._read_clock()
         self._log.info(
             "started", restored=restored, version=self.fold.books.version.offset, open=len(self.fold.books.pending)
         )
 
-    def _is_of_this_log(self, fold: Fold) -> bool:
-        """Return True if the log still has the last record that *fold* has folded: it is of this log (F41, F42)."""
-        offset = fold.books.version.offset - 1
-        if offset < 0:
-            return True
-        found = self._transport.read(self._topics.training, 0, offset, 1)
-        return bool(found) and (found[0].offset, found[0].value) == (offset, fold.books.last)
+    def _fold_all(self) -> None:
+        """Fold the logs to their ends, and wait for open requests that an unfinished transaction hides."""
+        while True:
+            try:
+                self._fold_logs(math.inf)
+                if self._settings.group:
+                    committed = self._transport.committed(self._settings.group)
+                    require_requests(self._topics, self.fold.books, committed)
+            except Uncommitted as error:
+                self._back_off(error)
+            else:
+                self._attempts = 0
+                return
 
     def _leave_out_quarantined(self, fold: Fold) -> bool:
         """Tell *fold* which examples not to learn; return False if it has learned one of them already."""
@@ -334,6 +353,7 @@ class Daemon:
         """
         generation, assignment = self._transport.assignment()
         if generation != self._generation:
+            self._require_consistent(assignment)
             self._generation, self._committed = generation, dict(assignment)
             self._count_deaths()
             self._memories = self._rebuild_memories()
@@ -352,6 +372,21 @@ class Daemon:
                 )
                 self._transport.commit([], counted)
                 self._committed.update(counted)
+
+    def _require_consistent(self, assignment: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        """Raise InconsistentLog where offsets and topics of *assignment* do not belong together (F61).
+
+        Another owner may have committed since these states were read: so they are read once more before that.
+        """
+        require_ends(self._transport, assignment)
+        try:
+            require_states(self._transport, self._topics, assignment)
+        except InconsistentLog as error:
+            if self._states_doubted:
+                raise
+            self._states_doubted = True
+            raise Behind(str(error)) from error
+        self._states_doubted = False
 
     def _rebuild_memories(self) -> dict[TopicPartition, Memory]:
         """Return the memories of a strategy that looks back, read from the log: no committed state holds them."""
@@ -447,6 +482,7 @@ class Daemon:
             self._save_snapshot()
         if now - self._gauges_at >= self._settings.gauges_every_s:
             self._gauges_at = now
+            require_positions(self._transport, self._topics, self.fold.books)
             self._exporter.export(self.fold, self._committed, self._transport, now)
             self._meter.gauge("last_step_timestamp_seconds", now)
 

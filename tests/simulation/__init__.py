@@ -12,6 +12,7 @@ faults        plans: which fault strikes at which I/O point
 world         broker, workers, clock; carries out the script and lets everything come to rest
 process       one life of a worker
 annotators    who answers, and what they could have seen
+losses        a topic that is made anew, or states that are lost, until they are restored
 strikes       carries out the faults inside of the daemon's I/O calls
 checks        the invariants I1 … I16 of ``docs/promises.md``, from the topics' true content
 runs          specs: exhaustive, pairs, swarm; what a failure prints

@@ -132,6 +132,7 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
         poll_timeout_s=0.0,
         snapshot_every_s=rng.choice((0.0, 0.0, 15.0, math.inf)),
         gauges_every_s=rng.choice((math.inf, math.inf, math.inf, 0.0)),
+        group=GROUP,
         backoff_s=0.0,
         attempts_max=rng.choice((4, 16)),
     )
@@ -146,7 +147,12 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
         closed_max=rng.choice((2, 1000, 1000)),
         budget=budget,
         settings=settings,
-        script=tuple(_with_shares(Random(f"share {seed}"), _script(rng, partitions, workers, faults))),
+        script=tuple(
+            _with_losses(
+                Random(f"losses {seed}"),
+                _with_shares(Random(f"share {seed}"), _script(rng, partitions, workers, faults)),
+            )
+        ),
     )
 
 
@@ -202,6 +208,14 @@ def _rules(rng: Random, trust: Random, budget: Budget, partitions: int, ttl_s: f
         burst=2 * partitions,
         classes_per_annotator=trust.choice((1, 5)),
     )
+
+
+def _with_losses(rng: Random, script: list[Action]) -> list[Action]:
+    """Return *script*, in every fourth scenario with a topic or states that are lost for a while."""
+    if rng.random() < 0.25:
+        at = rng.randrange(len(script) // 3, len(script))
+        script.insert(at, Action(rng.choice(("lose requests", "lose events", "lose states"))))
+    return script
 
 
 def _script(rng: Random, partitions: int, workers: Sequence[str], faults: frozenset[str]) -> list[Action]:

@@ -16,6 +16,7 @@ from streamal.core.records import Record, coordinates
 from streamal.daemon.daemon import Daemon
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.errors import Behind, Fatal, Fenced, InconsistentLog
+from tests.simulation import losses
 from tests.simulation.annotators import Annotators
 from tests.simulation.fakes import FakeClock, MarkLog, MarkMeter, Shelf, SimulatedCrash
 from tests.simulation.faults import Plan, no_faults
@@ -55,6 +56,8 @@ class World:
         self.budget, self.settings = scenario.budget, scenario.settings
         self.budgets: list[tuple[dict[int, int], Budget]] = []
         """The budgets before each change of the share, with how many predictions each partition had then."""
+        self.lost: str | None = None
+        """What is lost just now: a worker that meets it must end."""
         self.refusable: set[str] = set()
         """Coordinates of the events that must be refused; all others must be predicted."""
 
@@ -75,6 +78,8 @@ class World:
             self.change_share(OTHER_SHARES[int(number)])
         elif do in {"tick", "kill", "leave", "expel"}:
             {"tick": self.tick, "kill": self.kill, "leave": self.leave, "expel": self.expel}[do](who)
+        elif do.startswith("lose "):
+            losses.lose(self, do.removeprefix("lose "))
         else:
             self.tamper(do, who)
 
@@ -203,9 +208,12 @@ class World:
             self.marks["zombie fenced"] += process.woken and process.fenced
             self.say(f"{process.name} is fenced")
         except InconsistentLog as error:
-            if not isinstance(error.__cause__, Behind):
+            if self.lost is not None:
+                self.marks[f"halted without its {self.lost}"] += 1
+            elif not isinstance(error.__cause__, Behind):
                 raise Violation("log", f"{process.name}: {error}") from error
-            self.marks["gave up waiting for the log"] += 1
+            else:
+                self.marks["gave up waiting for the log"] += 1
         except Fatal:
             self.marks["gave up"] += 1
         except Violation:

@@ -130,7 +130,8 @@ def expired_offsets(group: str, place: TopicPartition, predictions_topic: str) -
     return InconsistentLog(
         f"group {group!r} has no offset for {place.topic}-{place.partition}, yet {predictions_topic} has "
         "predictions for it: the offsets have expired (offsets.retention.minutes) or belong to another group. "
-        "Set them by hand to where that group was, or begin afresh with new topics"
+        "Setting them by hand loses the budget and the counts: restore the offsets with their metadata from a copy, or "
+        "begin afresh: new topics, and another transport.group"
     )
 
 

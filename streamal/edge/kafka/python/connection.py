@@ -57,7 +57,7 @@ _ERRORS: tuple[tuple[type[Exception], type[StreamalError], str], ...] = (
     (
         errors.OffsetOutOfRangeError,
         InconsistentLog,
-        "records that are needed were deleted: raise the topic's retention",
+        "the records at this offset were deleted (raise the topic's retention), or the topic was made anew",
     ),
     (errors.LogTruncationError, InconsistentLog, "the cluster has lost acknowledged records; see its logs"),
     (errors.NoOffsetForPartitionError, InconsistentLog, "a position is missing; please report it"),
