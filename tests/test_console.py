@@ -169,6 +169,19 @@ def test_the_advice_keeps_its_brackets(capsys: pytest.CaptureFixture[str]) -> No
     assert "streamal[confluent]" in capsys.readouterr().out
 
 
+def test_data_is_text_on_a_terminal_and_itself_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export keeps each character of a feature, but does not change the terminal that shows it."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stdout, shown in ((Terminal(), "a\\x1b[2J,é\n"), (io.StringIO(), "a\x1b[2J,é\r\n")):
+        monkeypatch.setattr("sys.stdout", stdout)
+        csv.writer(console.data_stream()).writerow(["a\x1b[2J", "é"])
+        assert stdout.getvalue() == shown
+
+
 def test_nothing_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
     """A value that is wider than the terminal, such as a checksum, goes on in the next line."""
     show("title", {"sum": "x" * 300}, as_json=False)
