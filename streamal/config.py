@@ -26,7 +26,7 @@ from pydantic_settings import (
 )
 
 from streamal.core.budget.money import MICRO, WINDOWS, Prices, micros
-from streamal.core.codec.events import TEXT_BYTES_MAX
+from streamal.core.codec.wire_rules import TEXT_BYTES_MAX
 from streamal.core.strategies import STRATEGIES
 from streamal.core.strategies.uncertainty import MEASURES
 from streamal.errors import ConfigError
@@ -440,6 +440,7 @@ class LimitsConfig(_Section):
     magnitude: float = Field(default=1e12, gt=0, le=1e100)
     classes: int = Field(default=100, ge=2, le=10_000)
     classes_per_annotator: Positive = 5
+    dead_letter_bytes: int = Field(default=4_096, ge=0, le=1_048_576)
     open_requests: Positive = 10_000
     closed_requests: Positive = 100_000
     events_per_step: Positive = 500

@@ -15,7 +15,8 @@ from river import naive_bayes
 
 from streamal.core.books import Books
 from streamal.core.budget.sampler import Budget
-from streamal.core.codec.events import WireRules, encode
+from streamal.core.codec.events import encode
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.fold import Fold
 from streamal.core.learned import Learned, LearnedRules
 from streamal.core.model.model import LabelRules, Model

@@ -47,7 +47,7 @@ REASONS: Mapping[str, str] = {
     "feature_name": "A name is longer than `limits.feature_name_bytes`, or empty.",
     "feature_unknown": 'A name is not in the schema, and `features.unknown` is "refuse".',
     "features_too_many": "The event has more than `limits.features` features.",
-    "features_empty": "The event has no feature.",
+    "features_empty": "The event has no feature, or none that the schema knows.",
     "label_unknown": "The label is not among `labels.classes`, and new ones are refused.",
     "classes_too_many": "The annotator's replies have created `limits.classes_per_annotator` classes today.",
     "event_missing": "A natural label names an event that does not exist (any more).",

@@ -102,6 +102,10 @@ CASES: dict[str, tuple[Series, Series]] = {
         {LETTERS: "0+600x300", EVENTS: "0+6000x300", ANSWERED: "0x300"},
         {LETTERS: "0+60x300", EVENTS: "0+6000x300", ANSWERED: "0x300"},
     ),
+    "StreamalEventsDoNotFit": (
+        {f"streamal_misfit_events_ratio{ON}": "0.9x300"},
+        {f"streamal_misfit_events_ratio{ON}": "0.1x300"},
+    ),
     "StreamalSnapshotFailing": (
         {'streamal_snapshots_total{job="streamal",outcome="failed"}': "0+1x300"},
         {'streamal_snapshots_total{job="streamal",outcome="failed"}': "3x300"},

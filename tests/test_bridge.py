@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamal.core.codec.events import WireRules, encode
+from streamal.core.codec.events import encode
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.coins import HashedUniform
 from streamal.core.records import Example, Expiry, OutputRecord, Request
 from streamal.edge.label_studio import LabelStudio

@@ -20,8 +20,9 @@ import pytest
 
 from streamal.config import load_config
 from streamal.core.codec.dead_letters import dead_letter
-from streamal.core.codec.events import WireRules, decode_event, decode_request, decode_training, encode
+from streamal.core.codec.events import decode_event, decode_request, decode_training, encode
 from streamal.core.codec.replies import decode_reply
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.records import Event, NaturalLabel, Reason, Refusal, Reply
 from streamal.core.schema import Schema
 from streamal.edge.memory import Broker

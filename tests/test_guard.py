@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from river import base, linear_model, multiclass, naive_bayes, optim, preprocessing
 
 from streamal.bootstrap import build
-from streamal.core.codec.events import WireRules, decode_event
+from streamal.core.codec.events import decode_event
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.coins import HashedUniform
 from streamal.core.model.guard import ModelGuard
 from streamal.core.model.model import LabelRules, Model

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from streamal.bootstrap import build
-from streamal.core.codec.events import WireRules, encode
+from streamal.core.codec.events import encode
 from streamal.core.codec.replies import decode_reply
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.records import NaturalExample, NaturalLabel, Outcome, Reason, Refusal
 from streamal.edge.sqlite import SqliteLog
 from streamal.inspection.verify.verify import verify

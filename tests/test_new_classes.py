@@ -8,7 +8,8 @@ from collections import Counter
 
 import pytest
 
-from streamal.core.codec.events import WireRules, encode
+from streamal.core.codec.events import encode
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.records import Example, Lane, Reason, Record
 from tests.making import LABELS, World, ask, make_fold, make_request, make_rules, reply_record
 

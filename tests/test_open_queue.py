@@ -9,7 +9,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamal.core.codec.events import WireRules, encode
+from streamal.core.codec.events import encode
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.records import Expiry, Lane, OffsetAndMetadata, OutputRecord, Request, TopicPartition
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.labeling.feed import Feed

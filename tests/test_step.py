@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamal.core.codec.events import WireRules, decode_request, decode_training
+from streamal.core.codec.events import decode_request, decode_training
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.join import Replies
 from streamal.core.records import (
     Example,

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from streamal.cli.answer import _render
-from streamal.core.codec.events import WireRules, encode
+from streamal.core.codec.events import encode
+from streamal.core.codec.wire_rules import WireRules
 from streamal.edge.memory import Broker
 from streamal.edge.sqlite import SqliteLog
 from streamal.labeling.feed import Feed

@@ -13,16 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamal.core.codec.dead_letters import DeadLetter, dead_letter
-from streamal.core.codec.events import (
-    TEXT_BYTES_MAX,
-    WireRules,
-    decode_event,
-    decode_events,
-    decode_request,
-    decode_training,
-    encode,
-)
+from streamal.core.codec.events import decode_event, decode_events, decode_request, decode_training, encode
 from streamal.core.codec.replies import decode_reply, label_text
+from streamal.core.codec.wire_rules import TEXT_BYTES_MAX, WireRules
 from streamal.core.records import Event, NaturalLabel, Reason, Record, Refusal, Reply, Request, Training, coordinates
 from streamal.core.schema import Schema
 from tests.making import event_ids, event_times, requests, trainings
@@ -317,33 +310,37 @@ def test_a_large_number_as_flat_id_is_kept_to_the_digit() -> None:
 
 
 def test_the_schema_has_the_last_word() -> None:
-    """A type outside the schema refuses the event; an unknown name passes here and is dropped later (F32)."""
+    """A type outside the schema refuses the event (F32); so does an event of which the schema knows nothing (F68)."""
     schema = Schema({"x": "number"})
-    found = decode_event(0, 0, b'{"features":{"x":"three"}}', RULES, schema)
-    assert isinstance(found, Refusal)
-    assert found.reason is Reason.FEATURE_TYPE
-    assert isinstance(decode_event(0, 0, b'{"features":{"y":"three"}}', RULES, schema), Event)
+    for value, reason in (
+        (b'{"features":{"x":"three"}}', Reason.FEATURE_TYPE),
+        (b'{"features":{"y":3}}', Reason.FEATURES_EMPTY),
+    ):
+        found = decode_event(0, 0, value, RULES, schema)
+        assert isinstance(found, Refusal)
+        assert found.reason is reason
 
 
 @pytest.mark.parametrize("rules", ALL_RULES)
 def test_the_short_way_of_plain_numbers_decides_as_the_long_one(rules: WireRules) -> None:
-    """Under a schema of numbers an event comes out as without one, and is then held against the schema."""
+    """Many events are decoded as each for itself; under a schema that refuses, as without one but for the schema."""
     schemas = [
         Schema({"x": "number", "y": "number"}),
         Schema({"x": "number"}, unknown="refuse"),
         Schema({"z" * 9: "number"}),
+        Schema({"z": "string"}, open=True),
     ]
     for value in (field.replace(b"%s", token) for field in EVENT_FIELDS for token in (*TOKENS, b"1", b"-99.5", b"101")):
-        found = decode_event(0, 7, value, rules, None)
+        record, plain = Record("events", 0, 7, None, value), decode_event(0, 7, value, rules, None)
         for schema in schemas:
-            wrong = schema.mismatch(found.features) if isinstance(found, Event) else None
-            record, one = Record("events", 0, 7, None, value), wrong or found
-            mismatched = [found] if wrong else []
-            expected = ([], [(record, one)], mismatched) if isinstance(one, Refusal) else ([one], [], [])
-            assert decode_events([record], rules, schema) == expected
+            one = decode_event(0, 7, value, rules, schema)
+            accepted, refused, *_ = decode_events([record], rules, schema)
+            assert (accepted, refused) == (([], [(record, one)]) if isinstance(one, Refusal) else ([one], []))
+            if not schema.drops and isinstance(plain, Event):
+                assert one == (schema.mismatch(plain.features) or plain)
     long = b'{"features":{"%s":1}}' % (b"z" * 9)
-    events, _, _ = decode_events([Record("events", 0, 7, None, long)], rules, schemas[2])
-    assert bool(events) == isinstance(decode_event(0, 7, long, rules, None), Event)
+    events = decode_events([Record("events", 0, 7, None, long)], rules, schemas[2]).accepted
+    assert bool(events) == isinstance(decode_event(0, 7, long, rules, schemas[2]), Event)
 
 
 # Replies.

@@ -10,7 +10,7 @@ from streamal.bootstrap.warm_start import read_examples, unpickle
 from streamal.config import Config
 from streamal.core.books import Books
 from streamal.core.budget.sampler import Budget
-from streamal.core.codec.events import WireRules
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.fold import Fold
 from streamal.core.learned import Learned, LearnedRules
 from streamal.core.model.checks import synthetic_examples
@@ -101,7 +101,8 @@ def build_fold(
         ConfigError: the model cannot learn the warm start.
     """
     features = config.features
-    schema = Schema(features.declared, features.unknown, features.open) if features.declared else None
+    required = frozenset(features.declared if features.null == "refuse" else ())
+    schema = Schema(features.declared, features.unknown, features.open, required) if features.declared else None
     weighted = requirements_of(strategy).weighted and model.takes_weight
     rehearsal, closed_max = config.model.rehearsal, config.limits.closed_requests
     fold = Fold(

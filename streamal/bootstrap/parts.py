@@ -18,7 +18,7 @@ from streamal.bootstrap.rules import (
 from streamal.bootstrap.warm_start import sha256_of
 from streamal.config import Config
 from streamal.core.budget.sampler import Budget
-from streamal.core.codec.events import WireRules
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.fold import Fold
 from streamal.core.model.model import Model
 from streamal.core.model.slim_pickle import dumps, loads

@@ -8,7 +8,7 @@ from fractions import Fraction
 from streamal.config import Config
 from streamal.core.budget.money import micros
 from streamal.core.budget.sampler import Budget
-from streamal.core.codec.events import WireRules
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.rules import Rules, TopicNames
 from streamal.core.strategies import SamplingRules, Strategy
 from streamal.core.strategies import build_strategy as strategy_of
@@ -33,6 +33,7 @@ def topic_partitions(config: Config) -> Mapping[str, int]:
 
 def wire_rules(config: Config) -> WireRules:
     """Return what an input may look like."""
+    template = config.label_page.template
     return WireRules(
         format=config.events.format,
         id=config.events.id,
@@ -43,6 +44,8 @@ def wire_rules(config: Config) -> WireRules:
         feature_name_bytes_max=config.limits.feature_name_bytes,
         magnitude_max=config.limits.magnitude,
         natural=config.labels.natural,
+        shown=frozenset((*template.text, *template.image, *template.link)),
+        dead_letter_bytes_max=config.limits.dead_letter_bytes,
     )
 
 

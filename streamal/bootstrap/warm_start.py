@@ -18,7 +18,8 @@ from typing import Any
 from river import base
 
 from streamal.config import Config
-from streamal.core.codec.events import WireRules, checked
+from streamal.core.codec.features import checked
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.model.rehearsal import WeightedExample
 from streamal.core.records import Refusal, Scalar
 from streamal.core.schema import Schema

@@ -73,12 +73,14 @@ def infer(
     assert state.version <= fold.learned.version.offset, "the daemon folds up to the noted version before it steps"
     now = max(now, state.now)
     scorer = Scorer(rules, fold, memory)
-    events, refused = scorer.read([record for record in records if record.offset not in killers])
-    refused += [(record, _KILLED) for record in records if record.offset in killers]
+    decoded = scorer.read([record for record in records if record.offset not in killers])
+    events = decoded.accepted
+    refused = [*decoded.refused, *((record, _KILLED) for record in records if record.offset in killers)]
     partition_pass = _PartitionPass(rules, fold, place.partition, state, now, scorer)
     for event, probabilities in zip(events, fold.learned.predict_many(events), strict=True):
         partition_pass.decide(event, probabilities)
     outputs, tally = partition_pass.outputs, partition_pass.tally()
+    tally += Counter({("features_dropped", ""): decoded.dropped, ("misfit_events", ""): decoded.misfits})
     for record, refusal in refused:
         outputs.append(dead_letter_of(rules, record, refusal, now))
         tally["events", "refused"] += 1

@@ -172,7 +172,8 @@ class Learned:
     def _set_schema(self, record: SchemaSet) -> None:
         """Fix or extend the schema, then learn what had to wait for it."""
         kinds = {**(self.schema.kinds if self.schema else {}), **record.features}
-        self.schema = Schema(kinds, self.rules.unknown, self.rules.open)
+        required = self.schema.required if self.schema else frozenset()
+        self.schema = Schema(kinds, self.rules.unknown, self.rules.open, required)
         early, self.early = self.early, []
         for example, name in early:
             self._learn_record(example, name)

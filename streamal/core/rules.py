@@ -10,7 +10,7 @@ from typing import NamedTuple
 from streamal.core.budget.money import FREE, Prices
 from streamal.core.budget.sampler import PartitionBudget
 from streamal.core.codec.dead_letters import dead_letter
-from streamal.core.codec.events import WireRules
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, Refusal, TopicPartition, coordinates
 from streamal.core.strategies import Requirements, Strategy, requirements_of
 from streamal.core.strategies.base import Memory
@@ -87,6 +87,7 @@ class Step(NamedTuple):
 
 def dead_letter_of(rules: Rules, record: Record, refusal: Refusal, now: float) -> OutputRecord:
     """Return the dead letter for a refused *record*; its key says of which topic too: two of them have a 0-5."""
-    letter = dead_letter(record.topic, record.partition, record.offset, record.value, refusal, now)
+    head_bytes_max = rules.wire.dead_letter_bytes_max
+    letter = dead_letter(record.topic, record.partition, record.offset, record.value, refusal, now, head_bytes_max)
     key = f"{record.topic}/{coordinates(record.partition, record.offset)}"
     return OutputRecord(rules.topics.dead_letters, 0, key.encode(), letter)

@@ -13,12 +13,14 @@ from typing import Literal
 
 from streamal.core.records import Reason, Refusal, Scalar
 
-__all__ = ["Schema", "infer_schema"]
+__all__ = ["Schema", "infer_schema", "quote"]
 
 _KIND_OF: Mapping[type, str] = {bool: "boolean", float: "number", int: "number", str: "string"}
 
 
 _FLOAT = frozenset({float})
+_NAME_SHOWN = 64
+"""So many characters of a name stand in a message, which has room for 256 bytes."""
 
 _PLAIN: Mapping[str, str] = {"text": "string"}
 """The JSON type of a kind, where its name differs."""
@@ -32,11 +34,15 @@ class Schema:
         kinds: name -> "number" | "string" | "boolean" | "text" (a string that the default pipeline splits into words).
         unknown: "drop" a feature of another name, or "refuse" its event.
         open: let unknown names through (sparse streams; the pipeline must hash them).
+        required: names that every event should have; one that lacks some is accepted, and counted.
     """
 
     kinds: Mapping[str, str]
     unknown: Literal["drop", "refuse"] = "drop"
     open: bool = False
+    required: frozenset[str] = frozenset()
+    drops: bool = field(init=False, repr=False)
+    """Whether features of other names are dropped."""
     numbers: frozenset[str] = field(init=False, repr=False)
     """All names, if all are numbers; else none. Then whole events are compared at once, see `decode_events`."""
     name_bytes_max: int = field(init=False, repr=False)
@@ -45,6 +51,7 @@ class Schema:
 
     def __post_init__(self) -> None:
         numeric = all(kind == "number" for kind in self.kinds.values())
+        object.__setattr__(self, "drops", self.unknown == "drop" and not self.open)
         object.__setattr__(self, "numbers", frozenset(self.kinds if numeric else ()))
         object.__setattr__(self, "name_bytes_max", max((len(name.encode()) for name in self.kinds), default=0))
         object.__setattr__(self, "_texts", tuple(name for name, kind in self.kinds.items() if kind == "text"))
@@ -60,9 +67,9 @@ class Schema:
             kind = kinds.get(name)
             if kind is None:
                 if self.unknown == "refuse" and not self.open:
-                    return Refusal(Reason.FEATURE_UNKNOWN, f"feature {name!r} is not in the schema")
+                    return Refusal(Reason.FEATURE_UNKNOWN, f"feature {quote(name)} is not in the schema")
             elif _KIND_OF[type(value)] != _PLAIN.get(kind, kind):
-                return Refusal(Reason.FEATURE_TYPE, f"feature {name!r} is a {_KIND_OF[type(value)]}, not a {kind}")
+                return Refusal(Reason.FEATURE_TYPE, f"feature {quote(name)} is a {_KIND_OF[type(value)]}, not a {kind}")
         return None
 
     def select(self, features: Mapping[str, Scalar]) -> dict[str, Scalar]:
@@ -84,6 +91,15 @@ class Schema:
         for name in self._texts:
             selected.setdefault(name, "")
         return selected
+
+
+def quote(name: str) -> str:
+    """Return *name* for a message: in quotes, and not the whole of a long one.
+
+    >>> quote("x"), quote("y" * 300)[-4:]
+    ("'x'", "yy…'")
+    """
+    return repr(name if len(name) <= _NAME_SHOWN else f"{name[:_NAME_SHOWN]}…")
 
 
 def infer_schema(samples: Iterable[Mapping[str, Scalar]], features_max: int) -> dict[str, str]:

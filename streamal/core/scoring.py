@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamal.core.codec.events import decode_events
+from streamal.core.codec.events import DecodedEvents, decode_events
 from streamal.core.fold import Fold
-from streamal.core.records import Event, Record, Refusal
+from streamal.core.records import Event, Record, Scalar
 from streamal.core.rules import Rules
 from streamal.core.strategies import EventView, State
 from streamal.core.strategies.base import Memory
@@ -32,16 +32,20 @@ class Scorer:
         self.memory = _memory(rules) if memory is None else memory.copy()
         """What the strategy knows of the events that were scored."""
         self._unscored: deque[Event] = deque()
+        self._well_formed: Mapping[int, Mapping[str, Scalar]] = {}
+        """Offset -> features of an event as the memory takes them: with those that the schema drops."""
 
-    def read(self, records: Sequence[Record]) -> tuple[list[Event], list[tuple[Record, Refusal]]]:
+    def read(self, records: Sequence[Record]) -> DecodedEvents:
         """Return the events of *records*, and those that are refused; each in their order.
 
-        A memory takes in whatever is well-formed: whoever reads it back cannot know which schema there was then.
+        A memory takes in whatever is well-formed without a schema: whoever reads it back cannot know which schema
+        there was then.
         """
-        accepted, refused, mismatched = decode_events(records, self._rules.wire, self._fold.learned.schema)
+        decoded = decode_events(records, self._rules.wire, self._fold.learned.schema)
         if self.memory is not None:
-            self._unscored.extend(sorted((*accepted, *mismatched), key=lambda event: event.offset))
-        return accepted, refused
+            self._unscored.extend(decode_events(records, self._rules.wire, None).accepted)
+            self._well_formed = {event.offset: event.features for event in self._unscored}
+        return decoded
 
     def finish(self) -> Memory | None:
         """Take the last events into the memory, and return that."""
@@ -66,9 +70,17 @@ class Scorer:
         self._take(event.offset)
         schema = self._fold.learned.schema
         votes = self._fold.learned.model.votes(schema.select(event.features)) if requirements.votes and schema else None
+        features = self._well_formed.get(event.offset, event.features)
         return requirements.score(
             EventView(
-                uncertainty, smoothed, event.features, event.offset, self._examples, votes, self.memory, self._weights
+                uncertainty,
+                smoothed,
+                features,
+                event.offset,
+                self._examples,
+                votes,
+                self.memory,
+                self._weights,
             )
         )
 

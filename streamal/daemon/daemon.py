@@ -323,6 +323,8 @@ class Daemon:
         latest = self._last_coordinates(result)
         for (name, kind), times in result.tally.items():
             self._meter.count(name, kind, times, latest.get(name, ""))
+        if accepted := result.tally["events", "accepted"]:
+            self._exporter.report_events(accepted, result.tally["misfit_events", ""])
         for delay_s in result.label_delays_s:
             self._meter.observe("label_delay_seconds", delay_s)
         self._meter.observe("step_seconds", seconds, latest.get("events", ""))

@@ -11,6 +11,7 @@ from streamal.core.fold import Fold
 from streamal.core.gauges.confidence_drift import ConfidenceDrift
 from streamal.core.gauges.declaration import Worker
 from streamal.core.gauges.gauges import gauges
+from streamal.core.gauges.misfits import MISFITS_MAX, MisfitShare
 from streamal.core.gauges.mute import check_mute
 from streamal.core.records import OffsetAndMetadata, TopicPartition
 from streamal.core.rules import Rules
@@ -40,6 +41,8 @@ class Exporter:
         self._failures = self._quarantined = 0
         self._sick = False
         self._drift = ConfidenceDrift()
+        self._misfits = MisfitShare()
+        self._is_misfit = False
         self._mute: tuple[int, ...] = ()
 
     def resume(self, fold: Fold) -> None:
@@ -59,10 +62,20 @@ class Exporter:
             self._log.warning("model_sick", hint="its answers are no probabilities, and no single example explains it")
         self.resume(fold)
 
+    def report_events(self, accepted: int, misfits: int) -> None:
+        """Take in the events of a step; log when most of them begin not to fit the schema, and when they fit again."""
+        self._misfits.update(accepted, misfits)
+        share = self._misfits.value() or 0.0
+        if share > MISFITS_MAX and not self._is_misfit:
+            self._log.warning("events_do_not_fit", share=round(share, 3))
+        elif self._is_misfit and share <= MISFITS_MAX:
+            self._log.info("events_fit_again")
+        self._is_misfit = share > MISFITS_MAX
+
     def export(self, fold: Fold, committed: Mapping[TopicPartition, OffsetAndMetadata], log: Log, now: float) -> None:
         """Set all gauges of a worker that owns the partitions among *committed*."""
         topics = self._rules.topics
-        worker = Worker(self._rules, fold, committed, now, self._drift.means)
+        worker = Worker(self._rules, fold, committed, now, self._drift.means, self._misfits.value)
         asking = worker.once(check_mute)
         self._drift.update({partition: state.seen for partition, state in worker.states.items()})
         for name, value in gauges(worker).items():

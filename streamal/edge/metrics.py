@@ -85,6 +85,8 @@ def _values(kinds: type[StrEnum]) -> tuple[str, ...]:
 
 METRICS: tuple[Metric, ...] = (
     Metric("events", "counter", "Events consumed.", label="outcome", kinds=("accepted", "refused")),
+    Metric("features_dropped", "counter", "Features of accepted events that the schema does not know."),
+    Metric("misfit_events", "counter", "Accepted events that had a feature dropped, or lack a declared one."),
     Metric("requests", "counter", "Labels asked for.", label="lane", kinds=_values(Lane)),
     Metric("events_without_propensity", "counter", "Accepted events that had no chance of being asked."),
     Metric("uniform_predictions", "counter", "Predictions without any preference: an untrained or a broken model."),

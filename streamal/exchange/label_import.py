@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from streamal.core.codec.events import WireRules, decode_training
+from streamal.core.codec.events import decode_training
 from streamal.core.codec.replies import decode_reply
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.records import Closing, OutputRecord, Refusal, Reply
 from streamal.core.rules import TopicNames
 from streamal.errors import InconsistentLog

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from streamal import INSTALL
-from streamal.core.codec.events import WireRules
 from streamal.core.codec.replies import decode_reply
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.records import Refusal, Reply
 from streamal.errors import ConfigError
 from streamal.exchange.label_studio import read_annotation

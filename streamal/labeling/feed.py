@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from streamal.core.codec.events import WireRules, decode_request, decode_training
+from streamal.core.codec.events import decode_request, decode_training
 from streamal.core.codec.replies import decode_reply
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.records import Closing, Record, Refusal, Reply, Request, TopicPartition, Training
 from streamal.core.rules import TopicNames
 from streamal.labeling.queue import Entry, OpenQueue, entry_of

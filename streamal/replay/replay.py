@@ -16,7 +16,7 @@ import msgspec
 from streamal.bootstrap import build
 from streamal.config import Config
 from streamal.core.codec.dead_letters import DeadLetter
-from streamal.core.codec.events import WireRules
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.quality.estimates import Estimate
 from streamal.core.quality.quality import log_loss
 from streamal.core.records import Lane, OutputRecord, Prediction, coordinates

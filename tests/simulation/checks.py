@@ -7,6 +7,7 @@ learned and when is decided here anew.
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
@@ -19,6 +20,7 @@ from streamal.core.codec.events import decode_event
 from streamal.core.fold import Fold
 from streamal.core.records import (
     Closing,
+    Event,
     Example,
     Expiry,
     NaturalExample,
@@ -269,8 +271,11 @@ def _natural(world: World, facts: Facts) -> None:
         require((example.event, example.label) == (told.event, told.label), "I3", f"{told.number} says something else")
         require(told.offset not in letters and told.offset < end, "I3", f"{told.number}: learned, and refused")
         if told.event is not None:
-            event = decode_event(0, 0, events[told.event].value, world.scenario.settings.rules.wire, None)
-            require(getattr(event, "features", None) == example.features, "I3", f"{told.event}: other features")
+            wire, fields = world.scenario.settings.rules.wire, json.loads(events[told.event].value or b"")["features"]
+            kept = {name: value for name, value in fields.items() if name in example.features}
+            require(example.features == kept and "x" in kept, "I3", f"{told.event}: other features")
+            whole = isinstance(decode_event(0, 0, events[told.event].value, wire, None), Event)
+            world.marks["natural label of an event with dropped features"] += not whole
     require(not learned, "I3", f"natural examples out of nothing: {learned}")
 
 

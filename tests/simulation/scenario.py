@@ -16,7 +16,7 @@ from typing import NamedTuple
 from streamal.core.books import Books
 from streamal.core.budget.money import Prices
 from streamal.core.budget.sampler import Budget
-from streamal.core.codec.events import WireRules
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.fold import Fold
 from streamal.core.learned import Learned, LearnedRules
 from streamal.core.model.model import LabelRules, Model

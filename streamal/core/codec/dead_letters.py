@@ -12,12 +12,14 @@ from streamal.core.records import Reason, Refusal
 
 __all__ = ["DeadLetter", "dead_letter"]
 
-_HEAD_BYTES = 256
-"""How much of a refused record its dead letter keeps: enough to recognise it, never enough to fill a disk."""
+_DETAIL_BYTES = 256
 
 
 class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A refused input on ``dead-letters``: where it was, why, its SHA-256 and its first 256 bytes (base64)."""
+    """A refused input on ``dead-letters``: where it was, why, its SHA-256 and its first bytes (base64).
+
+    As many of these as ``limits.dead_letter_bytes`` says: enough to mend most records, never enough to fill a disk.
+    """
 
     topic: str
     partition: int
@@ -30,8 +32,10 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
     head: str
 
 
-def dead_letter(topic: str, partition: int, offset: int, value: bytes | None, refusal: Refusal, at: float) -> bytes:
-    """Return the dead letter for a refused record, at most about 1 kB whatever came in."""
+def dead_letter(
+    topic: str, partition: int, offset: int, value: bytes | None, refusal: Refusal, at: float, head_bytes_max: int = 256
+) -> bytes:
+    """Return the dead letter for a refused record: below 1 kB and 4/3 of *head_bytes_max*, whatever came in."""
     body = value or b""
     return encode(
         DeadLetter(
@@ -39,10 +43,10 @@ def dead_letter(topic: str, partition: int, offset: int, value: bytes | None, re
             partition=partition,
             offset=offset,
             reason=refusal.reason,
-            detail=refusal.detail.encode(errors="replace")[:_HEAD_BYTES].decode(errors="ignore"),
+            detail=refusal.detail.encode(errors="replace")[:_DETAIL_BYTES].decode(errors="ignore"),
             at=at,
             bytes=len(body),
             sha256=hashlib.sha256(body).hexdigest(),
-            head=base64.b64encode(body[:_HEAD_BYTES]).decode(),
+            head=base64.b64encode(body[:head_bytes_max]).decode(),
         )
     )

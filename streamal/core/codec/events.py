@@ -7,74 +7,34 @@ last wins, as in most JSON readers (RFC 8259 §4 leaves it open).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import msgspec
 
+from streamal.core.codec.features import (
+    FIELD_REASONS,
+    checked,
+    decode_features,
+    decode_scalar,
+    keep_known,
+    parse,
+    parse_raw,
+)
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.records import Event, EventId, Reason, Record, Refusal, Request, Scalar, Training
 from streamal.core.schema import Schema
 
 __all__ = [
-    "TEXT_BYTES_MAX",
     "DecodedEvents",
-    "WireRules",
-    "checked",
+    "EventFields",
     "decode_event",
     "decode_events",
+    "decode_fields",
     "decode_request",
     "decode_training",
     "encode",
-    "parse",
-    "short",
 ]
-
-TEXT_BYTES_MAX = 256
-"""Bound of ids, annotators and class names: they are kept in memory while a request is open."""
-
-_Text = Annotated[str, msgspec.Meta(max_length=TEXT_BYTES_MAX)]
-_Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_Time = Annotated[float, msgspec.Meta(ge=-(2.0**63), lt=2.0**63)]
-
-
-@dataclass(frozen=True, slots=True)
-class WireRules:
-    """What an input may look like.
-
-    Attributes:
-        format: "flat": an event is a flat object whose fields are the features, except *id* and *time*; "nested": its
-            features are an object of their own.
-        id, time: names of these fields in a flat event.
-        null: whether an event with a null feature is refused, or the feature counts as absent ("missing").
-        record_bytes_max, features_max, feature_name_bytes_max: sizes, in bytes and names.
-        magnitude_max: |number| beyond it is refused; a finite 1e308 kills River's scaler as surely as a NaN.
-        natural: whether a label that nobody asked for may name its event.
-    """
-
-    format: Literal["nested", "flat"] = "nested"
-    id: str = "id"
-    time: str = "time"
-    null: Literal["refuse", "missing"] = "refuse"
-    record_bytes_max: int = 1_048_576
-    features_max: int = 1_000
-    feature_name_bytes_max: int = 256
-    magnitude_max: float = 1e12
-    natural: bool = False
-    numbers: Callable[[bytes], Any] = field(init=False, repr=False, compare=False)
-    """Decodes an event whose features are numbers within the bounds; raises for any other, whatever is wrong."""
-
-    def __post_init__(self) -> None:
-        number = Annotated[float, msgspec.Meta(ge=-self.magnitude_max, le=self.magnitude_max)]
-        shape = msgspec.defstruct(
-            "Numbers",
-            [
-                ("features", dict[str, number]),
-                ("id", _Text | _Integer | None, None),
-                ("time", _Text | _Time | None, None),
-            ],
-        )
-        object.__setattr__(self, "numbers", msgspec.json.Decoder(shape).decode)
 
 
 class _Nested(msgspec.Struct):
@@ -83,10 +43,27 @@ class _Nested(msgspec.Struct):
     time: float | str | None = None
 
 
+class _NestedRaw(msgspec.Struct):
+    features: dict[str, msgspec.Raw]
+    id: str | int | None = None
+    time: float | str | None = None
+
+
+class EventFields(NamedTuple):
+    """The fields of an event; *dropped* names were not kept, because the schema does not know them."""
+
+    id: EventId
+    time: float | str | None
+    features: dict[str, Scalar]
+    dropped: int
+
+
 _NO_NAMES: frozenset[str] = frozenset()
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 _decode_nested = msgspec.json.Decoder(_Nested).decode
+_decode_nested_raw = msgspec.json.Decoder(_NestedRaw).decode
 _decode_flat = msgspec.json.Decoder(dict[str, int | float | str | bool | None]).decode
+_decode_flat_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_request = msgspec.json.Decoder(Request).decode
 _decode_training = msgspec.json.Decoder(Training).decode
 _encode = msgspec.json.Encoder().encode
@@ -97,25 +74,21 @@ def decode_event(
 ) -> Event | Refusal:
     """Return the event in *value*, or why it is refused. Never raises.
 
-    Without a *schema* (before one was learned) every well-formed feature is accepted.
+    Under a *schema* that drops, features that it does not know are dropped before anything is checked of them. Without
+    a schema (before one was learned) every well-formed feature is accepted.
 
     >>> decode_event(0, 7, b'{"features": {"x": 1}}', WireRules(), None).features
+    {'x': 1.0}
+    >>> decode_event(0, 7, b'{"features": {"x": 1, "y": null}}', WireRules(), Schema({"x": "number"})).features
     {'x': 1.0}
     >>> decode_event(0, 7, b'{"features": {"x": NaN}}', WireRules(), None).reason.value
     'not_json'
     """
-    parsed = parse(value, _decode_flat if rules.format == "flat" else _decode_nested, rules.record_bytes_max)
-    if isinstance(parsed, Refusal):
-        return parsed
-    if rules.format == "flat":
-        shaped = _from_flat(parsed, rules)
-        if isinstance(shaped, Refusal):
-            return shaped
-        identity, time, raw = shaped
-    else:
-        identity, time, raw = parsed.id, parsed.time, parsed.features
-    features = checked(identity, time, raw, rules, schema)
-    return features if isinstance(features, Refusal) else Event(partition, offset, identity, time, features)
+    fields = decode_fields(value, rules, schema)
+    if isinstance(fields, Refusal):
+        return fields
+    refusal = schema.mismatch(fields.features) if schema is not None else None
+    return refusal or Event(partition, offset, fields.id, fields.time, fields.features)
 
 
 class DecodedEvents(NamedTuple):
@@ -124,12 +97,14 @@ class DecodedEvents(NamedTuple):
     Attributes:
         accepted: those that may be predicted.
         refused: records that are no acceptable events, and why.
-        mismatched: events that only the schema refuses.
+        dropped: how many features of accepted events were dropped.
+        misfits: accepted events that had a feature dropped, or lack a required one.
     """
 
     accepted: list[Event]
     refused: list[tuple[Record, Refusal]]
-    mismatched: list[Event]
+    dropped: int = 0
+    misfits: int = 0
 
 
 def decode_events(records: Iterable[Record], rules: WireRules, schema: Schema | None) -> DecodedEvents:
@@ -140,9 +115,10 @@ def decode_events(records: Iterable[Record], rules: WireRules, schema: Schema | 
     """
     accepted: list[Event] = []
     refused: list[tuple[Record, Refusal]] = []
-    mismatched: list[Event] = []
     known = schema.numbers if schema is not None and _is_quick(rules, schema) else _NO_NAMES
+    required = _NO_NAMES if schema is None else schema.required
     decode, bytes_max = rules.numbers, rules.record_bytes_max
+    dropped = misfits = 0
     for record in records:
         value = record.value
         if known and value is not None and len(value) <= bytes_max:
@@ -154,18 +130,19 @@ def decode_events(records: Iterable[Record], rules: WireRules, schema: Schema | 
                 features = parsed.features
                 if features and known.issuperset(features):
                     accepted.append(Event(record.partition, record.offset, parsed.id, parsed.time, features))
+                    if required and len(features) < len(required):
+                        misfits += 1
                     continue
-        event = decode_event(record.partition, record.offset, value, rules, None)
-        if isinstance(event, Refusal):
-            refused.append((record, event))
-            continue
-        refusal = schema.mismatch(event.features) if schema is not None else None
-        if refusal is None:
-            accepted.append(event)
-        else:
-            mismatched.append(event)
+        fields = decode_fields(value, rules, schema)
+        refusal = fields if isinstance(fields, Refusal) or schema is None else schema.mismatch(fields.features)
+        if isinstance(refusal, Refusal):
             refused.append((record, refusal))
-    return DecodedEvents(accepted, refused, mismatched)
+            continue
+        assert isinstance(fields, EventFields)
+        accepted.append(Event(record.partition, record.offset, fields.id, fields.time, fields.features))
+        dropped += fields.dropped
+        misfits += bool(fields.dropped) or not required.issubset(fields.features)
+    return DecodedEvents(accepted, refused, dropped, misfits)
 
 
 def _is_quick(rules: WireRules, schema: Schema) -> bool:
@@ -174,22 +151,52 @@ def _is_quick(rules: WireRules, schema: Schema) -> bool:
     return bool(schema.numbers) and rules.format != "flat" and within
 
 
-def checked(
-    identity: EventId, time: float | str | None, raw: dict[str, Any], rules: WireRules, schema: Schema | None
-) -> dict[str, Scalar] | Refusal:
-    """Return the features in *raw*, within all bounds and of the schema's types, or why they are refused."""
-    refusal = _bounds(identity, time, raw, rules)
-    if refusal is not None:
-        return refusal
-    if rules.format == "flat":
-        # the id of a flat event may be a large integer, so its numbers were not read as floats
-        raw = {name: float(feature) if feature.__class__ is int else feature for name, feature in raw.items()}
-    if rules.null == "missing":
-        raw = {name: feature for name, feature in raw.items() if feature is not None}
-    if not raw:
-        return Refusal(Reason.FEATURES_EMPTY, "no feature left in the event")
-    refusal = schema.mismatch(raw) if schema is not None else None
-    return raw if refusal is None else refusal
+def decode_fields(value: bytes | None, rules: WireRules, schema: Schema | None) -> EventFields | Refusal:
+    """Return the fields of the event in *value*, within all bounds, or why they are refused.
+
+    One pass is enough for an event whose features are all well-formed. Another one then looks at each for itself.
+    """
+    flat = rules.format == "flat"
+    parsed = parse(value, _decode_flat if flat else _decode_nested, rules.record_bytes_max)
+    if isinstance(parsed, Refusal):
+        if parsed.reason not in FIELD_REASONS:
+            return parsed
+        parsed = _decode_each(value, rules, schema)
+        if isinstance(parsed, Refusal):
+            return parsed
+    if flat:
+        shaped = _from_flat(parsed, rules)
+        if isinstance(shaped, Refusal):
+            return shaped
+        identity, time, raw = shaped
+    else:
+        identity, time, raw = parsed.id, parsed.time, parsed.features
+    known = keep_known(raw, rules, schema)
+    features = checked(identity, time, known, rules, schema)
+    return features if isinstance(features, Refusal) else EventFields(identity, time, features, len(raw) - len(known))
+
+
+def _decode_each(value: bytes | None, rules: WireRules, schema: Schema | None) -> Any:
+    """Return *value* decoded, although a field of it is not well-formed, or a Refusal that names the field.
+
+    None stands for a feature that is going to be dropped.
+    """
+    flat = rules.format == "flat"
+    parsed = parse_raw(value, _decode_flat_raw if flat else _decode_nested_raw, rules.record_bytes_max)
+    if isinstance(parsed, Refusal):
+        return parsed
+    own = {name: parsed.pop(name) for name in (rules.id, rules.time) if name in parsed} if flat else {}
+    features = decode_features(parsed if flat else parsed.features, schema)
+    if isinstance(features, Refusal):
+        return features
+    if not flat:
+        return _Nested(features, parsed.id, parsed.time)
+    for name, raw in own.items():
+        field = parse(bytes(raw), decode_scalar, rules.record_bytes_max)
+        if isinstance(field, Refusal):
+            return Refusal(field.reason, f"field {name!r}: {field.detail}")
+        features[name] = field
+    return features
 
 
 def decode_request(value: bytes) -> Request | Refusal:
@@ -209,32 +216,6 @@ def encode(record: msgspec.Struct) -> bytes:
     return _encode(record)
 
 
-def parse(value: bytes | None, decode: Any, record_bytes_max: int) -> Any:
-    """Return what *decode* makes of *value*, or a Refusal that says why it can't."""
-    if value is None:
-        return Refusal(Reason.TOMBSTONE, "the record has no value")
-    if len(value) > record_bytes_max:
-        return Refusal(Reason.RECORD_TOO_BIG, f"{len(value)} bytes, {record_bytes_max} allowed")
-    try:
-        return decode(value)
-    except msgspec.ValidationError as error:
-        return Refusal(_validation_reason(str(error)), str(error))
-    except msgspec.DecodeError as error:
-        return Refusal(Reason.NOT_JSON, str(error))
-    except UnicodeError as error:
-        return Refusal(Reason.NOT_UTF8, str(error))
-    except RecursionError:
-        return Refusal(Reason.TOO_DEEP, "the object is nested too deeply")
-
-
-def _validation_reason(text: str) -> Reason:
-    if "out of range" in text:
-        return Reason.NUMBER_OUT_OF_RANGE
-    if text.startswith("Expected `object`") and " - at" not in text:
-        return Reason.NOT_AN_OBJECT
-    return Reason.BAD_FIELD
-
-
 def _from_flat(
     parsed: dict[str, Any], rules: WireRules
 ) -> tuple[EventId, float | str | None, dict[str, Any]] | Refusal:
@@ -243,32 +224,6 @@ def _from_flat(
     if isinstance(identity, bool) or isinstance(time, bool):
         return Refusal(Reason.BAD_FIELD, f"fields {rules.id!r} and {rules.time!r} must not be truth values")
     return str(identity) if isinstance(identity, float) else identity, time, parsed
-
-
-def _bounds(identity: EventId, time: float | str | None, features: dict[str, Any], rules: WireRules) -> Refusal | None:
-    """Return the first bound that an otherwise well-formed event breaks."""
-    if len(features) > rules.features_max:
-        return Refusal(Reason.FEATURES_TOO_MANY, f"{len(features)} features, {rules.features_max} allowed")
-    if not short(identity) or not short(time):
-        return Refusal(Reason.BAD_FIELD, f"id and time must have at most {TEXT_BYTES_MAX} characters, or 63 bits")
-    magnitude_max, name_max = rules.magnitude_max, rules.feature_name_bytes_max
-    for name, value in features.items():
-        if len(name) > name_max or (not name.isascii() and len(name.encode()) > name_max):
-            return Refusal(Reason.FEATURE_NAME, f"a feature's name has {len(name.encode())} bytes, {name_max} allowed")
-        kind = type(value)
-        if kind is float or kind is int:
-            if not -magnitude_max <= value <= magnitude_max:
-                return Refusal(Reason.NUMBER_OUT_OF_RANGE, f"feature {name!r} is beyond ±{magnitude_max:g}")
-        elif value is None and rules.null == "refuse":
-            return Refusal(Reason.NULL_FEATURE, f"feature {name!r} is null; leave it out, or set features.null")
-    return None
-
-
-def short(field: str | float | None) -> bool:
-    """Return whether *field* is small; integers too, since Python refuses to print those of 4,300 digits."""
-    if isinstance(field, str):
-        return len(field) <= TEXT_BYTES_MAX
-    return field is None or -(2**63) <= field < 2**63
 
 
 def _own(value: bytes | None, decode: Any) -> Any:

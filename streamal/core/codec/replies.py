@@ -7,7 +7,16 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from streamal.core.codec.events import TEXT_BYTES_MAX, WireRules, checked, parse, short
+from streamal.core.codec.features import (
+    FIELD_REASONS,
+    checked,
+    decode_features,
+    keep_known,
+    parse,
+    parse_raw,
+    short,
+)
+from streamal.core.codec.wire_rules import TEXT_BYTES_MAX, WireRules
 from streamal.core.records import NaturalLabel, Reason, Refusal, Reply
 from streamal.core.schema import Schema
 
@@ -31,7 +40,12 @@ class _Reply(msgspec.Struct):
     time: float | str | None = None
 
 
+class _RawReply(_Reply):
+    features: dict[str, msgspec.Raw] | None = None  # type: ignore[assignment]  # the same field, not decoded yet
+
+
 _decode = msgspec.json.Decoder(_Reply).decode
+_decode_raw = msgspec.json.Decoder(_RawReply).decode
 
 
 def decode_reply(value: bytes | None, rules: WireRules, schema: Schema | None) -> Reply | NaturalLabel | Refusal:
@@ -47,7 +61,7 @@ def decode_reply(value: bytes | None, rules: WireRules, schema: Schema | None) -
     >>> decode_reply(b'{"features": {"x": 1}, "label": "a"}', WireRules(natural=True), None).features
     {'x': 1.0}
     """
-    parsed = parse(value, _decode, rules.record_bytes_max)
+    parsed = _parse(value, rules, schema)
     if isinstance(parsed, Refusal):
         return parsed
     refusal = _flaw(parsed, rules)
@@ -61,10 +75,30 @@ def decode_reply(value: bytes | None, rules: WireRules, schema: Schema | None) -
     assert label is not None, "a flaw otherwise"
     if parsed.event is not None:
         return NaturalLabel(parsed.event, None, label, annotator, reply)
-    features = checked(parsed.id, parsed.time, parsed.features, rules, schema)
+    assert parsed.features is not None, "a flaw otherwise"
+    features = checked(parsed.id, parsed.time, keep_known(parsed.features, rules, schema), rules, schema)
     if isinstance(features, Refusal):
         return features
+    refusal = None if schema is None else schema.mismatch(features)
+    if refusal is not None:
+        return refusal
     return NaturalLabel(None, features, label, annotator, reply, parsed.id, parsed.time)
+
+
+def _parse(value: bytes | None, rules: WireRules, schema: Schema | None) -> _Reply | Refusal:
+    """Return the fields of a reply; if one is not well-formed, look again whether it is a feature to be dropped."""
+    parsed: _Reply | Refusal = parse(value, _decode, rules.record_bytes_max)
+    if not isinstance(parsed, Refusal) or parsed.reason not in FIELD_REASONS:
+        return parsed
+    raw: _RawReply | Refusal = parse_raw(value, _decode_raw, rules.record_bytes_max)
+    if isinstance(raw, Refusal):
+        return raw
+    if raw.features is None:
+        return parsed
+    features = decode_features(raw.features, schema)
+    if isinstance(features, Refusal):
+        return features
+    return _Reply(**{**msgspec.structs.asdict(raw), "features": features})
 
 
 def label_text(label: str | bool | int) -> str:

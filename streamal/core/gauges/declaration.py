@@ -30,6 +30,7 @@ class Worker:
         fold: what the logs say.
         committed: offsets and states of the partitions that the worker owns.
         confidence: gives the means of the confidence over the last 500 and 10,000 events, see `ConfidenceDrift.means`.
+        misfits: gives the share of the last events that do not fit the schema, see `MisfitShare.value`.
     """
 
     rules: Rules
@@ -37,6 +38,7 @@ class Worker:
     committed: Mapping[TopicPartition, OffsetAndMetadata]
     now: float
     confidence: Callable[[], tuple[Value, Value]] = lambda: (None, None)
+    misfits: Callable[[], Value] = lambda: None
     _results: dict[Callable[[Worker], Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property

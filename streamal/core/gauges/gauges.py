@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from streamal.core.gauges.confidence_drift import CONFIDENCE
 from streamal.core.gauges.declaration import Gauge, Value, Worker
+from streamal.core.gauges.misfits import MISFITS
 from streamal.core.gauges.model import ARM_WEIGHTS, MODEL
 from streamal.core.gauges.mute import ASKING
 from streamal.core.gauges.quality import QUALITY
@@ -14,7 +15,7 @@ from streamal.core.gauges.spend import SPEND
 
 __all__ = ["GAUGES", "gauges"]
 
-GAUGES: tuple[Gauge, ...] = (*REQUESTS, *MODEL, *ASKING, *CONFIDENCE, *SPEND, *QUALITY, *ARM_WEIGHTS)
+GAUGES: tuple[Gauge, ...] = (*REQUESTS, *MODEL, *MISFITS, *ASKING, *CONFIDENCE, *SPEND, *QUALITY, *ARM_WEIGHTS)
 """Every gauge that is a function of what a worker knows."""
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from streamal.core.codec.events import decode_event
-from streamal.core.records import Event, NaturalExample, NaturalLabel
+from streamal.core.codec.events import decode_fields
+from streamal.core.records import NaturalExample, NaturalLabel, Refusal
+from streamal.core.schema import Schema
 from streamal.inspection.verify.evidence import Evidence
 from streamal.ports import read_events
 
@@ -47,8 +48,8 @@ class Check:
 class NaturalLabels:
     """The natural labels consumed and the natural examples; an event's label is learned once, bought or natural."""
 
-    def __init__(self, evidence: Evidence) -> None:
-        self._evidence = evidence
+    def __init__(self, evidence: Evidence, schema: Schema | None) -> None:
+        self._evidence, self._schema = evidence, schema
         self._consumed: Counter[tuple[object, ...]] = Counter()
         self._uncertain: Counter[tuple[object, ...]] = Counter()
         self._learned: Counter[tuple[object, ...]] = Counter()
@@ -75,8 +76,9 @@ class NaturalLabels:
             if found is None:
                 self._check.skip("natural examples have lost their event by retention")
                 return
-            event = decode_event(0, 0, found.value, rules.wire, None)
-            same = isinstance(event, Event) and event.features == example.features
+            schema = Schema(dict.fromkeys(example.features, ""))  # the names that the schema let in
+            fields = decode_fields(found.value, rules.wire, schema)
+            same = not isinstance(fields, Refusal) and fields.features == example.features
             self._check.expect(same, f"{example.event}: other features than the event's")
 
     @property
@@ -103,5 +105,10 @@ class NaturalLabels:
         return self._check
 
     def _identity(self, label: NaturalLabel | NaturalExample) -> tuple[object, ...]:
-        features = None if label.event is not None else msgspec.json.encode(label.features, order="sorted")
+        features = None
+        if label.event is None and label.features is not None:
+            # before there was a schema all features were kept, later only those that it knows
+            known = label.features if self._schema is None else self._schema.kinds
+            kept = {name: value for name, value in label.features.items() if name in known}
+            features = msgspec.json.encode(kept, order="sorted")
         return (label.event, label.label, label.annotator, label.reply, features)

@@ -27,6 +27,7 @@ from streamal.core.records import (
     coordinates,
     partition_of,
 )
+from streamal.core.schema import Schema
 from streamal.inspection.verify.checks import Check, NaturalLabels
 from streamal.inspection.verify.evidence import Evidence
 from streamal.ports import scan
@@ -50,18 +51,18 @@ class _Posted(NamedTuple):
 Replies = Mapping[str, Sequence[_Posted]]
 
 
-def check_training(evidence: Evidence, unknown: int) -> Iterator[Check]:
+def check_training(evidence: Evidence, unknown: int, schema: Schema | None) -> Iterator[Check]:
     """Check that training holds the first valid reply to each request, and nothing else (I3, I8).
 
     A reply that came before its request (somebody guessed the coordinates) is not the first valid one. No record says
     so: the trainer's own count of such replies, *unknown*, is taken as their greatest number, and a reply behind one to
-    a later request of its partition is none of them.
+    a later request of its partition is none of them. *schema* says which features of natural labels were kept.
     """
-    natural = NaturalLabels(evidence)
+    natural = NaturalLabels(evidence, schema)
     first_reply = Check("each example and abstention is the first valid reply to its request")
     kept = Check("each request with a valid reply is closed, each reply that cannot be read has one dead letter")
     readable = Check("every record of training is streamal's own")
-    replies = _read_replies(evidence, kept, natural)
+    replies = _read_replies(evidence, kept, natural, schema)
     closings: list[Example | Abstention] = []
     trained: set[str] = set()
     for record in scan(evidence.log, evidence.rules.topics.training, 0):
@@ -174,7 +175,7 @@ class _EarlyReplies:
         return before > 0 and self._latest[partition][before - 1] >= _offset_of(key)
 
 
-def _read_replies(evidence: Evidence, kept: Check, natural: NaturalLabels) -> Replies:
+def _read_replies(evidence: Evidence, kept: Check, natural: NaturalLabels, schema: Schema | None) -> Replies:
     """Return the consumed replies by request, in order; count the others in *kept* and *natural*."""
     topic, wire = evidence.rules.topics.labels, evidence.rules.wire
     letters, letters_from = evidence.letters_of(topic), evidence.letters_from(topic, 0)
@@ -184,6 +185,8 @@ def _read_replies(evidence: Evidence, kept: Check, natural: NaturalLabels) -> Re
     unreadable: list[range] = []
     for record in scan(evidence.log, topic, 0, unreadable=unreadable):
         reply = decode_reply(record.value, wire, None)
+        if isinstance(reply, Refusal) and schema is not None:
+            reply = decode_reply(record.value, wire, schema)  # it may drop what is not well-formed
         times = letters.pop(coordinates(0, record.offset), 0)
         if isinstance(reply, Refusal) and not times and record.offset < min(end, letters_from):
             kept.skip(_LETTERS_GONE)

@@ -19,11 +19,13 @@ from streamal.core.records import (
     Example,
     OffsetAndMetadata,
     Request,
+    SchemaSet,
     TopicPartition,
     coordinates,
     partition_of,
 )
 from streamal.core.rules import Rules
+from streamal.core.schema import Schema
 from streamal.core.state import PartitionState, TrainerState, decode_state
 from streamal.inspection.verify.caps import check_caps
 from streamal.inspection.verify.checks import Check
@@ -65,10 +67,20 @@ def verify(
         _check_versions(evidence),
         *_check_requests(evidence),
         *check_caps(log, rules, budget, evidence.predictions),
-        *check_training(evidence, unknown),
+        *check_training(evidence, unknown, _schema(log, rules, new_fold) if rules.wire.natural else None),
         _check_totals(evidence),
     ]
     return [*checks, check_predictions(evidence, new_fold, progress)] if rederive else checks
+
+
+def _schema(log: Log, rules: Rules, new_fold: Callable[[], Fold]) -> Schema | None:
+    """Return the schema of the features: declared, or fixed by a record of ``training``."""
+    schema = new_fold().learned.schema
+    for record in scan(log, rules.topics.training, 0) if schema is None else ():
+        training = decode_training(record.value)
+        if isinstance(training, SchemaSet):
+            return Schema(training.features)
+    return schema
 
 
 def _check_events(evidence: Evidence) -> Check:
