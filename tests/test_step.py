@@ -104,7 +104,7 @@ def test_a_request_says_all_that_its_prediction_says() -> None:
     """Features, guess, propensity, deadline, the producer's id and time: an annotator needs nothing else."""
     rules = make_rules(share="1", audit_share="1", ttl_s=60.0)
     body = json.dumps({"id": "e-1", "time": "2024-05-01", "features": {"x": 1, "s": "text"}}).encode()
-    fold = make_fold(kinds=KINDS)
+    fold = make_fold(kinds={**KINDS, "s": "string"})
     teach(fold, [({"x": 0.0}, "a"), ({"x": 5.0}, "b"), ({"x": 1.0}, "a")])
     result = step(rules, fold, fresh(), [Record("events", 0, 4, None, body)], 10.0)
     (prediction,) = predictions(result.outputs)

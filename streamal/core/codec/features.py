@@ -84,9 +84,9 @@ def checked(
     if rules.null == "missing":
         raw = {name: feature for name, feature in raw.items() if feature is not None}
     if not raw:
-        return Refusal(Reason.FEATURES_EMPTY, "no feature is left: there is none, or none that the schema knows")
+        return Refusal(Reason.FEATURES_EMPTY, "no feature left: there is none, or none that the schema knows")
     if schema is not None and schema.drops and schema.kinds.keys().isdisjoint(raw):
-        return Refusal(Reason.FEATURES_EMPTY, "no feature is left that the schema knows")
+        return Refusal(Reason.FEATURES_EMPTY, "no feature left that the schema knows")
     return raw
 
 
@@ -139,7 +139,7 @@ def _bounds(features: Mapping[str, Any], rules: WireRules) -> Refusal | None:
         kind = type(value)
         if kind is float or kind is int:
             if not -magnitude_max <= value <= magnitude_max:
-                text = f"feature {quote(name)} is a number beyond ±{magnitude_max:g} (limits.magnitude)"
+                text = f"feature {quote(name)} is beyond ±{magnitude_max:g}, the bound of a number (limits.magnitude)"
                 return Refusal(Reason.NUMBER_OUT_OF_RANGE, text)
         elif value is None and rules.null == "refuse":
             return Refusal(Reason.NULL_FEATURE, f"feature {quote(name)} is null; leave it out, or set features.null")
