@@ -17,8 +17,9 @@ from streamal.bootstrap import edges, transports
 from streamal.cli.label import daemon_status
 from streamal.cli.run import admin_server, meter
 from streamal.config import LabelPageConfig, load_config
-from streamal.core.codec.events import WireRules, encode
+from streamal.core.codec.events import encode
 from streamal.core.codec.replies import decode_reply
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.records import Record, Reply
 from streamal.edge.memory import Broker
 from streamal.errors import ConfigError, Fatal, StreamalError, Uncommitted
