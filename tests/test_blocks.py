@@ -145,7 +145,7 @@ def test_a_daemon_works_and_what_the_budget_has_bought_is_reported(tmp_path: Pat
     """With the README's configuration: checked, fed, looked at, ended with 0; then report and status."""
     (toml,) = re.findall(r"```toml\n(.*?)```", README.read_text(), flags=re.DOTALL)
     written(tmp_path, toml + QUICK)
-    few = [("streamal-demo/mails", "mails"), ("--delay 2", "--delay 0.2" + FEW)]
+    few = [("../streamal-demo/mails", "mails"), ("--delay 2", "--delay 0.2" + FEW)]
     assert "requests" in well(run(replaced(block(*DAEMON), *few), tmp_path)).out
     report, _, status = well(run(block(*BUDGETS), tmp_path)).out.partition("\n{")
     assert "label" in report

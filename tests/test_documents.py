@@ -26,6 +26,7 @@ TEXT = README.read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 LINES_MAX = 200
 MANY_PROMISES = 15
+THROUGHPUTS = 8  # four in the table, two in each sentence
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = set(PROJECT["optional-dependencies"])
 
@@ -91,6 +92,18 @@ def test_the_toml_of_the_readme_is_a_configuration() -> None:
     assert blocks
     for block in blocks:
         Config.model_validate(tomllib.loads(block))
+
+
+def test_the_throughput_is_that_of_the_benchmarks() -> None:
+    """Each throughput on the README, the page on Kafka and the page on scaling is a figure of benchmarks/RESULTS.md."""
+    results = (ROOT / "benchmarks/RESULTS.md").read_text()
+    kafka, scaling = ((ROOT / "docs" / name).read_text() for name in ("kafka.md", "scaling.md"))
+    (table,) = re.findall(r"^\| client \| the pipe.*?\n\n", kafka, flags=re.MULTILINE | re.DOTALL)
+    (here,) = re.findall(r"One worker processes.*?`confluent`", TEXT, flags=re.DOTALL)
+    (there,) = re.findall(r"One worker processes.*?`confluent`", scaling, flags=re.DOTALL)
+    figures = re.findall(r"\b\d\d,\d{3}\b", table + here + there)
+    assert len(figures) == THROUGHPUTS
+    assert all(f" {figure} (" in results for figure in figures)
 
 
 @pytest.mark.parametrize("path", WITH_INSTALL_LINES, ids=lambda path: path.name)

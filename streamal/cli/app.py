@@ -64,8 +64,8 @@ app = typer.Typer(
     help="""
     **streamal**: online active learning on message streams.
 
-    Reads events, predicts each with an incremental River model, asks for the labels that are worth their price,
-    learns from every reply at once. Begin with `streamal demo`; it needs no server.
+    Reads events, predicts each with an incremental River model, asks for the labels that should improve the model most,
+    within a budget, and learns from every reply immediately. Begin with `streamal demo`; it needs no server.
 
     Exit codes: 0 ok, 1 failure, 2 usage or configuration.
     """,

@@ -1,4 +1,4 @@
-"""``streamal demo``: the whole job on 5,403 real mails, with no server to set up."""
+"""``streamal demo``: everything that streamal does, on 5,403 real mails, with no server to set up."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def command(
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Watch streamal do its whole job: 5,403 mails of 2002, spam or ham, 10 % of the labels.
+    """Watch everything that streamal does: 5,403 mails of 2002, spam or ham, 10 % of the labels.
 
-    The mails come in the order of their arrival into a SQLite file, the daemon predicts each, asks for the labels
-    that are worth it, and learns from answers that come late and out of order. Beside it runs a control that spends
-    the same budget at random. Takes well under two minutes; everything is left in the directory to look at.
+    The mails come in the order of their arrival into a SQLite file. The daemon predicts each, asks for the labels that
+    should improve the model most, and learns from answers that come late and out of order. A control, the same model,
+    gets as many labels for mails chosen at random. Takes well under two minutes; the directory keeps everything.
     """
     load_config(None, overrides or ())  # a wrong key is refused before anything is deleted
     try:
@@ -173,10 +173,12 @@ class _DemoProgress:
                 self._asked += prediction.asked is not None
 
     def _line(self) -> str:
+        budget = self._config.budget
         estimate = self._daemon.fold.learned.quality.total_accuracy()
         interval = "-" if estimate is None else f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
         return (
-            f"{self._asked} labels ({self._asked / self._events:.1%} of {float(self._config.budget.share):.0%}), "
+            f"{self._asked} requests ({self._asked / self._events * 100:.1f} %, "
+            f"budget {float(budget.share) * 100:g} % + burst of {budget.burst}), "
             f"accuracy {self._right / self._events:.3f}, estimated {interval}"
         )
 

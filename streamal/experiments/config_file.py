@@ -21,7 +21,7 @@ _COMMENTS: Mapping[str, str] = {
     "features": "as in the recording; an event may lack some of them",
     "labels": "as in the recording",
     "model": "declared, never evaluated: classes of River",
-    "sampling": "whom to ask",
+    "sampling": "which events to ask about",
     "budget": "how much may be asked, as a hard limit",
     "limits": "events_per_step is the size of the loop: events that are predicted by the same model",
 }
