@@ -80,11 +80,11 @@ def changed_expressions(node: ast.AST) -> Iterator[ast.AST]:
 def changed_statements(node: ast.AST) -> Iterator[ast.AST]:
     """Yield what may stand in the place of a statement: nothing, or an early end."""
     match node:
-        case ast.Return(ast.AST()):
+        case ast.Return(ast.AST() as value) if not (isinstance(value, ast.Constant) and value.value is None):
             yield ast.Return()
         case ast.Break():
             yield ast.Continue()
-        case ast.Return() | ast.Continue() | ast.Raise() | ast.AugAssign() | ast.Expr(ast.Call()) | ast.Delete():
+        case ast.Return(None) | ast.Continue() | ast.Raise() | ast.AugAssign() | ast.Expr(ast.Call()) | ast.Delete():
             yield ast.Pass()
         case ast.Assign([ast.Attribute() | ast.Subscript()]):
             yield ast.Pass()

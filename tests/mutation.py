@@ -3,7 +3,8 @@
 ``python -m tests.mutation`` draws ``--count`` mutants by ``--seed``, spread over the modules by their length (see
 `tests.mutants`). It runs for each the tests of its package (`TESTS`) in a private copy of the tree, up to the first
 failure or to a minute of work, and notes in ``--out`` whether it was killed. A second start goes on where the first has
-stopped. ``--survivors FILE`` writes those that lived as a table with a column for a judgement; judgements are kept.
+stopped: first with ``--files 2``, which kills most of them at little cost, then with ``--again`` for the rest.
+``--survivors FILE`` writes those that lived as a table with a column for a judgement; judgements are kept.
 
 The tests of a package are collected once. For each mutant the process forks, and the child gets the mutated code in
 the place of the original (`patch`): a mutant costs what its tests cost, without any start.
@@ -91,13 +92,13 @@ TESTS: Mapping[str, str] = {
 }
 
 
-def tests_of(module: str) -> list[str]:
-    """Return what pytest runs for a mutant of *module*, but for the module's own doctests."""
+def tests_of(module: str, most: int) -> list[str]:
+    """Return what pytest runs for a mutant of *module*, at most so many, but for the module's own doctests."""
     name = module.removeprefix("streamal.")
     while name not in TESTS:
         name = name.rpartition(".")[0]
     files = [part.partition("::") for part in TESTS[name].split()]
-    return [f"tests/{file}.py{to}{test}" for file, to, test in files]
+    return [f"tests/{file}.py{to}{test}" for file, to, test in files][:most]
 
 
 def codes(text: str, path: Path) -> dict[tuple[str, int], CodeType]:
@@ -172,7 +173,7 @@ def note(out: Path, mutant: Mutant, code: int, test: str) -> None:
         file.write(json.dumps({"key": mutant.key, "outcome": outcome, "code": code, "test": test}) + "\n")
 
 
-def try_mutants(place: Path, mutants: Sequence[Mutant], out: Path) -> int:
+def try_mutants(place: Path, mutants: Sequence[Mutant], out: Path, tests: Sequence[str]) -> int:
     """Run pytest in this process, which is a fork, with the modules of *place* instead of ours."""
     os.chdir(place)
     os.environ["PYTHONPATH"] = str(place)
@@ -183,11 +184,11 @@ def try_mutants(place: Path, mutants: Sequence[Mutant], out: Path) -> int:
     os.dup2(said, 1)
     os.dup2(said, 2)
     options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
-    files = [*sorted({mutant.path for mutant in mutants}), *tests_of(mutants[0].module)]
+    files = [*sorted({mutant.path for mutant in mutants}), *tests]
     return int(pytest.main([*options, *files], [Attempts(place, mutants, out)]))
 
 
-def work(waiting: Any, out: Path, parent: Path) -> None:
+def work(waiting: Any, out: Path, parent: Path, most: int) -> None:
     """Try groups of mutants in one copy of the tree until none waits."""
     place = Path(tempfile.mkdtemp(dir=parent))
     left_out = shutil.ignore_patterns(".git", "__pycache__", ".*_cache", ".hypothesis", "results", "*.pyc")
@@ -198,7 +199,7 @@ def work(waiting: Any, out: Path, parent: Path) -> None:
             if child == 0:
                 code = 70
                 try:
-                    code = try_mutants(place, mutants, out)
+                    code = try_mutants(place, mutants, out, tests_of(mutants[0].module, most))
                 except BaseException:
                     traceback.print_exc()
                 finally:
@@ -207,7 +208,7 @@ def work(waiting: Any, out: Path, parent: Path) -> None:
                     os._exit(code)
             os.waitpid(child, 0)
         if not {mutant.key for mutant in mutants} <= outcomes(out).keys():
-            print(tests_of(mutants[0].module), (place / "said.txt").read_text(), flush=True)
+            print(mutants[0].module, (place / "said.txt").read_text(), flush=True)
 
 
 def groups(mutants: Sequence[Mutant]) -> list[list[Mutant]]:
@@ -215,7 +216,7 @@ def groups(mutants: Sequence[Mutant]) -> list[list[Mutant]]:
     late = defaultdict[str, list[Mutant]](list)
     for mutant in mutants:
         if mutant.late:
-            late[" ".join(tests_of(mutant.module))].append(mutant)
+            late[" ".join(tests_of(mutant.module, 99))].append(mutant)
     return [*late.values(), *([mutant] for mutant in mutants if not mutant.late)]
 
 
@@ -239,6 +240,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", default="streamal", help="beginning of the modules' names")
     parser.add_argument("--out", type=Path, default=Path("mutation.jsonl"))
+    parser.add_argument("--files", type=int, default=99, help="so many test files for each mutant, the nearest first")
     parser.add_argument("--survivors", type=Path)
     parser.add_argument("--clean", action="store_true", help="run the tests on the program as it is: all must survive")
     parser.add_argument("--again", action="store_true", help="try once more what was not killed")
@@ -257,7 +259,10 @@ def main() -> None:
     for group in [*groups(untried), *[None] * options.jobs]:
         waiting.put(group)
     with tempfile.TemporaryDirectory() as parent:
-        workers = [context.Process(target=work, args=(waiting, options.out, Path(parent))) for _ in range(options.jobs)]
+        workers = [
+            context.Process(target=work, args=(waiting, options.out, Path(parent), options.files))
+            for _ in range(options.jobs)
+        ]
         for worker in workers:
             worker.start()
         for worker in workers:
@@ -270,7 +275,7 @@ def main() -> None:
 
 def unchanged(drawn: list[Mutant]) -> list[Mutant]:
     """Return one mutant that changes nothing for each set of tests."""
-    by_tests = {" ".join(tests_of(mutant.module)): mutant for mutant in drawn}
+    by_tests = {" ".join(tests_of(mutant.module, 99)): mutant for mutant in drawn}
     return [
         Mutant(mutant.module, 0, (ROOT / mutant.path).read_text(), "unchanged", late=True)
         for mutant in by_tests.values()
