@@ -40,7 +40,7 @@ MAY_IMPORT: Mapping[str, str] = {
     " edge.kafka.membership",
     "recordings": "core errors config",
     "bootstrap": "core errors ports config daemon edge recordings",
-    "bootstrap.transports": "errors ports config edge bootstrap.rules",
+    "bootstrap.transports": "core.records errors ports config edge bootstrap.rules",
     "inspection": "core errors ports config bootstrap",
     "inspection.verify": "core errors ports",
     "exchange": "core errors ports",

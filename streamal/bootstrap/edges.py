@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from streamal.config import Config, ServerConfig, reveal
 from streamal.daemon.poison import Poison, Timer
 from streamal.edge.snapshots import DirectorySnapshots
 from streamal.edge.step_notes import FileNotes
+from streamal.errors import StreamalError, Unreadable
 from streamal.ports import Clock, Snapshots
 
-__all__ = ["AdminPort", "WallClock", "admin_port", "new_poison", "open_snapshots"]
+__all__ = ["AdminPort", "WallClock", "admin_port", "new_poison", "note_life", "open_snapshots"]
 
 
 class AdminPort(NamedTuple):
@@ -49,6 +52,30 @@ def new_poison(config: Config, timer: Timer) -> Poison | None:
     if directory is None:
         return None
     return Poison(FileNotes(directory / "under-way.json"), timer, limits.poison_attempts, limits.step_max_s)
+
+
+@contextmanager
+def note_life(config: Config) -> Iterator[bool]:
+    """Note on the disk, while the block runs, that this process works; yield whether the last one died without a word.
+
+    Whoever is killed (memory used up, `kill -9`) cannot take the note back. Nor does a batch that cannot be read:
+    the next start is to find it too.
+    """
+    directory = config.snapshots.directory
+    if directory is None:
+        yield False
+        return
+    note = FileNotes(directory / "running")
+    died = bool(note.load())
+    note.write(b"running", durable=False)
+    try:
+        yield died
+    except Unreadable:
+        raise
+    except StreamalError:
+        note.write(b"", durable=False)
+        raise
+    note.write(b"", durable=False)
 
 
 def open_snapshots(config: Config) -> Snapshots | None:

@@ -63,6 +63,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
             "predict_microseconds": predict_us,
             "learn_microseconds": learn_us,
             **_advice(loaded, predict_us, learn_us),
+            **_memory(loaded),
         },
         as_json,
     )
@@ -92,6 +93,18 @@ def _advice(config: Config, predict_us: float, learn_us: float) -> Mapping[str, 
         "advice": f"the model takes about {model_us:.0f} µs per event, so the Kafka client would take the larger part: "
         f'{INSTALL.format(extra="confluent")} and transport.client = "confluent" take 5 to 8 times less CPU per record'
     }
+
+
+def _memory(config: Config) -> Mapping[str, str]:
+    """Return what bounds the memory for a batch that inflates, on Kafka."""
+    if config.transport.kind != "kafka":
+        return {}
+    if config.transport.client == "confluent":
+        return {
+            "inflating": "librdkafka has no bound for a compressed batch: set a memory limit for the process, or use "
+            "kafka-python where strangers send events"
+        }
+    return {"inflating": f"a compressed batch to at most {32 * config.limits.record_bytes:,} bytes"}
 
 
 def _importance(parts: Parts, fold: Fold) -> Mapping[str, str]:

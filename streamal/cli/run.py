@@ -84,24 +84,28 @@ def _work(parts: Parts, supervised: bool) -> None:
     # Bind the port before joining the group: a second daemon, started by mistake, fails here and fences nobody.
     server = admin_server(config, measured, lambda: daemon, clock, lambda url: log.info("serving", url=url))
     try:
-        transport = transports.open_transport(config)
-        try:
-            daemon = Daemon(
-                parts.settings,
-                parts.new_fold,
-                transport,
-                edges.open_snapshots(config),
-                clock,
-                traced or measured,
-                log,
-            )
-            daemon.poison = edges.new_poison(config, Watchdog())
-            stop_on_signals(daemon.stop, END_S)
-            daemon.start()
-            gc.freeze()  # what was restored stays: the collector need not walk through it
-            daemon.run()
-        finally:
-            transport.close()
+        with edges.note_life(config) as died:
+            if died:
+                log.warning("died_before", hint="the process before this one was killed, perhaps for its memory")
+                transports.look_ahead(config)
+            transport = transports.open_transport(config)
+            try:
+                daemon = Daemon(
+                    parts.settings,
+                    parts.new_fold,
+                    transport,
+                    edges.open_snapshots(config),
+                    clock,
+                    traced or measured,
+                    log,
+                )
+                daemon.poison = edges.new_poison(config, Watchdog())
+                stop_on_signals(daemon.stop, END_S)
+                daemon.start()
+                gc.freeze()  # what was restored stays: the collector need not walk through it
+                daemon.run()
+            finally:
+                transport.close()
     finally:
         server.stop()
         if traced is not None:

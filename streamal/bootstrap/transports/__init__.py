@@ -22,6 +22,7 @@ __all__ = [
     "create_topics",
     "describe_transport",
     "ensure_topics",
+    "look_ahead",
     "open_alone",
     "open_log",
     "open_transport",
@@ -76,8 +77,15 @@ def open_alone(config: Config) -> Transport:
             f"group {config.transport.group!r} has {len(members)} members ({', '.join(members[:3])}): stop all "
             f"workers, and wait for {config.transport.session_timeout_s:g} s (transport.session_timeout_s)"
         )
-    nobody = config.model_copy(update={"transport": config.transport.model_copy(update={"instance": None})})
+    # kafka-python, for librdkafka would inflate a bomb that is to be skipped
+    changes = {"instance": None, "client": "kafka-python"}
+    nobody = config.model_copy(update={"transport": config.transport.model_copy(update=changes)})
     return kind.open_transport(nobody, worker_name(config), "FULL")
+
+
+def look_ahead(config: Config) -> None:
+    """Raise `Unreadable` if the group comes next to a batch that the configured client would die of (F59)."""
+    _kind(config).look_ahead(config)
 
 
 def create_topics(config: Config, replicas: int | None = None) -> Sequence[str]:

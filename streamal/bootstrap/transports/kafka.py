@@ -5,18 +5,21 @@ A client is imported when it is used: that takes a third of a second, for which 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from streamal import INSTALL
 from streamal.bootstrap.rules import topic_names, topic_partitions
 from streamal.bootstrap.transports.kind import TransportKind
 from streamal.config import Config, reveal
+from streamal.core.records import TopicPartition
 from streamal.edge.kafka.base_transport import WorkerOptions
 from streamal.edge.sqlite import Synchronous
-from streamal.errors import ConfigError
-from streamal.ports import Log, Transport
+from streamal.errors import ConfigError, Unreadable
+from streamal.ports import Log, Transport, scan
 
 if TYPE_CHECKING:
     from streamal.edge.kafka import librdkafka, python
@@ -25,6 +28,9 @@ __all__ = ["KAFKA", "librdkafka_connection", "python_connection"]
 
 _OVERHEAD_BYTES = 65_536
 """What a request or an example carries beside the features, generously."""
+
+_AHEAD = 10_000
+"""More records of a partition than librdkafka fetches ahead."""
 
 _BATCH_RECORDS = 32
 """So many records of the largest size may a compressed batch hold. Producers bound a batch by its compressed size, a
@@ -79,6 +85,30 @@ def _group_members(config: Config) -> Sequence[str]:
     return group_members(python_connection(config), config.transport.group)
 
 
+def _look_ahead(config: Config) -> None:
+    """Read what the group comes to next with kafka-python, which inflates within a bound, if the client has none."""
+    if config.transport.client != "confluent":
+        return
+    from streamal.edge.kafka.base_transport import skip_advice  # noqa: PLC0415
+    from streamal.edge.kafka.python import KafkaLog  # noqa: PLC0415
+
+    log, topics = KafkaLog(python_connection(config)), config.topics
+    try:
+        committed = log.committed(config.transport.group)
+        for topic, partitions in ((topics.events, config.transport.partitions), (topics.labels, 1)):
+            for partition in range(partitions):
+                state = committed.get(TopicPartition(topic, partition))
+                deque(islice(scan(log, topic, partition, state.offset if state else 0), _AHEAD), maxlen=0)
+    except Unreadable as error:
+        advice = (
+            'start the workers with transport.client = "kafka-python": they consume what comes before it. Then '
+            f"{skip_advice(error.topic, error.partition, error.offset)}"
+        )
+        raise Unreadable(error.topic, error.partition, error.offset, error.why, advice) from error
+    finally:
+        log.close()
+
+
 def _problems(config: Config) -> Sequence[str]:
     _require_client(config)
     from streamal.edge.kafka.python import differences  # noqa: PLC0415
@@ -92,6 +122,7 @@ KAFKA = TransportKind(
     open_transport=_open_transport,
     create_topics=_create_topics,
     group_members=_group_members,
+    look_ahead=_look_ahead,
     problems=_problems,
     advice=(
         "`streamal topics create` makes those that are missing; change settings with `kafka-configs.sh --alter`, "

@@ -22,6 +22,7 @@ class TransportKind(NamedTuple):
         open_transport: return the membership of the worker with this name in the group.
         create_topics: make the topics that are not there, with so many replicas, and return their names.
         group_members: return who consumes in the group at the moment; a ConfigError where there are no groups.
+        look_ahead: raise `Unreadable` for a batch among the next that the client would die of.
         problems: return a line for each way in which the topics are not what the promises need.
         advice: what to do about such problems; "" where the lines themselves say it.
         run_creates_topics: a worker makes missing topics itself; otherwise somebody makes them on purpose.
@@ -33,6 +34,7 @@ class TransportKind(NamedTuple):
     open_transport: Callable[[Config, str, Synchronous], Transport]
     create_topics: Callable[[Config, int | None], Sequence[str]]
     group_members: Callable[[Config], Sequence[str]]
+    look_ahead: Callable[[Config], None]
     problems: Callable[[Config], Sequence[str]]
     advice: str
     run_creates_topics: bool

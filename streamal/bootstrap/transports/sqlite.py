@@ -89,6 +89,7 @@ SQLITE = TransportKind(
     open_transport=_open_transport,
     create_topics=_create_topics,
     group_members=_group_members,
+    look_ahead=lambda _: None,
     problems=_problems,
     advice="",
     run_creates_topics=True,

@@ -31,10 +31,18 @@ from streamal.edge.kafka.readback import ReadBack
 from streamal.errors import ConfigError, Uncommitted, Unreadable
 from streamal.ports import require_small_states
 
-__all__ = ["ClusterTransport", "WorkerOptions"]
+__all__ = ["ClusterTransport", "WorkerOptions", "skip_advice"]
 
 _ProducerT = TypeVar("_ProducerT")
 _ConsumerT = TypeVar("_ConsumerT")
+
+
+def skip_advice(topic: str, partition: int, offset: int) -> str:
+    """Return the ways past a batch of an input that cannot be read."""
+    return (
+        f"mend it at the brokers; or stop all workers, and `streamal skip {topic} {partition} {offset} "
+        '--why "…"` writes a dead letter for each of its records'
+    )
 
 
 @dataclass(frozen=True)
@@ -177,11 +185,7 @@ class ClusterTransport(ClusterLog, Generic[_ProducerT, _ConsumerT]):
     def _note_unreadable(self, error: Unreadable) -> None:
         """Note a batch that cannot be read, with the command that leads past it."""
         place = TopicPartition(error.topic, error.partition)
-        way_on = (
-            f"mend it at the brokers; or stop all workers, and `streamal skip {place.topic} {place.partition} "
-            f'{error.offset} --why "…"` writes a dead letter for each of its records'
-        )
-        self._unreadable[place] = Unreadable(*place, error.offset, error.why, way_on)
+        self._unreadable[place] = Unreadable(*place, error.offset, error.why, skip_advice(*place, error.offset))
 
     @abstractmethod
     def _new_producer(self) -> _ProducerT:
