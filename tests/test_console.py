@@ -87,7 +87,6 @@ def test_a_configuration_is_shown_as_text(cli: Cli, directory: Path) -> None:
     """`check`: the names of features and paths."""
     name = "".join(ATOMS)
     write_config(name)
-    write_topics(name)
     ended = cli("check")
     assert ended.code == 0, ended.err
     assert_plain(ended, name)
