@@ -51,6 +51,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
         f"{config} is sound",
         {
             "topics": transports.describe_transport(loaded),
+            **transports.describe_topics(loaded),
             "model": fold.learned.model.describe(),
             **_warm_start(loaded, fold),
             "features": dict(loaded.features.declared) or f"inferred from {loaded.features.infer_from} requests",

@@ -162,5 +162,6 @@ def admin_server(
     if at.enabled:
         if at.exposed and tls is None:
             structlog.get_logger().warning("admin_port_without_tls", hint="the token travels in the clear")
-        announce(f"http{'s' * (tls is not None)}://{at.host}:{server.start()}/metrics")
+        host = f"[{at.host}]" if ":" in at.host else at.host
+        announce(f"http{'s' * (tls is not None)}://{host}:{server.start()}/metrics")
     return server

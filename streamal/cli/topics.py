@@ -31,6 +31,8 @@ def create(
 ) -> None:
     """Make the topics that are missing, with the partitions, retention and compaction that the promises need.
 
+    On Kafka events and predictions are kept for 7 days, labels and dead letters for 30, training for ever; the
+    requests are compacted. Change the first four as you like; `streamal verify` judges what is left.
     Topics that are there stay as they are; `streamal check` says whether they will do.
 
     ```text
@@ -39,16 +41,16 @@ def create(
     """
     loaded = load_config(config, overrides or ())
     made = set(transports.create_topics(loaded, replicas))
-    wanted = topic_partitions(loaded)
+    wanted, settings = topic_partitions(loaded), transports.describe_topics(loaded)
     if as_json:
-        show("", {topic: {"partitions": wanted[topic], "made": topic in made} for topic in wanted}, as_json)
+        figures = {
+            topic: {"partitions": wanted[topic], "made": topic in made, "settings": settings[topic]} for topic in wanted
+        }
+        show("", figures, as_json)
         return
     show(
         transports.describe_transport(loaded),
-        {
-            topic: f"{partitions} partition{'s' * (partitions > 1)}" if topic in made else "was there"
-            for topic, partitions in wanted.items()
-        },
+        {topic: f"{'made' if topic in made else 'was there'}: {settings[topic]}" for topic in wanted},
         as_json,
     )
 

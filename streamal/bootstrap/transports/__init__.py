@@ -20,6 +20,7 @@ from streamal.ports import Log, Transport
 __all__ = [
     "TRANSPORTS",
     "create_topics",
+    "describe_topics",
     "describe_transport",
     "ensure_topics",
     "look_ahead",
@@ -97,6 +98,11 @@ def ensure_topics(config: Config) -> None:
     """Make the topics that are not there, if a worker would do so too; in a cluster they are made on purpose only."""
     if _kind(config).run_creates_topics:
         create_topics(config)
+
+
+def describe_topics(config: Config) -> Mapping[str, str]:
+    """Return topic -> its partitions, compaction, retention and compression, for people."""
+    return _kind(config).describe_topics(config)
 
 
 def topic_problems(config: Config) -> Sequence[str]:

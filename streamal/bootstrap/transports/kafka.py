@@ -6,7 +6,7 @@ A client is imported when it is used: that takes a third of a second, for which 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KAFKA", "librdkafka_connection", "python_connection"]
 
+_DAY_MS = 86_400_000
 _OVERHEAD_BYTES = 65_536
 """What a request or an example carries beside the features, generously."""
 
@@ -116,6 +117,12 @@ def _problems(config: Config) -> Sequence[str]:
     return differences(python_connection(config), _topic_settings(config))
 
 
+def _describe_topics(config: Config) -> Mapping[str, str]:
+    from streamal.edge.kafka.python import describe_topics  # noqa: PLC0415
+
+    return describe_topics(python_connection(config), list(topic_partitions(config)))
+
+
 KAFKA = TransportKind(
     describe=_describe,
     open_log=_open_log,
@@ -124,6 +131,7 @@ KAFKA = TransportKind(
     group_members=_group_members,
     look_ahead=_look_ahead,
     problems=_problems,
+    describe_topics=_describe_topics,
     advice=(
         "`streamal topics create` makes those that are missing; change settings with `kafka-configs.sh --alter`, "
         "or set transport.partitions to what is there"
@@ -185,20 +193,35 @@ def librdkafka_connection(config: Config) -> librdkafka.Connection:
 
 
 def _topic_settings(config: Config) -> list[python.TopicSettings]:
-    """Return what a cluster's topics have to be: the training log is kept for ever, the requests are compacted."""
+    """Return what a cluster's topics have to be: the training log is kept for ever, the requests are compacted.
+
+    The inputs are not compacted: that would take events and replies before they are consumed. How long the others are
+    kept is a choice, which a new topic makes.
+    """
     from streamal.edge.kafka.python import TopicSettings  # noqa: PLC0415
 
     topics = topic_names(config)
     exactly = {
         topics.training: {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"},
         topics.requests: {"cleanup.policy": "compact"},
+        topics.events: {"cleanup.policy": "delete"},
+        topics.labels: {"cleanup.policy": "delete"},
+    }
+    days = {topics.events: 7, topics.predictions: 7, topics.labels: 30, topics.dead_letters: 30}
+    at_first = {
+        topic: {"cleanup.policy": "delete", "retention.ms": str(kept * _DAY_MS), "retention.bytes": "-1"}
+        for topic, kept in days.items()
     }
     # features come back in requests and examples, a number perhaps longer than it was written: 1 is 1.0 there
     bytes_max = 2 * config.limits.record_bytes + _OVERHEAD_BYTES
     inputs = {topics.events, topics.labels}
     return [
         TopicSettings(
-            topic, partitions, exactly.get(topic, {}), {} if topic in inputs else {"max.message.bytes": bytes_max}
+            topic,
+            partitions,
+            exactly.get(topic, {}),
+            {} if topic in inputs else {"max.message.bytes": bytes_max},
+            {"compression.type": "producer", **at_first.get(topic, {})},
         )
         for topic, partitions in topic_partitions(config).items()
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from streamal.config import Config
@@ -24,6 +24,7 @@ class TransportKind(NamedTuple):
         group_members: return who consumes in the group at the moment; a ConfigError where there are no groups.
         look_ahead: raise `Unreadable` for a batch among the next that the client would die of.
         problems: return a line for each way in which the topics are not what the promises need.
+        describe_topics: return topic -> partitions, compaction, retention and compression, for people.
         advice: what to do about such problems; "" where the lines themselves say it.
         run_creates_topics: a worker makes missing topics itself; otherwise somebody makes them on purpose.
         many_workers: several workers can share the topics.
@@ -36,6 +37,7 @@ class TransportKind(NamedTuple):
     group_members: Callable[[Config], Sequence[str]]
     look_ahead: Callable[[Config], None]
     problems: Callable[[Config], Sequence[str]]
+    describe_topics: Callable[[Config], Mapping[str, str]]
     advice: str
     run_creates_topics: bool
     many_workers: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from streamal.bootstrap.rules import topic_partitions
 from streamal.bootstrap.transports.kind import TransportKind
@@ -61,6 +61,13 @@ def _problems(config: Config) -> Sequence[str]:
     return [*_strange_partitions(config)] if path.exists() else []
 
 
+def _describe_topics(config: Config) -> Mapping[str, str]:
+    return {
+        topic: f"{partitions} partition{'s' * (partitions > 1)}, kept for ever"
+        for topic, partitions in topic_partitions(config).items()
+    }
+
+
 def _strange_partitions(config: Config) -> Iterator[str]:
     """Yield a line for each topic that has another number of partitions than the configuration says."""
     log = _open_log(config, "FULL")
@@ -91,6 +98,7 @@ SQLITE = TransportKind(
     group_members=_group_members,
     look_ahead=lambda _: None,
     problems=_problems,
+    describe_topics=_describe_topics,
     advice="",
     run_creates_topics=True,
     many_workers=False,

@@ -27,7 +27,7 @@ K17 a batch that cannot be read makes poll() search a finished generator for eve
 from streamal.edge.kafka.base_transport import WorkerOptions
 from streamal.edge.kafka.python.connection import Connection
 from streamal.edge.kafka.python.log import KafkaLog
-from streamal.edge.kafka.python.topics import TopicSettings, create_topics, differences, group_members
+from streamal.edge.kafka.python.topics import TopicSettings, create_topics, describe_topics, differences, group_members
 from streamal.edge.kafka.python.transport import KafkaTransport
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "TopicSettings",
     "WorkerOptions",
     "create_topics",
+    "describe_topics",
     "differences",
     "group_members",
 ]
