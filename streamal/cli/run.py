@@ -6,6 +6,7 @@ import gc
 import json
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -84,28 +85,24 @@ def _work(parts: Parts, supervised: bool) -> None:
     # Bind the port before joining the group: a second daemon, started by mistake, fails here and fences nobody.
     server = admin_server(config, measured, lambda: daemon, clock, lambda url: log.info("serving", url=url))
     try:
-        with edges.note_life(config) as died:
+        with closing(transports.open_transport(config)) as transport, edges.note_life(config) as died:
             if died:
                 log.warning("died_before", hint="the process before this one was killed, perhaps for its memory")
                 transports.look_ahead(config)
-            transport = transports.open_transport(config)
-            try:
-                daemon = Daemon(
-                    parts.settings,
-                    parts.new_fold,
-                    transport,
-                    edges.open_snapshots(config),
-                    clock,
-                    traced or measured,
-                    log,
-                )
-                daemon.poison = edges.new_poison(config, Watchdog())
-                stop_on_signals(daemon.stop, END_S)
-                daemon.start()
-                gc.freeze()  # what was restored stays: the collector need not walk through it
-                daemon.run()
-            finally:
-                transport.close()
+            daemon = Daemon(
+                parts.settings,
+                parts.new_fold,
+                transport,
+                edges.open_snapshots(config),
+                clock,
+                traced or measured,
+                log,
+            )
+            daemon.poison = edges.new_poison(config, Watchdog())
+            stop_on_signals(daemon.stop, END_S)
+            daemon.start()
+            gc.freeze()  # what was restored stays: the collector need not walk through it
+            daemon.run()
     finally:
         server.stop()
         if traced is not None:
