@@ -61,11 +61,15 @@ _SECRETS = (
 )
 """What must not lie about in a file, or in the list of processes."""
 
+_DEPTH_MAX = 64
+"""Levels of tables and arrays; a pipeline of pipelines needs some ten."""
 TOKEN_CHARACTERS_MIN = 16
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 RESERVED_PATHS = frozenset({"api", "static", "status", "login", "logout", "healthz"})
 """Paths of the label page: no prefix may begin with one."""
 
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+"""What Kafka allows; the same for every transport."""
 Share = Annotated[Decimal, Field(gt=0, le=1, decimal_places=9)]
 Part = Annotated[Decimal, Field(ge=0, le=1, decimal_places=9)]
 Money = Annotated[Decimal, Field(ge=0, le=1_000_000_000, decimal_places=6)]
@@ -116,7 +120,7 @@ class TransportConfig(_Section):
     connect_timeout_s: Seconds = 60.0
     session_timeout_s: float = Field(default=10.0, ge=1, le=300)
     group: str = Field(default="streamal", min_length=1, max_length=200)
-    partitions: Positive = 1
+    partitions: int = Field(default=1, ge=1, le=10_000)
     poll_timeout_s: float = Field(default=0.2, gt=0, le=10)
 
 
@@ -133,6 +137,11 @@ class TopicsConfig(_Section):
     @model_validator(mode="after")
     def _distinct(self) -> TopicsConfig:
         names = list(self.model_dump().values())
+        strange = [name for name in names if name and (not _TOPIC.fullmatch(name) or name in {".", ".."})]
+        if strange:
+            raise ValueError(
+                f"a topic's name has 1 to 249 letters, digits, dots, underscores and hyphens, not {strange[0][:300]!r}"
+            )
         if len(set(names)) != len(names) or not all(names):
             raise ValueError("the six topics need six different, non-empty names")
         return self
@@ -530,6 +539,7 @@ def load_config(
         _set(stronger, override)
     for tree, where in ((file, f"config file {path}"), (stronger, "--set")):
         _require_no_secret(tree, where)
+        _require_plain(tree, where)
 
     class Loader(Config, BaseSettings):
         """Built here because the library fixes the file's path when the class is made."""
@@ -577,6 +587,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"config file {path}: {error.strerror}; name another with --config") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path} is not TOML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"config file {path}: its tables and arrays are nested too deeply") from error
 
 
 def _require_key(keys: list[str], where: str) -> None:
@@ -628,6 +640,23 @@ def _require_no_secret(tree: Mapping[str, Any], where: str) -> None:
         raise ConfigError(f"{where}: bridge.token is taken from the environment only, from {ENV_PREFIX}BRIDGE__TOKEN")
 
 
+def _require_plain(tree: Mapping[str, Any], where: str) -> None:
+    """Refuse what no library below could name well: a NUL in a text, or more than `_DEPTH_MAX` levels."""
+    level: list[tuple[str, Any]] = [("", tree)]
+    for _ in range(_DEPTH_MAX):
+        below: list[tuple[str, Any]] = []
+        for key, value in level:
+            if isinstance(value, str) and "\0" in value:
+                raise ConfigError(f"{where}: {key} contains a NUL character")
+            if isinstance(value, Mapping):
+                below += [(f"{key}.{name}".lstrip("."), each) for name, each in value.items()]
+            elif isinstance(value, list):
+                below += [(key, each) for each in value]
+        level = below
+    if level:
+        raise ConfigError(f"{where}: {level[0][0][:80]} … is nested deeper than {_DEPTH_MAX} levels")
+
+
 def _toml_value(text: str) -> Any:
     """Return *text* as a TOML value; what is none (a bare word, a path) is a string.
 
@@ -638,6 +667,8 @@ def _toml_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except RecursionError as error:
+        raise ConfigError(f"--set …={text[:40]} …: nested too deeply") from error
 
 
 def _one_line(error: ValidationError) -> str:

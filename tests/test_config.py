@@ -73,7 +73,7 @@ def test_tables_merge_across_sources(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ('labels.classes=["ham", "spam"]', "labels", "classes", ("ham", "spam")),
         ("server.enabled=false", "server", "enabled", False),
         (" log.level =debug", "log", "level", "debug"),
-        ("topics.events=a=b", "topics", "events", "a=b"),
+        ("transport.group=a=b", "transport", "group", "a=b"),
     ],
 )
 def test_an_override_is_a_toml_value_or_a_word(override: str, section: str, key: str, value: object) -> None:
@@ -127,6 +127,14 @@ WRONG_OVERRIDES = [
     ("transport.partitions=21", r"budget\.burst is divided among 21 partitions: it must be at least 21"),
     ("limits.open_requests=1", r"limits\.open_requests is divided among 1 partitions: it must be at least 2"),
     ("topics.labels=streamal.events", r"topics: the six topics need six different, non-empty names"),
+    ("transport.partitions=1000000000", r"transport\.partitions: .*less than or equal to 10000"),
+    ('transport.path="a\\u0000b"', r"--set: transport\.path contains a NUL character"),
+    ('model.factory="a\\u0000b:c"', r"--set: model\.factory contains a NUL character"),
+    ("topics.events=../../etc/passwd", r"topics: a topic's name has 1 to 249 letters, .* not '../../etc/passwd'"),
+    ("topics.events=..", r"topics: a topic's name has .* not '..'"),
+    (f"topics.events={'x' * 250}", r"topics: a topic's name has 1 to 249 letters"),
+    (f"model.pipeline={'[' * 3_000}{']' * 3_000}", r"nested too deeply"),
+    (f"model.pipeline={'[' * 100}{']' * 100}", r"--set: model\.pipeline … is nested deeper than 64 levels"),
     ('topics.labels=""', r"topics: the six topics need six different"),
     ("events.format=xml", r"events\.format: "),
     ("features.declared.x=integer", r"features\.declared\.x: "),
@@ -164,7 +172,7 @@ WRONG_OVERRIDES = [
 ]
 
 
-@pytest.mark.parametrize(("override", "message"), WRONG_OVERRIDES, ids=[override for override, _ in WRONG_OVERRIDES])
+@pytest.mark.parametrize(("override", "message"), WRONG_OVERRIDES, ids=[each[0][:60] for each in WRONG_OVERRIDES])
 def test_a_wrong_value_is_named(override: str, message: str) -> None:
     """Every bad setting is a ConfigError (exit code 2) of one line that names the key and what is wrong."""
     with pytest.raises(ConfigError, match=message) as raised:
@@ -267,6 +275,18 @@ def test_new_classes_follow_from_the_declared_ones() -> None:
     assert load_config().labels.learn_new
     assert not load_config(overrides=['labels.classes=["a", "b"]']).labels.learn_new
     assert load_config(overrides=['labels.classes=["a", "b"]', "labels.new_classes=learn"]).labels.learn_new
+
+
+@pytest.mark.parametrize("levels", [150, 3_000])
+def test_a_file_that_is_nested_too_deeply_is_one_line(levels: int, tmp_path: Path) -> None:
+    """Whether the parser gives up or a library below would: the file is named, and no stack is filled."""
+    inner = '{ use = "linear_model.LogisticRegression" }'
+    for _ in range(levels):
+        inner = f'{{ use = "multiclass.OneVsRestClassifier", classifier = {inner} }}'
+    path = write(tmp_path, f"[model]\npipeline = [{inner}]\n")
+    with pytest.raises(ConfigError, match=r"config file .*nested") as refused:
+        load_config(path)
+    assert "\n" not in str(refused.value)
 
 
 KUBERNETES = {

@@ -291,3 +291,14 @@ def test_a_model_that_shares_state_is_refused() -> None:
     with pytest.raises(ConfigError, match="LazySearch"):
         require_own_state(build({"use": "neighbors.KNNClassifier"}))
     require_own_state(build({"use": "neighbors.KNNClassifier", "engine": {"use": "neighbors.LazySearch"}}))
+
+
+@pytest.mark.parametrize("use", ["forest.ARFClassifier", "ensemble.BaggingClassifier", "forest.AMFClassifier"])
+def test_a_model_of_a_thousand_million_parts_is_refused(use: str) -> None:
+    """Before any of them is made: the process would be killed for its memory, and say nothing."""
+    count = "n_estimators" if use == "forest.AMFClassifier" else "n_models"
+    spec: dict[str, Any] = {"use": use, count: 1_000_000_000}
+    if use == "ensemble.BaggingClassifier":
+        spec["model"] = {"use": "linear_model.LogisticRegression"}
+    with pytest.raises(ConfigError, match=rf"model\.pipeline\[0\]\.{count}: at most 1000 are allowed"):
+        build_estimator([spec], None, 42)

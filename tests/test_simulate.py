@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 from streamal.edge.sqlite import SqliteLog
-from tests.conftest import Cli
+from streamal.errors import StreamalError
+from tests.conftest import Cli, environment
+from tests.label_world import until
 from tests.recorded import rows_of
 
 STREAM = "t,late,x,y\n" + "".join(f"{number},{number + 30},{number % 7},{'ab'[number % 2]}\n" for number in range(40))
@@ -74,3 +80,30 @@ def test_a_stream_that_is_not_there_makes_no_database(cli: Cli, directory: Path)
     prepare(directory)
     assert cli("simulate", "gone.csv", "--label", "y").code == 2
     assert not (directory / "streamal.db").exists()
+
+
+def test_a_sigterm_ends_it_as_first_process(directory: Path) -> None:
+    """A container's first process ignores a signal without a handler; so does, here, one that was started so."""
+    prepare(directory)
+    arguments = ("simulate", "s.csv", "--label", "y", "--rate", "1000", "--linger", "600")
+    process = subprocess.Popen(
+        ["sh", "-c", 'trap "" TERM; exec "$@"', "sh", sys.executable, "-m", "streamal", *arguments],
+        env=dict(environment()),
+        stderr=subprocess.PIPE,
+    )
+    try:
+        until(lambda: (directory / "streamal.db").exists() and _events(directory) == 40)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _events(directory: Path) -> int:
+    try:
+        log = SqliteLog(directory / "streamal.db")
+    except StreamalError:
+        return 0  # it is just being made
+    with contextlib.closing(log):
+        return log.end("streamal.events", 0) if log.partitions("streamal.events") else 0

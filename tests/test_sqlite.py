@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from streamal.bootstrap import transports
 from streamal.core.records import OffsetAndMetadata, OutputRecord, TopicPartition
 from streamal.edge.sqlite import SqliteLog, SqliteTransport
 from streamal.errors import ConfigError, Fatal, Fenced, InconsistentLog, StreamalError, Uncommitted
+from tests.recorded import make_config
 
 E0 = TopicPartition("events", 0)
 
@@ -272,6 +274,58 @@ def test_a_file_that_is_removed_or_replaced_is_fatal(worker: SqliteTransport, lo
     for attempt in (lambda: worker.commit(outs(b"x"), {}), lambda: log.append("labels", 0, None, b"x")):
         with pytest.raises(Fatal, match="was removed or replaced"):
             attempt()
+
+
+def test_a_write_ahead_log_that_is_removed_is_fatal(worker: SqliteTransport, log: SqliteLog) -> None:
+    """F69: the commits since the last checkpoint are in it, and further ones would go the same way."""
+    worker.commit(outs(b"x"), {})
+    log.append("labels", 0, None, b"x")
+    log.path.with_name(f"{log.path.name}-wal").unlink()
+    for attempt in (lambda: worker.commit(outs(b"y"), {}), lambda: log.append("labels", 0, None, b"y")):
+        with pytest.raises(Fatal, match=r"-wal was removed or replaced while .* verify"):
+            attempt()
+
+
+def test_a_write_ahead_log_that_starts_anew_is_no_fault(worker: SqliteTransport, log: SqliteLog, path: Path) -> None:
+    """A checkpoint, a truncated log, another process that comes and goes: the file stays the same one."""
+    for number in range(3):
+        worker.commit(outs(b"x"), {})
+        worker._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        SqliteLog(path).close()
+        log.append("labels", 0, None, b"x")
+        assert log.end("out", 0) == number + 1
+
+
+def test_a_damaged_header_is_named(log: SqliteLog, path: Path) -> None:
+    """F69: the file is no longer known as a database, but its path was right."""
+    log.close()
+    with path.open("r+b") as file:
+        file.write(bytes(100))
+    with pytest.raises(ConfigError, match=r"its header is damaged; .* restore a copy"):
+        SqliteLog(path)
+
+
+def test_an_emptied_file_beside_its_log_is_not_new(worker: SqliteTransport, log: SqliteLog, path: Path) -> None:
+    """F69: tables would be made in it as if nothing had ever been there."""
+    worker.commit(outs(b"x"), {})
+    copy = path.with_name("copy.db")
+    copy.touch()
+    copy.with_name("copy.db-wal").write_bytes(path.with_name(f"{path.name}-wal").read_bytes())
+    with pytest.raises(InconsistentLog, match=r"is empty, but copy\.db-wal is not"):
+        SqliteLog(copy, create=True)
+
+
+def test_an_emptied_file_beside_snapshots_is_not_new(tmp_path: Path) -> None:
+    """F69: `run` stops and says how to begin anew; without snapshots an empty file is a new one."""
+    directory, path = tmp_path / "snapshots", tmp_path / "streamal.db"
+    directory.mkdir()
+    config = make_config(transport={"path": path}, snapshots={"directory": directory})
+    path.touch()
+    transports.ensure_topics(config)
+    path.write_bytes(b"")
+    (directory / "1.snapshot").write_bytes(b"x")
+    with pytest.raises(InconsistentLog, match=r"is empty, but .* holds snapshots"):
+        transports.ensure_topics(config)
 
 
 def test_a_damaged_file_is_fatal(log: SqliteLog, path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,6 +62,8 @@ def command(
     streamal simulate elec.csv.gz --label class --rate 500 --delay 3 --abstain 0.02 --silence 0.05
     ```
     """
+    # a container's first process ignores the signal unless it asks for it; the log is closed as ever
+    signal.signal(signal.SIGTERM, _end)
     config = configuration.load()
     if pace.speed is not None and stream.time is None:
         raise ConfigError("--speed needs --time, the column to play by; or use --rate")
@@ -76,6 +80,11 @@ def command(
         log.close()
     figures = {"events": len(recorded.rows), "requests": player.annotators.seen, "replies": replies}
     show(f"simulated {stream.stream}", figures, as_json)
+
+
+def _end(*_: object) -> None:
+    """End the process, as the default action of SIGTERM does."""
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _reschedule(stream: Stream, pace: _PaceOptions) -> Stream:

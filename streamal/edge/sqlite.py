@@ -49,7 +49,10 @@ _ERRORS: Mapping[int, tuple[type[StreamalError], str]] = {
     sqlite3.SQLITE_FULL: (Uncommitted, "the disk is full; make room"),
     sqlite3.SQLITE_IOERR: (Uncommitted, "the disk reports an error; look into the system's log"),
     sqlite3.SQLITE_CORRUPT: (InconsistentLog, "the file is damaged; restore a copy, or try `sqlite3 FILE .recover`"),
-    sqlite3.SQLITE_NOTADB: (InconsistentLog, "this is not a SQLite database; check the path"),
+    sqlite3.SQLITE_NOTADB: (
+        InconsistentLog,
+        "not a SQLite database, or its header is damaged; check the path, or restore a copy",
+    ),
     sqlite3.SQLITE_CANTOPEN: (Fatal, "it cannot be opened; check the path and the permissions"),
     sqlite3.SQLITE_READONLY: (Fatal, "it cannot be written; check the permissions of the file and its directory"),
     sqlite3.SQLITE_PERM: (Fatal, "access is denied; check the permissions"),
@@ -73,6 +76,7 @@ class SqliteLog:
         self.path = Path(path).absolute()
         self._db = _open(self.path, create=create, synchronous=synchronous, busy_s=busy_s)
         self._file_id = _file_id(self.path)
+        self._wal_id: tuple[int, int] | None = None
 
     def create(self, topic: str, partitions: int) -> None:
         """Make *topic*, unless it is there; a ConfigError if it is there with another number of partitions."""
@@ -188,14 +192,27 @@ class SqliteLog:
             self._db.execute(statement, (first[place] + len(of_place), *place))
         return first
 
+    def _require_same_files(self) -> None:
+        """Raise Fatal if the file or its write-ahead log is another one: what we write would be lost (F69)."""
+        if _file_id(self.path) != self._file_id:
+            raise Fatal(f"{self.path} was removed or replaced while it was open; start again")
+        wal = _wal(self.path)
+        wal_id = _file_id(wal)
+        if self._wal_id is None:
+            self._wal_id = wal_id
+        elif wal_id != self._wal_id:
+            raise Fatal(
+                f"{wal} was removed or replaced while {self.path.name} was open: it held the last commits; "
+                "stop whatever does that, then start again, and run `streamal verify`"
+            )
+
     @contextmanager
     def _transaction(self, doing: str) -> Iterator[None]:
         """Commit what the block does, or roll it back and raise."""
         with _translate_errors(self.path, doing):
             try:
                 self._db.execute("BEGIN IMMEDIATE")
-                if _file_id(self.path) != self._file_id:
-                    raise Fatal(f"{self.path} was removed or replaced while it was open; start again")
+                self._require_same_files()
                 yield
                 self._db.execute("COMMIT")
             finally:
@@ -344,6 +361,12 @@ def _open(path: Path, *, create: bool, synchronous: Synchronous, busy_s: float) 
         raise ConfigError(
             f"{missing} does not exist; check transport.path (`streamal run` makes the file, no directory)"
         )
+    wal = _wal(path)
+    if path.stat().st_size == 0 and wal.exists() and wal.stat().st_size > 0:
+        raise InconsistentLog(
+            f"{path} is empty, but {wal.name} is not: somebody has emptied the database (F69). Restore a copy; or, to "
+            "begin anew, remove both files and the snapshots"
+        )
     with _translate_errors(path, "open", opening=True):
         db = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=busy_s, isolation_level=None)
         try:
@@ -394,6 +417,11 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     if version == 0 and tables:
         raise ConfigError(f"{path} is a SQLite database of something else; choose another path")
     return int(version)
+
+
+def _wal(path: Path) -> Path:
+    """Return the path of the write-ahead log of the database at *path*."""
+    return path.with_name(f"{path.name}-wal")
 
 
 def _file_id(path: Path) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from streamal.bootstrap.rules import topic_partitions
 from streamal.bootstrap.transports.kind import TransportKind
 from streamal.config import Config
 from streamal.edge.sqlite import SqliteLog, SqliteTransport, Synchronous
-from streamal.errors import ConfigError
+from streamal.errors import ConfigError, InconsistentLog
 from streamal.ports import Log, Transport
 
 __all__ = ["SQLITE"]
@@ -41,6 +41,7 @@ def _open_transport(config: Config, name: str, synchronous: Synchronous) -> Tran
 
 
 def _create_topics(config: Config, replicas: int | None) -> Sequence[str]:  # noqa: ARG001  (a file has no replicas)
+    _require_not_emptied(config)
     log = SqliteLog(config.transport.path, create=True)
     try:
         wanted = topic_partitions(config)
@@ -50,6 +51,18 @@ def _create_topics(config: Config, replicas: int | None) -> Sequence[str]:  # no
         return missing
     finally:
         log.close()
+
+
+def _require_not_emptied(config: Config) -> None:
+    """Raise InconsistentLog if the file is empty although snapshots were made of its topics (F69)."""
+    path, directory = config.transport.path, config.snapshots.directory
+    if not path.is_file() or path.stat().st_size or directory is None or not directory.is_dir():
+        return
+    if any(each.is_file() for each in directory.iterdir()):
+        raise InconsistentLog(
+            f"{path} is empty, but {directory} holds snapshots: somebody has emptied the database. Restore a copy; or, "
+            "to begin anew, remove the file and the snapshots"
+        )
 
 
 def _problems(config: Config) -> Sequence[str]:

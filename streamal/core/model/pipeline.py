@@ -61,6 +61,11 @@ def default_pipeline(kinds: Mapping[str, str], binary: bool) -> Sequence[Mapping
     return [*steps, classifier if binary else _use("multiclass.OneVsRestClassifier", classifier=classifier)]
 
 
+_COUNTS = frozenset({"n_models", "n_estimators", "n_trees", "max_models", "n_factors", "n_components", "height"})
+"""Parameters of River's classes that say how many parts a model has; it makes them at once, or with the first label."""
+_COUNT_MAX = 1_000
+
+
 def build_estimator(pipeline: Sequence[Mapping[str, Any]], factory: str | None, seed: int) -> base.Classifier:
     """Return a fresh classifier; every ``seed`` parameter left at None, nested ones included, becomes *seed*.
 
@@ -131,6 +136,9 @@ def _object(spec: Mapping[str, Any], where: str, seed: int) -> Any:
     values = {key: _value(key, value, f"{where}.{key}", seed) for key, value in spec.items() if key != "use"}
     if "seed" in inspect.signature(cls).parameters:
         values.setdefault("seed", seed)
+    for name, value in values.items():
+        if name in _COUNTS and isinstance(value, int) and value > _COUNT_MAX:
+            raise ConfigError(f"{where}.{name}: at most {_COUNT_MAX} are allowed, not {value}: each one takes memory")
     try:
         return cls(*values.pop("args", ()), **values)
     except Exception as error:
