@@ -173,7 +173,7 @@ def test_a_signal_drains_and_ends_with_0(run: Callable[..., Running], directory:
 
 def test_a_second_signal_ends_it_at_once(run: Callable[..., Running], directory: Path) -> None:
     """While the first one waits for a long poll, the second one, even another, does not."""
-    running = ready(run("--set", "transport.poll_timeout_s=60"))
+    running = ready(run("--set", "transport.poll_timeout_s=10"))
     time.sleep(0.1)
     running.process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
