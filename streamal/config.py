@@ -458,6 +458,8 @@ class LimitsConfig(_Section):
     expiries_per_step: Positive = 1_000
     poison_attempts: Positive = 3
     step_max_s: float = Field(default=120.0, ge=1, le=86_400)
+    clock_jump_s: float = Field(default=10.0, gt=0, le=86_400)
+    clock_settle_s: float = Field(default=300.0, ge=0, le=86_400)
 
 
 class Config(_Section):

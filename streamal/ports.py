@@ -120,7 +120,11 @@ class Clock(Protocol):
     """Seconds since the epoch: the wall clock live, the stream's own in a replay."""
 
     def now(self) -> float:
-        """Return the present time in seconds; it may go back, which the daemon expects."""
+        """Return the present time in seconds; it may jump and go back, which the daemon expects."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds since any moment, by a clock that never jumps: in a replay the stream's own time."""
         ...
 
 

@@ -61,6 +61,10 @@ CASES: dict[str, tuple[Series, Series]] = {
         {f"streamal_requests_over_budget{ON}": "1x300"},
         {f"streamal_requests_over_budget{ON}": "0x300"},
     ),
+    "StreamalClock": (
+        {f"streamal_clock_ahead_seconds{ONE}": "3600x300", f"streamal_clock_jump_seconds{TWO}": "-3600x300"},
+        {f"streamal_clock_ahead_seconds{ONE}": "0.01x300", f"streamal_clock_jump_seconds{TWO}": "0x300"},
+    ),
     "StreamalLabelsNotComingBack": (
         {f"streamal_open_requests{ON}": "40x300", ANSWERED: "7x300"},
         {f"streamal_open_requests{ON}": "40x300", ANSWERED: "0+1x300"},

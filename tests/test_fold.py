@@ -104,12 +104,12 @@ def test_the_version_follows_the_offsets() -> None:
 
 
 def test_the_time_of_the_fold_never_goes_back() -> None:
-    """I11: the latest of all times that were written; records that are read again change nothing."""
+    """I11: the latest of all times that were written, of requests and of training; reading again changes nothing."""
     fold = make_fold(kinds={"x": "number"})
     ask(fold, make_request(0, asked_at=50.0), make_request(1, asked_at=20.0))
-    assert fold.books.now == 50.0
+    assert (fold.books.now, fold.books.asked_at) == (0.0, 50.0)
     fold.apply_training(0, encode(Expiry("0-0", 0.5, Lane.AUDIT, 0.0, 40.0)))
-    assert fold.books.now == 50.0
+    assert (fold.books.now, fold.books.asked_at) == (40.0, 50.0)
     fold.apply_training(1, encode(Expiry("0-1", 0.5, Lane.AUDIT, 0.0, 60.0)))
     assert fold.books.now == 60.0
     assert fold.books.positions == {0: 2}

@@ -108,7 +108,7 @@ class Machine(RuleBasedStateMachine):
     @rule(seconds=MOVES_S)
     def move_clock(self, seconds: float) -> None:
         """Time passes, or the clock is set."""
-        self.world.clock.move(seconds)
+        (self.world.clock.move if seconds > 0.0 else self.world.clock.jump)(seconds)
 
     @invariant()
     def promises(self) -> None:

@@ -239,12 +239,26 @@ def test_time_never_goes_back_within_a_partition() -> None:
 def test_the_trainer_is_not_behind_the_log() -> None:
     """F36, F37: a new trainer with a slow clock writes no time before those that are in the log already."""
     world = World(make_rules(), make_fold(kinds=KINDS))
-    ask(world.fold, make_request(0, asked_at=500.0))
-    result = world.run([reply_record(0, "0-0", "a")], 3.0)
-    example = decode_training(world.written["training"][0].value)
+    ask(world.fold, make_request(0, asked_at=500.0), make_request(1, asked_at=500.0))
+    result = world.run([reply_record(0, "0-0", "a")], 550.0)
+    assert result.label_delays_s == [50.0]
+    world.run([reply_record(1, "0-1", "a")], 3.0)
+    first, second = (decode_training(output.value) for output in world.written["training"])
+    assert isinstance(first, Example)
+    assert isinstance(second, Example)
+    assert first.at == second.at == 550.0
+
+
+def test_a_request_from_the_future_takes_nobody_along() -> None:
+    """F64: what a worker with a wrong clock has asked moves neither the trainer's time nor the deadlines of others."""
+    world = World(make_rules(ttl_s=100.0), make_fold(kinds=KINDS))
+    ask(world.fold, make_request(0, asked_at=0.0), make_request(1, asked_at=3e7))
+    result = world.run([reply_record(0, "0-1", "a")], 50.0)
+    (example,) = (decode_training(output.value) for output in world.written["training"])
     assert isinstance(example, Example)
-    assert (example.at, example.asked_at) == (500.0, 500.0)
+    assert (example.at, example.asked_at) == (50.0, 3e7)
     assert result.label_delays_s == [0.0]
+    assert list(world.fold.books.pending.open) == ["0-0"]
 
 
 @pytest.mark.parametrize("time", [253_402_300_799.0, -62_135_596_800.0, "9999-12-31T23:59:59Z", None])

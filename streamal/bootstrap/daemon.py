@@ -29,6 +29,8 @@ def build_settings(config: Config, rules: Rules, fingerprint: str) -> Settings:
         poll_timeout_s=config.transport.poll_timeout_s,
         group=config.transport.group,
         snapshot_every_s=config.snapshots.every_s,
+        clock_jump_s=config.limits.clock_jump_s,
+        clock_settle_s=config.limits.clock_settle_s,
     )
 
 
@@ -49,7 +51,8 @@ def fingerprint(
         "config": config.model_dump(
             mode="json",
             include={"model", "features", "labels", "topics", "quality", "limits"},
-            exclude={"limits": {"step_target_s", "poison_attempts", "step_max_s"}},  # no matter to what is folded
+            # no matter to what is folded
+            exclude={"limits": {"step_target_s", "poison_attempts", "step_max_s", "clock_jump_s", "clock_settle_s"}},
         ),
         # a factory of the user's own may change its model without any change of the configuration
         "model": (model_bytes or b"").hex() if config.model.factory else "",

@@ -35,6 +35,10 @@ class WallClock(Clock):
         """Return seconds since the epoch."""
         return time.time()
 
+    def monotonic(self) -> float:
+        """Return seconds since some moment in the past."""
+        return time.monotonic()
+
 
 def admin_port(server: ServerConfig) -> AdminPort | None:
     """Return how to reach the port of *server* from its own machine; None if it is off, or any free one."""

@@ -137,7 +137,7 @@ def admin_server(
 
     def live(_: Headers) -> Page:
         daemon = running()
-        alive = daemon is None or daemon.ticked_at == 0.0 or clock.now() - daemon.ticked_at < _STALE_S
+        alive = daemon is None or daemon.ticked_at == 0.0 or clock.monotonic() - daemon.ticked_at < _STALE_S
         return Page(200, "text/plain", b"ok\n") if alive else Page(503, "text/plain", b"the loop is stuck\n")
 
     def ready(_: Headers) -> Page:

@@ -43,7 +43,8 @@ class Books:
         version: how far ``training`` was folded.
         last: the last folded record of ``training``; a snapshot whose last record the log does not have is of
             another log.
-        now: the latest time that any record was written at; a worker's time never goes back behind it.
+        now: the latest time at which a training record was written; the next one is never older.
+        asked_at: the latest time at which any request was asked.
         positions: partition -> next offset of ``requests`` to be read.
         new_classes: how many classes each annotator has created today.
         checksums: partition -> checksum of the last record of ``requests`` that was read.
@@ -55,6 +56,7 @@ class Books:
     version: Version = field(default_factory=lambda: Version(0, 0))
     last: bytes | None = None
     now: float = 0.0
+    asked_at: float = 0.0
     positions: dict[int, int] = field(default_factory=dict)
     checksums: dict[int, int] = field(default_factory=dict)
     settlements: Settlements = field(default_factory=Settlements)
@@ -94,7 +96,7 @@ class Books:
         """Take in *request*; one that was seen already changes nothing."""
         if request.request in self.pending:
             return
-        self.now = max(self.now, request.asked_at)
+        self.asked_at = max(self.asked_at, request.asked_at)
         self.pending.add(request)
         if self.samples is not None and len(self.samples) < self.infer_from:
             self.samples.append(request.features)

@@ -92,14 +92,16 @@ def referenced_offsets(rules: Rules, replies: Replies) -> Mapping[int, list[int]
 def join(rules: Rules, fold: Fold, before: OffsetAndMetadata, replies: Replies, now: float) -> Joined:
     """Join *replies* with their requests and events, and close what has expired.
 
-    Replies go first: one that is there is not thrown away because the trainer was down at its deadline.
+    Replies go first: one that is there is not thrown away because the trainer was down at its deadline. What has
+    expired depends on *now* alone, not on the times that workers with a wrong clock have noted.
     """
+    until, now = min(now, replies.polled_until), max(now, fold.books.now)
     joining = _JoinPass(rules, fold, replies.events, now)
     if fold.learned.start and not fold.books.version.records:
         joining.training.append(WarmStart(fold.learned.start, now))
     for record, reply in replies.decoded:
         joining.apply(record, reply)
-    joining.expire(min(now, replies.polled_until))
+    joining.expire(until)
     samples = fold.books.samples
     if samples is not None and len(samples) >= fold.books.infer_from:
         joining.training.append(SchemaSet(infer_schema(samples, rules.wire.features_max), now))
@@ -189,7 +191,7 @@ class _JoinPass:
             request = pending.open[reply.request]
             self._closings[reply.request] = closing_of(reply.label)
             self.training.append(_closing(self._rules, request, reply, self._now))
-            self.label_delays_s.append(self._now - request.asked_at)
+            self.label_delays_s.append(max(0.0, self._now - request.asked_at))
             if reply.label is not None:
                 self._labels[reply.request] = closing_of(reply.label)
                 self._note_class(reply)

@@ -35,7 +35,8 @@ def step(
 ) -> Step:
     """Return the transaction that consumes *polled*, given what this worker has *committed* and knows (*fold*).
 
-    *now* is in seconds and must not go back; the states' and the fold's own times guard it too. If ``labels`` is
+    *now* is in seconds; no record is older than the one before it, whatever *now* is: the states and the fold note the
+    times. If ``labels`` is
     among *committed*, this worker is the trainer: it also joins, and closes the requests that have expired. *replies*
     are those among *polled*, with the events that they reference; by default they are decoded here. *memories* are
     what a strategy that looks back knows of each partition (see `rebuild_memory`), *killers* the offsets of events that
@@ -61,7 +62,7 @@ def step(
     if labels not in committed:
         return Step(outputs, offsets, tally, [], advanced)
     replies = decode_replies(rules, fold, polled) if replies is None else replies
-    joined = join(rules, fold, committed[labels], replies, max(now, fold.books.now))
+    joined = join(rules, fold, committed[labels], replies, now)
     outputs += joined.outputs
     tally.update(joined.tally)
     if joined.commit is not None:

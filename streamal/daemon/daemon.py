@@ -32,6 +32,7 @@ from streamal.daemon.consistency import (
 )
 from streamal.daemon.exporter import Exporter, Logger
 from streamal.daemon.poison import Poison
+from streamal.daemon.steady_clock import SteadyClock
 from streamal.errors import Behind, Fatal, InconsistentLog, StreamalError, Uncommitted, Unreadable
 from streamal.ports import Clock, Meter, Snapshots, Transport, read_events, scan
 
@@ -58,8 +59,9 @@ class Settings:
         step_target_s: how long the work of a step may take; the batches shrink to what a slow model does in that time.
         group: the consumer group, whose committed states are compared with the topics at the start; "": they are not.
         poll_gap_s: a worker that does not poll for so long loses its partitions.
-        snapshot_every_s: at most one snapshot in so many seconds of the clock, and only if something was folded.
-        gauges_every_s: the gauges are exported once in so many seconds of the clock.
+        snapshot_every_s: at most one snapshot in so many seconds, and only if something was folded.
+        gauges_every_s: the gauges are exported once in so many seconds.
+        clock_jump_s, clock_settle_s: see `SteadyClock`.
         backoff_s: the wait after a failed step; it doubles with each further one, up to 5 s.
         attempts_max: after so many failed steps the daemon gives up (with the defaults after about 45 s).
     """
@@ -74,6 +76,8 @@ class Settings:
     snapshot_every_s: float = 60.0
     gauges_every_s: float = 1.0
     group: str = ""
+    clock_jump_s: float = 10.0
+    clock_settle_s: float = 300.0
     backoff_s: float = 0.05
     attempts_max: int = 16
 
@@ -96,8 +100,9 @@ class Daemon:
         """Notes what is under way, so that an event that kills the process is found (F35); None: nothing is noted."""
         self._settings, self._rules, self._topics = settings, settings.rules, settings.rules.topics
         self._transport, self._snapshots = transport, snapshots
-        self._clock, self._meter, self._log = clock, meter, log
-        self._exporter = Exporter(self._rules, meter, log)
+        self._clock = SteadyClock(clock, settings.clock_jump_s, settings.clock_settle_s, meter, log)
+        self._meter, self._log = meter, log
+        self._exporter = Exporter(self._rules, meter, log, settings.clock_jump_s)
         self._batches = Batches(
             settings.events_per_step, settings.labels_per_step, settings.step_target_s, settings.poll_gap_s
         )
@@ -107,14 +112,14 @@ class Daemon:
         self._memories: dict[TopicPartition, Memory] = {}
         self._now = 0.0
         self._replies_end: tuple[int, float] | None = None
-        self._snapshot_at = self._gauges_at = 0.0
+        self._snapshot_at, self._gauges_at = 0.0, -math.inf
         self._snapshot_version = 0
         self._stopping = self._states_doubted = False
         self._attempts = 0
         self.ready = False
         """Whether the log is folded and partitions are assigned: from here on events are predicted."""
         self.ticked_at = 0.0
-        """When the last tick ended, by the clock; 0.0 before the first."""
+        """When the last tick ended, by the monotonic clock; 0.0 before the first."""
         self.sleep: Callable[[float], object] = time.sleep
         """Waits so many seconds after a failed step."""
         self.fold = new_fold()
@@ -138,7 +143,8 @@ class Daemon:
         self._exporter.resume(self.fold)
         restored = self._snapshot_version = self.fold.books.version.offset
         self._fold_all()
-        self._snapshot_at = self._read_clock()
+        self._read_clock()
+        self._snapshot_at = self._clock.monotonic()
         self._log.info(
             "started", restored=restored, version=self.fold.books.version.offset, open=len(self.fold.books.pending)
         )
@@ -224,11 +230,11 @@ class Daemon:
         self._take_over()
         if self._fold_state is _FoldState.BEHIND:
             return self._skip_step(polled)
-        now = self._read_clock()
         replies = sum(record.topic == self._topics.labels for record in polled)
         if replies and not was_unread:
             # F24: a reply may overtake its request; whoever wrote it has seen it committed, so it is there to be read
             self._fold_requests()
+        now = self._read_clock()
         result = self._decide(polled, len(polled) - replies, now)
         if result.offsets:
             self._commit(result)
@@ -239,14 +245,14 @@ class Daemon:
         else:
             self._fold_logs()
         self._save_and_export(now)
-        self.ready, self.ticked_at = True, now
+        self.ready, self.ticked_at = True, self._clock.monotonic()
         return len(polled)
 
     def _skip_step(self, polled: Sequence[Record]) -> int:
         """Skip this step: the fold is behind a version in a committed state. Rewind; poll only to stay in the group."""
         if polled:
             self._transport.rewind()
-        self.ticked_at = self._read_clock()
+        self.ticked_at = self._clock.monotonic()
         return 0
 
     def _decide(self, polled: Sequence[Record], events: int, now: float) -> Step:
@@ -254,22 +260,22 @@ class Daemon:
         decoded = decode_replies(self._rules, self.fold, polled)
         referenced = read_events(self._transport, self._topics.events, referenced_offsets(self._rules, decoded))
         decoded = decoded._replace(events=referenced, polled_until=self._replies_polled_until(polled, now))
-        since, killers = self._clock.now(), {}
+        since, killers = self._clock.monotonic(), {}
         if self.poison is not None:
             self.poison.begin(record for record in polled if record.topic == self._topics.events)
             killers = self.poison.killers
         result = step(self._rules, self.fold, self._committed, polled, now, decoded, self._memories, killers)
         if self.poison is not None:
             self.poison.end()
-        self._batches.note_prediction(events, self._clock.now() - since)
+        self._batches.note_prediction(events, self._clock.monotonic() - since)
         return result
 
     def _commit(self, result: Step) -> None:
         """Commit *result*, then take over its states."""
-        began, since = time.perf_counter(), self._clock.now()
+        began, since = time.perf_counter(), self._clock.monotonic()
         self._transport.commit(result.outputs, result.offsets)
         self._meter.observe("commit_seconds", time.perf_counter() - began)
-        self._batches.note_commit(self._clock.now() - since)
+        self._batches.note_commit(self._clock.monotonic() - since)
         self._committed.update(result.offsets)
         self._memories.update(result.memories)
         if self.poison is not None and self.poison.careful:
@@ -426,11 +432,11 @@ class Daemon:
         """Fold ``training`` to its end, or for *share_s* to *longest_s* seconds; return whether time has run out."""
         before, labels, spent_s, cut = self.fold.books.version.records, self.fold.learned.quality.labels, 0.0, False
         for record in scan(self._transport, self._topics.training, 0, self.fold.books.version.offset):
-            began = self._clock.now()
+            began = self._clock.monotonic()
             if self.poison is not None:
                 self.poison.begin_learning(record.offset)
             self.fold.apply_training(record.offset, record.value)
-            spent_s += max(0.0, self._clock.now() - began)
+            spent_s += max(0.0, self._clock.monotonic() - began)
             cut = spent_s >= share_s and (spent_s >= longest_s or self._state_ahead() is None)
             if cut:
                 break
@@ -473,17 +479,18 @@ class Daemon:
         return {self._topics.events: self._batches.events(), self._topics.labels: self._batches.labels()}
 
     def _read_clock(self) -> float:
-        """Return the present by the clock; it never goes back, even if the clock does (F36)."""
-        self._now = max(self._now, self.fold.books.now, self._clock.now())
+        """Return the present: by the clock, if it can be believed, and not before what the log has noted (F36, F64)."""
+        self._now = self._clock.follow(max(self.fold.books.now, self.fold.books.asked_at))
         return self._now
 
     def _save_and_export(self, now: float) -> None:
         """Save a snapshot and export the gauges if they are due; between transactions, so a snapshot is consistent."""
-        if now - self._snapshot_at >= self._settings.snapshot_every_s:
-            self._snapshot_at = now
+        elapsed = self._clock.monotonic()
+        if elapsed - self._snapshot_at >= self._settings.snapshot_every_s:
+            self._snapshot_at = elapsed
             self._save_snapshot()
-        if now - self._gauges_at >= self._settings.gauges_every_s:
-            self._gauges_at = now
+        if elapsed - self._gauges_at >= self._settings.gauges_every_s:
+            self._gauges_at = elapsed
             require_positions(self._transport, self._topics, self.fold.books)
             self._exporter.export(self.fold, self._committed, self._transport, now)
             self._meter.gauge("last_step_timestamp_seconds", now)

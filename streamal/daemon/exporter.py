@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Protocol
 
 from streamal.core.fold import Fold
+from streamal.core.gauges.clock import clock_ahead_s
 from streamal.core.gauges.confidence_drift import ConfidenceDrift
 from streamal.core.gauges.declaration import Worker
 from streamal.core.gauges.gauges import gauges
@@ -35,15 +36,16 @@ class Logger(Protocol):
 class Exporter:
     """Exports the gauges and logs what has changed; it remembers what it has logged, so that it logs it once."""
 
-    def __init__(self, rules: Rules, meter: Meter, log: Logger) -> None:
-        """Export for a worker with these *rules*."""
-        self._rules, self._meter, self._log = rules, meter, log
+    def __init__(self, rules: Rules, meter: Meter, log: Logger, clock_jump_s: float) -> None:
+        """Export for a worker with these *rules*; the log may be *clock_jump_s* ahead of its clock."""
+        self._rules, self._meter, self._log, self._clock_jump_s = rules, meter, log, clock_jump_s
         self._failures = self._quarantined = 0
         self._sick = False
         self._drift = ConfidenceDrift()
         self._misfits = MisfitShare()
         self._is_misfit = False
         self._mute: tuple[int, ...] = ()
+        self._is_clock_behind = False
 
     def resume(self, fold: Fold) -> None:
         """Take what has gone wrong in *fold* so far as logged already, as after a snapshot was restored."""
@@ -84,6 +86,7 @@ class Exporter:
             places = [place for place in committed if place.topic == topic]
             lag = sum(log.end(*place) - committed[place].offset for place in places)
             self._meter.gauge(name, max(0, lag))
+        self._report_clock(worker)
         if asking.mute and not self._mute:
             full = len(fold.books.pending) >= sum(
                 partition_budget.open.total for partition_budget in self._rules.budgets
@@ -94,3 +97,12 @@ class Exporter:
         elif self._mute and not asking.mute:
             self._log.info("asks_again")
         self._mute = asking.mute
+
+    def _report_clock(self, worker: Worker) -> None:
+        """Log when the log and the states are ahead of the clock: the caps of the partitions stand still till then."""
+        ahead_s = worker.once(clock_ahead_s)
+        is_behind = ahead_s > self._clock_jump_s
+        if is_behind and not self._is_clock_behind:
+            partitions = [partition for partition, state in worker.states.items() if state.now > worker.now]
+            self._log.warning("clock_behind_log", seconds=round(ahead_s, 1), partitions=partitions)
+        self._is_clock_behind = is_behind

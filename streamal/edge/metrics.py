@@ -104,6 +104,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("budget_limit_requests_hour", "gauge", "The cap on requests of a clock hour."),
     Metric("budget_limit_requests_day", "gauge", "The cap on requests of a calendar day."),
     Metric("cost_per_label", "gauge", "The most that one label can cost."),
+    Metric(
+        "clock_jump_seconds", "gauge", "How far the clock has jumped; 0 if it did not, or if that is believed by now."
+    ),
     Metric("last_snapshot_timestamp_seconds", "gauge", "When the last snapshot was saved."),
     Metric("last_step_timestamp_seconds", "gauge", "When the last step ended."),
     Metric("last_fold_timestamp_seconds", "gauge", "When this process last folded training: the model is that fresh."),

@@ -12,6 +12,7 @@ from streamal.bootstrap import build_for_figures
 from streamal.config import Config
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.fold import Fold
+from streamal.core.gauges.clock import CLOCK
 from streamal.core.gauges.declaration import Worker
 from streamal.core.gauges.gauges import gauges as values_of
 from streamal.core.gauges.model import MODEL
@@ -72,7 +73,7 @@ def status(fold: Fold, rules: Rules, committed: Mapping[TopicPartition, OffsetAn
     }
     spend = values_of(Worker(rules, fold, {**not_begun, **committed}, now), SPEND)
     gauges |= {name: value for name, value in spend.items() if value is not None}
-    gauges |= values_of(worker, ASKING)
+    gauges |= values_of(worker, (*ASKING, *CLOCK))
     partitions = (state for state in states if isinstance(state, PartitionState))
     return Status(
         gauges=gauges,

@@ -57,17 +57,56 @@ class Chain(base.Classifier):
 
 
 class FakeClock:
-    """Stands where the schedule has put it; *latest* is the furthest that it ever showed."""
+    """Stands where the schedule has put it; no worker may believe a time after *latest*.
+
+    Attributes:
+        elapsed: what the monotonic clock shows.
+        skews: worker -> how wrong its own clock is.
+        jumps: when the clock, or that of one worker (else None), has jumped, and how far.
+    """
 
     def __init__(self) -> None:
         self.time = self.latest = 1_000.0
-
-    def now(self) -> float:
-        return self.time
+        self.elapsed = 0.0
+        self.skews: dict[str, float] = {}
+        self.jumps: list[tuple[float, str | None, float]] = []
 
     def move(self, seconds: float) -> None:
+        """Let *seconds* pass."""
+        self.time, self.elapsed, self.latest = self.time + seconds, self.elapsed + seconds, self.latest + seconds
+
+    def jump(self, seconds: float) -> None:
+        """Set the clock forward or back; no monotonic clock sees it."""
         self.time = max(0.0, self.time + seconds)
-        self.latest = max(self.latest, self.time)
+        self.jumps.append((self.elapsed, None, abs(seconds)))
+        self._look()
+
+    def skew(self, worker: str, seconds: float) -> None:
+        """Set the clock of *worker* alone wrong, or right again (0)."""
+        self.jumps.append((self.elapsed, worker, abs(seconds - self.skews.get(worker, 0.0))))
+        self.skews[worker] = seconds
+        self._look()
+
+    def of(self, worker: str) -> WorkerClock:
+        """Return the clock of *worker*."""
+        return WorkerClock(self, worker)
+
+    def _look(self) -> None:
+        self.latest = max(self.latest, self.time + max(0.0, *self.skews.values(), 0.0))
+
+
+@dataclass(frozen=True)
+class WorkerClock:
+    """The clock as one worker sees it."""
+
+    clock: FakeClock
+    worker: str
+
+    def now(self) -> float:
+        return max(0.0, self.clock.time + self.clock.skews.get(self.worker, 0.0))
+
+    def monotonic(self) -> float:
+        return self.clock.elapsed
 
 
 @dataclass(slots=True)
@@ -147,6 +186,8 @@ class MarkLog:
         self._skipped = bool(shelf.disk) and shelf.disk[0].damaged
 
     def info(self, event: str, **fields: Any) -> None:
+        if event.startswith("clock_"):
+            self._marks[event.replace("_", " ")] += 1
         if event != "started":
             return
         if fields["restored"] and self._skipped:
@@ -164,6 +205,8 @@ class MarkLog:
             self._marks["waits for the log"] += 1
         elif event == "example_quarantined":
             self._marks["quarantined"] += 1
+        elif event.startswith("clock_"):
+            self._marks[event.replace("_", " ")] += 1
         elif event == "model_sick":
             self._marks["sick"] += 1
 

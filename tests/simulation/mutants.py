@@ -182,6 +182,21 @@ class ProducersClock(Daemon):
         return self._now
 
 
+class BelievesEveryJump(Daemon):
+    """Time is what the clock says, however it came there (F64)."""
+
+    def __init__(self, settings: Settings, *parts: Any) -> None:
+        super().__init__(replace(settings, clock_settle_s=0.0), *parts)
+
+
+class SpreadsAWrongClock(Daemon):
+    """Time is never before what any worker has noted (F64)."""
+
+    def _read_clock(self) -> float:
+        self._now = max(super()._read_clock(), self.fold.books.now, self.fold.books.asked_at)
+        return self._now
+
+
 class FoldsEarly(Daemon):
     """The model learns what it is about to commit, whether or not that succeeds."""
 
@@ -328,7 +343,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "non-atomic commit": _mutant("I1 I2 I3 I8", Program(transport=NotAtomic)),
     "no pending check": _mutant("I3 I8 I9", with_pending(AcceptsAll)),
     "joins twice in a step": _mutant("I3 I8", with_pending(ForgetsTheClosed)),
-    "sampler state not committed": _mutant("log", Program(transport=ForgetsState)),
+    "sampler state not committed": _mutant("log I11", Program(transport=ForgetsState)),
     "tokens of another share": Mutant(Program(transport=KeepsRawTokens), frozenset({"I2"}), first_seed=400),
     "a burst for each share": _mutant("I2", Program(transport=GrantsTheBurstAgain)),
     "no rewind after an abort": _mutant("I1 I3 I16", Program(daemon=NeverRewinds)),
@@ -341,6 +356,8 @@ MUTANTS: Mapping[str, Mutant] = {
     "does not miss lost requests": _mutant("F62 I2", Program(daemon=TrustsTheTopics)),
     "does not miss lost states or events": _mutant("F62 I2", Program(daemon=TrustsTheOffsets)),
     "record-timestamp clock": _mutant("I11 I16 I3", Program(daemon=ProducersClock)),
+    "believes every jump of the clock": _mutant("I11", Program(daemon=BelievesEveryJump)),
+    "spreads a wrong clock": _mutant("I11", Program(daemon=SpreadsAWrongClock)),
     "unseeded model": _mutant("I4 I5", Program(new_fold=unseeded)),
     "folds before the commit": _mutant("I3 I4 I5 I16 log", Program(daemon=FoldsEarly, transport=_Telling)),
     "reads uncommitted": _mutant("I3 I4 I5 I16 log", Program(transport=ReadsUncommitted)),

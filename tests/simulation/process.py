@@ -28,5 +28,7 @@ class Process:
     paused: bool = False
     woken: bool = False
     fenced: bool = False
+    started: tuple[float, float] = (0.0, 0.0)
+    """What its clock and its monotonic clock showed when it started."""
     generation: int = 0
     """Of the group, at the last poll."""

@@ -135,6 +135,8 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
         group=GROUP,
         backoff_s=0.0,
         attempts_max=rng.choice((4, 16)),
+        clock_jump_s=10.0,
+        clock_settle_s=60.0,
     )
     return Scenario(
         seed=seed,
@@ -150,16 +152,26 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
         script=tuple(
             _with_losses(
                 Random(f"losses {seed}"),
-                _with_shares(Random(f"share {seed}"), _script(rng, partitions, workers, faults)),
+                _with_more(seed, faults, workers, _script(rng, partitions, workers, faults)),
             )
         ),
     )
 
 
-def _with_shares(rng: Random, script: list[Action]) -> list[Action]:
-    """Return *script* with up to three changes of the share in every other scenario (F63)."""
+def _with_more(seed: int, faults: frozenset[str], workers: Sequence[str], script: list[Action]) -> list[Action]:
+    """Return *script* with changes of the share in every other scenario (F63), and with jumping clocks (F64)."""
+    rng = Random(f"more {seed}")
     for _ in range(rng.choice((0, 0, 0, 1, 2, 3))):
         script.insert(rng.randrange(len(script) // 2), Action("share", "", rng.randrange(len(OTHER_SHARES))))
+    if "clock" in faults:
+        first, who = rng.randrange(len(script)), rng.choice(workers)
+        for do, name, seconds in (
+            ("jump", "", rng.choice((3e7, -900.0))),
+            ("skew", who, rng.choice((3e7, 4e3, -900.0))),
+        ):
+            if rng.random() < 0.5:
+                script.insert(first + rng.randrange(12), Action(do, name, 0.0 if name else -seconds))
+                script.insert(first, Action(do, name, seconds))
     return script
 
 
@@ -235,8 +247,9 @@ def _script(rng: Random, partitions: int, workers: Sequence[str], faults: frozen
         elif do == "reply":
             script.append(Action("reply", rng.choice(replies), rng.randrange(1000), rng.choice(BAD_BYTES)))
         elif do == "clock":
-            back = "clock" in faults and rng.random() < 0.5
-            script.append(Action("clock", "", rng.choice((-5.0, -900.0, -1e9, 4e3) if back else (1.0, 20.0, 50.0))))
+            wrong = "clock" in faults and rng.random() < 0.5
+            seconds = rng.choice((-5.0, -900.0, -1e9, 4e3) if wrong else (1.0, 20.0, 50.0, 300.0))
+            script.append(Action("jump" if wrong else "clock", "", seconds))
         elif do == "snapshots":
             script.append(Action(rng.choice(("lose", "rot", "remake", "garble", "copy", "full", "kill")), who))
         elif do == "disk":

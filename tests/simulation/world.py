@@ -5,6 +5,7 @@ It carries out the script's actions, and at the end lets everything come to rest
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -72,8 +73,15 @@ class World:
             self.annotators.reply(who, int(number), value)
         elif do == "clock":
             self.say(f"clock {number:+}")
-            self.marks["clock back"] += number < 0
             self.clock.move(number)
+        elif do == "jump":
+            self.say(f"clock jumps by {number:+}")
+            self.marks["clock back"] += number < 0
+            self.clock.jump(number)
+        elif do == "skew":
+            self.say(f"clock of {who} is wrong by {number:+}")
+            self.marks["a worker's clock is wrong"] += bool(number)
+            self.clock.skew(who, number)
         elif do == "share":
             self.change_share(OTHER_SHARES[int(number)])
         elif do in {"tick", "kill", "leave", "expel"}:
@@ -130,16 +138,34 @@ class World:
         if self.strikes.on:
             self.say(f"tick {name}")
         consumed = self._run(process, process.daemon.tick)
+        self._check_clock(process)
         if process.alive and process.daemon._stopping:
             self.leave(name)
         return consumed
+
+    def _check_clock(self, process: Process) -> None:
+        """I11: a worker believes no jump of its clock, and no time that another one has noted, before it has lasted."""
+        assert process.daemon is not None
+        limits, elapsed = self.scenario.settings, self.clock.elapsed
+        began, since = process.started
+        mine = [
+            at
+            for at, who, size in self.clock.jumps
+            if who in {None, process.name} and at >= since and size > limits.clock_jump_s
+        ]
+        if any(later - at >= limits.clock_settle_s for at, later in itertools.pairwise([*mine, elapsed])):
+            return
+        if process.daemon._now > began + (elapsed - since) + 2 * limits.clock_jump_s:
+            raise Violation("I11", f"{process.name} believes that it is {process.daemon._now}")
 
     def start(self, name: str) -> Process:
         """Start a process under *name*, fencing the one before; it may die on the way."""
         process = Process(name, self.processes.get(name))
         self.processes[name] = process
         shelf = self.shelves.setdefault(name, self.program.shelf())
-        log = MarkLog(self.marks, shelf)
+        log, clock = MarkLog(self.marks, shelf), self.clock.of(name)
+
+        process.started = clock.now(), clock.monotonic()
 
         def boot() -> int:
             process.transport = self.program.transport(self.broker, GROUP, name, TOPICS.events, TOPICS.labels)
@@ -148,7 +174,7 @@ class World:
                 lambda: self.program.new_fold(self.scenario),
                 process.transport,
                 shelf,
-                self.clock,
+                clock,
                 MarkMeter(self.marks),
                 log,
             )
@@ -234,9 +260,13 @@ class World:
         for name, process in self.processes.items():
             if not process.alive:
                 self.broker.expel(GROUP, name)
+        for name in list(self.clock.skews):
+            self.clock.skew(name, 0.0)
         self._run_dry("lag")
-        self.clock.move(self.clock.latest - self.clock.time + self.scenario.settings.rules.ttl_s + 1.0)
-        self._run_dry("expiry")
+        self.clock.jump(self.clock.latest - self.clock.time)
+        for seconds in (0.0, self.scenario.settings.clock_settle_s, self.scenario.settings.rules.ttl_s):
+            self.clock.move(seconds + 1.0)
+            self._run_dry("expiry")
 
     def _run_dry(self, what: str) -> None:
         for _ in range(ROUNDS_MAX):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from streamal.core.gauges.clock import CLOCK
 from streamal.core.gauges.confidence_drift import CONFIDENCE
 from streamal.core.gauges.declaration import Gauge, Value, Worker
 from streamal.core.gauges.misfits import MISFITS
@@ -15,7 +16,17 @@ from streamal.core.gauges.spend import SPEND
 
 __all__ = ["GAUGES", "gauges"]
 
-GAUGES: tuple[Gauge, ...] = (*REQUESTS, *MODEL, *MISFITS, *ASKING, *CONFIDENCE, *SPEND, *QUALITY, *ARM_WEIGHTS)
+GAUGES: tuple[Gauge, ...] = (
+    *REQUESTS,
+    *MODEL,
+    *MISFITS,
+    *ASKING,
+    *CLOCK,
+    *CONFIDENCE,
+    *SPEND,
+    *QUALITY,
+    *ARM_WEIGHTS,
+)
 """Every gauge that is a function of what a worker knows."""
 
 
