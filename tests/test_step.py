@@ -100,6 +100,15 @@ def test_each_event_comes_out_once() -> None:
     assert [output.partition for output in result.outputs if output.topic == "predictions"] == [0, 0, 1]
 
 
+def test_predictions_without_any_preference_are_counted() -> None:
+    """All of an untrained model are; those of a trained one are not."""
+    fold = make_fold(kinds=KINDS)
+    polled = [event_record(offset) for offset in range(3)]
+    assert step(make_rules(), fold, fresh(), polled, 10.0).tally["uniform_predictions", ""] == 3
+    teach(fold, [({"x": 0.0}, "a"), ({"x": 5.0}, "b")])
+    assert step(make_rules(), fold, fresh(), polled, 10.0).tally["uniform_predictions", ""] == 0
+
+
 def test_a_request_says_all_that_its_prediction_says() -> None:
     """Features, guess, propensity, deadline, the producer's id and time: an annotator needs nothing else."""
     rules = make_rules(share="1", audit_share="1", ttl_s=60.0)
