@@ -50,9 +50,9 @@ SIMULATION = "test_simulation::test_the_shipped_verifier_agrees test_simulation:
 # The longest name that fits counts. The module's own doctests run first, then these files in this order.
 TESTS: Mapping[str, str] = {
     "core": f"test_step test_fold test_state test_pending test_schema test_natural test_wire {SIMULATION} test_quality",
-    "core.budget": "test_budget test_mute test_spend_gauges test_state test_traps test_spending",
+    "core.budget": "test_budget test_spending test_mute test_spend_gauges test_state test_traps",
     "core.budget.answer_rate": "test_answer_rate test_mute test_spend_gauges test_budget",
-    "core.budget.limits": "test_answer_rate test_budget test_mute test_traps test_spending",
+    "core.budget.limits": "test_answer_rate test_budget test_spending test_mute test_traps",
     "core.budget.money": "test_spend_gauges test_spending test_budget",
     "core.codec": "test_wire test_natural test_step test_fuzz",
     "core.coins": "test_coins test_strategies test_budget",

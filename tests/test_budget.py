@@ -448,6 +448,12 @@ def test_divided_caps_sum_to_the_cap(cap: int, partitions: int) -> None:
     assert max(parts) - min(parts) <= 1
 
 
+def test_the_audits_part_of_a_cap_is_rounded_up_and_that_of_the_open_requests_down() -> None:
+    """Half of 5: of an hour's requests the audit lane keeps 3, of the open ones it keeps 2."""
+    part = Budget(Fraction("0.5"), Fraction("0.5"), 20, per_hour=5, open_max=5).partition_budget(0, 1)
+    assert (part.open, part.requests[0]) == ((5, 3), (5, 2))
+
+
 @given(budgets, st.integers(1, 8), st.integers(0, 100), st.integers(0, 100))
 def test_the_parts_of_the_budget_sum_to_the_budget(budget: Budget, partitions: int, more: int, per_hour: int) -> None:
     """Burst, open requests and hourly cap are divided among the partitions; shares hold in each."""
