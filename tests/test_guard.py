@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -243,6 +244,19 @@ def test_a_model_that_never_answers_is_sick_and_learns_on() -> None:
     assert model._estimator.learned == 2_000
 
 
+class Negative(Failing):
+    """Answers with numbers that sum to 1 and are no probabilities."""
+
+    def predict_proba_one(self, x: Any, **kwargs: Any) -> Any:
+        return {"a": -0.5, "b": 1.5}
+
+
+def test_a_negative_probability_is_no_answer() -> None:
+    """Though the sum is that of probabilities, the model is sick."""
+    _, guard = train(Negative(0), examples(200))
+    assert (guard.quarantined, guard.sick) == (0, True)
+
+
 class Noting(Stubborn):
     """Notes how many examples it had learned whenever it was asked for a prediction."""
 
@@ -361,3 +375,15 @@ def test_answers_come_late_and_out_of_order_all_the_same() -> None:
         daemon.fold.learned.model.predict(p) for p in probes
     ]
     assert sum(daemon.fold.learned.model.learned.values()) > 1.5 * daemon.fold.learned.quality.total.count
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_unpickling_leaves_the_collector_as_it_was(enabled: bool) -> None:
+    """Python's garbage collector rests meanwhile; on or off before, it is on or off afterwards."""
+    was = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        assert loads(dumps([1.0])) == [1.0]
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if was else gc.disable)()
