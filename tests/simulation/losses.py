@@ -21,7 +21,7 @@ TICKS = 3
 
 def lose(world: World, what: str) -> None:
     """Lose *what* ("requests", "events" or "states"), let every worker meet the loss, and restore it."""
-    for name in world.scenario.workers:
+    for name in list(world.processes):
         world.kill(name)
         world.expel(name)
     world.strikes.on, on = False, world.strikes.on
