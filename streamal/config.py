@@ -451,9 +451,11 @@ class LimitsConfig(_Section):
     classes_per_annotator: Positive = 5
     dead_letter_bytes: int = Field(default=4_096, ge=0, le=1_048_576)
     open_requests: Positive = 10_000
+    open_bytes: Positive = 96_000_000
     closed_requests: Positive = 100_000
     events_per_step: Positive = 500
     labels_per_step: Positive = 100
+    step_bytes: Positive = 2_000_000
     step_target_s: float = Field(default=0.25, gt=0, le=10)
     expiries_per_step: Positive = 1_000
     poison_attempts: Positive = 3
@@ -493,6 +495,7 @@ class Config(_Section):
         divided: list[tuple[str, Decimal | int | None, Decimal | int]] = [
             ("budget.burst", self.budget.burst, partitions),
             ("limits.open_requests", self.limits.open_requests, 2 * partitions),
+            ("limits.open_bytes", self.limits.open_bytes, 100_000 * partitions),
             ("budget.per_hour", self.budget.per_hour, partitions),
             ("budget.per_day", self.budget.per_day, partitions),
             *self._cost_caps(),

@@ -54,13 +54,14 @@ def make_rules(
     burst: int = 20,
     per_hour: int | None = None,
     open_max: int = 10_000,
+    open_bytes: int = 96_000_000,
     partitions: int = 1,
     strategy: str = "variable",
     ttl_s: float = 100.0,
     expiries_per_step: int = 1_000,
     wire: WireRules | None = None,
 ) -> Rules:
-    budget = Budget(Fraction(share), Fraction(audit_share), burst, per_hour, open_max)
+    budget = Budget(Fraction(share), Fraction(audit_share), burst, per_hour, open_max, open_bytes=open_bytes)
     return Rules(
         topics=TOPICS,
         partitions=partitions,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from streamal.core.budget.counters import BudgetCounters
-from streamal.core.budget.sampler import Budget, Decision, PartitionBudget, Sampler, divide
+from streamal.core.budget.sampler import Budget, Decision, OpenRequests, PartitionBudget, Sampler, divide
 from streamal.core.coins import EventCoins
 from streamal.core.records import Lane
 from streamal.core.state import PartitionState, decode_state, encode_state
@@ -72,7 +72,7 @@ class Partition:
             state.counters,
             state.strategy,
             now,
-            (self.open[Lane.AUDIT], self.open[Lane.STRATEGY]),
+            OpenRequests(self.open[Lane.AUDIT], self.open[Lane.STRATEGY]),
         )
         decisions = [sampler.decide(self.accepted + i, u) for i, u in enumerate(scores)]
         self.accepted += len(scores)

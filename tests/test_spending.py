@@ -23,7 +23,7 @@ from streamal.bootstrap import build
 from streamal.config import load_config
 from streamal.core.budget.counters import BudgetCounters, BudgetTerms
 from streamal.core.budget.money import Prices, Settlements, micros, windows
-from streamal.core.budget.sampler import Budget, Sampler, divide
+from streamal.core.budget.sampler import Budget, OpenRequests, Sampler, divide
 from streamal.core.coins import EventCoins
 from streamal.core.quality.totals import RunningTotals
 from streamal.core.records import Abstention, Closing, Example, Expiry, Lane, Request
@@ -84,7 +84,7 @@ class Bank:
             state.counters,
             state.strategy,
             now,
-            (
+            OpenRequests(
                 counters.audit - closed[str(partition), Lane.AUDIT],
                 counters.strategy - closed[str(partition), Lane.STRATEGY],
             ),

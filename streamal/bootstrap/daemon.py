@@ -25,6 +25,7 @@ def build_settings(config: Config, rules: Rules, fingerprint: str) -> Settings:
         fingerprint=fingerprint,
         events_per_step=config.limits.events_per_step,
         labels_per_step=config.limits.labels_per_step,
+        step_bytes=config.limits.step_bytes,
         step_target_s=config.limits.step_target_s,
         poll_timeout_s=config.transport.poll_timeout_s,
         group=config.transport.group,
@@ -52,7 +53,17 @@ def fingerprint(
             mode="json",
             include={"model", "features", "labels", "topics", "quality", "limits"},
             # no matter to what is folded
-            exclude={"limits": {"step_target_s", "poison_attempts", "step_max_s", "clock_jump_s", "clock_settle_s"}},
+            exclude={
+                "limits": {
+                    "step_target_s",
+                    "poison_attempts",
+                    "step_max_s",
+                    "clock_jump_s",
+                    "clock_settle_s",
+                    "step_bytes",
+                    "open_bytes",
+                }
+            },
         ),
         # a factory of the user's own may change its model without any change of the configuration
         "model": (model_bytes or b"").hex() if config.model.factory else "",

@@ -59,6 +59,7 @@ def build_budget(config: Config) -> Budget:
         burst=budget.burst,
         per_hour=budget.per_hour,
         open_max=config.limits.open_requests,
+        open_bytes=config.limits.open_bytes,
         per_day=budget.per_day,
         money=tuple(None if cap is None else micros(cap) for cap in budget.cost_caps),
         prices=budget.prices,

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from streamal.core.budget.sampler import Sampler, divide
+from streamal.core.budget.sampler import OpenRequests, Sampler, divide
 from streamal.core.codec.events import encode
 from streamal.core.coins import EventCoins
 from streamal.core.fold import Fold
+from streamal.core.pending import resident_bytes, resident_bytes_max
 from streamal.core.quality.totals import MILLION, RunningTotals
 from streamal.core.records import (
     Event,
@@ -100,6 +101,7 @@ class _PartitionPass:
         self._rules, self._partition, self._now, self._scorer = rules, partition, now, scorer
         self._before, self._unasked = state, state.unasked
         self._sampler = _sampler(rules, fold, partition, state, now)
+        self._size_max = resident_bytes_max(rules.wire.record_bytes_max, rules.wire.features_max)
         self._damper = _damper(rules, fold, partition, state)
         self._measure, self._topic = MEASURES[rules.uncertainty], rules.topics.predictions
         self._by_top = self._measure is least_confidence  # then the uncertainty follows from the largest
@@ -120,7 +122,10 @@ class _PartitionPass:
         if self._damper is not None:
             score = self._damper.damp(score, event.features)
         key, strategy = coordinates(self._partition, event.offset), self._sampler.state
-        decision = self._sampler.decide(event.offset, score, probabilities)
+        size = 0  # it is looked at only where it may matter
+        if self._sampler.strategy_bytes < self._size_max:
+            size = resident_bytes(event.features, len(probabilities))
+        decision = self._sampler.decide(event.offset, score, probabilities, size)
         propensity, lane = decision.propensity, decision.lane
         self._events += 1
         self._confidence += round(MILLION * top)
@@ -137,6 +142,7 @@ class _PartitionPass:
         )
         self.outputs.append(OutputRecord(self._topic, self._partition, key.encode(), encode(prediction)))
         if lane is not None:
+            self._sampler.hold(lane, size or resident_bytes(event.features, len(probabilities)))
             self._unasked = 0
             arms = self._scorer.arms(score, strategy) if lane is Lane.AUDIT else ()
             self._ask(event, prediction, lane, arms)
@@ -181,8 +187,13 @@ class _PartitionPass:
 
 def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, now: float) -> Sampler:
     counters = state.counters
-    audit = fold.books.pending.count(partition, Lane.AUDIT, counters.audit if counters else 0)
-    strategy = fold.books.pending.count(partition, Lane.STRATEGY, counters.strategy if counters else 0)
+    asked = (counters.audit, counters.strategy) if counters else (0, 0)
+    pending, lanes = fold.books.pending, (Lane.AUDIT, Lane.STRATEGY)
+    largest = resident_bytes_max(rules.wire.record_bytes_max, rules.wire.features_max)
+    open_requests = OpenRequests(
+        *(pending.count(partition, lane, times) for lane, times in zip(lanes, asked, strict=True)),
+        *(pending.open_bytes(partition, lane, times, largest) for lane, times in zip(lanes, asked, strict=True)),
+    )
     partition_budget = rules.budgets[partition]
     if rules.pace_horizon_s is not None:
         paced = fold.books.answer_rate.open_max(rules.pace_horizon_s, rules.burst)
@@ -195,7 +206,7 @@ def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, no
         counters,
         state.strategy,
         now,
-        (audit, strategy),
+        open_requests,
         fold.books.settlements.refunds(partition),
     )
 

@@ -12,9 +12,20 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import assert_never
 
-from streamal.core.records import Abstention, Closing, Example, Expiry, Lane, Outcome, Reply, Request, partition_of
+from streamal.core.records import (
+    Abstention,
+    Closing,
+    Example,
+    Expiry,
+    Lane,
+    Outcome,
+    Reply,
+    Request,
+    Scalar,
+    partition_of,
+)
 
-__all__ = ["Pending", "RecentLabels", "closing_of"]
+__all__ = ["Pending", "RecentLabels", "closing_of", "resident_bytes", "resident_bytes_max"]
 
 ABSTAINED, EXPIRED = "abstained", "expired"
 """How a request was closed without a label; with a label it is "=" + label, so that no class can equal these two."""
@@ -22,8 +33,29 @@ ABSTAINED, EXPIRED = "abstained", "expired"
 
 _FORGOTTEN = 8
 """This part of the closed requests is forgotten at once when there are too many."""
+_REQUEST_BYTES, _VALUE_BYTES = 2_000, 150
+"""What an open request takes besides its texts, and each of its features and probabilities."""
 _STALE_MAX = 1_000
 """Deadlines of closed requests that may wait behind an old open one before they are swept out."""
+
+
+def resident_bytes(features: Mapping[str, Scalar], classes: int) -> int:
+    """Return the most memory that an open request takes, about: a text may take four bytes for each character.
+
+    >>> resident_bytes({"x": 1.0, "text": "word"}, 2)
+    2609
+    """
+    size = _REQUEST_BYTES + _VALUE_BYTES * (len(features) + classes)
+    for name, value in features.items():
+        size += len(name) if name.isascii() else 4 * len(name)
+        if value.__class__ is str:
+            size += len(value) if value.isascii() else 4 * len(value)
+    return size
+
+
+def resident_bytes_max(record_bytes: int, features: int) -> int:
+    """Return more than `resident_bytes` of any event with so many bytes and features, and up to 10,000 classes."""
+    return _REQUEST_BYTES + 4 * record_bytes + _VALUE_BYTES * (features + 10_000)
 
 
 class RecentLabels:
@@ -68,6 +100,7 @@ class Pending:
         self._natural = RecentLabels(closed_max)
         self._deadlines: list[tuple[float, str]] = []
         self._counts: Counter[tuple[int, Lane]] = Counter()
+        self._bytes: Counter[tuple[int, Lane]] = Counter()
         self._closed_counts: Counter[tuple[str, Lane]] = Counter()
 
     def __len__(self) -> int:
@@ -94,12 +127,25 @@ class Pending:
         """Return how many requests of *partition* and *lane* are neither open nor closed, of *asked*."""
         return max(0, asked - self._closed_counts[str(partition), lane] - self._counts[partition, lane])
 
+    @property
+    def bytes(self) -> int:
+        """About how much memory all open requests take."""
+        return self._bytes.total()
+
+    def open_bytes(self, partition: int, lane: Lane, asked: int, largest: int) -> int:
+        """Return about how much memory the open requests of *partition* and *lane* take, of *asked* ones.
+
+        Of each that is hidden (F13, see `count`) it is assumed that it takes as much as the *largest*.
+        """
+        hidden = self.count(partition, lane, asked) - self._counts[partition, lane]
+        return self._bytes[partition, lane] + hidden * largest
+
     def add(self, request: Request) -> None:
         """Apply a record of ``requests``; one that is already open or closed changes nothing."""
         if request.request in self:
             return
         self._open[request.request] = request
-        self._counts[partition_of(request.request), request.lane] += 1
+        self._count(request, 1)
         heapq.heappush(self._deadlines, (request.expires_at, request.request))
         if len(self._deadlines) > 2 * len(self._open) + _STALE_MAX:
             self._deadlines = [(open_.expires_at, key) for key, open_ in self._open.items()]
@@ -160,7 +206,12 @@ class Pending:
     def _forget(self, request: str) -> None:
         known = self._open.pop(request, None)
         if known is not None:
-            self._counts[partition_of(known.request), known.lane] -= 1
+            self._count(known, -1)
+
+    def _count(self, request: Request, sign: int) -> None:
+        place = partition_of(request.request), request.lane
+        self._counts[place] += sign
+        self._bytes[place] += sign * resident_bytes(request.features, len(request.probabilities))
 
 
 def closing_of(label: str | None) -> str:

@@ -11,7 +11,7 @@ from streamal.core.model.slim_pickle import dumps, loads
 
 __all__ = ["decode_snapshot", "encode_snapshot"]
 
-_FORMAT = 7
+_FORMAT = 8
 
 
 def encode_snapshot(fold: Fold, fingerprint: str) -> bytes:

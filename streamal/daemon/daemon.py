@@ -6,6 +6,7 @@ the partitions' states beside them, and the log say where to go on. No local fil
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -56,6 +57,7 @@ class Settings:
 
     Attributes:
         fingerprint: names the make of a snapshot; see `streamal.core.snapshot`.
+        step_bytes: a step takes records of at most so many bytes, but always one.
         step_target_s: how long the work of a step may take; the batches shrink to what a slow model does in that time.
         group: the consumer group, whose committed states are compared with the topics at the start; "": they are not.
         poll_gap_s: a worker that does not poll for so long loses its partitions.
@@ -70,6 +72,7 @@ class Settings:
     fingerprint: str
     events_per_step: int = 500
     labels_per_step: int = 100
+    step_bytes: float = math.inf
     step_target_s: float = math.inf
     poll_gap_s: float = 60.0
     poll_timeout_s: float = 0.2
@@ -112,6 +115,8 @@ class Daemon:
         self._memories: dict[TopicPartition, Memory] = {}
         self._now = 0.0
         self._replies_end: tuple[int, float] | None = None
+        self._held: Sequence[Record] = ()
+        """Polled records that wait for the next steps, see `Settings.step_bytes`."""
         self._snapshot_at, self._gauges_at = 0.0, -math.inf
         self._snapshot_version = 0
         self._stopping = self._states_doubted = False
@@ -208,7 +213,7 @@ class Daemon:
         """
         try:
             if self._attempts:
-                self._transport.rewind()
+                self._rewind()
             consumed = self._step()
         except Uncommitted as error:
             self._back_off(error)
@@ -226,9 +231,10 @@ class Daemon:
         """Poll, take over, decide, commit, fold: one step. Return how many records it consumed."""
         began = time.perf_counter()
         records_max, was_unread = self._records_max(), self._fold_state is _FoldState.UNREAD
-        polled = self._transport.poll(records_max, self._poll_timeout_s())
+        generation = self._generation if self._held else None
+        polled = self._poll(records_max)
         self._take_over()
-        if self._fold_state is _FoldState.BEHIND:
+        if self._fold_state is _FoldState.BEHIND or generation not in {None, self._generation}:
             return self._skip_step(polled)
         replies = sum(record.topic == self._topics.labels for record in polled)
         if replies and not was_unread:
@@ -248,10 +254,29 @@ class Daemon:
         self.ready, self.ticked_at = True, self._clock.monotonic()
         return len(polled)
 
+    def _poll(self, records_max: Mapping[str, int]) -> Sequence[Record]:
+        """Return the records of this step, as many as its bytes allow: what was held back before, else what is new.
+
+        While records are held back the transport is polled only to stay in the group (F66).
+        """
+        held = self._held
+        if held:
+            self._transport.poll({}, 0.0)
+        polled = held or self._transport.poll(records_max, self._poll_timeout_s())
+        sizes = itertools.accumulate(len(record.value or b"") for record in polled)
+        count = max(1, sum(size <= self._settings.step_bytes for size in sizes))
+        self._held = polled[count:]
+        return polled[:count]
+
+    def _rewind(self) -> None:
+        """Go back to the committed offsets; what was held back is polled again."""
+        self._held = ()
+        self._transport.rewind()
+
     def _skip_step(self, polled: Sequence[Record]) -> int:
-        """Skip this step: the fold is behind a version in a committed state. Rewind; poll only to stay in the group."""
+        """Skip this step, and rewind: the fold is behind a committed state, or the partitions have changed."""
         if polled:
-            self._transport.rewind()
+            self._rewind()
         self.ticked_at = self._clock.monotonic()
         return 0
 

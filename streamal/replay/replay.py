@@ -187,7 +187,7 @@ def replay(
     transport = MemoryTransport(broker, config.transport.group, "replay", topics.events, topics.labels)
     clock = StreamClock()
     # nobody scrapes a replay, and its clock may jump by days from one event to the next; the batches are the caller's
-    quiet = dataclasses.replace(parts.settings, gauges_every_s=math.inf, step_target_s=math.inf)
+    quiet = dataclasses.replace(parts.settings, gauges_every_s=math.inf, step_target_s=math.inf, step_bytes=math.inf)
     daemon = Daemon(quiet, parts.new_fold, transport, None, clock, NullMeter(), SilentLog())
     player = Player(transport, topics, stream, annotators or AnnotatorsRules(), parts.wire)
     began = time.perf_counter()

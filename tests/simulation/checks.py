@@ -18,6 +18,7 @@ import msgspec
 from streamal.core.codec.dead_letters import DeadLetter
 from streamal.core.codec.events import decode_event
 from streamal.core.fold import Fold
+from streamal.core.pending import resident_bytes
 from streamal.core.records import (
     Closing,
     Event,
@@ -120,6 +121,7 @@ def _budget(world: World, facts: Facts, partition: int) -> None:
     capped = any(cap is not None for cap in (budget.per_hour, budget.per_day, *budget.money))
     paced = world.scenario.settings.rules.pace_horizon_s is not None
     bounded = capped or paced or budget.quotas or budget.open_max // partitions < len(rows)
+    bounded = bounded or budget.open_bytes < 96_000_000
     asked = version = 0
     saved = earned = Fraction(burst)
     for number, prediction in enumerate(rows):
@@ -148,6 +150,8 @@ def _open_queue(world: World, facts: Facts, partition: int) -> None:
             opened.discard(key)
             continue
         opened.add(key)
+        sizes = (resident_bytes(r.features, len(r.probabilities)) for r in map(facts.asked.__getitem__, opened))
+        require(sum(sizes) <= budget.open_bytes // partitions, "I9", f"the open requests take too much with {key}")
         require(len(opened) <= open_max, "I9", f"{len(opened)} open requests with {key}, {open_max} allowed")
         hours[int(request.asked_at // 3600)] += 1
         world.marks["pending full"] += len(opened) == open_max

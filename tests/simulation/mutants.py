@@ -121,6 +121,13 @@ class NeverRewinds(Daemon):
         self._attempts = 0
 
 
+class HoldsForEver(Daemon):
+    """What was held back is kept, although the transport goes back to where it began (F66)."""
+
+    def _rewind(self) -> None:
+        self._transport.rewind()
+
+
 class RefusesAtOnce(Daemon):
     """A reply to a request that was not read yet counts as unknown (F24)."""
 
@@ -283,6 +290,13 @@ class CountsNoClasses(NewClasses):
         """Forget it."""
 
 
+class CountsNoMemory(Pending):
+    """Open requests take no memory (F65)."""
+
+    def open_bytes(self, partition: int, lane: Lane, asked: int, largest: int) -> int:
+        return 0
+
+
 class RefundsTwice(Settlements):
     """What was reserved too much is given back twice."""
 
@@ -347,6 +361,8 @@ MUTANTS: Mapping[str, Mutant] = {
     "tokens of another share": Mutant(Program(transport=KeepsRawTokens), frozenset({"I2"}), first_seed=400),
     "a burst for each share": _mutant("I2", Program(transport=GrantsTheBurstAgain)),
     "no rewind after an abort": _mutant("I1 I3 I16", Program(daemon=NeverRewinds)),
+    "keeps what it has held back": _mutant("I1 I16 I3", Program(daemon=HoldsForEver)),
+    "counts no memory": _mutant("I9", with_pending(CountsNoMemory)),
     "no fencing": _mutant("I1 I7 I16", Program(transport=NeverFences)),
     "refuses unknown replies at once": _mutant("I3", Program(daemon=RefusesAtOnce)),
     "does not wait for the predecessor": _mutant("I2 I3", Program(daemon=NeverWaits)),

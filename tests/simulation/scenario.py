@@ -123,6 +123,8 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
         open_max=rng.choice((1000, 2 * partitions, 4 * partitions)),
     )
     budget = _in_money(Random(f"money {seed}"), budget, partitions)
+    sizes = Random(f"bytes {seed}")
+    budget = replace(budget, open_bytes=sizes.choice((96_000_000, 96_000_000, partitions * 8_000)))
     ttl_s = rng.choice((60.0, 200.0, 1e6))
     settings = Settings(
         rules=_rules(rng, Random(f"trust {seed}"), budget, partitions, ttl_s),
@@ -133,6 +135,7 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
         snapshot_every_s=rng.choice((0.0, 0.0, 15.0, math.inf)),
         gauges_every_s=rng.choice((math.inf, math.inf, math.inf, 0.0)),
         group=GROUP,
+        step_bytes=sizes.choice((math.inf, math.inf, 200, 1)),
         backoff_s=0.0,
         attempts_max=rng.choice((4, 16)),
         clock_jump_s=10.0,

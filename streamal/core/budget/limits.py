@@ -33,6 +33,7 @@ class Budget:
         burst: requests that may come on top, at least 1.
         per_hour, per_day: hard caps on requests in each clock hour and calendar day, None for no cap.
         open_max: bound of open requests.
+        open_bytes: bound of the memory that they take.
         money: hard caps on micro-units for the requests of each clock hour, calendar day and month.
         prices: what a label costs.
         quotas: class -> the part of the strategy lane that is kept for it; together less than 1.
@@ -47,6 +48,7 @@ class Budget:
     money: tuple[int | None, ...] = (None, None, None)
     prices: Prices = FREE
     quotas: tuple[tuple[str, Fraction], ...] = ()
+    open_bytes: int = 96_000_000
 
     @property
     def audit_every(self) -> int:
@@ -97,6 +99,7 @@ class Budget:
             capacity=capacity * price,
             reserve=(self.reserve if self.rate else capacity) * price,
             open=self._cap(self.open_max, partition, partitions, whole=False) or Cap(0, 0),
+            open_bytes=self._cap(self.open_bytes, partition, partitions, whole=False) or Cap(0, 0),
             requests=tuple(self._cap(cap, partition, partitions) for cap in (self.per_hour, self.per_day)),
             money=tuple(self._cap(cap, partition, partitions, self.prices.reserved) for cap in self.money),
             reserved=self.prices.reserved,
@@ -142,6 +145,7 @@ class PartitionBudget(NamedTuple):
         capacity: the most tokens that the bucket holds.
         reserve: tokens that the strategy lane leaves to the audit lane.
         open: cap on the open requests.
+        open_bytes: cap on the memory that they take.
         requests: caps on the requests of a clock hour and of a calendar day.
         money: caps on the micro-units of a clock hour, calendar day and month.
         reserved: micro-units that a request takes of them until it is closed.
@@ -155,6 +159,7 @@ class PartitionBudget(NamedTuple):
     capacity: int
     reserve: int
     open: Cap
+    open_bytes: Cap
     requests: tuple[Cap | None, ...]
     money: tuple[Cap | None, ...]
     reserved: int

@@ -25,6 +25,7 @@ flows back.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -35,7 +36,7 @@ from streamal.core.coins import EventCoins
 from streamal.core.records import Lane
 from streamal.core.strategies import State, Strategy
 
-__all__ = ["Budget", "Decision", "PartitionBudget", "Sampler", "divide"]
+__all__ = ["Budget", "Decision", "OpenRequests", "PartitionBudget", "Sampler", "divide"]
 
 _NO_CLASS: Mapping[str, float] = {}
 
@@ -50,6 +51,18 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 _CLOSED = Decision(0.0, None)
 
 
+class OpenRequests(NamedTuple):
+    """The open requests of a partition, by lane, and the memory that they take."""
+
+    audit: int = 0
+    strategy: int = 0
+    audit_bytes: int = 0
+    strategy_bytes: int = 0
+
+
+_NOTHING_OPEN = OpenRequests()
+
+
 class Sampler:
     """Decides for one partition, event by event; owns the counters and the strategy's state while a step lasts."""
 
@@ -61,7 +74,7 @@ class Sampler:
         counters: BudgetCounters | None,
         state: State | None,
         now: float,
-        open_requests: tuple[int, int] = (0, 0),
+        open_requests: OpenRequests = _NOTHING_OPEN,
         refunds: Sequence[Refunds] = (),
     ) -> None:
         """Continue from *counters* and *state* (None: a new partition) at the time *now*.
@@ -73,7 +86,7 @@ class Sampler:
             counters: what was counted before.
             state: of the strategy.
             now: in seconds since the epoch.
-            open_requests: how many are open, audit and strategy.
+            open_requests: those of the partition.
             refunds: those of closed requests; the fewer are known, the less may be asked.
         """
         self._budget = partition_budget
@@ -90,7 +103,12 @@ class Sampler:
         self._before = before.under(partition_budget).advance_to(int(now // 3600))
         self._accepted, self._tokens = self._before[:2]
         self._audit = self._strategy = 0
-        self._room, self._strategy_room = _room(partition_budget, self._before, refunds, open_requests)
+        self._room, self._strategy_room = _room(
+            partition_budget, self._before, refunds, (open_requests.audit, open_requests.strategy)
+        )
+        cap, own = partition_budget.open_bytes, open_requests.strategy_bytes
+        self._bytes, self.strategy_bytes = cap.total - open_requests.audit_bytes - own, cap.strategy - own
+        """The memory that further requests may take; those of the strategy lane alone."""
         self._quotas = partition_budget.quotas
         if self._quotas or self._before.quota_tokens:
             self._quota_tokens = self._initial_quota_tokens()
@@ -108,21 +126,23 @@ class Sampler:
         """The strategy's state, to be committed with the offset."""
         return self._state
 
-    def decide(self, offset: int, score: float, probabilities: Mapping[str, float] = _NO_CLASS) -> Decision:
+    def decide(
+        self, offset: int, score: float, probabilities: Mapping[str, float] = _NO_CLASS, size: int = 0
+    ) -> Decision:
         """Count one accepted event at *offset* and decide whether its label is worth asking for.
 
-        *probabilities* are those of the classes, for the quotas.
+        *probabilities* are those of the classes, for the quotas; *size* is the memory that its request would take.
         """
         self._accepted += 1
         tokens = self._tokens + self._gain + (self._fill_quotas() if self._quotas else 0)
         self._tokens = tokens if tokens < self._capacity else self._capacity  # noqa: FURB136  (min() is slower)
-        if self._room <= 0:
+        if self._room <= 0 or size > self._bytes:
             return _CLOSED
         audit_coin, strategy_coin, openness_coin, quota_coin = self._coins.uniform(offset)
         epsilon = self._epsilon if tokens >= self._price else 0.0
         p = q = 0.0
         is_chosen, quota = False, -1
-        if self._strategy_room > 0:
+        if self._strategy_room > 0 and size <= self.strategy_bytes:
             if self._quotas:
                 q, quota = self._draw_quota(quota_coin, probabilities)
             openness = self._openness()
@@ -138,6 +158,12 @@ class Sampler:
         if is_chosen or quota >= 0:
             return self._ask(Lane.STRATEGY, propensity, quota)
         return Decision(propensity, None)
+
+    def hold(self, lane: Lane, size: int) -> None:
+        """Count the memory of a request that was asked."""
+        self._bytes -= size
+        if lane is Lane.STRATEGY:
+            self.strategy_bytes -= size
 
     def _ask(self, lane: Lane, propensity: float, quota: int) -> Decision:
         """Count a request and pay for it: from the bucket of the *quota* that chose it, else (-1) from the common."""

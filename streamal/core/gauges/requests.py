@@ -26,6 +26,7 @@ def _never_askable_share(worker: Worker) -> Value:
 
 REQUESTS: tuple[Gauge, ...] = (
     Gauge("open_requests", "Requests that wait for a reply.", lambda worker: len(worker.fold.books.pending)),
+    Gauge("open_requests_bytes", "Memory that they take, about.", lambda worker: worker.fold.books.pending.bytes),
     Gauge("oldest_open_request_seconds", "Age of the oldest open request.", _oldest_s),
     Gauge("budget_spent_ratio", "Requests per accepted event so far, in the partitions owned.", _spent_share),
     Gauge(
