@@ -42,7 +42,7 @@ def certificate(guarded: Secured, key: Path) -> str:
 
 def configured(directory: Path, bootstrap: str, security: str) -> Path:
     """Write a configuration with topics of its own."""
-    name = f"s{next(NUMBERS)}"
+    name = f"s{time.monotonic_ns()}"  # other files use this module under another name
     roles = ("events", "labels", "predictions", "requests", "training", "dead_letters")
     path = directory / "config.toml"
     path.write_text(

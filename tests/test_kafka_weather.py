@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -32,13 +31,12 @@ from tests.kafka_world import Client, Worker, World, copy_all, echo, on_both, ta
 pytestmark = pytest.mark.kafka
 
 ROLES = ("events", "labels", "predictions", "requests", "training", "dead_letters")
-NUMBERS = count()
 EVENT = b'{"features": {"x": 1}}'
 
 
 def configured(directory: Path, bootstrap: str, partitions: int = 1, timeout_s: float = 20) -> Config:
     """Write a configuration with topics of its own, which are not made."""
-    name = f"w.{os.getpid()}.{next(NUMBERS)}"
+    name = f"w.{os.getpid()}.{time.monotonic_ns()}"  # other files use this module under another name
     path = directory / "config.toml"
     path.write_text(
         f'[transport]\nkind = "kafka"\nbootstrap_servers = "{bootstrap}"\ngroup = "{name}"\n'
