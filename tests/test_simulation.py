@@ -43,7 +43,6 @@ SOMETIMES = (
     "expiry racing a reply",
     "fallback to an older snapshot",
     "full replay",
-    "gave up",
     "gave up waiting for the log",
     "half-learn",
     "halted without its events",
