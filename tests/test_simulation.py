@@ -21,7 +21,7 @@ from streamal.core.records import Record
 from streamal.inspection.verify.verify import verify
 from tests.simulation.fakes import Shelf
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.runs import SimulationFailure, exhaustive, pairs, play, play_all
+from tests.simulation.runs import SimulationFailure, exhaustive, outages, pairs, play, play_all
 from tests.simulation.scenario import GROUP, TOPICS
 from tests.simulation.world import Program, World
 
@@ -43,6 +43,7 @@ SOMETIMES = (
     "expiry racing a reply",
     "fallback to an older snapshot",
     "full replay",
+    "gave up",
     "gave up waiting for the log",
     "half-learn",
     "halted without its events",
@@ -108,6 +109,7 @@ def few_faults() -> Iterator[str]:
         exhaustive(10),
         exhaustive(6, ("crash", "zombie", "abort", "unknown")),
         pairs(3, samples=5),
+        outages(3, samples=5),
     )
 
 
@@ -119,6 +121,7 @@ def many_faults() -> Iterator[str]:
         exhaustive(10, ("crash", "abort", "unknown", "slow")),
         exhaustive(6, ("crash", "zombie", "abort", "unknown")),
         pairs(3, samples=10),
+        outages(3, samples=10),
     )
 
 

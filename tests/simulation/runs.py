@@ -95,6 +95,13 @@ def pairs(seed: int, samples: int, after: int = 40) -> Iterator[str]:
         yield from (f"at:{seed}:{first}=crash,{first + further}=crash" for further in range(1, after + 1))
 
 
+def outages(seed: int, samples: int, length: int = 300) -> Iterator[str]:
+    """Yield the specs in which each transaction of *length* I/O points of scenario *seed* fails: workers give up."""
+    points = len(points_of(f"at:{seed}"))
+    for first in Random(f"outages {seed}").sample(range(points), min(samples, points)):
+        yield f"at:{seed}:" + ",".join(f"{number}=abort" for number in range(first, first + length))
+
+
 def play_all(specs: Iterable[str], program: Program | None = None) -> tuple[int, Counter[str]]:
     """Run all *specs*; return how many they were and what was met on the way, added up."""
     played, marks = 0, Counter[str]()
