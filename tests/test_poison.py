@@ -12,14 +12,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from streamal.bootstrap import build
 from streamal.config import load_config
 from streamal.core.records import OffsetAndMetadata, Record, TopicPartition
-from streamal.core.state import PartitionState, decode_state, encode_state
+from streamal.core.state import PartitionState, TrainerState, decode_state, encode_state
 from streamal.daemon.poison import Poison
+from streamal.daemon.quarantine import quarantine_example
 from streamal.edge.sqlite import SqliteLog
 from streamal.edge.step_notes import FileNotes
+from streamal.errors import InconsistentLog, Uncommitted
 from streamal.ports import scan
 from tests.conftest import Cli, environment
+from tests.recorded import World, make_config
 
 ROOT = Path(__file__).parents[1]
 EVENTS = TopicPartition("events", 0)
@@ -100,6 +104,7 @@ def live(path: Path, committed: dict[TopicPartition, OffsetAndMetadata]) -> Pois
     poison = Poison(FileNotes(path), Timer(), attempts=3, step_max_s=60.0)
     poison.load()
     committed.update(poison.take_over(committed, "events"))
+    poison.forget_deaths(committed)
     return poison
 
 
@@ -123,6 +128,20 @@ def test_three_deaths_at_one_offset_make_a_worker_careful_and_the_fourth_names_t
     committed[EVENTS] = OffsetAndMetadata(8, encode_state(PartitionState()))
     poison.look(committed, "events")
     assert (poison.killers, poison.careful) == ({EVENTS: set()}, False)
+
+
+def test_a_death_counts_until_it_is_committed(tmp_path: Path) -> None:
+    """A commit that fails is tried again with the same count; one that succeeded is not counted twice."""
+    path, committed = tmp_path / "note", owned(5)
+    live(path, committed).begin(events(5))
+    poison = Poison(FileNotes(path), Timer(), attempts=3, step_max_s=60.0)
+    poison.load()
+    for _ in range(2):  # the first of them could not be committed
+        counted = poison.take_over(committed, "events")
+        assert deaths(counted[EVENTS]) == 1
+    committed.update(counted)
+    poison.forget_deaths(committed)
+    assert poison.take_over(committed, "events") == {}
 
 
 def test_a_good_end_leaves_no_death(tmp_path: Path) -> None:
@@ -157,6 +176,7 @@ def test_one_timer_is_good_for_many_steps(tmp_path: Path) -> None:
     timer = Timer()
     poison = Poison(FileNotes(tmp_path / "note"), timer, attempts=3, step_max_s=60.0)
     for offset in range(100):
+        poison.beat()
         poison.begin(events(offset))
         poison.end()
     assert timer.armed == 1
@@ -197,6 +217,11 @@ def lag(directory: Path) -> int:
         return log.end(topics.events, 0) - (at.offset if at else 0)
     finally:
         log.close()
+
+
+@pytest.fixture
+def world() -> World:
+    return World(make_config(budget={"share": 1}))
 
 
 @pytest.fixture
@@ -274,3 +299,44 @@ def test_a_quarantined_example_is_learned_by_nobody(place: Path, cli: Cli, monke
     monkeypatch.setenv("WHEN", "learn")
     result = cli("verify")
     assert result.code == 0, result.out
+
+
+def test_a_quarantine_changes_no_other_count_of_the_trainer() -> None:
+    """The order is one more record of the log; what else the trainer has counted stays."""
+    state = TrainerState(4, 7, 1, unknown=3)
+    assert state.with_record() == TrainerState(4, 8, 1, unknown=3)
+
+
+def test_a_state_that_is_lost_is_not_made_anew_by_an_order(world: World) -> None:
+    """An offset without its state stops the command as it stops a worker (F61): nothing is written."""
+    daemon = world.daemon()
+    rules = build(world.config).rules
+    daemon.start()
+    world.event({"x1": 1.0})
+    world.drain(daemon)
+    world.reply("0-0", "no")
+    world.drain(daemon)
+    training = world.broker.end(world.topics.training, 0)
+    offset = next(r.offset for r in scan(world.broker, world.topics.training, 0) if b'"example"' in (r.value or b""))
+    transport = world.transport()
+    transport.poll({}, 0.0)
+    transport.commit([], {place: at._replace(metadata="") for place, at in transport.assignment()[1].items()})
+    with pytest.raises(InconsistentLog, match="no state is committed"):
+        quarantine_example(transport, rules, offset, "it crashes", 0.0)
+    assert world.broker.end(world.topics.training, 0) == training
+
+
+def test_the_timer_is_told_of_the_loop_in_bad_weather_too(world: World, tmp_path: Path) -> None:
+    """A broker that is away lets no step begin; a loop that waits for it is alive all the same."""
+    daemon = world.daemon()
+    daemon.start()
+    daemon.poison = Poison(FileNotes(tmp_path / "note"), timer := Timer(), attempts=3, step_max_s=0.0)
+    daemon.sleep = lambda _: None
+
+    def fail(*_: object) -> None:
+        raise Uncommitted("the cluster is away")
+
+    daemon._transport.poll = fail  # type: ignore[method-assign,assignment]
+    for _ in range(5):
+        daemon.tick()
+    assert timer.armed == 5

@@ -74,9 +74,10 @@ def infer(
     assert state.version <= fold.learned.version.offset, "the daemon folds up to the noted version before it steps"
     now = max(now, state.now)
     scorer = Scorer(rules, fold, memory)
-    decoded = scorer.read([record for record in records if record.offset not in killers])
+    dead = [record for record in records if record.offset in killers] if killers else []
+    decoded = scorer.read([record for record in records if record.offset not in killers] if dead else records)
     events = decoded.accepted
-    refused = [*decoded.refused, *((record, _KILLED) for record in records if record.offset in killers)]
+    refused = [*decoded.refused, *((record, _KILLED) for record in dead)]
     partition_pass = _PartitionPass(rules, fold, place.partition, state, now, scorer)
     for event, probabilities in zip(events, fold.learned.predict_many(events), strict=True):
         partition_pass.decide(event, probabilities)

@@ -58,6 +58,10 @@ class TrainerState(msgspec.Struct, frozen=True, array_like=True):
     quarantined: int = 0
     unknown: int = 0
 
+    def with_record(self) -> TrainerState:
+        """Return the state with one more record in ``training``."""
+        return msgspec.structs.replace(self, records=self.records + 1)
+
 
 S = TypeVar("S", PartitionState, TrainerState)
 

@@ -158,6 +158,8 @@ class Daemon:
         """Fold the logs to their ends, and wait for open requests that an unfinished transaction hides."""
         while True:
             try:
+                if self.poison is not None:
+                    self.poison.beat()
                 self._fold_logs(math.inf)
                 if self._settings.group:
                     committed = self._transport.committed(self._settings.group)
@@ -211,6 +213,8 @@ class Daemon:
         Raises:
             Fatal: the trouble has lasted for `Settings.attempts_max` steps, or cannot pass.
         """
+        if self.poison is not None:
+            self.poison.beat()
         try:
             if self._attempts:
                 self._rewind()
@@ -405,6 +409,7 @@ class Daemon:
                 )
                 self._transport.commit([], counted)
                 self._committed.update(counted)
+            self.poison.forget_deaths(self._committed)
 
     def _require_consistent(self, assignment: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Raise InconsistentLog where offsets and topics of *assignment* do not belong together (F61).

@@ -104,11 +104,12 @@ class Poison:
     ) -> Mapping[TopicPartition, OffsetAndMetadata]:
         """Return the offsets to commit, the same as *owned* with one more death in their states; and be careful there.
 
-        *events* is the topic of the events.
+        *events* is the topic of the events. The deaths are counted again until `forget_deaths` says that they are
+        committed.
         """
         counted = {}
         for place, (offset, metadata) in owned.items():
-            batch = self._died_at.pop(place, None)
+            batch = self._died_at.get(place)
             if batch is None or not offset <= batch.first <= batch.last or place.topic != events:
                 continue
             state = decode_state(metadata, PartitionState) or PartitionState()
@@ -117,6 +118,11 @@ class Poison:
             counted[place] = OffsetAndMetadata(offset, encode_state(state))
         self.look({**owned, **counted}, events)
         return counted
+
+    def forget_deaths(self, owned: Iterable[TopicPartition]) -> None:
+        """Forget the deaths of the life before in the partitions *owned*: they are committed."""
+        for place in owned:
+            self._died_at.pop(place, None)
 
     def look(self, owned: Mapping[TopicPartition, OffsetAndMetadata], events: str) -> None:
         """Look at the committed states whether to be careful, and forget the killers that are behind."""
@@ -136,7 +142,6 @@ class Poison:
             spans[at] = (spans.get(at, (record.offset, 0))[0], record.offset)
         self._begun = [_Batch(*at, *span) for at, span in spans.items()]
         self._write(self._begun, durable=self.careful and bool(spans))
-        self.beat()
 
     def begin_learning(self, offset: int) -> None:
         """Note that the example at *offset* of ``training`` is learned."""

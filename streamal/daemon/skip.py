@@ -7,16 +7,15 @@ worker that runs meanwhile makes it fail. The state beside the offset stays as i
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
 
 from streamal.core.records import OffsetAndMetadata, Reason, Record, Refusal, TopicPartition
 from streamal.core.rules import Rules, dead_letter_of
+from streamal.daemon.alone import own_all
 from streamal.errors import ConfigError, Fatal, Uncommitted, Unreadable
 from streamal.ports import Transport, find_readable
 
 __all__ = ["skip_unreadable"]
 
-_JOIN_S = 30.0
 _ATTEMPTS = 10
 _WAIT_S = 0.5
 
@@ -40,7 +39,6 @@ def skip_unreadable(
         Fatal: another worker is running.
         Uncommitted: the cluster is in trouble; nothing was skipped.
     """
-    topics = rules.topics
     before = transport.committed(group).get(place)
     error = _find_unreadable(transport, place, 0 if before is None else before.offset)
     if offset not in (error.offset, None if before is None else before.offset):
@@ -48,10 +46,9 @@ def skip_unreadable(
     skipped = range(error.offset, find_readable(transport, *place, error.offset))
     refusal = Refusal(Reason.UNREADABLE, f"{why} ({error.why})")
     letters = [dead_letter_of(rules, Record(*place, each, None, None), refusal, now) for each in skipped]
-    places = {TopicPartition(topics.events, partition) for partition in range(rules.partitions)}
     for attempt in range(_ATTEMPTS):
         try:
-            state = _join(transport, places | {TopicPartition(topics.labels, 0)})[place]
+            state = own_all(transport, rules)[place]
             if state.offset >= skipped.stop:  # an earlier attempt was committed after all
                 return skipped
             if before is not None and state != before:
@@ -79,15 +76,3 @@ def _find_unreadable(transport: Transport, place: TopicPartition, position: int)
             f"{place.topic}-{place.partition}, and that can be read"
         )
     raise ConfigError(f"there is nothing to skip: the group has read {place.topic}-{place.partition} to its end")
-
-
-def _join(transport: Transport, places: Collection[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata]:
-    """Return the committed states of all *places*, once all of them are ours: then nobody else consumes."""
-    deadline = time.monotonic() + _JOIN_S
-    while True:
-        transport.poll({}, 0.1)
-        owned = dict(transport.assignment()[1])
-        if owned.keys() >= set(places):
-            return owned
-        if time.monotonic() > deadline:
-            raise Fatal(f"the group gave us {len(owned)} of {len(places)} partitions: stop all workers, and try again")
