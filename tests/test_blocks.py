@@ -36,6 +36,8 @@ ELSEWHERE = {
     ".venv/bin/streamal demo": "tests/test_demo.py, in an environment that is there",
     "streamal-demo/config.toml": "tests/test_demo.py, in the directory that the demo leaves",
     ".venv/bin/pytest": ".ci/run, as it is written",
+    "streamal skip ": "tests/test_kafka_skip.py, at a batch that a test has damaged",
+    "streamal quarantine ": "tests/test_poison.py, at an example that kills its model",
 }
 """What stands in a block that is run elsewhere -> where."""
 
