@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import resource
@@ -66,7 +67,11 @@ def cli(directory: Path) -> Iterator[Cli]:
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         return Ended(result.exit_code, result.stdout, result.stderr)
 
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     yield call
+    root.handlers[:] = handlers
+    root.setLevel(level)
     structlog.reset_defaults()
 
 
@@ -142,6 +147,7 @@ def fragile() -> Iterator[kafka_broker.Cluster]:
 KAFKA_FILES = re.compile("kafka|chaos|confluent|transport_contract|blocks")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what takes minutes, unless ``-m`` speaks of it; with ``-n`` a file goes to one process.
 

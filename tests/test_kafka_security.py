@@ -127,8 +127,9 @@ def test_the_daemon_works_there_and_keeps_the_secret(guarded: Secured, tmp_path:
     assert PASSWORD not in "".join(told)
 
 
+LOCKED_OUT = "a wrong password"
 KEPT_OUT = {
-    "a wrong password": ("PLAIN", "wrong-secret", USER, False, "check transport.security: user, password"),
+    LOCKED_OUT: ("PLAIN", "wrong-secret", USER, False, "check transport.security: user, password"),
     "a wrong password in SCRAM": ("SCRAM-SHA-512", "wrong-secret", USER, False, "check transport.security: user"),
     "an unknown user": ("SCRAM-SHA-256", PASSWORD, "nobody", False, "check transport.security: user"),
     "a foreign certificate authority": ("PLAIN", PASSWORD, USER, True, "check transport.security.ssl_cafile"),
@@ -136,13 +137,13 @@ KEPT_OUT = {
 }
 
 
-@pytest.mark.parametrize("reason", KEPT_OUT)
-def test_who_is_kept_out_is_told_why(guarded: Secured, cli: Cli, directory: Path, reason: str) -> None:
-    """`check` ends with 2 and one line that says what to look at; the password is not in it."""
+@pytest.mark.parametrize(("command", "reason"), [*(("check", reason) for reason in KEPT_OUT), ("run", LOCKED_OUT)])
+def test_who_is_kept_out_is_told_why(guarded: Secured, cli: Cli, directory: Path, command: str, reason: str) -> None:
+    """It ends with 2 and one line that says what to look at; the password is not in it; `run` leaves out chatter."""
     mechanism, password, user, foreign, text = KEPT_OUT[reason]
     ca = guarded.other_ca if foreign else guarded.ca
     configured(directory, guarded.sasl, login(mechanism, guarded, user, ca))
-    ended = cli("check", **{SASL_PASSWORD: password})
+    ended = cli(command, **{SASL_PASSWORD: password})
     require_refusal(ended, text)
 
 

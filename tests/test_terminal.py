@@ -163,7 +163,7 @@ def test_keys_of_a_real_terminal_answer(directory: Path) -> None:
     os.write(ours, b"z")
     os.write(ours, b"2/")
     assert any(b"0-0: b" in line for line in running.stdout)
-    os.write(ours, b"x\x7fa\nq")  # the terminal lets one correct a name
+    os.write(ours, b"x\x7fa\nq")  # backspace corrects a name
     out = running.communicate(timeout=60)[0].decode()
     os.close(ours)
     assert running.returncode == 0

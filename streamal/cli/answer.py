@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import getpass
 import os
 import select
@@ -13,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
@@ -36,13 +37,15 @@ from streamal.ports import Log
 __all__ = ["command"]
 
 _ESCAPE = b"\x1b"
+_ENTER = (b"\n", b"\r", b"")  # the last: the terminal is gone
+_BACKSPACE = (b"\x7f", b"\b")
 _UNDO_S = 5.0
 _POLL_S = 0.5
 _VALUE_MAX = 2_000
 """Characters of a value to show."""
 _FEATURES_MAX = 100
 """Features to show."""
-_NAME_BYTES_MAX = 1_024
+_NAME_MAX = 1_024
 
 
 def command(
@@ -167,7 +170,7 @@ def _key_reader() -> Iterator[Callable[[float], str | None]]:
             _skip_escape_sequence(descriptor)
             return ""
         if key == FIND.encode():
-            return _read_name(descriptor, before)
+            return _read_name(descriptor)
         return key.decode(errors="ignore") if key else None
 
     try:
@@ -176,17 +179,26 @@ def _key_reader() -> Iterator[Callable[[float], str | None]]:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
-def _read_name(descriptor: int, mode: list[Any]) -> str:
-    """Read the name of a class up to the end of the line; in *mode* the terminal shows it and lets one correct it."""
-    now = termios.tcgetattr(descriptor)
-    termios.tcsetattr(descriptor, termios.TCSADRAIN, mode)
-    try:
-        sys.stdout.write(FIND)
-        sys.stdout.flush()
-        typed = os.read(descriptor, _NAME_BYTES_MAX).decode(errors="replace").strip()
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, now)
-    return f"{FIND}{typed}" if typed else ""
+def _read_name(descriptor: int) -> str:
+    """Read the name of a class up to the end of the line, show it, and let backspace correct it.
+
+    Key by key: the terminal's own line mode takes keys that were typed before it began as they are.
+    """
+    typed, decode = "", codecs.getincrementaldecoder("utf-8")("replace").decode
+    while True:
+        if sys.stdout.isatty():
+            sys.stdout.write(f"\r\x1b[K{FIND}{plain(typed)}")
+            sys.stdout.flush()
+        key = os.read(descriptor, 1)
+        if key in _ENTER:
+            echo("")
+            return f"{FIND}{typed.strip()}" if typed.strip() else ""
+        if key == _ESCAPE:
+            _skip_escape_sequence(descriptor)
+        elif key in _BACKSPACE:
+            typed = typed[:-1]
+        else:
+            typed = (typed + decode(key))[:_NAME_MAX]
 
 
 def _skip_escape_sequence(descriptor: int) -> None:

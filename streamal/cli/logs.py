@@ -18,6 +18,8 @@ from streamal.config import LogConfig
 
 __all__ = ["set_up_logs"]
 
+_CLIENTS = ("kafka", "confluent_kafka")
+
 
 def set_up_logs(config: LogConfig) -> None:
     """Configure structlog; with format "auto" a terminal gets columns and anything else JSON."""
@@ -44,11 +46,16 @@ def set_up_logs(config: LogConfig) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=[*common, _library], processors=[*formatting, *rendering])
     )
-    for client in ("kafka", "confluent_kafka"):  # while a broker is away they complain several times a second
-        logging.getLogger(client).setLevel(logging.NOTSET if config.level == "debug" else logging.CRITICAL)
+    if config.level != "debug":
+        handler.addFilter(_is_no_chatter)  # not a level of their loggers: the edge listens there for reasons
     logging.basicConfig(
         handlers=[handler], level=max(logging.WARNING, getattr(logging, config.level.upper())), force=True
     )
+
+
+def _is_no_chatter(record: logging.LogRecord) -> bool:
+    """Tell whether a line is none of the Kafka clients': those complain often while a broker is away."""
+    return record.name.split(".")[0] not in _CLIENTS or record.levelno >= logging.CRITICAL
 
 
 def _library(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

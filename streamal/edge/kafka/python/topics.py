@@ -135,12 +135,17 @@ def _describe_configs(partitions: int, configs: Mapping[str, str]) -> str:
 
 def _describe_offsets(admin: KafkaAdminClient) -> dict[str, str]:
     """Return how long the offsets of a stopped group are kept; nothing without the permission to ask."""
-    try:
-        node = str(admin.describe_cluster()["brokers"][0]["node_id"])
-        resource = ConfigResource(ConfigResourceType.BROKER, node)
+
+    def ask() -> dict[str, Any]:
+        broker = admin.describe_cluster()["brokers"][0]
+        node = broker["broker_id"] if "broker_id" in broker else broker["node_id"]  # asked by either of two APIs
+        resource = ConfigResource(ConfigResourceType.BROKER, str(node))
         (described,) = admin.describe_configs([resource], config_filter="all")["broker"].values()
-        minutes = int(described["offsets.retention.minutes"]["value"])
-    except (errors.KafkaError, KeyError, LookupError, TypeError, ValueError):
+        return dict(described)
+
+    try:
+        minutes = int(retry_passing(ask)["offsets.retention.minutes"]["value"])
+    except (errors.KafkaError, KeyError, TypeError):  # TypeError: the value is kept from us
         return {}
     return {"group offsets": f"kept {_duration(str(minutes * 60_000))} after the last worker has stopped"}
 
