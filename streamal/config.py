@@ -16,7 +16,16 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -27,6 +36,7 @@ from pydantic_settings import (
 
 from streamal.core.budget.money import MICRO, WINDOWS, Prices, micros
 from streamal.core.codec.wire_rules import TEXT_BYTES_MAX
+from streamal.core.labels import class_name
 from streamal.core.strategies import STRATEGIES
 from streamal.core.strategies.uncertainty import MEASURES
 from streamal.errors import ConfigError
@@ -77,6 +87,14 @@ MoneyCap = Annotated[Decimal, Field(gt=0, le=1_000_000_000, decimal_places=6)]
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 Kind = Literal["number", "string", "boolean", "text"]
+
+
+def _class_name(value: Any) -> Any:
+    return class_name(value) if isinstance(value, str | bool | int | float) else value
+
+
+ClassName = Annotated[str, BeforeValidator(_class_name), Field(min_length=1)]
+"""A class as a reply would spell it, so that `classes = [0, 1]` and "1.0" are the classes of the labels 0 and 1."""
 
 
 class _Section(BaseModel):
@@ -174,7 +192,7 @@ class FeaturesConfig(_Section):
 class LabelsConfig(_Section):
     """Which labels may be learned, and how long one waits for them."""
 
-    classes: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    classes: tuple[ClassName, ...] = ()
     new_classes: Literal["learn", "refuse"] | None = None
     ttl_s: Seconds = 7 * 86_400.0
     natural: bool = False
@@ -187,7 +205,7 @@ class LabelsConfig(_Section):
     @model_validator(mode="after")
     def _some_class(self) -> LabelsConfig:
         if len(set(self.classes)) != len(self.classes):
-            raise ValueError("classes must differ")
+            raise ValueError("classes must differ; 1, 1.0 and '1' are one class, as are true and 'True'")
         if len(self.classes) == 1 and not self.learn_new:
             raise ValueError("one class alone leaves nothing to ask; declare another, or new_classes = 'learn'")
         if any(len(name.encode()) > TEXT_BYTES_MAX for name in self.classes):
@@ -256,7 +274,7 @@ class BudgetConfig(_Section):
     per_hour: Positive | None = None
     per_day: Positive | None = None
     audit_share: Part = Decimal("0.3")
-    quotas: dict[Annotated[str, Field(min_length=1)], Share] = Field(default={}, max_length=4)
+    quotas: dict[ClassName, Share] = Field(default={}, max_length=4)
     pace_horizon_s: Seconds | None = None
     cost_per_label: Money = Decimal(0)
     wage_per_hour: Money = Decimal(0)

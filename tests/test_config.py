@@ -145,7 +145,7 @@ WRONG_OVERRIDES = [
     ("features.open=perhaps", r"features\.open: "),
     ('labels.classes=["a", "a"]', r"labels: classes must differ"),
     ('labels.classes=["a", ""]', r"labels\.classes\.1: "),
-    ("labels.classes=[1, 2]", r"labels\.classes\.0: .*; and 1 more"),
+    ("labels.classes=[[1], [2]]", r"labels\.classes\.0: .*; and 1 more"),
     ("labels.new_classes=maybe", r"labels\.new_classes: "),
     ("labels.new_classes=refuse", r"labels: new_classes = 'refuse' without any declared classes"),
     ("labels.ttl_s=0", r"labels\.ttl_s: "),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from streamal.core.codec.dead_letters import DeadLetter, dead_letter
 from streamal.core.codec.events import decode_event, decode_events, decode_request, decode_training, encode
-from streamal.core.codec.replies import decode_reply, label_text
+from streamal.core.codec.replies import decode_reply
 from streamal.core.codec.wire_rules import TEXT_BYTES_MAX, WireRules
 from streamal.core.records import Event, NaturalLabel, Reason, Record, Refusal, Reply, Request, Training, coordinates
 from streamal.core.schema import Schema
@@ -355,7 +355,7 @@ REFUSED_REPLIES = [
     (b'{"request":"0-1","abstain":false}', Reason.REPLY_INCOMPLETE),
     (b'{"event":"0-1","label":"a"}', Reason.NOT_SUPPORTED),
     (b'{"request":"0-1","label":"a","supersedes":"r1"}', Reason.NOT_SUPPORTED),
-    (b'{"request":"0-1","label":1.5}', Reason.BAD_FIELD),
+    (b'{"request":"0-1","label":1e300}', Reason.BAD_FIELD),
     (b'{"request":"0-1","label":""}', Reason.BAD_FIELD),
     (b'{"request":"","label":"a"}', Reason.BAD_FIELD),
     (b'{"request":"0-1","label":"' + b"\xc3\xa9" * 129 + b'"}', Reason.BAD_FIELD),
@@ -402,12 +402,6 @@ def test_a_reply_is_read_as_it_is_written() -> None:
 def test_replies_of_typed_clients_are_read(value: bytes, label: str | None, annotator: str | None) -> None:
     """They write null for a field without a value, and numbers as names; the annotator is a text."""
     assert check_reply(value, RULES) == Reply("0-0", label, annotator, None, None)
-
-
-def test_labels_have_one_spelling() -> None:
-    """``true`` and "true" are one class, and so are 1 and "1"; ``true`` and 1 are two (0.5)."""
-    assert label_text(True) == label_text("true") != label_text(1)
-    assert label_text(1) == label_text("1")
 
 
 # Our own records.

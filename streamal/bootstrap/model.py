@@ -12,6 +12,7 @@ from streamal.core.books import Books
 from streamal.core.budget.sampler import Budget
 from streamal.core.codec.wire_rules import WireRules
 from streamal.core.fold import Fold
+from streamal.core.labels import explain_unknown
 from streamal.core.learned import Learned, LearnedRules
 from streamal.core.model.checks import synthetic_examples
 from streamal.core.model.guard import ModelGuard
@@ -130,10 +131,8 @@ def _learn_warm_start(config: Config, wire: WireRules, fold: Fold) -> None:
     """Let the model of *fold* learn the labelled rows of ``model.warm_start``."""
     for number, example in enumerate(read_examples(config, wire, fold.learned.schema), 1):
         if not fold.learned.model.accepts(example.label):
-            raise ConfigError(
-                f"model.warm_start: {config.model.warm_start}, example {number}: label {example.label!r} is not "
-                f"among the classes ({', '.join(list(fold.learned.model.classes)[:10])})"
-            )
+            reason = explain_unknown(example.label, fold.learned.model.classes)
+            raise ConfigError(f"model.warm_start: {config.model.warm_start}, example {number}: {reason}")
         fold.learned.learn(example, f"warm start example {number}")
 
 

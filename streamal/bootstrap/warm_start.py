@@ -20,11 +20,12 @@ from river import base
 from streamal.config import Config
 from streamal.core.codec.features import checked
 from streamal.core.codec.wire_rules import WireRules
+from streamal.core.labels import class_name
 from streamal.core.model.rehearsal import WeightedExample
 from streamal.core.records import Refusal, Scalar
 from streamal.core.schema import Schema
 from streamal.errors import ConfigError
-from streamal.recordings.reading import is_blank, label_of, raw_rows
+from streamal.recordings.reading import is_blank, raw_rows
 
 __all__ = ["read_examples", "sha256_of", "unpickle"]
 
@@ -120,7 +121,7 @@ def read_examples(config: Config, rules: WireRules, schema: Schema | None) -> It
         if isinstance(fits, Refusal):
             raise ConfigError(f"{where}: {fits.detail}")
         found += 1
-        yield WeightedExample(fits if schema is None else schema.select(fits), label_of(row[column]))
+        yield WeightedExample(fits if schema is None else schema.select(fits), class_name(row[column]))
     if not found:
         raise ConfigError(f"model.warm_start: {path}: no row has a label in column {column!r}")
 

@@ -12,6 +12,7 @@ from streamal.bootstrap.rules import topic_names, wire_rules
 from streamal.cli.console import echo
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import load_config
+from streamal.core.labels import explain_unknown
 from streamal.exchange.label_import import plan_import
 from streamal.exchange.readers import read_replies
 from streamal.exchange.writers import Format, format_of
@@ -43,11 +44,19 @@ def command(
     """
     loaded = load_config(config, overrides or ())
     chosen, topics, rules = kind or format_of(file, "FILE"), topic_names(loaded), wire_rules(loaded)
-    classes, learn_new = set(loaded.labels.classes), loaded.labels.learn_new
+    labels = loaded.labels
     log = transports.open_log(loaded)
     try:
         rows = read_replies(file, chosen, rules)
-        plan = plan_import(log, topics, rules, rows, lambda label: learn_new or label in classes)
+        plan = plan_import(
+            log,
+            topics,
+            rules,
+            rows,
+            lambda label: (
+                None if labels.learn_new or label in labels.classes else explain_unknown(label, labels.classes)
+            ),
+        )
         if not plan.flaws and not dry_run:
             for begin in range(0, len(plan.outputs), _BATCH):
                 log.append_all(plan.outputs[begin : begin + _BATCH])

@@ -10,6 +10,7 @@ from typing import NamedTuple, assert_never
 from streamal.core.codec.events import decode_event, encode
 from streamal.core.codec.replies import decode_reply
 from streamal.core.fold import Fold
+from streamal.core.labels import explain_unknown
 from streamal.core.pending import closing_of
 from streamal.core.records import (
     Abstention,
@@ -167,8 +168,7 @@ class _JoinPass:
             return reply
         if model.accepts(reply.label, self._new_classes.keys()):
             return self._require_few_classes(reply)
-        known = ", ".join(list(model.classes)[:10])
-        return Refusal(Reason.LABEL_UNKNOWN, f"label {reply.label!r} is not among the classes ({known})")
+        return Refusal(Reason.LABEL_UNKNOWN, explain_unknown(reply.label, model.classes))
 
     def _require_few_classes(self, reply: Reply | NaturalLabel) -> Reply | NaturalLabel | Refusal:
         """Return *reply*, whose label is a new class, or a Refusal if its annotator has created enough today (F67)."""

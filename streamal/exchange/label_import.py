@@ -38,7 +38,7 @@ def plan_import(
     topics: TopicNames,
     rules: WireRules,
     rows: Iterable[RowReply | RowFlaw | None],
-    accepts: Callable[[str], bool],
+    explain: Callable[[str], str | None],
 ) -> ImportPlan:
     """Return the replies to write so that every reply among *rows* is on ``labels`` once; write nothing.
 
@@ -47,7 +47,7 @@ def plan_import(
         topics: their names.
         rules: the limits of a reply.
         rows: the file, see `streamal.exchange.readers`.
-        accepts: whether the model may learn a label.
+        explain: why the model cannot learn a label, or None.
     """
     result, first = ImportPlan(), dict[str, RowReply]()
     for row in rows:
@@ -55,8 +55,8 @@ def plan_import(
             result.counts["no answers"] += 1
         elif isinstance(row, RowFlaw):
             result.flaws.append(row)
-        elif row.reply.label is not None and not accepts(row.reply.label):
-            result.flaws.append(RowFlaw(row.row, f"label {row.reply.label!r} is not among labels.classes"))
+        elif row.reply.label is not None and (reason := explain(row.reply.label)) is not None:
+            result.flaws.append(RowFlaw(row.row, reason))
         elif (before := first.setdefault(row.reply.request, row)) is row:
             continue
         elif before.reply.label != row.reply.label:

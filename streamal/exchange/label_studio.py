@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from streamal.core.codec.replies import label_text
+from streamal.core.labels import class_name
 from streamal.core.records import Closing, EventId, NaturalExample, Request, Scalar
 
 __all__ = [
@@ -157,7 +157,7 @@ def _data(
     """Return the data of a task; a text that the event lacks is empty: Label Studio requires every field."""
     # Label Studio's table shows a truth value as a blank cell
     table = {
-        name: label_text(value) if isinstance(value, bool) else value
+        name: class_name(value) if isinstance(value, bool) else value
         for name, value in features.items()
         if name not in texts
     }

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from streamal import INSTALL
 from streamal.core.codec.replies import decode_reply
 from streamal.core.codec.wire_rules import WireRules
+from streamal.core.labels import class_name
 from streamal.core.records import Refusal, Reply
 from streamal.errors import ConfigError
 from streamal.exchange.label_studio import read_annotation
@@ -87,7 +88,8 @@ def _decode_row(number: int, row: Any, rules: WireRules) -> RowReply | RowFlaw |
 
 def _reply_name(given: Mapping[str, Any]) -> str:
     """Return a name for a reply that has none: the same reply gets the same name at every import."""
-    content = json.dumps([given.get(name) for name in ("request", "label", "abstain", "annotator")])
+    label = None if given.get("label") is None else class_name(given["label"])
+    content = json.dumps([given.get("request"), label, given.get("abstain"), given.get("annotator")])
     return f"import-{hashlib.sha256(content.encode()).hexdigest()[:24]}"
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from streamal import INSTALL
-from streamal.core.codec.replies import label_text
+from streamal.core.labels import class_name
 from streamal.core.records import Scalar
 from streamal.errors import ConfigError
 
-__all__ = ["Recorded", "Stream", "is_blank", "label_of", "raw_rows", "read_stream"]
+__all__ = ["Recorded", "Stream", "is_blank", "raw_rows", "read_stream"]
 
 Row = Mapping[str, Any]
 
@@ -102,7 +102,7 @@ def read_stream(
         recorded.append(
             Recorded(
                 {c: v for c, kind in kinds.items() if (v := _value(row.get(c), kind)) is not None},
-                label_of(row[label]),
+                class_name(row[label]),
                 latest,
                 None if is_blank(known_at) else _seconds(known_at, source, str(label_time), number),
             )
@@ -238,13 +238,6 @@ def _value(value: Any, kind: str) -> Scalar | None:
     if kind == "number":
         return _number(value)
     return bool(value) if kind == "boolean" else str(value)
-
-
-def label_of(value: Any) -> str:
-    """Return a label as text, as a reply would have it: 1, 1.0 and "1" are the same class."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return label_text(value) if isinstance(value, bool | int) else str(value)
 
 
 def _seconds(value: Any, source: str, column: str, number: int) -> float:

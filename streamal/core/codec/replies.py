@@ -17,10 +17,11 @@ from streamal.core.codec.features import (
     short,
 )
 from streamal.core.codec.wire_rules import TEXT_BYTES_MAX, WireRules
+from streamal.core.labels import class_name
 from streamal.core.records import NaturalLabel, Reason, Refusal, Reply
 from streamal.core.schema import Schema
 
-__all__ = ["decode_reply", "label_text"]
+__all__ = ["decode_reply"]
 
 _COORDINATES = re.compile(r"(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,17})", re.ASCII)
 """Exactly as `coordinates` writes them: two spellings of one event would be two events."""
@@ -30,7 +31,7 @@ class _Reply(msgspec.Struct):
     request: str | None = None
     event: str | None = None
     features: dict[str, float | str | bool | None] | None = None
-    label: str | bool | int | None = None
+    label: str | bool | int | float | None = None
     abstain: bool | None = None
     annotator: str | int | None = None
     reply: str | int | None = None
@@ -53,8 +54,8 @@ def decode_reply(value: bytes | None, rules: WireRules, schema: Schema | None) -
 
     ``{"request", "label"}`` is the reply to a request. Without "request", ``{"event", "label"}`` is the natural label
     of an event of the log, and ``{"features", "label"}`` brings the features along; both need ``labels.natural``. A
-    label may be a JSON string, a truth value or an integer; it is compared as text (``true`` -> "true"). A field that
-    is null counts as absent, as typed clients write it, and an annotator may be a number.
+    label may be a JSON string, a truth value or a number; `class_name` spells it. A field that is null counts as
+    absent, as typed clients write it, and an annotator may be a number.
 
     >>> decode_reply(b'{"request": "0-7", "label": true}', WireRules(), None).label
     'true'
@@ -69,7 +70,7 @@ def decode_reply(value: bytes | None, rules: WireRules, schema: Schema | None) -
         return refusal
     reply = None if parsed.reply is None else str(parsed.reply)
     annotator = None if parsed.annotator is None else str(parsed.annotator)
-    label = None if parsed.label is None else label_text(parsed.label)
+    label = None if parsed.label is None else class_name(parsed.label)
     if parsed.request is not None:
         return Reply(parsed.request, label, annotator, reply, parsed.seconds)
     assert label is not None, "a flaw otherwise"
@@ -99,17 +100,6 @@ def _parse(value: bytes | None, rules: WireRules, schema: Schema | None) -> _Rep
     if isinstance(features, Refusal):
         return features
     return _Reply(**{**msgspec.structs.asdict(raw), "features": features})
-
-
-def label_text(label: str | bool | int) -> str:
-    """Return the one spelling of *label*: River would take 1, True and 1.0 for one class but "1" for another.
-
-    >>> label_text(True), label_text(3), label_text("spam")
-    ('true', '3', 'spam')
-    """
-    if isinstance(label, bool):
-        return "true" if label else "false"
-    return str(label)
 
 
 def _flaw(parsed: _Reply, rules: WireRules) -> Refusal | None:
@@ -170,6 +160,11 @@ _FLAWS: Sequence[tuple[Callable[[_Reply, WireRules], bool], Reason, str]] = (
             f"field {name!r} must have 1 to {TEXT_BYTES_MAX} bytes",
         )
         for name in ("request", "label", "annotator", "reply")
+    ),
+    (
+        lambda reply, _: reply.label is not None and not class_name(reply.label),
+        Reason.BAD_FIELD,
+        "field 'label' is blank",
     ),
     (
         lambda reply, rules: reply.seconds is not None and not 0 <= reply.seconds <= rules.magnitude_max,

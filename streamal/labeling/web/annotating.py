@@ -14,6 +14,7 @@ from streamal.bootstrap.rules import wire_rules
 from streamal.config import Config
 from streamal.core.codec.events import decode_event
 from streamal.core.codec.replies import decode_reply
+from streamal.core.labels import explain_unknown
 from streamal.core.records import Refusal, Reply, Scalar
 from streamal.labeling.queue import Entry
 from streamal.labeling.web.bodies import Answer, AnswerResult, FoundEvent, OpenRequest, OpenRequests
@@ -169,6 +170,5 @@ class Annotators:
         if not isinstance(reply, Reply):
             raise Denied(422, reply.detail if isinstance(reply, Refusal) else "field 'request' is missing")
         if reply.label is not None and not self._topics.status.accepts(reply.label):
-            classes = ", ".join(self._topics.status.classes[:20])
-            raise Denied(409, f"label {reply.label!r} is not among the classes ({classes})")
+            raise Denied(409, explain_unknown(reply.label, self._topics.status.classes))
         return value, reply.label
