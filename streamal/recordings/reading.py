@@ -12,7 +12,7 @@ import math
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -21,6 +21,7 @@ from streamal import INSTALL
 from streamal.core.labels import class_name
 from streamal.core.records import Scalar
 from streamal.errors import ConfigError
+from streamal.recordings.account import Account, Column, Finding, Place, Role
 
 __all__ = ["Recorded", "Stream", "is_blank", "raw_rows", "read_stream"]
 
@@ -48,12 +49,16 @@ class Stream:
         rows: in order of arrival; times never decrease.
         kinds: feature -> "number" | "string" | "boolean" | "text".
         classes: the labels that occur, sorted.
+        account: what became of the rows of the source, and what was left out of them.
+        columns: name -> how the column was read; all columns of the source, not the features alone.
     """
 
     name: str
     rows: Sequence[Recorded]
     kinds: Mapping[str, str]
     classes: tuple[str, ...]
+    account: Account = field(default_factory=Account)
+    columns: Mapping[str, Column] = field(default_factory=dict)
 
 
 def read_stream(
@@ -109,7 +114,22 @@ def read_stream(
         )
     if not recorded:
         raise ConfigError(f"stream {source}: column {label!r}, the label, is blank in every row")
-    return Stream(source, _shift_to_1970(recorded), kinds, tuple(sorted({row.label for row in recorded})))
+    roles: dict[str, Role] = {**dict.fromkeys(drop, "dropped"), label: "label"}
+    roles |= {name: role for name, role in ((time, "time"), (label_time, "label_time")) if name is not None}  # type: ignore[misc]
+    described = {
+        name: Column(
+            name, roles.get(name, "feature"), kinds.get(name, ""), sum(is_blank(row.get(name)) for row in rows)
+        )
+        for name in columns
+    }
+    unlabelled = [number for number, row in enumerate(rows, 1) if is_blank(row.get(label))]
+    findings = []
+    if unlabelled:
+        text = f"{len(unlabelled)} of {len(rows)} rows have no label and are left out, first row {unlabelled[0]}"
+        findings.append(Finding("no_label", text, len(unlabelled), tuple(Place(n, label) for n in unlabelled[:3])))
+    account = Account(len(rows), len(recorded), tuple(findings))
+    classes = tuple(sorted({row.label for row in recorded}))
+    return Stream(source, _shift_to_1970(recorded), kinds, classes, account, described)
 
 
 def _shift_to_1970(rows: list[Recorded]) -> list[Recorded]:

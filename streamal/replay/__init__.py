@@ -1,6 +1,7 @@
 """`replay` runs a recorded stream through the production loop; simulated annotators reply with the recorded labels."""
 
+from streamal.recordings.account import Account, Column, Finding
 from streamal.recordings.reading import Recorded, Stream, read_stream
 from streamal.replay.replay import Replay, replay
 
-__all__ = ["Recorded", "Replay", "Stream", "read_stream", "replay"]
+__all__ = ["Account", "Column", "Finding", "Recorded", "Replay", "Stream", "read_stream", "replay"]
