@@ -122,14 +122,17 @@ def read_stream(
         )
         for name in columns
     }
-    unlabelled = [number for number, row in enumerate(rows, 1) if is_blank(row.get(label))]
-    findings = []
-    if unlabelled:
-        text = f"{len(unlabelled)} of {len(rows)} rows have no label and are left out, first row {unlabelled[0]}"
-        findings.append(Finding("no_label", text, len(unlabelled), tuple(Place(n, label) for n in unlabelled[:3])))
-    account = Account(len(rows), len(recorded), tuple(findings))
     classes = tuple(sorted({row.label for row in recorded}))
-    return Stream(source, _shift_to_1970(recorded), kinds, classes, account, described)
+    return Stream(source, _shift_to_1970(recorded), kinds, classes, _account_of(rows, label), described)
+
+
+def _account_of(rows: Sequence[Row], label: str) -> Account:
+    unlabelled = [number for number, row in enumerate(rows, 1) if is_blank(row.get(label))]
+    if not unlabelled:
+        return Account(len(rows), len(rows))
+    text = f"{len(unlabelled)} of {len(rows)} rows have no label and are left out, first row {unlabelled[0]}"
+    finding = Finding("no_label", text, len(unlabelled), tuple(Place(number, label) for number in unlabelled[:3]))
+    return Account(len(rows), len(rows) - len(unlabelled), (finding,))
 
 
 def _shift_to_1970(rows: list[Recorded]) -> list[Recorded]:
