@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-__all__ = ["Account", "Column", "Finding", "Place", "Role"]
+__all__ = ["Account", "Column", "Finding", "Location", "Role"]
 
 Role = Literal["feature", "label", "time", "label_time", "dropped", "index", "undeclared", "beside"]
 """What a column is for: "index" is a row number that a library wrote, "beside" stands beside nested features."""
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where something was found: *row* as people count (a line of a text file, else a row, from 1)."""
 
     row: int
@@ -43,7 +43,7 @@ class Finding:
     kind: str
     text: str
     count: int = 1
-    first: tuple[Place, ...] = ()
+    first: tuple[Location, ...] = ()
     is_loss: bool = True
 
     def as_dict(self) -> dict[str, object]:

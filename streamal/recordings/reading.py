@@ -21,7 +21,7 @@ from streamal import INSTALL
 from streamal.core.labels import class_name
 from streamal.core.records import Scalar
 from streamal.errors import ConfigError
-from streamal.recordings.account import Account, Column, Finding, Place, Role
+from streamal.recordings.account import Account, Column, Finding, Location, Role
 
 __all__ = ["Recorded", "Stream", "is_blank", "raw_rows", "read_stream"]
 
@@ -131,7 +131,7 @@ def _account_of(rows: Sequence[Row], label: str) -> Account:
     if not unlabelled:
         return Account(len(rows), len(rows))
     text = f"{len(unlabelled)} of {len(rows)} rows have no label and are left out, first row {unlabelled[0]}"
-    finding = Finding("no_label", text, len(unlabelled), tuple(Place(number, label) for number in unlabelled[:3]))
+    finding = Finding("no_label", text, len(unlabelled), tuple(Location(number, label) for number in unlabelled[:3]))
     return Account(len(rows), len(rows) - len(unlabelled), (finding,))
 
 
