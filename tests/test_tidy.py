@@ -20,7 +20,7 @@ EDGE = [path for path in FILES if path.relative_to(PACKAGE).parts[0] == "edge"]
 # Each package and each module of the top level: what it may import besides itself. A name covers all that it contains.
 MAY_IMPORT: Mapping[str, str] = {
     "__init__": "",
-    "__main__": "cli",
+    "__main__": "cli edge.health errors",
     "errors": "",
     "core": "core errors",
     "core.budget": "core.coins core.records core.strategies",

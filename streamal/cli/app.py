@@ -17,6 +17,7 @@ from streamal.cli import (
     dashboards,
     demo,
     export,
+    health,
     import_labels,
     label,
     quarantine,
@@ -106,6 +107,7 @@ for _module in (
     skip,
     quarantine,
     status,
+    health,
     top,
     report,
 ):
