@@ -19,9 +19,18 @@ def main() -> None:
     if "PYTHONHASHSEED" not in os.environ:
         os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+    if os.getpid() == 1:
+        _end_on_sigterm()
     from streamal.cli import app  # noqa: PLC0415
 
     app(prog_name="streamal")
+
+
+def _end_on_sigterm() -> None:
+    """End this process on SIGTERM, which the kernel keeps from the first process of a container without a handler."""
+    import signal  # noqa: PLC0415  (too dear for a health check)
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def _health_arguments(words: list[str]) -> tuple[str, list[str], str] | None:

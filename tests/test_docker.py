@@ -105,6 +105,9 @@ def test_our_containers_run_what_there_is(name: str) -> None:
     """The command parses, its variables are keys, every mounted file exists; not root, nothing writable but volumes."""
     service = SERVICES[name]
     parsed(service["command"])
+    if words := service.get("healthcheck", {}).get("test"):
+        assert words[:2] == ["CMD", "streamal"]
+        parsed(words[2:])
     for variable in service["environment"]:
         assert known_variable(variable)
     assert (service["user"], service["read_only"], service["cap_drop"]) == ("10001:10001", True, ["ALL"])
@@ -131,6 +134,7 @@ def test_the_workers_configuration_holds(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("STREAMAL_SERVER__TOKEN", DOTENV["STREAMAL_TOKEN"])
     config = load_config(DOCKER / "config.toml")
     kafka = SERVICES["kafka"]["environment"]
+    assert config.transport.client == "confluent"
     assert f"INTERNAL://{config.transport.bootstrap_servers}" in kafka["KAFKA_ADVERTISED_LISTENERS"]
     assert config.transport.bootstrap_servers in SERVICES["kafka"]["healthcheck"]["test"]
     assert (DOCKER / "secrets/streamal_token").read_text() == DOTENV["STREAMAL_TOKEN"]
@@ -138,14 +142,13 @@ def test_the_workers_configuration_holds(monkeypatch: pytest.MonkeyPatch) -> Non
     targets = yaml.safe_load((DOCKER / "prometheus/targets/workers.yml").read_text())[0]["targets"]
     assert targets == [f"{name}:{config.server.port}" for name in SERVICES if name.startswith("worker")]
     assert f"EXPOSE {config.server.port}" in (DOCKER / "Dockerfile").read_text()
-    assert f":{config.server.port}/livez" in (DOCKER / "Dockerfile").read_text()
     written = [v.split(":")[1] for v in SERVICES["worker-1"]["volumes"] if v.startswith("worker-1")]
     assert str(config.snapshots.directory).startswith(written[0])
 
 
 def dockerfile_steps() -> Iterator[tuple[str, str]]:
     """Yield (instruction, rest) of each step, comments left out."""
-    for line in (DOCKER / "Dockerfile").read_text().splitlines():
+    for line in (DOCKER / "Dockerfile").read_text().replace("\\\n", "").splitlines():
         if line and not line.startswith("#"):
             instruction, _, rest = line.partition(" ")
             yield instruction, rest
@@ -156,13 +159,42 @@ def test_the_dockerfile_says_what_the_others_rely_on() -> None:
     steps = list(dockerfile_steps())
     assert ("USER", "10001:10001") in steps
     assert ("ENTRYPOINT", '["streamal"]') in steps
-    parsed(next(json.loads(rest) for instruction, rest in steps if instruction == "CMD"))
+    command = next(json.loads(rest) for instruction, rest in steps if instruction == "CMD")
+    parsed(command)
+    checked = next(
+        json.loads(rest.partition(" CMD ")[2]) for instruction, rest in steps if instruction == "HEALTHCHECK"
+    )
+    assert checked == ["streamal", "health", *command[1:]]
+    parsed(checked[1:])
     ignored = (DOCKER / "Dockerfile.dockerignore").read_text()
     for instruction, rest in steps:
         if instruction == "COPY" and "--from" not in rest:
             for source in rest.split()[:-1]:
                 assert (ROOT / source).exists()
                 assert f"!{source}\n" in ignored
+
+
+def test_an_upgrade_of_streamal_is_a_layer_of_its_own() -> None:
+    """Nothing of ours is copied or installed before the dependencies; the image takes first those, then us."""
+    steps = [f"{instruction} {rest}" for instruction, rest in dockerfile_steps()]
+    second = next(number for number, step in enumerate(steps) if number and step.startswith("FROM"))
+    locked = next(number for number, step in enumerate(steps) if "-r docker/requirements.lock" in step)
+    ours = next(number for number, step in enumerate(steps) if re.match("COPY .*streamal", step))
+    assert locked < ours < second
+    copied = [step.split()[2] for step in steps[second:] if step.startswith("COPY --from=build")]
+    assert copied == ["/opt/streamal", "/only/opt/streamal"]
+
+
+def test_the_image_is_built_from_the_base_alone() -> None:
+    """No syntax line, which fetches a front end from a registry; no pip, no setuid program; HOME can be written to."""
+    text = (DOCKER / "Dockerfile").read_text()
+    assert "syntax=" not in text
+    last = text.rpartition("FROM ")[2]
+    for wanted in ("pip uninstall --yes pip", "/ensurepip", "-perm /6000", "chmod a-s"):
+        assert wanted in last
+    home = re.search(r"HOME=(\S+)", last)
+    assert home is not None
+    assert f"VOLUME {home[1]}\n" in last
 
 
 def test_the_lock_is_hashed_and_names_no_host() -> None:
@@ -204,8 +236,10 @@ def test_the_steps_of_the_dockerfile_make_a_streamal_that_runs(tmp_path: Path) -
             (source / target).mkdir(parents=True, exist_ok=True)
             subprocess.run(["cp", "-r", *[ROOT / one for one in sources], source / target], check=True)
         elif instruction == "RUN":
-            command = rest.replace("/opt/", f"{tmp_path}/").replace("python -m venv", f"{sys.executable} -m venv")
+            command = rest.replace("/opt/", f"{tmp_path}/").replace("/only", f"{tmp_path}/only")
+            command = re.sub(r"\bpython -m", f"{sys.executable} -m", command)
             subprocess.run(command, shell=True, cwd=source, check=True)
+    subprocess.run(["cp", "-r", f"{tmp_path}/only{tmp_path}/streamal", tmp_path], check=True)  # the second layer
     done = subprocess.run(
         [tmp_path / "streamal/bin/streamal", "check", "--config", DOCKER / "config.toml",
          "--set", "transport.kind=sqlite", "--set", "snapshots.directory=snapshots",
@@ -251,6 +285,7 @@ def test_the_manifests_fit_each_other_and_the_code(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(variable["name"], secret[reference["key"]])
     (tmp_path / "config.toml").write_text(the("ConfigMap")["data"]["config.toml"])
     config = load_config(tmp_path / "config.toml")
+    assert config.transport.client == "confluent"
     assert container["ports"] == [{"name": "admin", "containerPort": config.server.port}]
     assert the("Service")["spec"]["ports"][0]["port"] == config.server.port
     assert the("NetworkPolicy")["spec"]["ingress"][0]["ports"][0]["port"] == config.server.port
