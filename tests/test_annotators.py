@@ -12,6 +12,7 @@ from streamal.core.codec.events import encode
 from streamal.core.records import Lane, Request
 from streamal.replay import Recorded, Stream
 from streamal.replay.annotators import Annotators, AnnotatorsRules
+from streamal.replay.replay import Player
 from tests.recorded import World, easy_stream, make_config, rows_of
 
 COUNT = 2_000
@@ -45,6 +46,23 @@ def test_by_default_they_answer_at_once_and_rightly() -> None:
     assert annotators.next_due is None
     given = {row["request"]: row["label"] for row in rows_of(world.broker, world.topics.labels)}
     assert given == {f"0-{number}": row.label for number, row in enumerate(STREAM.rows)}
+
+
+def test_an_endless_stream_needs_no_endless_memory() -> None:
+    """A player of bounded memory knows its newest rows; a request that was read before is answered all the same."""
+    world = World(make_config())
+    player = Player(world.broker, world.topics, STREAM, AnnotatorsRules(delay_s=1.0), first_id=1000, rows_max=5)
+    player.send(range(5))
+    for key in ("0-1", "0-3"):
+        request = Request(key, {}, None, {}, 0, Lane.AUDIT, "random", 1.0, 1.0, 100.0, 1e6)
+        world.broker.append(world.topics.requests, 0, key.encode(), encode(request))
+        player.annotators.read()
+        player.send(range(5, 7) if key == "0-1" else range(7, 40))
+    assert list(player.rows.values()) == [35, 36, 37, 38, 39]
+    assert player.annotators.respond(math.inf) == 2
+    given = {row["request"]: row["label"] for row in rows_of(world.broker, world.topics.labels)}
+    assert given == {"0-1": STREAM.rows[1].label, "0-3": STREAM.rows[3].label}
+    assert [event["id"] for event in rows_of(world.broker, world.topics.events)] == list(range(1000, 1040))
 
 
 def test_their_rates_are_those_of_the_rules() -> None:

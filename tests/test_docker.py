@@ -6,6 +6,7 @@ fresh environments (`-m slow`), Prometheus' files by Prometheus (tests/test_aler
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ import yaml
 
 from streamal.cli import app
 from streamal.config import Config, load_config
+from streamal.replay import read_stream, replay
+from streamal.replay.annotators import AnnotatorsRules
 from tests.conftest import environment
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +36,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOTENV = dict(
     line.split("=", 1) for line in (DOCKER / ".env").read_text().splitlines() if line and not line.startswith("#")
 )
+MAILS = read_stream(str(ROOT / "streamal/data/mails.csv.gz"), "label", "time")
 COMMANDS: Any = typer.main.get_command(app)
 MANIFESTS = [
     manifest
@@ -144,6 +149,46 @@ def test_the_workers_configuration_holds(monkeypatch: pytest.MonkeyPatch) -> Non
     assert f"EXPOSE {config.server.port}" in (DOCKER / "Dockerfile").read_text()
     written = [v.split(":")[1] for v in SERVICES["worker-1"]["volumes"] if v.startswith("worker-1")]
     assert str(config.snapshots.directory).startswith(written[0])
+
+
+def option(name: str) -> float:
+    """Return the number of an option of the simulator."""
+    [value] = [word for word in SERVICES["simulator"]["command"] if word.startswith(f"--{name}=")]
+    return float(value.partition("=")[2])
+
+
+def test_the_demo_asks_for_as_long_as_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream has no end; the cap of a day pays for a whole day of it, and for three times what one round asks."""
+    monkeypatch.setenv("STREAMAL_SERVER__TOKEN", DOTENV["STREAMAL_TOKEN"])
+    budget = load_config(DOCKER / "config.toml").budget
+    assert "--repeat" in SERVICES["simulator"]["command"]
+    assert budget.cost_per_day is not None
+    labels = budget.cost_per_day / Decimal(str(budget.cost_per_label))
+    assert labels >= 3 * budget.share * len(MAILS.rows)
+    assert labels >= budget.share * Decimal(option("rate") * 86_400) + budget.burst
+    assert option("rate") <= 5  # what a person can watch
+
+
+@pytest.mark.slow
+def test_the_demo_asks_in_each_quarter_of_its_first_three_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same stream, budget and annotators by the stream's own clock: four rounds, and asking never stops.
+
+    The cap of a day and the burst are divided among the partitions, as with the workers of the compose file.
+    """
+    monkeypatch.setenv("STREAMAL_SERVER__TOKEN", DOTENV["STREAMAL_TOKEN"])
+    config = load_config(DOCKER / "config.toml", ["transport.kind=memory", "server.enabled=false"])
+    rate = option("rate")
+    rows = [
+        MAILS.rows[number % len(MAILS.rows)]._replace(time=number / rate, label_time=None)
+        for number in range(round(3 * 3_600 * rate))
+    ]
+    rules = AnnotatorsRules(delay_s=option("delay"), silence=option("silence"))
+    found = replay(dataclasses.replace(MAILS, rows=rows), config, rules, batch=10)
+    quarter = round(900 * rate)
+    quarters = (found.asked[start : start + quarter] for start in range(0, len(rows), quarter))
+    asked = [sum(lane is not None for lane in lanes) for lanes in quarters]
+    assert len(asked) == 12
+    assert min(asked) > 0.05 * quarter, asked
 
 
 def dockerfile_steps() -> Iterator[tuple[str, str]]:

@@ -121,7 +121,12 @@ def test_the_address_is_the_configurations(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     asked = []
-    monkeypatch.setattr(health, "_ask", lambda host, port, *_: asked.append((host, port)) or "HTTP/1.1 200 OK")
+
+    def answer(host: str, port: int, *_: object) -> str:
+        asked.append((host, port))
+        return "HTTP/1.1 200 OK"
+
+    monkeypatch.setattr(health, "_ask", answer)
     require_alive(configuration(file), overrides)
     found = edges.admin_port(load_config(Path("config.toml"), overrides).server)
     assert found is not None

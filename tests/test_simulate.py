@@ -8,9 +8,14 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+from streamal.cli import simulate
 from streamal.edge.sqlite import SqliteLog
 from streamal.errors import StreamalError
 from tests.conftest import Cli, environment
@@ -73,6 +78,46 @@ def test_it_plays_by_the_recorded_times(cli: Cli, directory: Path) -> None:
     times = [event["time"] for event in rows_of(log, "streamal.events")]
     log.close()
     assert Counter(round((b - a) * 200, 3) for a, b in itertools.pairwise(times)) == {1.0: 39}
+
+
+def end_after_naps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command wait eight times, 160 milliseconds, and then end."""
+    naps = itertools.count()
+
+    def nap(seconds: float) -> None:
+        if next(naps) == 8:
+            sys.exit(0)
+        time.sleep(seconds)
+
+    monkeypatch.setattr(simulate, "time", SimpleNamespace(time=time.time, sleep=nap))
+
+
+def test_it_repeats_with_fresh_ids(cli: Cli, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --repeat the stream begins anew at its end; no id comes twice, not even after a second start."""
+    prepare(directory)
+    for _ in range(2):
+        end_after_naps(monkeypatch)
+        assert cli("simulate", "s.csv", "--label", "y", "--drop", "t,late", "--repeat", *QUICK).code == 0
+    log = SqliteLog("streamal.db")
+    events = rows_of(log, "streamal.events")
+    log.close()
+    assert len(events) > 2 * 2 * 40
+    assert [event["id"] for event in events] == list(range(len(events)))
+    assert [event["features"]["x"] for event in events[:41]] == [*(float(n % 7) for n in range(40)), 0.0]
+    times = [event["time"] for event in events]
+    assert times == sorted(times)
+
+
+def test_an_endless_stream_keeps_its_distances(cli: Cli, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By recorded times, the first row of a round follows the last one as rows follow each other."""
+    prepare(directory)
+    end_after_naps(monkeypatch)
+    assert cli("simulate", "s.csv", "--label", "y", "--time", "t", "--speed", "1000", "--repeat", *QUICK).code == 0
+    log = SqliteLog("streamal.db")
+    times = [event["time"] for event in rows_of(log, "streamal.events")]
+    log.close()
+    assert len(times) > 2 * 40
+    assert {round((b - a) * 1000, 3) for a, b in itertools.pairwise(times)} == {1.0}
 
 
 def test_a_stream_that_is_not_there_makes_no_database(cli: Cli, directory: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,13 +17,18 @@ from streamal.bootstrap import transports
 from streamal.bootstrap.rules import topic_names, wire_rules
 from streamal.cli.experiment_options import AnnotatorOptions, StreamOptions
 from streamal.cli.options import ConfigOptions, Json, progress_bar, show, with_options
+from streamal.config import Config
 from streamal.errors import ConfigError
+from streamal.ports import Log
 from streamal.recordings.reading import Recorded, Stream
+from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replay import Player
 
 __all__ = ["command"]
 
 _NAP_S = 0.02
+_ROWS_MAX = 10_000
+"""With --repeat, requests for older events than so many are not answered: nobody asks about them any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +48,33 @@ class _PaceOptions:
     speed: Annotated[
         float | None, typer.Option("--speed", min=0.001, help="Play by --time instead, this many times faster.")
     ] = None
+    repeat: Annotated[
+        bool, typer.Option("--repeat", help="Begin anew at the end, with new ids and times, until SIGTERM or Ctrl-C.")
+    ] = False
     linger: Annotated[float, typer.Option("--linger", min=0, help="End after so many seconds without news.")] = 10.0
+
+
+class _Schedule(Sequence[Recorded]):
+    """The rows of a stream with times from *start* on at the wanted pace, once or again and again."""
+
+    def __init__(self, stream: Stream, pace: _PaceOptions, start: float) -> None:
+        self._rows, self._pace, self._start = stream.rows, pace, start
+        self._first = stream.rows[0].time
+        lasts = stream.rows[-1].time - self._first
+        # from the last row to the first one of the next round it takes as long as from row to row, on average
+        self._round_s = lasts * (1.0 + 1.0 / max(1, len(stream.rows) - 1)) or 1.0
+
+    def __len__(self) -> int:
+        return sys.maxsize if self._pace.repeat else len(self._rows)
+
+    def __getitem__(self, number: Any) -> Any:
+        turn, place = divmod(number, len(self._rows))
+        row, pace = self._rows[place], self._pace
+        if pace.speed is None:
+            return row._replace(time=self._start + number / pace.rate, label_time=None)
+        played = turn * self._round_s - self._first
+        known = None if row.label_time is None else self._start + (row.label_time + played) / pace.speed
+        return row._replace(time=self._start + (row.time + played) / pace.speed, label_time=known)
 
 
 @with_options
@@ -60,6 +93,7 @@ def command(
     ```text
     streamal run &
     streamal simulate elec.csv.gz --label class --rate 500 --delay 3 --abstain 0.02 --silence 0.05
+    streamal simulate mails.csv.gz --label label --rate 2 --delay 20 --repeat     # for as long as somebody looks
     ```
     """
     # a container's first process ignores the signal unless it asks for it; the log is closed as ever
@@ -71,9 +105,8 @@ def command(
     transports.ensure_topics(config)
     log = transports.open_log(config, synchronous="NORMAL")  # made-up events need not survive a power cut
     try:
-        live = _reschedule(recorded, pace)
-        player = Player(log, topic_names(config), live, annotators.rules(), wire_rules(config))
-        with progress_bar("sending events", len(recorded.rows)) as progress:
+        player = _new_player(log, config, recorded, annotators.rules(), pace)
+        with progress_bar("sending events", None if pace.repeat else len(recorded.rows)) as progress:
             task = progress.task_ids[0]
             replies = _play(player, pace.linger, lambda events: progress.advance(task, events))
     finally:
@@ -87,18 +120,19 @@ def _end(*_: object) -> None:
     sys.exit(128 + signal.SIGTERM)
 
 
-def _reschedule(stream: Stream, pace: _PaceOptions) -> Stream:
-    """Return *stream* with its times moved to now, at the wanted pace."""
-    start, first = time.time(), stream.rows[0].time
-
-    def shift(number: int, row: Recorded) -> Recorded:
-        if pace.speed is None:
-            return row._replace(time=start + number / pace.rate, label_time=None)
-        known = None if row.label_time is None else start + (row.label_time - first) / pace.speed
-        return row._replace(time=start + (row.time - first) / pace.speed, label_time=known)
-
-    rows = [shift(number, row) for number, row in enumerate(stream.rows)]
-    return Stream(stream.name, rows, stream.kinds, stream.classes)
+def _new_player(log: Log, config: Config, recorded: Stream, rules: AnnotatorsRules, pace: _PaceOptions) -> Player:
+    """Return a player of *recorded*, from now on at the wanted pace."""
+    topics, endless = topic_names(config), pace.repeat
+    sent = sum(log.end(topics.events, partition) for partition in range(log.partitions(topics.events)))
+    return Player(
+        log,
+        topics,
+        dataclasses.replace(recorded, rows=_Schedule(recorded, pace, time.time())),
+        rules,
+        wire_rules(config),
+        first_id=sent if endless else 0,
+        rows_max=_ROWS_MAX if endless else math.inf,
+    )
 
 
 def _play(player: Player, linger_s: float, on_sent: Callable[[int], object]) -> int:

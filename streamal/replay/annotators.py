@@ -51,7 +51,7 @@ class Annotators:
         self._coins = {purpose: HashedUniform(rules.seed, purpose) for purpose in purposes}
         self._rows: dict[str, Recorded] = {}
         self._positions = dict.fromkeys(range(log.partitions(requests)), 0)
-        self._due: list[tuple[float, str]] = []
+        self._due: list[tuple[float, str, Recorded]] = []
         self.seen = 0
         """Requests for our rows so far."""
 
@@ -63,6 +63,10 @@ class Annotators:
     def assign(self, request: str, row: Recorded) -> None:
         """Note that *row* is the event that *request* asks about."""
         self._rows[request] = row
+
+    def forget(self, request: str) -> None:
+        """Answer *request* only if it was made already: its row is needed no more."""
+        del self._rows[request]
 
     def read(self) -> None:
         """Read the requests that were written since the last call."""
@@ -77,8 +81,9 @@ class Annotators:
         """Append the replies that are due at *now*; return how many."""
         replies = []
         while self._due and self._due[0][0] <= now:
-            _, request = heapq.heappop(self._due)
-            replies.append(OutputRecord(self._labels, 0, request.encode(), json.dumps(self._reply(request)).encode()))
+            _, request, row = heapq.heappop(self._due)
+            reply = json.dumps(self._reply(request, row.label)).encode()
+            replies.append(OutputRecord(self._labels, 0, request.encode(), reply))
         self._log.append_all(replies)
         return len(replies)
 
@@ -89,7 +94,7 @@ class Annotators:
         self.seen += 1
         if self._coins["silence"].uniform(request.request) < self._rules.silence:
             return
-        heapq.heappush(self._due, (self._due_at(request, row), request.request))
+        heapq.heappush(self._due, (self._due_at(request, row), request.request, row))
 
     def _due_at(self, request: Request, row: Recorded) -> float:
         if row.label_time is not None:
@@ -99,10 +104,9 @@ class Annotators:
         z = NormalDist().inv_cdf(min(1 - 1e-9, max(1e-9, self._coins["delay"].uniform(request.request))))
         return request.asked_at + self._rules.delay_s * math.exp(self._rules.spread * z)
 
-    def _reply(self, request: str) -> dict[str, object]:
+    def _reply(self, request: str, truth: str) -> dict[str, object]:
         if self._coins["abstain"].uniform(request) < self._rules.abstain:
             return {"request": request, "abstain": True, "annotator": "oracle"}
-        truth = self._rows[request].label
         if self._coins["error"].uniform(request) < self._rules.error:
             return {"request": request, "label": self._wrong(request, truth), "annotator": "oracle"}
         return {"request": request, "label": truth, "annotator": "oracle"}

@@ -126,10 +126,28 @@ class Player:
     """Plays a recorded stream into any `Log`: appends its events, and the annotators' replies when they are due."""
 
     def __init__(
-        self, log: Log, topics: TopicNames, stream: Stream, rules: AnnotatorsRules, wire: WireRules = _NESTED
+        self,
+        log: Log,
+        topics: TopicNames,
+        stream: Stream,
+        rules: AnnotatorsRules,
+        wire: WireRules = _NESTED,
+        first_id: int = 0,
+        rows_max: float = math.inf,
     ) -> None:
-        """Play *stream* into the topics of *log*, in the format of *wire*, round robin over the partitions."""
-        self._wire = wire
+        """Play *stream* into the topics of *log*, round robin over the partitions.
+
+        Args:
+            log: where the topics are.
+            topics: their names.
+            stream: what is played.
+            rules: how the annotators reply.
+            wire: the format of an event.
+            first_id: the id of the first event; it goes up by one.
+            rows_max: how many of the newest events can still be asked about, so that an endless stream needs no
+                endless memory.
+        """
+        self._wire, self._first_id, self._rows_max = wire, first_id, rows_max
         self.log, self.topics, self.stream = log, topics, stream
         self._partitions = log.partitions(topics.events)
         self.annotators = Annotators(log, topics.requests, topics.labels, stream, rules)
@@ -147,11 +165,16 @@ class Player:
             key = coordinates(output.partition, offset)
             self.rows[key] = number
             self.annotators.assign(key, self.stream.rows[number])
+        while len(self.rows) > self._rows_max:
+            oldest = next(iter(self.rows))
+            del self.rows[oldest]
+            self.annotators.forget(oldest)
 
     def _event(self, number: int, row: Recorded) -> dict[str, object]:
+        name = self._first_id + number
         if self._wire.format == "flat":
-            return {**row.features, self._wire.id: number, self._wire.time: row.time}
-        return {"id": number, "time": row.time, "features": row.features}
+            return {**row.features, self._wire.id: name, self._wire.time: row.time}
+        return {"id": name, "time": row.time, "features": row.features}
 
 
 def stream_config(config: Config, stream: Stream) -> Config:
