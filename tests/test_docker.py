@@ -176,7 +176,7 @@ def test_the_demo_asks_in_each_quarter_of_its_first_three_hours(monkeypatch: pyt
     The cap of a day and the burst are divided among the partitions, as with the workers of the compose file.
     """
     monkeypatch.setenv("STREAMAL_SERVER__TOKEN", DOTENV["STREAMAL_TOKEN"])
-    config = load_config(DOCKER / "config.toml", ["transport.kind=memory", "server.enabled=false"])
+    config = load_config(DOCKER / "config.toml")
     rate = option("rate")
     rows = [
         MAILS.rows[number % len(MAILS.rows)]._replace(time=number / rate, label_time=None)
