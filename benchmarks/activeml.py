@@ -41,7 +41,7 @@ from streamal.core.budget.sampler import Budget, Sampler
 from streamal.core.coins import EventCoins
 from streamal.core.schema import Schema
 from streamal.core.strategies import EventView, SamplingRules, build_strategy, requirements_of
-from streamal.core.strategies.space import vectorise
+from streamal.core.strategies.points import vectorise
 from streamal.core.strategies.uncertainty import least_confidence, margin, smooth
 from streamal.replay import Stream, read_stream
 from streamal.replay.replay import stream_config
@@ -93,7 +93,7 @@ class Data:
         rows = stream.rows if left is None else [stream.rows[i] for i in left]
         schema = Schema(stream.kinds)
         self.labels = [row.label for row in rows]
-        self.features = [schema.select(row.features) for row in rows]
+        self.features: list[Any] = [schema.select(row.features) for row in rows]
         self.classes = sorted(stream.classes)
         self._points: Any = None
 

@@ -22,7 +22,7 @@ from streamal.core.fold import Fold
 from streamal.core.quality.estimates import Estimate
 from streamal.core.quality.quality import log_loss
 from streamal.core.quality.totals import RunningTotals
-from streamal.core.records import Event, Example, Lane, Scalar, coordinates
+from streamal.core.records import Event, Example, FeatureValue, Lane, coordinates
 from streamal.core.rules import Rules
 from streamal.core.strategies import EventView, requirements_of
 from streamal.core.strategies.uncertainty import MEASURES, smooth
@@ -60,7 +60,7 @@ class _Partition:
         self._memory = self._requirements.memory() if self._requirements.lookback else None
         self._seen = RunningTotals()
 
-    def predict(self, offset: int, features: dict[str, Scalar], truth: str) -> tuple[str, float]:
+    def predict(self, offset: int, features: dict[str, FeatureValue], truth: str) -> tuple[str, float]:
         """Return the predicted label and its log loss."""
         probabilities = self._fold.learned.predict(Event(0, offset, None, None, features))
         label = max(probabilities, key=probabilities.__getitem__)
@@ -91,7 +91,7 @@ class _Partition:
             self._fold.apply_training(self._fold.books.version.offset, encode(example))
         return label, log_loss(probabilities.get(truth, 0.0))
 
-    def _score(self, offset: int, features: Mapping[str, Scalar], probabilities: Mapping[str, float]) -> Any:
+    def _score(self, offset: int, features: Mapping[str, FeatureValue], probabilities: Mapping[str, float]) -> Any:
         examples = sum(self._fold.learned.model.learned.values())
         seen = smooth(probabilities, examples)
         uncertainty = self._measure(seen)

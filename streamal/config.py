@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -39,6 +40,7 @@ from streamal.core.codec.wire_rules import TEXT_BYTES_MAX
 from streamal.core.labels import class_name
 from streamal.core.strategies import STRATEGIES
 from streamal.core.strategies.uncertainty import MEASURES
+from streamal.core.vectors import vector_length
 from streamal.errors import ConfigError
 
 __all__ = [
@@ -86,7 +88,19 @@ Money = Annotated[Decimal, Field(ge=0, le=1_000_000_000, decimal_places=6)]
 MoneyCap = Annotated[Decimal, Field(gt=0, le=1_000_000_000, decimal_places=6)]
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
-Kind = Literal["number", "string", "boolean", "text"]
+_KINDS = ("number", "string", "boolean", "text")
+
+
+def _require_kind(kind: str) -> str:
+    """Return *kind* if it is one of a feature."""
+    if kind == "vector":
+        raise ValueError('say how many numbers the vector has, for example "vector(384)"')
+    if kind not in _KINDS and vector_length(kind) is None:
+        raise ValueError(f"must be one of {', '.join(_KINDS)}, or vector(384) for a list of 384 numbers")
+    return kind
+
+
+Kind = Annotated[str, AfterValidator(_require_kind)]
 
 
 def _class_name(value: Any) -> Any:
@@ -464,6 +478,7 @@ class LimitsConfig(_Section):
     record_bytes: Positive = 1_048_576
     features: Positive = 1_000
     feature_name_bytes: Positive = 256
+    vector_length: int = Field(default=4_096, ge=1, le=65_536)
     magnitude: float = Field(default=1e12, gt=0, le=1e100)
     classes: int = Field(default=100, ge=2, le=10_000)
     classes_per_annotator: Positive = 5
@@ -507,6 +522,9 @@ class Config(_Section):
             raise ValueError(
                 f"labels.classes has {len(self.labels.classes)}, limits.classes allows {self.limits.classes}"
             )
+        for name, kind in self.features.declared.items():
+            if (vector_length(kind) or 0) > self.limits.vector_length:
+                raise ValueError(f"features.declared.{name}: limits.vector_length is {self.limits.vector_length}")
         if self.quality.interval == "confidence_sequence" and not self.budget.audit_share:
             raise ValueError("quality.interval = 'confidence_sequence' rests on the audit lane: set budget.audit_share")
         partitions = self.transport.partitions

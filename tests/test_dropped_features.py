@@ -72,7 +72,8 @@ def test_a_long_name_and_many_names_refuse_nothing() -> None:
 @pytest.mark.parametrize(
     ("schema", "text", "reason", "said"),
     [
-        (NUMBERS, '{"x": [1]}', Reason.BAD_FIELD, ("'x'", "a list")),
+        (NUMBERS, '{"x": [1]}', Reason.FEATURE_TYPE, ("'x'", "vector(1)", "number")),
+        (NUMBERS, '{"x": ["a"]}', Reason.BAD_FIELD, ("'x'", "a list")),
         (NUMBERS, '{"x": {"a": 1}}', Reason.BAD_FIELD, ("'x'", "an object")),
         (NUMBERS, '{"x": null}', Reason.NULL_FEATURE, ("'x'", "null", "features.null")),
         (NUMBERS, '{"x": 101}', Reason.NUMBER_OUT_OF_RANGE, ("'x'", "number", "±100", "limits.magnitude")),
@@ -82,7 +83,7 @@ def test_a_long_name_and_many_names_refuse_nothing() -> None:
         (None, '{"tags": ["a"]}', Reason.BAD_FIELD, ("'tags'", "a list")),
         (None, '{"a": 1, "at": {}}', Reason.BAD_FIELD, ("'at'", "an object")),
         (replace(NUMBERS, unknown="refuse"), '{"x": 1, "y": [1]}', Reason.FEATURE_UNKNOWN, ("'y'", "schema")),
-        (replace(NUMBERS, open=True), '{"x": 1, "y": [1]}', Reason.BAD_FIELD, ("'y'", "a list")),
+        (replace(NUMBERS, open=True), '{"x": 1, "y": ["a"]}', Reason.BAD_FIELD, ("'y'", "a list")),
         (None, '{"' + "n" * 500 + '": 1}', Reason.FEATURE_NAME, ("nnn…'", "8", "limits.feature_name_bytes")),
     ],
 )
@@ -123,7 +124,7 @@ def test_natural_labels_drop_alike() -> None:
         assert found.features == {"x": 1.0}
     found = decode_reply(b'{"features": {"x": [1]}, "label": "a"}', NESTED, NUMBERS)
     assert isinstance(found, Refusal)
-    assert "'x' is a list" in found.detail
+    assert "'x' is a vector(1), not a number" in found.detail
 
 
 def test_what_the_label_page_shows_stays_in_the_request() -> None:

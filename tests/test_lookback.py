@@ -12,7 +12,7 @@ import pytest
 from streamal.bootstrap import build
 from streamal.bootstrap.rules import topic_names, topic_partitions, wire_rules
 from streamal.config import Config
-from streamal.core.records import Record, TopicPartition
+from streamal.core.records import FeatureValue, Record, TopicPartition
 from streamal.core.strategies.base import Memory
 from streamal.daemon.daemon import Daemon
 from streamal.edge.memory import Broker, MemoryTransport
@@ -33,7 +33,7 @@ def drifting(partitions: int) -> Stream:
     rows = []
     for i in range(ROWS * partitions):
         which = int(rng.integers(2))
-        features: dict[str, float | str | bool] = {
+        features: dict[str, FeatureValue] = {
             "x": float(rng.normal(which + i / 200)),
             "y": float(rng.normal()) * 50.0,
             "s": f"kind {rng.integers(4)}",

@@ -9,24 +9,27 @@ import pytest
 
 from streamal.core.codec.events import decode_request, encode
 from streamal.core.pending import Pending, resident_bytes, resident_bytes_max
-from streamal.core.records import Lane, Record, Request, Scalar
+from streamal.core.records import FeatureValue, Lane, Record, Request
 from tests.making import World, event_record, make_fold, make_request, make_rules
 from tests.recorded import World as Topics
 from tests.recorded import make_config, rows_of
 
 KINDS = {"x": "number", "t": "string"}
-FEATURES: list[dict[str, Scalar]] = [
+FEATURES: list[dict[str, FeatureValue]] = [
     {f"number {n}": n / 7.0 for n in range(8)},
     {f"number {n}": n / 7.0 for n in range(200)},
     {"text": "x" * 10_000},
     {"text": "x" * 9_999 + "😀"},
     {"täxt": "é" * 5_000, "flag": True},
     {f"t{n}": "word" for n in range(100)},
+    {"e": [n / 7.0 for n in range(4_096)]},
+    {f"e{n}": [1.0] for n in range(100)},
+    {f"e{n}": [float(n), 2.0, 3.0] for n in range(100)},
 ]
 
 
 @pytest.mark.parametrize("features", FEATURES, ids=range(len(FEATURES)))
-def test_no_open_request_takes_more_than_is_counted(features: dict[str, Scalar]) -> None:
+def test_no_open_request_takes_more_than_is_counted(features: dict[str, FeatureValue]) -> None:
     """F65: what Python takes for a request that was read from its topic is at most what the bound counts for it."""
     values = []
     for number in range(50):

@@ -16,7 +16,7 @@ COURSE = [WeightedExample({"x": float(number)}, "ab"[number % 2]) for number in 
 
 def train(rehearsal: Rehearsal, course: list[WeightedExample]) -> list[list[float]]:
     """Return the numbers that were learned, for each example."""
-    return [[float(each.features["x"]) for each in rehearsal.rehearse(example)] for example in course]
+    return [[float(str(each.features["x"])) for each in rehearsal.rehearse(example)] for example in course]
 
 
 def test_by_default_nothing_is_repeated_or_kept() -> None:

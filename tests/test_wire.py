@@ -94,8 +94,11 @@ def check_event(value: bytes | None, rules: WireRules) -> Event | Refusal:
     assert 0 < len(found.features) <= rules.features_max
     for name, feature in found.features.items():
         assert len(name.encode()) <= rules.feature_name_bytes_max
-        assert type(feature) in (float, str, bool)
-        assert not isinstance(feature, float) or (math.isfinite(feature) and abs(feature) <= rules.magnitude_max)
+        assert type(feature) in (float, str, bool, list)
+        vector = feature if isinstance(feature, list) else []
+        assert len(vector) <= rules.vector_length_max
+        for number in (feature, *vector):
+            assert not isinstance(number, float) or (math.isfinite(number) and abs(number) <= rules.magnitude_max)
     for text in (found.id, found.time):
         assert not isinstance(text, str) or len(text) <= TEXT_BYTES_MAX
     assert len(json.dumps([found.id, found.time])) < 20 * TEXT_BYTES_MAX
@@ -226,7 +229,9 @@ REFUSED_EVENTS = [
     (b"{}", RULES, Reason.BAD_FIELD),
     (b'{"features":null}', RULES, Reason.BAD_FIELD),
     (b'{"features":[1]}', RULES, Reason.BAD_FIELD),
-    (b'{"features":{"x":[1]}}', RULES, Reason.BAD_FIELD),
+    (b'{"features":{"x":[]}}', RULES, Reason.BAD_FIELD),
+    (b'{"features":{"x":["1"]}}', RULES, Reason.BAD_FIELD),
+    (b'{"features":{"x":[[1]]}}', RULES, Reason.BAD_FIELD),
     (b'{"x":{"y":1}}', replace(RULES, format="flat"), Reason.BAD_FIELD),
     (b'{"x":1,"id":true}', replace(RULES, format="flat"), Reason.BAD_FIELD),
     (b'{"x":1,"time":false}', replace(RULES, format="flat"), Reason.BAD_FIELD),

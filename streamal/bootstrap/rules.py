@@ -42,6 +42,7 @@ def wire_rules(config: Config) -> WireRules:
         record_bytes_max=config.limits.record_bytes,
         features_max=config.limits.features,
         feature_name_bytes_max=config.limits.feature_name_bytes,
+        vector_length_max=config.limits.vector_length,
         magnitude_max=config.limits.magnitude,
         natural=config.labels.natural,
         shown=frozenset((*template.text, *template.image, *template.link)),

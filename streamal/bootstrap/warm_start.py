@@ -22,8 +22,9 @@ from streamal.core.codec.features import checked
 from streamal.core.codec.wire_rules import WireRules
 from streamal.core.labels import class_name
 from streamal.core.model.rehearsal import WeightedExample
-from streamal.core.records import Refusal, Scalar
+from streamal.core.records import FeatureValue, Refusal
 from streamal.core.schema import Schema
+from streamal.core.vectors import vector_length
 from streamal.errors import ConfigError
 from streamal.recordings.reading import is_blank, raw_rows
 
@@ -31,6 +32,7 @@ __all__ = ["read_examples", "sha256_of", "unpickle"]
 
 _TRUTHS: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": False}
 _CHUNK = 1 << 20
+_ANY = Schema({}, open=True)
 
 
 def sha256_of(config: Config) -> str:
@@ -121,7 +123,7 @@ def read_examples(config: Config, rules: WireRules, schema: Schema | None) -> It
         if isinstance(fits, Refusal):
             raise ConfigError(f"{where}: {fits.detail}")
         found += 1
-        yield WeightedExample(fits if schema is None else schema.select(fits), class_name(row[column]))
+        yield WeightedExample((schema or _ANY).select(fits), class_name(row[column]))
     if not found:
         raise ConfigError(f"model.warm_start: {path}: no row has a label in column {column!r}")
 
@@ -133,17 +135,22 @@ def _features(row: Mapping[str, Any], kinds: Mapping[str, str], where: str, *, o
         if kind is not None:
             features[name] = _typed(value, kind, f"{where}: column {name!r}")
         elif open_:
-            features[name] = value if isinstance(value, float | str | bool) else float(value)
+            features[name] = value if isinstance(value, float | str | bool | list) else float(value)
     return features
 
 
-def _typed(value: Any, kind: str, where: str) -> Scalar:
+def _typed(value: Any, kind: str, where: str) -> FeatureValue:
     """Return *value*, which a CSV file has as text, as a feature of *kind*."""
     if kind == "boolean":
         truth = value if isinstance(value, bool) else _TRUTHS.get(str(value).strip().lower())
         if truth is None:
             raise ConfigError(f"{where} is {value!r}, not true or false")
         return truth
+    length = vector_length(kind)
+    if length is not None:
+        if not isinstance(value, list) or len(value) != length:
+            raise ConfigError(f"{where} is {str(value)[:50]!r}, not a list of {length} numbers")
+        return [_typed(each, "number", where) for each in value]  # type: ignore[misc]
     if kind != "number":
         return str(value)
     try:

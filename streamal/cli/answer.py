@@ -27,6 +27,7 @@ from streamal.cli.console import echo, grow, new_console, plain, text
 from streamal.cli.options import ConfigPath, Overrides
 from streamal.config import Config, load_config
 from streamal.core.records import Request
+from streamal.core.vectors import describe_vector
 from streamal.errors import ConfigError, Uncommitted
 from streamal.labeling.feed import Feed
 from streamal.labeling.keys import FIND, keys_of
@@ -147,6 +148,8 @@ def _render(request: Request, classes: Sequence[str], *, hide: Collection[str] =
 
 def _shorten(value: object) -> str:
     """Return *value* for a person, cut where it is very long."""
+    if isinstance(value, list):
+        return describe_vector(value)
     found = f"{value:g}" if isinstance(value, float) else str(value)
     return found if len(found) <= _VALUE_MAX else f"{found[:_VALUE_MAX]} … ({len(found):,} characters)"
 

@@ -18,10 +18,10 @@ from streamal.core.records import (
     Abstention,
     Example,
     Expiry,
+    FeatureValue,
     NaturalExample,
     Quarantine,
     Request,
-    Scalar,
     SchemaSet,
     Training,
     Version,
@@ -52,7 +52,7 @@ class Books:
 
     pending: Pending
     infer_from: int
-    samples: list[dict[str, Scalar]] | None = None
+    samples: list[dict[str, FeatureValue]] | None = None
     version: Version = field(default_factory=lambda: Version(0, 0))
     last: bytes | None = None
     now: float = 0.0

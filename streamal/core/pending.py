@@ -17,11 +17,11 @@ from streamal.core.records import (
     Closing,
     Example,
     Expiry,
+    FeatureValue,
     Lane,
     Outcome,
     Reply,
     Request,
-    Scalar,
     partition_of,
 )
 
@@ -33,13 +33,13 @@ ABSTAINED, EXPIRED = "abstained", "expired"
 
 _FORGOTTEN = 8
 """This part of the closed requests is forgotten at once when there are too many."""
-_REQUEST_BYTES, _VALUE_BYTES = 2_000, 150
-"""What an open request takes besides its texts, and each of its features and probabilities."""
+_REQUEST_BYTES, _VALUE_BYTES, _COMPONENT_BYTES = 2_000, 150, 36
+"""What an open request takes besides its texts, each of its features and probabilities, and each number of a vector."""
 _STALE_MAX = 1_000
 """Deadlines of closed requests that may wait behind an old open one before they are swept out."""
 
 
-def resident_bytes(features: Mapping[str, Scalar], classes: int) -> int:
+def resident_bytes(features: Mapping[str, FeatureValue], classes: int) -> int:
     """Return the most memory that an open request takes, about: a text may take four bytes for each character.
 
     >>> resident_bytes({"x": 1.0, "text": "word"}, 2)
@@ -48,14 +48,17 @@ def resident_bytes(features: Mapping[str, Scalar], classes: int) -> int:
     size = _REQUEST_BYTES + _VALUE_BYTES * (len(features) + classes)
     for name, value in features.items():
         size += len(name) if name.isascii() else 4 * len(name)
-        if value.__class__ is str:
+        if isinstance(value, str):
             size += len(value) if value.isascii() else 4 * len(value)
+        elif isinstance(value, list):
+            size += _COMPONENT_BYTES * len(value)
     return size
 
 
 def resident_bytes_max(record_bytes: int, features: int) -> int:
     """Return more than `resident_bytes` of any event with so many bytes and features, and up to 10,000 classes."""
-    return _REQUEST_BYTES + 4 * record_bytes + _VALUE_BYTES * (features + 10_000)
+    # a text takes up to four bytes for each byte of its record; a number of a vector has two there at least, as "1,"
+    return _REQUEST_BYTES + _COMPONENT_BYTES // 2 * record_bytes + _VALUE_BYTES * (features + 10_000)
 
 
 class RecentLabels:

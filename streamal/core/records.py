@@ -19,6 +19,7 @@ __all__ = [
     "EventId",
     "Example",
     "Expiry",
+    "FeatureValue",
     "Lane",
     "NaturalExample",
     "NaturalLabel",
@@ -45,7 +46,9 @@ __all__ = [
 EventId = str | int | None
 """The producer's own name for an event; carried along, never interpreted."""
 Scalar = float | str | bool
-"""A feature's value: a finite number, a text, or a truth value."""
+"""A finite number, a text, or a truth value."""
+FeatureValue = Scalar | list[float]
+"""A feature's value: a scalar, or a vector, which is one or more finite numbers."""
 
 
 class Reason(StrEnum):
@@ -108,7 +111,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     offset: int
     id: EventId
     time: float | str | None
-    features: dict[str, Scalar]
+    features: dict[str, FeatureValue]
 
 
 class Version(NamedTuple):
@@ -144,7 +147,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     """The question, on ``requests``: all an annotator needs, and why it was asked."""
 
     request: str
-    features: dict[str, Scalar]
+    features: dict[str, FeatureValue]
     label: str | None
     """The model's guess."""
     probabilities: dict[str, float]
@@ -182,7 +185,7 @@ class NaturalLabel(NamedTuple):
     """
 
     event: str | None
-    features: dict[str, Scalar] | None
+    features: dict[str, FeatureValue] | None
     label: str
     annotator: str | None
     reply: str | None
@@ -199,7 +202,7 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind",
 
     request: str
     label: str
-    features: dict[str, Scalar]
+    features: dict[str, FeatureValue]
     predicted: str | None
     propensity: float
     lane: Lane
@@ -285,7 +288,7 @@ class NaturalExample(msgspec.Struct, frozen=True, omit_defaults=True, tag_field=
     closes_request: ClassVar[Literal[False]] = False
 
     label: str
-    features: dict[str, Scalar]
+    features: dict[str, FeatureValue]
     at: float
     event: str | None = None
     annotator: str | None = None
@@ -300,7 +303,7 @@ class NaturalExample(msgspec.Struct, frozen=True, omit_defaults=True, tag_field=
 
 
 class SchemaSet(msgspec.Struct, frozen=True, tag_field="kind", tag="schema"):
-    """From here on the features are these: name -> "number" | "string" | "boolean"."""
+    """From here on the features are these: name -> "number" | "string" | "boolean" | "vector(length)"."""
 
     kind: ClassVar[Literal["schema"]] = "schema"
     closes_request: ClassVar[Literal[False]] = False

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from streamal.core.records import Reason, Refusal, Scalar
+from streamal.core.records import FeatureValue, Reason, Refusal
+from streamal.core.vectors import ModelFeatures, as_arrays, vector_kind, vector_length
 
-__all__ = ["Schema", "infer_schema", "quote"]
+__all__ = ["Schema", "infer_schema", "kind_of", "quote"]
 
 _KIND_OF: Mapping[type, str] = {bool: "boolean", float: "number", int: "number", str: "string"}
 
@@ -31,7 +32,8 @@ class Schema:
     """The features that the model may see.
 
     Attributes:
-        kinds: name -> "number" | "string" | "boolean" | "text" (a string that the default pipeline splits into words).
+        kinds: name -> "number" | "string" | "boolean" | "text" (a string that the default pipeline splits into words)
+            | "vector(384)" (so many numbers).
         unknown: "drop" a feature of another name, or "refuse" its event.
         open: let unknown names through (sparse streams; the pipeline must hash them).
         required: names that every event should have; one that lacks some is accepted, and counted.
@@ -44,19 +46,23 @@ class Schema:
     drops: bool = field(init=False, repr=False)
     """Whether features of other names are dropped."""
     numbers: frozenset[str] = field(init=False, repr=False)
-    """All names, if all are numbers; else none. Then whole events are compared at once, see `decode_events`."""
+    """All names, if all are numbers or vectors; else none. Then events are compared at once, see `decode_events`."""
+    vectors: Mapping[str, int] = field(init=False, repr=False)
+    """Name -> length of each vector."""
     name_bytes_max: int = field(init=False, repr=False)
     """The size of the longest name."""
     _texts: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        numeric = all(kind == "number" for kind in self.kinds.values())
+        vectors = {name: length for name, kind in self.kinds.items() if (length := vector_length(kind)) is not None}
+        numeric = all(kind == "number" or name in vectors for name, kind in self.kinds.items())
         object.__setattr__(self, "drops", self.unknown == "drop" and not self.open)
         object.__setattr__(self, "numbers", frozenset(self.kinds if numeric else ()))
+        object.__setattr__(self, "vectors", vectors)
         object.__setattr__(self, "name_bytes_max", max((len(name.encode()) for name in self.kinds), default=0))
         object.__setattr__(self, "_texts", tuple(name for name, kind in self.kinds.items() if kind == "text"))
 
-    def mismatch(self, features: Mapping[str, Scalar]) -> Refusal | None:
+    def mismatch(self, features: Mapping[str, FeatureValue]) -> Refusal | None:
         """Return why *features* cannot be accepted, or None.
 
         >>> Schema({"x": "number"}).mismatch({"x": "three"}).reason.value
@@ -68,14 +74,25 @@ class Schema:
             if kind is None:
                 if self.unknown == "refuse" and not self.open:
                     return Refusal(Reason.FEATURE_UNKNOWN, f"feature {quote(name)} is not in the schema")
-            elif _KIND_OF[type(value)] != _PLAIN.get(kind, kind):
-                return Refusal(Reason.FEATURE_TYPE, f"feature {quote(name)} is a {_KIND_OF[type(value)]}, not a {kind}")
+            elif kind_of(value) != _PLAIN.get(kind, kind):
+                return Refusal(Reason.FEATURE_TYPE, f"feature {quote(name)} is a {kind_of(value)}, not a {kind}")
         return None
 
-    def select(self, features: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    def is_numeric(self, features: Mapping[str, FeatureValue]) -> bool:
+        """Return whether *features*, numbers and vectors all of them, are of this schema, which has no other kinds."""
+        if not self.numbers.issuperset(features):
+            return False
+        vectors = self.vectors
+        for name, value in features.items():
+            length = vectors.get(name)
+            if (type(value) is not float) if length is None else (type(value) is not list or len(value) != length):
+                return False
+        return True
+
+    def select(self, features: Mapping[str, FeatureValue]) -> ModelFeatures:
         """Return what the model may see of *features*; names or types outside the schema are left out.
 
-        A text that is missing is the empty text: River's vectorisers raise without one.
+        A vector becomes an array. A text that is missing is the empty text: River's vectorisers raise without one.
 
         >>> Schema({"x": "number"}).select({"x": 1.0, "new": 2.0})
         {'x': 1.0}
@@ -86,11 +103,20 @@ class Schema:
         selected = {
             name: value
             for name, value in features.items()
-            if (_PLAIN.get(kinds[name], kinds[name]) == _KIND_OF[type(value)] if name in kinds else self.open)
+            if (_PLAIN.get(kinds[name], kinds[name]) == kind_of(value) if name in kinds else self.open)
         }
         for name in self._texts:
             selected.setdefault(name, "")
-        return selected
+        return as_arrays(selected) if self.vectors or self.open else selected
+
+
+def kind_of(value: FeatureValue) -> str:
+    """Return the kind of a feature with this *value*, as a schema names it.
+
+    >>> kind_of(1.0), kind_of([0.5, 0.25])
+    ('number', 'vector(2)')
+    """
+    return vector_kind(len(value)) if isinstance(value, list) else _KIND_OF[type(value)]
 
 
 def quote(name: str) -> str:
@@ -102,7 +128,7 @@ def quote(name: str) -> str:
     return repr(name if len(name) <= _NAME_SHOWN else f"{name[:_NAME_SHOWN]}…")
 
 
-def infer_schema(samples: Iterable[Mapping[str, Scalar]], features_max: int) -> dict[str, str]:
+def infer_schema(samples: Iterable[Mapping[str, FeatureValue]], features_max: int) -> dict[str, str]:
     """Return name -> kind over *samples*: the first type seen of a name wins (fault F32), names in sorted order.
 
     At most *features_max* names are kept, the most frequent first, so that the first requests cannot make
@@ -115,7 +141,7 @@ def infer_schema(samples: Iterable[Mapping[str, Scalar]], features_max: int) -> 
     counts: dict[str, int] = {}
     for features in samples:
         for name, value in features.items():
-            kinds.setdefault(name, _KIND_OF[type(value)])
+            kinds.setdefault(name, kind_of(value))
             counts[name] = counts.get(name, 0) + 1
     kept = sorted(counts, key=lambda name: (-counts[name], name))[:features_max]
     return {name: kinds[name] for name in sorted(kept)}

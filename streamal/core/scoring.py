@@ -9,7 +9,7 @@ from typing import Any
 
 from streamal.core.codec.events import DecodedEvents, decode_events
 from streamal.core.fold import Fold
-from streamal.core.records import Event, Record, Scalar
+from streamal.core.records import Event, FeatureValue, Record
 from streamal.core.rules import Rules
 from streamal.core.strategies import EventView, State
 from streamal.core.strategies.base import Memory
@@ -32,7 +32,7 @@ class Scorer:
         self.memory = _memory(rules) if memory is None else memory.copy()
         """What the strategy knows of the events that were scored."""
         self._unscored: deque[Event] = deque()
-        self._well_formed: Mapping[int, Mapping[str, Scalar]] = {}
+        self._well_formed: Mapping[int, Mapping[str, FeatureValue]] = {}
         """Offset -> features of an event as the memory takes them: with those that the schema drops."""
 
     def read(self, records: Sequence[Record]) -> DecodedEvents:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from streamal.core.labels import class_name
-from streamal.core.records import Closing, EventId, NaturalExample, Request, Scalar
+from streamal.core.records import Closing, EventId, FeatureValue, NaturalExample, Request
+from streamal.core.vectors import describe_vector
 
 __all__ = [
     "CHOICES",
@@ -98,7 +99,7 @@ def request_task(
 
 def closed_task(record: Closing | NaturalExample, texts: Sequence[str]) -> dict[str, Any]:
     """Return the task of a record of the training log, with its label or abstention as the annotation."""
-    features: Mapping[str, Scalar] = getattr(record, "features", {})
+    features: Mapping[str, FeatureValue] = getattr(record, "features", {})
     task: dict[str, Any] = {
         "data": _data(record.about, features, texts, getattr(record, "id", None), getattr(record, "time", None)),
         "meta": {
@@ -149,21 +150,23 @@ def read_annotation(annotation: Mapping[str, Any]) -> Annotation:
 
 def _data(
     coordinates: str | None,
-    features: Mapping[str, Scalar],
+    features: Mapping[str, FeatureValue],
     texts: Sequence[str],
     identity: EventId,
     time: float | str | None,
 ) -> dict[str, Any]:
     """Return the data of a task; a text that the event lacks is empty: Label Studio requires every field."""
-    # Label Studio's table shows a truth value as a blank cell
-    table = {
-        name: class_name(value) if isinstance(value, bool) else value
-        for name, value in features.items()
-        if name not in texts
-    }
+    table = {name: _cell(value) for name, value in features.items() if name not in texts}
     data: dict[str, Any] = {"request": coordinates, OBJECT: table}
     data |= {f"text_{name}": features.get(name, "") for name in texts}
     return data | {name: value for name, value in (("id", identity), ("time", time)) if value is not None}
+
+
+def _cell(value: FeatureValue) -> float | str:
+    """Return *value* as a cell of Label Studio's table, which shows a truth value as a blank cell."""
+    if isinstance(value, bool):
+        return class_name(value)
+    return describe_vector(value) if isinstance(value, list) else value
 
 
 def _choice(label: str, control: str = CHOICES, object_name: str = OBJECT) -> dict[str, Any]:

@@ -42,6 +42,8 @@ def training_rows(
 def flatten(row: Row) -> Row:
     """Return *row* with one column per feature; other nested values (a schema, a list) become JSON text.
 
+    A vector stays a list.
+
     >>> flatten({"kind": "example", "features": {"x": 1.0}, "arms": (0.5, 1.0)})
     {'kind': 'example', 'arms': '[0.5,1.0]', 'features.x': 1.0}
     """

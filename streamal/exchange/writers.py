@@ -71,7 +71,7 @@ def write_text(rows: Rows, kind: Format, columns: Columns, texts: tuple[str, ...
     elif kind is Format.CSV:
         writer = csv.DictWriter(file, list(columns.kinds), restval="")
         writer.writeheader()
-        writer.writerows(flatten(row) for row, _ in rows)
+        writer.writerows({name: _csv_cell(value) for name, value in flatten(row).items()} for row, _ in rows)
     else:
         separator = "[\n"
         for task in _tasks(rows, texts):
@@ -91,7 +91,7 @@ def write_parquet(rows: Rows, columns: Columns, path: Path) -> None:
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(f"--format parquet needs pyarrow: {INSTALL.format(extra='parquet')}") from error
-    types = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
+    types = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string(), list: pa.list_(pa.float64())}
     chosen = {name: columns.type_of(name) for name in columns.kinds}
     schema = pa.schema([(name, types[kind]) for name, kind in chosen.items()])
     with parquet.ParquetWriter(path, schema) as writer:
@@ -112,6 +112,11 @@ def _tasks(rows: Rows, texts: tuple[str, ...]) -> Iterator[dict[str, Any]]:
                 pass
             case _:
                 assert_never(record)
+
+
+def _csv_cell(value: Any) -> Any:
+    """Return *value* as a cell of a CSV file; a vector is JSON text there."""
+    return json.dumps(value, separators=(",", ":")) if isinstance(value, list) else value
 
 
 def _convert(value: Any, kind: type) -> Any:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TextIO
 
 from streamal import INSTALL
 from streamal.core.labels import class_name
-from streamal.core.records import Scalar
+from streamal.core.records import FeatureValue, Scalar
 from streamal.errors import ConfigError
 from streamal.recordings.account import Account, Column, Finding, Location, Role
 
@@ -34,7 +34,7 @@ _WORDS_OF_TEXT = 5
 class Recorded(NamedTuple):
     """One event of a recorded stream; *label* is the true one, *label_time* is when it became known (seconds)."""
 
-    features: dict[str, Scalar]
+    features: dict[str, FeatureValue]
     label: str
     time: float
     label_time: float | None

@@ -22,7 +22,7 @@ from streamal.core.codec.features import (
     parse_raw,
 )
 from streamal.core.codec.wire_rules import WireRules
-from streamal.core.records import Event, EventId, Reason, Record, Refusal, Request, Scalar, Training
+from streamal.core.records import Event, EventId, FeatureValue, Reason, Record, Refusal, Request, Training
 from streamal.core.schema import Schema
 
 __all__ = [
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class _Nested(msgspec.Struct):
-    features: dict[str, float | str | bool | None]
+    features: dict[str, float | str | bool | list[float] | None]
     id: str | int | None = None
     time: float | str | None = None
 
@@ -54,7 +54,7 @@ class EventFields(NamedTuple):
 
     id: EventId
     time: float | str | None
-    features: dict[str, Scalar]
+    features: dict[str, FeatureValue]
     dropped: int
 
 
@@ -62,7 +62,7 @@ _NO_NAMES: frozenset[str] = frozenset()
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 _decode_nested = msgspec.json.Decoder(_Nested).decode
 _decode_nested_raw = msgspec.json.Decoder(_NestedRaw).decode
-_decode_flat = msgspec.json.Decoder(dict[str, int | float | str | bool | None]).decode
+_decode_flat = msgspec.json.Decoder(dict[str, int | float | str | bool | list[float] | None]).decode
 _decode_flat_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_request = msgspec.json.Decoder(Request).decode
 _decode_training = msgspec.json.Decoder(Training).decode
@@ -110,14 +110,19 @@ class DecodedEvents(NamedTuple):
 def decode_events(records: Iterable[Record], rules: WireRules, schema: Schema | None) -> DecodedEvents:
     """Return the events in *records*, as `decode_event` does, and those that are refused; each in their order.
 
-    The plainest kind, known numbers within bounds, is wholly checked by msgspec while it decodes, and its names are
-    compared at once. Every other event goes the long way, which also says what is wrong.
+    The plainest kind, known numbers and vectors within bounds, is checked by msgspec while it decodes, and its names
+    are compared at once. Every other event goes the long way, which also says what is wrong.
     """
     accepted: list[Event] = []
     refused: list[tuple[Record, Refusal]] = []
     known = schema.numbers if schema is not None and _is_quick(rules, schema) else _NO_NAMES
+    with_vectors = schema is not None and bool(schema.vectors)
+    is_numeric = schema.is_numeric if schema is not None and with_vectors else known.issuperset
     required = _NO_NAMES if schema is None else schema.required
-    decode, bytes_max = rules.numbers, rules.record_bytes_max
+    decode, bytes_max = (
+        rules.vectors if with_vectors else rules.numbers,
+        rules.record_bytes_max,
+    )
     dropped = misfits = 0
     for record in records:
         value = record.value
@@ -128,7 +133,7 @@ def decode_events(records: Iterable[Record], rules: WireRules, schema: Schema | 
                 pass
             else:
                 features = parsed.features
-                if features and known.issuperset(features):
+                if features and is_numeric(features):
                     accepted.append(Event(record.partition, record.offset, parsed.id, parsed.time, features))
                     if required and len(features) < len(required):
                         misfits += 1
@@ -221,8 +226,8 @@ def _from_flat(
 ) -> tuple[EventId, float | str | None, dict[str, Any]] | Refusal:
     identity = parsed.pop(rules.id, None)
     time = parsed.pop(rules.time, None)
-    if isinstance(identity, bool) or isinstance(time, bool):
-        return Refusal(Reason.BAD_FIELD, f"fields {rules.id!r} and {rules.time!r} must not be truth values")
+    if isinstance(identity, bool | list) or isinstance(time, bool | list):
+        return Refusal(Reason.BAD_FIELD, f"fields {rules.id!r} and {rules.time!r} must be a text or a number")
     return str(identity) if isinstance(identity, float) else identity, time, parsed
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from streamal.core.codec.wire_rules import TEXT_BYTES_MAX, WireRules
-from streamal.core.records import EventId, Reason, Refusal, Scalar
+from streamal.core.records import EventId, FeatureValue, Reason, Refusal
 from streamal.core.schema import Schema, quote
 
 __all__ = [
@@ -28,9 +28,10 @@ __all__ = [
 FIELD_REASONS = frozenset({Reason.BAD_FIELD, Reason.NUMBER_OUT_OF_RANGE})
 """Why a record that is a JSON object may not be what was expected: one of its fields is at fault."""
 
-_JSON_TYPES: Mapping[str, str] = {"[": "a list", "{": "an object", "n": "null", '"': "a text"}
+_LIST = "a list"
+_JSON_TYPES: Mapping[str, str] = {"[": _LIST, "{": "an object", "n": "null", '"': "a text"}
 decode_scalar = msgspec.json.Decoder(int | float | str | bool | None).decode
-_decode_feature = msgspec.json.Decoder(float | str | bool | None).decode
+_decode_feature = msgspec.json.Decoder(float | str | bool | list[float] | None).decode
 
 
 def decode_features(features: Mapping[str, msgspec.Raw], schema: Schema | None) -> dict[str, Any] | Refusal:
@@ -49,12 +50,22 @@ def decode_features(features: Mapping[str, msgspec.Raw], schema: Schema | None) 
         try:
             found[name] = _decode_feature(raw)
         except (msgspec.MsgspecError, UnicodeError) as error:
-            kind = _JSON_TYPES.get(bytes(memoryview(raw)[:1]).decode(errors="replace"))
-            if kind is None:
-                return Refusal(Reason.NUMBER_OUT_OF_RANGE, f"feature {quote(name)} is a number beyond any double")
-            text = f"feature {quote(name)} is {kind}: a feature is a number, a text or a truth value ({error})"
-            return Refusal(Reason.BAD_FIELD, text)
+            return _malformed(name, raw, str(error))
     return found
+
+
+def _malformed(name: str, raw: msgspec.Raw, error: str) -> Refusal:
+    """Return the refusal of the feature *name*, which cannot be decoded because of *error*."""
+    kind = _JSON_TYPES.get(bytes(memoryview(raw)[:1]).decode(errors="replace"))
+    if kind is None:
+        return Refusal(Reason.NUMBER_OUT_OF_RANGE, f"feature {quote(name)} is a number beyond any double")
+    if kind == _LIST and "out of range" in error:
+        text = f"feature {quote(name)} is a list with a number beyond any double"
+        return Refusal(Reason.NUMBER_OUT_OF_RANGE, text)
+    allowed = "a feature is a number, a text, a truth value or a vector"
+    if kind == _LIST:
+        allowed = "a vector is a list of numbers"
+    return Refusal(Reason.BAD_FIELD, f"feature {quote(name)} is {kind}: {allowed} ({error})")
 
 
 def keep_known(raw: dict[str, Any], rules: WireRules, schema: Schema | None) -> dict[str, Any]:
@@ -71,7 +82,7 @@ def keep_known(raw: dict[str, Any], rules: WireRules, schema: Schema | None) -> 
 
 def checked(
     identity: EventId, time: float | str | None, raw: dict[str, Any], rules: WireRules, schema: Schema | None
-) -> dict[str, Scalar] | Refusal:
+) -> dict[str, FeatureValue] | Refusal:
     """Return the features in *raw*, which the *schema* was asked to keep, or the bound that they break."""
     if not short(identity) or not short(time):
         return Refusal(Reason.BAD_FIELD, f"id and time must have at most {TEXT_BYTES_MAX} characters, or 63 bits")
@@ -141,8 +152,25 @@ def _bounds(features: Mapping[str, Any], rules: WireRules) -> Refusal | None:
             if not -magnitude_max <= value <= magnitude_max:
                 text = f"feature {quote(name)} is beyond ±{magnitude_max:g}, the bound of a number (limits.magnitude)"
                 return Refusal(Reason.NUMBER_OUT_OF_RANGE, text)
+        elif kind is list:
+            refusal = _vector_bounds(name, value, rules)
+            if refusal is not None:
+                return refusal
         elif value is None and rules.null == "refuse":
             return Refusal(Reason.NULL_FEATURE, f"feature {quote(name)} is null; leave it out, or set features.null")
+    return None
+
+
+def _vector_bounds(name: str, vector: list[float], rules: WireRules) -> Refusal | None:
+    """Return the first bound that the otherwise well-formed *vector* breaks."""
+    if not vector:
+        return Refusal(Reason.BAD_FIELD, f"feature {quote(name)} is an empty list; leave it out")
+    if len(vector) > rules.vector_length_max:
+        text = f"feature {quote(name)} has {len(vector)} numbers, {rules.vector_length_max} allowed"
+        return Refusal(Reason.BAD_FIELD, f"{text} (limits.vector_length)")
+    if max(vector) > rules.magnitude_max or min(vector) < -rules.magnitude_max:
+        text = f"feature {quote(name)} has a number beyond ±{rules.magnitude_max:g}, the bound of a number"
+        return Refusal(Reason.NUMBER_OUT_OF_RANGE, f"{text} (limits.magnitude)")
     return None
 
 

@@ -30,7 +30,7 @@ _COORDINATES = re.compile(r"(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,17})", re.ASCII)
 class _Reply(msgspec.Struct):
     request: str | None = None
     event: str | None = None
-    features: dict[str, float | str | bool | None] | None = None
+    features: dict[str, float | str | bool | list[float] | None] | None = None
     label: str | bool | int | float | None = None
     abstain: bool | None = None
     annotator: str | int | None = None

@@ -28,6 +28,7 @@ class WireRules:
         id, time: names of these fields in a flat event.
         null: whether an event with a null feature is refused, or the feature counts as absent ("missing").
         record_bytes_max, features_max, feature_name_bytes_max: sizes, in bytes and names.
+        vector_length_max: how many numbers a vector may have.
         magnitude_max: |number| beyond it is refused; a finite 1e308 kills River's scaler as surely as a NaN.
         natural: whether labels that nobody asked for are learned.
         shown: names that annotators see although the schema may not know them; requests keep their features.
@@ -41,21 +42,31 @@ class WireRules:
     record_bytes_max: int = 1_048_576
     features_max: int = 1_000
     feature_name_bytes_max: int = 256
+    vector_length_max: int = 4_096
     magnitude_max: float = 1e12
     natural: bool = False
     shown: frozenset[str] = frozenset()
     dead_letter_bytes_max: int = 4_096
     numbers: Callable[[bytes], Any] = field(init=False, repr=False, compare=False)
     """Decodes an event whose features are numbers within the bounds; raises for any other, whatever is wrong."""
+    vectors: Callable[[bytes], Any] = field(init=False, repr=False, compare=False)
+    """Decodes an event whose features are numbers or vectors within the bounds; raises for any other."""
 
     def __post_init__(self) -> None:
         number = Annotated[float, msgspec.Meta(ge=-self.magnitude_max, le=self.magnitude_max)]
-        shape = msgspec.defstruct(
-            "Numbers",
-            [
-                ("features", dict[str, number]),
-                ("id", _Text | _Integer | None, None),
-                ("time", _Text | _Time | None, None),
-            ],
-        )
-        object.__setattr__(self, "numbers", msgspec.json.Decoder(shape).decode)
+        vector = Annotated[list[number], msgspec.Meta(min_length=1, max_length=self.vector_length_max)]
+        object.__setattr__(self, "numbers", _decoder(number))
+        object.__setattr__(self, "vectors", _decoder(number | vector))
+
+
+def _decoder(feature: Any) -> Callable[[bytes], Any]:
+    """Return a decoder of events whose features are of the type *feature*."""
+    shape = msgspec.defstruct(
+        "Numbers",
+        [
+            ("features", dict[str, feature]),
+            ("id", _Text | _Integer | None, None),
+            ("time", _Text | _Time | None, None),
+        ],
+    )
+    return msgspec.json.Decoder(shape).decode

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from streamal.core.model.checkpoints import Checkpoints, Learner, learn_rehearsed
 from streamal.core.model.model import Model
 from streamal.core.model.rehearsal import Rehearsal, WeightedExample
-from streamal.core.records import Scalar
+from streamal.core.records import FeatureValue
+from streamal.core.vectors import Array, ModelFeatures
 
 __all__ = ["ModelGuard"]
 
@@ -41,7 +42,7 @@ _SUSPECTS = 4
 """So many examples are tried for the cause of a damage that shows late."""
 _NAMES_KEPT = 100
 
-Features = Mapping[str, Scalar]
+Probe = dict[str, FeatureValue | Array]
 
 
 class ModelGuard:
@@ -59,7 +60,7 @@ class ModelGuard:
         self._checkpoints: Checkpoints | None = None
         self._unchecked = 0
         self._every = _EVERY
-        self._probe: dict[str, Scalar] = {}
+        self._probe: Probe = {}
         self._recent: deque[WeightedExample] = deque(maxlen=_RECENT)
         self.quarantined = 0
         self.names: deque[str] = deque(maxlen=_NAMES_KEPT)
@@ -82,7 +83,7 @@ class ModelGuard:
     def _check(self, learner: Learner, checkpoints: Checkpoints) -> Model:
         """Return the model of *learner* if it passes; else without what broke it since the last check."""
         block = [example for example, _ in checkpoints.examples[-self._unchecked :]]
-        probe: dict[str, Scalar] = {}
+        probe: Probe = {}
         for example in block:
             probe.update(example.features)
         likeliest = _likeliest(learner[0], {**self._probe, **probe})
@@ -92,7 +93,7 @@ class ModelGuard:
         checkpoints.save(learner)
         return learner[0]
 
-    def _accept(self, block: Sequence[WeightedExample], probe: dict[str, Scalar], *, sick: bool = False) -> None:
+    def _accept(self, block: Sequence[WeightedExample], probe: Probe, *, sick: bool = False) -> None:
         """Take *block* for checked; after each *sick* one the next check comes twice as late."""
         self._recent.extend(block)
         self._probe = probe
@@ -119,14 +120,14 @@ class ModelGuard:
         checkpoints.save(healed, at_once=True)
         return healed[0]
 
-    def _can_heal(self, model: Model, before: Model, checkpoints: Checkpoints, probes: Sequence[Features]) -> bool:
+    def _can_heal(self, model: Model, before: Model, checkpoints: Checkpoints, probes: Sequence[ModelFeatures]) -> bool:
         """Whether something is wrong with *model* that was not wrong *before* the last examples."""
         if not (probes or self._has_collapsed(model)):
             return False
         return not (self._has_collapsed(before) or self._was_broken_before(checkpoints, probes))
 
     def _relearn(
-        self, learner: Learner, checkpoints: Checkpoints, first: int, probes: Sequence[Features]
+        self, learner: Learner, checkpoints: Checkpoints, first: int, probes: Sequence[ModelFeatures]
     ) -> tuple[Learner, int]:
         """Learn the examples from *first* on again, and quarantine each that breaks the model.
 
@@ -148,7 +149,7 @@ class ModelGuard:
         return learner, first
 
     def _learn_and_blame(
-        self, learner: Learner, checkpoints: Checkpoints, number: int, first: int, probes: Sequence[Features]
+        self, learner: Learner, checkpoints: Checkpoints, number: int, first: int, probes: Sequence[ModelFeatures]
     ) -> int | None:
         """Learn example *number*; return the number of the one to blame if the model is broken then, else None."""
         example = checkpoints.examples[number][0]
@@ -161,7 +162,7 @@ class ModelGuard:
             return number
         return None
 
-    def _probes(self, model: Model, sound: Model, block: Sequence[WeightedExample]) -> Sequence[Features]:
+    def _probes(self, model: Model, sound: Model, block: Sequence[WeightedExample]) -> Sequence[ModelFeatures]:
         """Return features that show that *model* is broken, [] if it is not; of old examples, if they are enough.
 
         Those of a broken example prove little: 1e100 overflows in many a model that is well. And what a *sound* model
@@ -176,7 +177,7 @@ class ModelGuard:
                 return answerable
         return []
 
-    def _was_broken_before(self, checkpoints: Checkpoints, probes: Sequence[Features]) -> bool:
+    def _was_broken_before(self, checkpoints: Checkpoints, probes: Sequence[ModelFeatures]) -> bool:
         """Whether the oldest copy was broken already: then each example would look like the culprit."""
         tried = list(self._recent)[-_HARMLESS:]
         return bool(tried) and all(_breaks(checkpoints, 0, example, probes) for example in tried)
@@ -206,7 +207,7 @@ class ModelGuard:
         return right / len(self._recent) if self._recent else 0.0
 
 
-def _culprit(checkpoints: Checkpoints, number: int, first: int, probes: Sequence[Features]) -> int:
+def _culprit(checkpoints: Checkpoints, number: int, first: int, probes: Sequence[ModelFeatures]) -> int:
     """Return the number of the example that is to blame for a model that is broken after example *number*.
 
     Damage may show late: 1e200 makes a scaler's variance infinite, and only the next example, or the one after it,
@@ -227,7 +228,7 @@ def _culprit(checkpoints: Checkpoints, number: int, first: int, probes: Sequence
     return next((suspect for suspect in suspects if _cures(checkpoints, suspect, first, probes)), number)
 
 
-def _cures(checkpoints: Checkpoints, suspect: int, first: int, probes: Sequence[Features]) -> bool:
+def _cures(checkpoints: Checkpoints, suspect: int, first: int, probes: Sequence[ModelFeatures]) -> bool:
     """Whether nothing breaks without *suspect*, though all examples from *first* on are learned twice."""
     learner = checkpoints.restore(suspect)
     block = checkpoints.examples[max(first, suspect + 1) :]
@@ -237,18 +238,19 @@ def _cures(checkpoints: Checkpoints, suspect: int, first: int, probes: Sequence[
     return all(_likeliest(learner[0], features) is not None for features in probes)
 
 
-def _breaks(checkpoints: Checkpoints, count: int, example: WeightedExample, probes: Sequence[Features]) -> bool:
+def _breaks(checkpoints: Checkpoints, count: int, example: WeightedExample, probes: Sequence[ModelFeatures]) -> bool:
     """Whether *example*, right after the first *count* examples, breaks the model."""
     learner = checkpoints.restore(count)
     learn_rehearsed(learner, example)
     return any(_likeliest(learner[0], features) is None for features in probes)
 
 
-def _is_finite(features: Features) -> bool:
-    return all(math.isfinite(value) for value in features.values() if not isinstance(value, str))
+def _is_finite(features: ModelFeatures) -> bool:
+    # the numbers of a vector are finite and bounded: it has been decoded
+    return all(math.isfinite(value) for value in features.values() if isinstance(value, float))
 
 
-def _likeliest(model: Model, features: Features) -> tuple[str, float] | None:
+def _likeliest(model: Model, features: ModelFeatures) -> tuple[str, float] | None:
     """Return the likeliest class and its probability ("", 0.0 if there is none), or None from a broken model."""
     try:
         probabilities = model.raw(features)

@@ -18,7 +18,7 @@ from typing import Any
 from river import base, compose, ensemble, multiclass
 
 from streamal.core.model.linear import predict_proba
-from streamal.core.records import Scalar
+from streamal.core.vectors import ModelFeatures, has_vectors, name_components
 
 __all__ = ["LabelRules", "Model"]
 
@@ -92,7 +92,7 @@ class Model:
         total = sum(self._learned.values()) + len(self._classes)
         return {label: (self._learned.get(label, 0) + 1) / total for label in self._classes}
 
-    def predict(self, features: Mapping[str, Scalar]) -> dict[str, float]:
+    def predict(self, features: ModelFeatures) -> dict[str, float]:
         """Return P(class | features) over all known classes, {} if none is known; never changes the model."""
         if len(self._learned) < BINARY and not self._trained:
             return self.prior()
@@ -127,27 +127,27 @@ class Model:
         columns = [found.get(label, nothing) for label in self._classes]
         return [dict(zip(self._classes, row, strict=True)) for row in zip(*columns, strict=True)]
 
-    def raw(self, features: Mapping[str, Scalar]) -> dict[str, float]:
+    def raw(self, features: ModelFeatures) -> dict[str, float]:
         """Return what the estimator itself says, by class name; raises what it raises. For the checks and the guard.
 
         As plain floats: a NumPy number could not be written as JSON.
         """
-        raw = self._estimator.predict_proba_one(features)
+        raw = self._estimator.predict_proba_one(_named(features))
         if self.binary:
             no, yes = self._classes
             return {no: float(raw.get(False, 0.0)), yes: float(raw.get(True, 0.0))}
         return {label: float(raw.get(label, 0.0)) for label in self._classes}
 
-    def learn(self, features: Mapping[str, Scalar], label: str, weight: float | None = None) -> None:
+    def learn(self, features: ModelFeatures, label: str, weight: float | None = None) -> None:
         """Fold one example; *label* must be one that `accepts` has admitted, *weight* what the model can take."""
         self.admit(label)
         self._learned[label] = self._learned.get(label, 0) + 1
         try:
             said = self._classes.index(label) == 1 if self.binary else label
             if weight is None:
-                self._estimator.learn_one(features, said)
+                self._estimator.learn_one(_named(features), said)
             else:
-                self._estimator.learn_one(features, said, w=weight)
+                self._estimator.learn_one(_named(features), said, w=weight)
         except Exception:
             # F34: some estimators are left half-updated; every replica is left so alike
             self.failures += 1
@@ -162,11 +162,11 @@ class Model:
         """Whether the estimator is an ensemble (at the end of a pipeline, perhaps) whose members can vote."""
         return isinstance(_last_step(self._estimator), base.Ensemble)
 
-    def votes(self, features: Mapping[str, Scalar]) -> dict[str, int] | None:
+    def votes(self, features: ModelFeatures) -> dict[str, int] | None:
         """Return how many members vote for each known class; None without an ensemble, or if one of them raises."""
         if not self.is_committee or len(self._learned) < BINARY:
             return None
-        x, last = dict(features), self._estimator
+        x, last = dict(_named(features)), self._estimator
         try:
             while isinstance(last, compose.Pipeline):
                 x, last = last._transform_one(x)
@@ -187,6 +187,11 @@ class Model:
         if 0.0 < total < float("inf") and min(probabilities.values()) >= 0.0:
             return {label: p / total for label, p in probabilities.items()}
         return self._uniform()
+
+
+def _named(features: ModelFeatures) -> Mapping[str, Any]:
+    """Return *features* as River takes them: the numbers of a vector have names of their own."""
+    return name_components(features) if has_vectors(features) else features
 
 
 def _last_step(estimator: Any) -> Any:

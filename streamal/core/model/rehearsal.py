@@ -7,11 +7,11 @@ repeated, so that a stream that drifts is not held back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from streamal.core.coins import HashedUniform
-from streamal.core.records import Scalar
+from streamal.core.vectors import ModelFeatures
 
 __all__ = ["Rehearsal", "WeightedExample"]
 
@@ -19,7 +19,7 @@ __all__ = ["Rehearsal", "WeightedExample"]
 class WeightedExample(NamedTuple):
     """One example as a model learns it: the arguments of `Model.learn`."""
 
-    features: Mapping[str, Scalar]
+    features: ModelFeatures
     label: str
     weight: float | None = None
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
 
 from streamal.core.coins import HashedUniform
 from streamal.core.model.model import Model
 from streamal.core.quality.estimates import Z_95, Estimate
-from streamal.core.records import Example, Lane, Scalar
+from streamal.core.records import Example, Lane
+from streamal.core.vectors import ModelFeatures
 
 __all__ = ["RandomControl"]
 
@@ -33,11 +33,11 @@ class RandomControl:
     def __init__(self, random: Model, chosen: Model, window: int) -> None:
         """Take two models that begin as the real one did; compare them over the last *window* audit labels."""
         self.random, self.chosen = random, chosen
-        self._candidate: tuple[Mapping[str, Scalar], str] | None = None
+        self._candidate: tuple[ModelFeatures, str] | None = None
         self._candidates = 0
         self._gains: deque[int] = deque(maxlen=window)
 
-    def fold(self, example: Example, features: Mapping[str, Scalar]) -> None:
+    def fold(self, example: Example, features: ModelFeatures) -> None:
         """Take in one bought label with its selected *features*."""
         self._candidates += 1
         if self._candidate is None or _COIN.uniform(example.request) * self._candidates < 1.0:
@@ -64,6 +64,6 @@ class RandomControl:
         return Estimate(total / n, max(-1.0, middle - half), min(1.0, middle + half))
 
     @staticmethod
-    def _right(model: Model, example: Example, features: Mapping[str, Scalar]) -> bool:
+    def _right(model: Model, example: Example, features: ModelFeatures) -> bool:
         said = model.predict(features)
         return bool(said) and max(said, key=said.__getitem__) == example.label

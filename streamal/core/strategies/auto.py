@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from streamal.core.records import Scalar
+from streamal.core.records import FeatureValue
 from streamal.core.strategies.base import EventView, Memory, Requirements, State, Strategy, requirements_of
 
 __all__ = ["Auto", "Bandit", "Memories", "Scores"]
@@ -101,7 +101,7 @@ class Memories:
         """Join *parts*, None for an arm without."""
         self.parts = parts
 
-    def take(self, offset: int, features: Mapping[str, Scalar]) -> None:
+    def take(self, offset: int, features: Mapping[str, FeatureValue]) -> None:
         """Take in the event at *offset*."""
         for part in self.parts:
             if part is not None:

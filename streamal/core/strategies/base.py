@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from streamal.core.records import Scalar
+from streamal.core.records import FeatureValue
 
 __all__ = [
     "STRATEGY_STATE_BYTES_MAX",
@@ -63,7 +63,7 @@ class Memory(Protocol):
     It must be a function of the events at the last ``lookback`` offsets, and of nothing before them.
     """
 
-    def take(self, offset: int, features: Mapping[str, Scalar], /) -> None:
+    def take(self, offset: int, features: Mapping[str, FeatureValue], /) -> None:
         """Take in the event at *offset*, after it was scored (or while the past is read back)."""
         ...
 
@@ -88,7 +88,7 @@ class EventView(NamedTuple):
 
     uncertainty: float
     probabilities: Mapping[str, float]
-    features: Mapping[str, Scalar]
+    features: Mapping[str, FeatureValue]
     offset: int = 0
     examples: int = 0
     votes: Mapping[str, int] | None = None
@@ -119,12 +119,12 @@ class Requirements(NamedTuple):
 class Past:
     """The features of the events at the last offsets, oldest first: the memory of a strategy that brings none."""
 
-    def __init__(self, lookback: int, events: Sequence[tuple[int, Mapping[str, Scalar]]] = ()) -> None:
+    def __init__(self, lookback: int, events: Sequence[tuple[int, Mapping[str, FeatureValue]]] = ()) -> None:
         """Remember *lookback* offsets; begin with *events*."""
         self._lookback = lookback
         self._events = list(events)
 
-    def __iter__(self) -> Iterator[Mapping[str, Scalar]]:
+    def __iter__(self) -> Iterator[Mapping[str, FeatureValue]]:
         """Iterate over the features."""
         return (features for _, features in self._events)
 
@@ -132,7 +132,7 @@ class Past:
         """Return how many events there were at those offsets."""
         return len(self._events)
 
-    def take(self, offset: int, features: Mapping[str, Scalar]) -> None:
+    def take(self, offset: int, features: Mapping[str, FeatureValue]) -> None:
         """Take in the event at *offset*."""
         self._events.append((offset, features))
         while self._events[0][0] <= offset - self._lookback:

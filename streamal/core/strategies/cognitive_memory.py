@@ -8,7 +8,7 @@ from itertools import repeat
 from operator import le
 from typing import Any
 
-from streamal.core.records import Scalar
+from streamal.core.records import FeatureValue
 from streamal.core.strategies.space import Block, Vector
 
 __all__ = ["CognitiveMemory"]
@@ -63,7 +63,7 @@ class CognitiveMemory(Block):
             weakest = strengths.index(min(strengths))
             del self._kept[weakest], least[weakest], recalled[weakest], recalls[weakest]
 
-    def local_density(self, offset: int, features: Mapping[str, Scalar]) -> int:
+    def local_density(self, offset: int, features: Mapping[str, FeatureValue]) -> int:
         """Return how many of the remembered events this one would be the nearest neighbour of; 1 at first."""
         found = self.look(offset, features)
         return 1 if found is None else sum(map(le, found[1][1], self._least))

@@ -1,15 +1,14 @@
 """Past events as points, and the distances between them, for the strategies that look back.
 
-Features become a vector: numbers and truth values are standardised over the window, strings and texts hashed word by
-word into a few columns. Standardising anew with each event would change all distances each time, so the scale stands
-still for a *block* of w offsets: at its start it is taken from the w offsets before, and everything else is computed
-afresh. So what is known at any time is a function of the events at the last 2w offsets alone: a
-worker that has just started reads them back and decides as its predecessor would have.
+Features become a point: numbers and truth values are standardised over the window, strings and texts hashed word by
+word into a few columns, a vector added up in a few numbers. Standardising anew with each event would change all
+distances each time, so the scale stands still for a *block* of w offsets: at its start it is taken from the w offsets
+before, and everything else is computed afresh. So what is known at any time is a function of the events at the last 2w
+offsets alone: a worker that has just started reads them back and decides as its predecessor would have.
 """
 
 from __future__ import annotations
 
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
@@ -17,13 +16,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from streamal.core.records import Scalar
+from streamal.core.records import FeatureValue
+from streamal.core.strategies.points import HASHED, vectorise
 from streamal.core.strategies.sketch import Hyperplanes, Vector
 
-__all__ = ["Block", "Cloud", "Neighbours", "Vector", "vectorise"]
+__all__ = ["Block", "Cloud", "Neighbours", "Vector"]
 
-_HASHED = 64
-"""Columns for words. Two texts that meet in one look a little more alike than they are."""
 _DEVIATIONS_MAX = 10.0
 """A number that lies further from the middle, in standard deviations, is moved to this distance."""
 _AT_ONCE = 100_000  # numbers, when all distances are measured: what the processor's cache holds
@@ -37,7 +35,7 @@ class Block(ABC):
     def __init__(self, window: int) -> None:
         """Look back *window* offsets."""
         self.window = window
-        self._recent: list[tuple[int, Mapping[str, Scalar], Vector]] = []
+        self._recent: list[tuple[int, Mapping[str, FeatureValue], Vector]] = []
         self._start, self._words = -1, False
         self._names: list[str] = []
         self._middles: list[tuple[str, float]] = []
@@ -55,7 +53,7 @@ class Block(ABC):
         )
         return other
 
-    def take(self, offset: int, features: Mapping[str, Scalar]) -> None:
+    def take(self, offset: int, features: Mapping[str, FeatureValue]) -> None:
         """Take in the event at *offset*."""
         start = _block_of(offset, self.window)
         found = None
@@ -70,7 +68,7 @@ class Block(ABC):
         if self._names or self._words:
             self._add(offset, self._vector(numbers, words) if found is None else found[0], found)
 
-    def look(self, offset: int, features: Mapping[str, Scalar]) -> Any:
+    def look(self, offset: int, features: Mapping[str, FeatureValue]) -> Any:
         """Return what is known of the event at *offset*, which is not taken in yet; None if nothing is."""
         if not self._has_scale():
             return None
@@ -113,10 +111,10 @@ class Block(ABC):
         """Return *points* of the last offsets with the columns of their words."""
         if not self._words:
             return points
-        none = np.zeros(_HASHED)
+        none = np.zeros(HASHED)
         return np.hstack([points, np.array([none if words is None else words for _, _, words in self._recent])])
 
-    def _vector(self, numbers: Mapping[str, Scalar], words: Vector) -> Vector:
+    def _vector(self, numbers: Mapping[str, FeatureValue], words: Vector) -> Vector:
         """Return the point: missing numbers lie in the middle, wild ones ten deviations from it."""
         get = numbers.get
         point = np.array([get(name, middle) for name, middle in self._middles], dtype=float)
@@ -126,7 +124,7 @@ class Block(ABC):
         np.minimum(point, self._high, out=point)
         if not self._words:
             return point
-        return np.concatenate([point, np.zeros(_HASHED) if words is None else words])
+        return np.concatenate([point, np.zeros(HASHED) if words is None else words])
 
     @abstractmethod
     def _has_scale(self) -> bool: ...
@@ -190,13 +188,13 @@ class Cloud(Block):
         self._points[:, slot], self._offsets[slot] = point, offset
         self._newest += 1
 
-    def likeness(self, offset: int, features: Mapping[str, Scalar]) -> tuple[float, float, Sequence[int]]:
+    def likeness(self, offset: int, features: Mapping[str, FeatureValue]) -> tuple[float, float, Sequence[int]]:
         """Return the means of exp(-16d²), "the same", and exp(-2d²), "in a crowd", d² over its mean; and the places."""
         found = self.look(offset, features)
         if found is None:
             return 1.0, 1.0, ()
         if self._cut is None:
-            self._cut = Hyperplanes(self._names, _HASHED if self._words else 0)
+            self._cut = Hyperplanes(self._names, HASHED if self._words else 0)
         squares = found[1]
         if self._newest - self._oldest < self.window:
             squares = squares[np.array(self._offsets) >= 0]
@@ -260,7 +258,7 @@ class Neighbours(Cloud):
             nearest[other] = np.minimum.reduce(squares[other])
         nearest[slot] = np.minimum.reduce(row)
 
-    def local_density(self, offset: int, features: Mapping[str, Scalar]) -> int:
+    def local_density(self, offset: int, features: Mapping[str, FeatureValue]) -> int:
         """Return of how many past events this is the, or a, nearest neighbour (Ienco); 1 while too little is known."""
         found = self.look(offset, features)
         return 1 if found is None else int(np.count_nonzero(found[1] <= self._nearest))
@@ -278,23 +276,3 @@ def _squared_distances(points: Vector, point: Vector) -> Vector:
     away = points - point[:, None]
     np.multiply(away, away, out=away)
     return np.add.reduce(away, axis=0)
-
-
-def vectorise(features: Mapping[str, Scalar]) -> tuple[Mapping[str, Scalar], Vector]:
-    """Return (numbers by name, hashed words, each feature's of length √½: two single words are at a distance of 1)."""
-    if str not in set(map(type, features.values())):
-        return features, None
-    numbers: dict[str, float] = {}
-    hashed: Vector = None
-    for name, value in features.items():
-        if isinstance(value, str):
-            tokens = value.split()
-            if tokens:
-                seed = zlib.crc32(name.encode(errors="replace"))
-                columns = [zlib.crc32(token.encode(errors="replace"), seed) % _HASHED for token in tokens]
-                own = np.bincount(columns, minlength=_HASHED).astype(float)
-                own *= 0.5**0.5 / np.sqrt(own @ own)
-                hashed = own if hashed is None else hashed + own
-        else:
-            numbers[name] = float(value)
-    return numbers, hashed

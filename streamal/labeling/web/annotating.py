@@ -15,7 +15,7 @@ from streamal.config import Config
 from streamal.core.codec.events import decode_event
 from streamal.core.codec.replies import decode_reply
 from streamal.core.labels import explain_unknown
-from streamal.core.records import Refusal, Reply, Scalar
+from streamal.core.records import FeatureValue, Refusal, Reply
 from streamal.labeling.queue import Entry
 from streamal.labeling.web.bodies import Answer, AnswerResult, FoundEvent, OpenRequest, OpenRequests
 from streamal.labeling.web.rendering import Template, render
@@ -155,7 +155,7 @@ class Annotators:
             probabilities=request.probabilities if guess else UNSET,
         )
 
-    def _visible(self, features: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    def _visible(self, features: Mapping[str, FeatureValue]) -> dict[str, FeatureValue]:
         """Return *features* without those that the template hides."""
         return {name: value for name, value in features.items() if name not in self._template.hide}
 

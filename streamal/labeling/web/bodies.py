@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from streamal.core.records import EventId, Scalar
+from streamal.core.records import EventId, FeatureValue
 
 __all__ = [
     "COORDINATES",
@@ -21,7 +21,7 @@ __all__ = [
     "SkipBody",
 ]
 
-Features = dict[str, Scalar]
+Features = dict[str, FeatureValue]
 COORDINATES = "^(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,17})$"
 
 

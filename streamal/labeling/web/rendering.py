@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from markdown_it import MarkdownIt
 
-from streamal.core.records import Request, Scalar
+from streamal.core.records import FeatureValue, Request
+from streamal.core.vectors import describe_vector
 from streamal.errors import ConfigError
 
 __all__ = ["Template", "render", "render_guidelines"]
@@ -87,7 +88,7 @@ def render_guidelines(path: Path | None) -> str:
     return str(markdown.render(text))
 
 
-def _part(name: str, kind: str, features: Mapping[str, Scalar], template: Template) -> dict[str, str] | None:
+def _part(name: str, kind: str, features: Mapping[str, FeatureValue], template: Template) -> dict[str, str] | None:
     if name not in features:
         return None
     text = _format(features[name])
@@ -117,9 +118,11 @@ def _parse_url(text: str) -> tuple[str, str] | None:
     return split.scheme, split.hostname if port is None else f"{split.hostname}:{port}"
 
 
-def _format(value: Scalar) -> str:
+def _format(value: FeatureValue) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.10g}"
+    if isinstance(value, list):
+        return describe_vector(value)
     return value if len(value) <= _TEXT_MAX else f"{value[:_TEXT_MAX]} … ({len(value)} characters)"
