@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from streamal.bootstrap import build
+from streamal.bootstrap.transports import create_topics
 from streamal.config import TopicsConfig, load_config
 from streamal.core.codec.events import decode_event, decode_events
 from streamal.core.codec.replies import decode_reply
@@ -19,9 +23,15 @@ from streamal.core.schema import Schema, infer_schema
 from streamal.core.strategies.near_duplicates import Damper
 from streamal.core.strategies.points import vectorise
 from streamal.core.vectors import name_components
+from streamal.edge.sqlite import SqliteTransport
 from streamal.errors import ConfigError
 from streamal.exchange.label_studio import request_task
 from streamal.labeling.web.rendering import Template, render
+from streamal.recordings.reading import Recorded, Stream
+from streamal.replay.annotators import AnnotatorsRules
+from streamal.replay.replay import Player, play
+from tests import recorded
+from tests.conftest import Cli
 from tests.making import World, make_request
 
 NESTED = WireRules(magnitude_max=100.0, vector_length_max=4, features_max=2, natural=True)
@@ -200,3 +210,43 @@ def test_people_see_how_many_numbers_there_are() -> None:
     request = msgspec.structs.replace(make_request(0), features={"e": [1.0, 2.0, 3.0], "x": 1.0})
     assert render(request, Template())["table"] == [["e", "3 numbers"], ["x", "1"]]
     assert request_task(request, (), 0.5)["data"]["features"] == {"e": "3 numbers", "x": 1.0}
+
+
+def vector_stream(count: int, length: int = 8) -> Stream:
+    """Return unit vectors around two opposite directions."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for i in range(count):
+        which = int(rng.integers(2))
+        point = rng.normal(size=length) + (1.0 if which else -1.0)
+        rows.append(Recorded({"e": (point / np.linalg.norm(point)).tolist()}, "ab"[which], float(i), None))
+    return Stream("vectors", rows, {"e": f"vector({length})"}, ("a", "b"))
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "inferred"])
+def test_a_run_with_vectors_is_verified_and_exported(cli: Cli, directory: Path, declared: bool) -> None:
+    """Requests, examples, the schema and the natural labels carry them; CSV as JSON text, Parquet as lists."""
+    stream = vector_stream(150)
+    text = '[labels]\nclasses = ["a", "b"]\n[budget]\nshare = 0.4\n'
+    text += "[features]\ninfer_from = 5\n" + ('declared = { e = "vector(8)" }\n' if declared else "")
+    (directory / "config.toml").write_text(text)
+    config = load_config(directory / "config.toml", [])
+    world = recorded.World(config)
+    create_topics(config)
+    topics = world.topics
+    log = SqliteTransport("streamal.db", "streamal", "w", topics.events, topics.labels, synchronous="OFF")
+    play(world.daemon(transport=log), Player(log, topics, stream, AnnotatorsRules()), world.clock, 5, lambda _: None)
+    rows = recorded.rows_of(log, topics.training)
+    log.close()
+    assert ([row["features"] for row in rows if row["kind"] == "schema"] == [{"e": "vector(8)"}]) != declared
+    examples = [row for row in rows if row["kind"] == "example"]
+    assert len(examples) > 30
+    assert "BROKEN" not in cli("verify").out
+    cli("export", "--examples", "-o", "a.csv")
+    cli("export", "--examples", "-o", "a.parquet")
+    vectors = [row["features"]["e"] for row in examples]
+    with Path("a.csv").open(newline="") as file:
+        assert [json.loads(row["features.e"]) for row in csv.DictReader(file)] == vectors
+    assert parquet.read_table("a.parquet")["features.e"].to_pylist() == vectors
+    [card] = directory.glob("a.csv*.md")
+    assert f"| `e` | {len(examples)} |" in card.read_text(), "features are counted, their values are not"

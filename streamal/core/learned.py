@@ -91,7 +91,7 @@ class Learned:
     def predict_many(self, events: Sequence[Event]) -> list[dict[str, float]]:
         """Return what `predict` returns for each of *events*, whose features the schema has let in."""
         found: list[dict[str, float]] | None = None
-        if self.schema is not None and self.schema.numbers and len(events) >= _MANY:
+        if self.schema is not None and self.schema.numbers and not self.schema.vectors and len(events) >= _MANY:
             rows: list[Any] = [event.features for event in events]  # floats alone, says the schema
             orders = [list(row) for row in rows]
             names = max(orders, key=len)

@@ -61,11 +61,11 @@ class LabelCounts:
         match record:
             case Example():
                 self.labels[record.label] += 1
-                self.features.update(record.features)
+                self.features.update(record.features.keys())
                 self._add_propensity(record.propensity)
             case NaturalExample():
                 self.natural[record.label] += 1
-                self.features.update(record.features)
+                self.features.update(record.features.keys())
             case Abstention() | Expiry() | SchemaSet() | WarmStart() | Quarantine():
                 pass
             case _:
