@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from streamal.core.codec.quarantine import find_quarantined
 from streamal.core.fold import Fold
 from streamal.core.join import decode_replies, referenced_offsets
-from streamal.core.quarantine import find_quarantined
 from streamal.core.records import OffsetAndMetadata, Record, TopicPartition
 from streamal.core.rules import Rules, Step
 from streamal.core.scoring import rebuild_memory

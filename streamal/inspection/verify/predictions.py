@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Iterator
 
 from streamal.core.codec.events import decode_event
+from streamal.core.codec.quarantine import find_quarantined
 from streamal.core.fold import Fold
-from streamal.core.quarantine import find_quarantined
 from streamal.core.records import Event, Prediction, Record, coordinates
 from streamal.errors import InconsistentLog
 from streamal.inspection.verify.checks import Check
