@@ -144,14 +144,18 @@ def fragile() -> Iterator[kafka_broker.Cluster]:
         yield cluster
 
 
-KAFKA_FILES = re.compile("kafka|chaos|confluent|transport_contract|blocks")
+KAFKA_GROUPS = {
+    "kafka in trouble": re.compile("chaos|kafka_(codecs|defects|security|skip|trouble|weather)"),
+    "kafka": re.compile("kafka|confluent|transport_contract|blocks"),
+}
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what takes minutes, unless ``-m`` speaks of it; with ``-n`` a file goes to one process.
 
-    What several tests share (a broker, a demo, a page) is then made once; all files of Kafka share a broker.
+    What several tests share (a broker, a demo, a page) is then made once for each process. The files of Kafka are two
+    groups: they wait more than they work, and one process would wait for all of them in turn.
     """
     left_out = [item for item in items if item.get_closest_marker("slow")]
     if left_out and "slow" not in config.getoption("-m"):
@@ -159,4 +163,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
     for item in items:
         name = item.path.name
-        item.add_marker(pytest.mark.xdist_group("kafka" if KAFKA_FILES.search(name) else name))
+        group = next((group for group, files in KAFKA_GROUPS.items() if files.search(name)), name)
+        item.add_marker(pytest.mark.xdist_group(group))

@@ -23,7 +23,9 @@ R10 a static member that has lost its session, and has not been polled since, pr
     the supervisor starts us again
 R11 a commit's metadata are written with a final NUL, and read up to one, beyond their end if need be: whoever else
     commits in the group has to end them so too
-R12 a consumer's close() may wait for ever, amid a rebalance: `close_consumer`
+R12 a consumer's close() may wait for ever amid a rebalance (librdkafka #4527, #4884), and the binding keeps the
+    interpreter meanwhile, so that no thread and no signal handler runs: a member unsubscribes before it closes, and a
+    static one is only destroyed
 R13 an administrator's client that asks for a group, and gets no answer for some 20 s, ends the whole process by a
     failed assertion (librdkafka #3663, #4605): a consumer is asked, which belongs to that group and never joins it
 R14 behind a batch that it cannot read the client goes on at an offset that does not exist, and later reports that one

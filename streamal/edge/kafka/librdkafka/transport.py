@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import confluent_kafka
@@ -41,11 +42,27 @@ class ConfluentTransport(ClusterTransport[Producer, Consumer], ConfluentLog):
 
     def close(self) -> None:
         """Leave the group, unless as an *instance* that will be back; closing twice is allowed."""
-        if self._consumer is not None:
+        if self._consumer is not None and self._options.instance is None:
+            with suppress(KafkaException, RuntimeError):
+                self._unsubscribe(self._consumer)
             close_consumer(self._consumer, _CLOSE_S)
-            self._consumer = None
-        self._producer = None
+        elif self._consumer is not None:
+            handles, self._consumer = [self._consumer], None
+            with suppress(TimeoutError):
+                call_with_timeout(handles.clear, _CLOSE_S)  # R12; a static member leaves nothing by close()
+        self._consumer = self._producer = None
         super().close()
+
+    def _unsubscribe(self, consumer: Consumer) -> None:
+        """Give our partitions back before the consumer closes: R12, no rebalance may reach it then."""
+        if not self._has_joined:
+            return
+        consumer.unsubscribe()
+        deadline = time.monotonic() + _CLOSE_S
+        while self._owned and time.monotonic() < deadline:
+            message = consumer.poll(_SLICE_S)
+            if message is not None and message.error() is not None:
+                return  # the group asks for nothing back
 
     def _new_consumer(self) -> Consumer:
         return self._connection.consumer(_consumer_settings(self._options))
