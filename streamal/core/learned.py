@@ -91,8 +91,8 @@ class Learned:
     def predict_many(self, events: Sequence[Event]) -> list[dict[str, float]]:
         """Return what `predict` returns for each of *events*, whose features the schema has let in."""
         found: list[dict[str, float]] | None = None
-        if self.schema is not None and self.schema.numbers and not self.schema.vectors and len(events) >= _MANY:
-            rows: list[Any] = [event.features for event in events]  # floats alone, says the schema
+        if self.schema is not None and self.schema.numbers and (self.schema.vectors or len(events) >= _MANY):
+            rows: list[Any] = [event.features for event in events]  # floats and vectors alone, says the schema
             orders = [list(row) for row in rows]
             names = max(orders, key=len)
             alike = [order == names for order in orders]

@@ -14,13 +14,13 @@ import numbers
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from river import compose, linear_model, multiclass, optim, preprocessing
 
-__all__ = ["predict_proba"]
+__all__ = ["Scorers", "is_supported", "predict_proba", "scorers_of", "steps_of"]
 
 Array = npt.NDArray[np.float64]
 """Here always by feature, or by class, and then by event: it is gone through one feature after the other."""
@@ -42,8 +42,9 @@ def predict_proba(
     Returns:
         None if the estimator is not one of those that are supported, or has a number that is not finite.
     """
-    *transformers, last = _steps(estimator)
-    if not all(map(_is_supported, transformers)) or type(last) not in _CLASSIFIERS:
+    *transformers, last = steps_of(estimator)
+    scorers = scorers_of(last, names) if all(map(is_supported, transformers)) else None
+    if scorers is None:
         return None
     flat = np.fromiter(chain.from_iterable(row.values() for row in rows), float, len(rows) * len(names))
     x = np.ascontiguousarray(flat.reshape(len(rows), len(names)).T)
@@ -51,17 +52,18 @@ def predict_proba(
         for transformer in transformers:
             if type(transformer) is preprocessing.StandardScaler:
                 x = _standardise(transformer, names, x)
-        return _CLASSIFIERS[type(last)](last, names, x)
+        return scorers.probabilities(_dot(scorers.weights, names, x))
 
 
-def _steps(estimator: Any) -> list[Any]:
+def steps_of(estimator: Any) -> list[Any]:
     """Return the steps of a pipeline, and of those within it."""
     if type(estimator) is not compose.Pipeline:
         return [estimator]
-    return [step for part in estimator.steps.values() for step in _steps(part)]
+    return [step for part in estimator.steps.values() for step in steps_of(part)]
 
 
-def _is_supported(transformer: Any) -> bool:
+def is_supported(transformer: Any) -> bool:
+    """Return whether a step before the classifier is one of those that are supported."""
     if type(transformer) is compose.SelectType:
         return all(issubclass(float, kind) or kind is numbers.Number for kind in transformer.types)
     return type(transformer) is preprocessing.StandardScaler and transformer.window_size is None
@@ -86,43 +88,74 @@ def _dot(weights: Sequence[Mapping[str, float]], names: Sequence[str], x: Array)
     return total
 
 
-def _sigmoids(classifiers: Sequence[Any], names: Sequence[str], x: Array) -> list[list[float]] | None:
+class Scorers(NamedTuple):
+    """What a classifier adds up for each event, and what it makes of the sums.
+
+    Attributes:
+        weights: a mapping name -> weight for each sum; a name that is missing weighs nothing.
+        intercepts: what is added to each sum.
+        finish: (sums x rows) -> class -> its probability for each row; None if a sum is not finite.
+    """
+
+    weights: Sequence[Mapping[str, float]]
+    intercepts: Sequence[float]
+    finish: Callable[[Array], dict[Hashable, list[float]]]
+
+    def probabilities(self, dots: Array) -> dict[Hashable, list[float]] | None:
+        """Return class -> its probability for each row, given the sums of weight times feature (sums x rows)."""
+        logits = dots + np.array(self.intercepts)[:, None]
+        return self.finish(logits) if np.isfinite(logits).all() else None
+
+
+def scorers_of(classifier: Any, names: Sequence[str]) -> Scorers | None:
+    """Return what *classifier* adds up over the features *names*, None if it is not one of those that are supported."""
+    if type(classifier) in _BINARY:
+        return _binary([classifier], _logistic)
+    if type(classifier) is multiclass.OneVsRestClassifier:
+        labels = list(classifier.classifiers)
+        return _binary(list(classifier.classifiers.values()), lambda logits: _one_vs_rest(labels, logits))
+    if type(classifier) is linear_model.SoftmaxRegression:
+        return _softmax_scorers(classifier, names)
+    return None
+
+
+def _binary(classifiers: Sequence[Any], finish: Callable[[Array], dict[Hashable, list[float]]]) -> Scorers | None:
+    if not classifiers or any(
+        type(each) not in _BINARY or type(each.loss) is not optim.losses.Log for each in classifiers
+    ):
+        return None
+    return Scorers([each.weights for each in classifiers], [each.intercept for each in classifiers], finish)
+
+
+def _softmax_scorers(classifier: Any, names: Sequence[str]) -> Scorers | None:
+    labels, weights = list(classifier.weights), list(classifier.weights.values())
+    if not weights or not _SUMS_ARE_PLAIN or any(not each.keys() >= set(names) for each in weights):
+        return None  # with fewer weights than features River adds up in the order of the weights
+    return Scorers(weights, [0.0] * len(weights), lambda logits: _softmax(labels, logits))
+
+
+def _sigmoids(logits: Array) -> list[list[float]]:
     """Return P(True) by each classifier; by `math.exp`, since NumPy's differs in the last bit."""
-    if any(type(each) not in _BINARY or type(each.loss) is not optim.losses.Log for each in classifiers):
-        return None
-    logits = _dot([each.weights for each in classifiers], names, x)
-    logits += np.array([each.intercept for each in classifiers])[:, None]
-    if not np.isfinite(logits).all():
-        return None
     return [
         [1.0 / (1.0 + math.exp(-z)) if -30.0 <= z <= 30.0 else float(z > 0.0) for z in row] for row in logits.tolist()
     ]
 
 
-def _logistic(classifier: Any, names: Sequence[str], x: Array) -> dict[Hashable, list[float]] | None:
-    found = _sigmoids([classifier], names, x)
-    return None if found is None else {False: [1.0 - p for p in found[0]], True: found[0]}
+def _logistic(logits: Array) -> dict[Hashable, list[float]]:
+    [found] = _sigmoids(logits)
+    return {False: [1.0 - p for p in found], True: found}
 
 
-def _one_vs_rest(classifier: Any, names: Sequence[str], x: Array) -> dict[Hashable, list[float]] | None:
-    found = _sigmoids(list(classifier.classifiers.values()), names, x)
-    if not found:
-        return None
-    votes = np.array(found)
+def _one_vs_rest(labels: Sequence[Hashable], logits: Array) -> dict[Hashable, list[float]]:
+    votes = np.array(_sigmoids(logits))
     total = _sum_rows(votes)
     shares = np.where(total > 0.0, votes / total, 1.0 / len(votes))
-    return dict(zip(classifier.classifiers, shares.tolist(), strict=True))
+    return dict(zip(labels, shares.tolist(), strict=True))
 
 
-def _softmax(classifier: Any, names: Sequence[str], x: Array) -> dict[Hashable, list[float]] | None:
-    weights = list(classifier.weights.values())
-    if not weights or not _SUMS_ARE_PLAIN or any(not each.keys() >= set(names) for each in weights):
-        return None  # with fewer weights than features River adds up in the order of the weights
-    logits = _dot(weights, names, x)
-    if not np.isfinite(logits).all():
-        return None
+def _softmax(labels: Sequence[Hashable], logits: Array) -> dict[Hashable, list[float]]:
     powers = np.array([[*map(math.exp, row)] for row in (logits - logits.max(axis=0)).tolist()])
-    return dict(zip(classifier.weights, (powers / _sum_rows(powers)).tolist(), strict=True))
+    return dict(zip(labels, (powers / _sum_rows(powers)).tolist(), strict=True))
 
 
 def _sum_rows(rows: Array) -> Array:
@@ -134,8 +167,3 @@ def _sum_rows(rows: Array) -> Array:
 
 
 _BINARY = frozenset({linear_model.LogisticRegression})
-_CLASSIFIERS: Mapping[type, Callable[[Any, Sequence[str], Array], dict[Hashable, list[float]] | None]] = {
-    linear_model.LogisticRegression: _logistic,
-    multiclass.OneVsRestClassifier: _one_vs_rest,
-    linear_model.SoftmaxRegression: _softmax,
-}

@@ -18,6 +18,7 @@ from typing import Any
 from river import base, compose, ensemble, multiclass
 
 from streamal.core.model.linear import predict_proba
+from streamal.core.model.linear_rows import LinearRows, has_unit_vectors
 from streamal.core.vectors import ModelFeatures, has_vectors, name_components
 
 __all__ = ["LabelRules", "Model"]
@@ -47,6 +48,8 @@ class Model:
     def __init__(self, estimator: base.Classifier, rules: LabelRules, *, trained: bool = False) -> None:
         """Wrap an *estimator*, which nobody else may hold; *trained*: it knows the classes of *rules* already."""
         self._estimator: Any = estimator
+        self._takes_vectors = has_unit_vectors(estimator)
+        self._laid_out: LinearRows | None = None
         self._trained = trained
         self.binary = not estimator._multiclass
         """Whether the estimator knows False and True only."""
@@ -56,6 +59,10 @@ class Model:
         self._learned: dict[str, int] = {}
         self.failures = 0
         """Examples skipped because the estimator raised."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy needs: the estimator as it is laid out for rows is made again."""
+        return {**self.__dict__, "_laid_out": None}
 
     @property
     def classes(self) -> Sequence[str]:
@@ -110,14 +117,16 @@ class Model:
             return self._normalise(probabilities)
         return probabilities
 
-    def predict_many(self, names: Sequence[str], rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]] | None:
+    def predict_many(self, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, float]] | None:
         """Return what `predict` returns for each of *rows*, which have the features *names* in this order.
 
+        All are numbers or vectors; a vector has the same length in each row.
         None if the estimator is none that `linear` knows, or one by one is the way to find out what is wrong with it.
         """
         if len(self._learned) < BINARY and not self._trained:
             return [self.prior() for _ in rows]
-        found = predict_proba(self._estimator, names, rows)
+        is_wide = has_vectors(rows[0])
+        found = self._predict_rows(names, rows) if is_wide else predict_proba(self._estimator, names, rows)
         if found is None:
             return None
         if self.binary:
@@ -127,12 +136,22 @@ class Model:
         columns = [found.get(label, nothing) for label in self._classes]
         return [dict(zip(self._classes, row, strict=True)) for row in zip(*columns, strict=True)]
 
+    def _predict_rows(self, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[Any, list[float]] | None:
+        """Return class -> its probability for each of *rows*; the estimator is laid out anew after each example."""
+        if self._laid_out is None or [*self._laid_out.features] != [*names]:
+            self._laid_out = LinearRows.lay_out(self._estimator, rows[0])
+        return None if self._laid_out is None else self._laid_out.predict_proba(rows)
+
+    def _named(self, features: ModelFeatures) -> Mapping[str, Any]:
+        """Return *features* as the estimator takes them: for most, the numbers of a vector have names of their own."""
+        return features if self._takes_vectors or not has_vectors(features) else name_components(features)
+
     def raw(self, features: ModelFeatures) -> dict[str, float]:
         """Return what the estimator itself says, by class name; raises what it raises. For the checks and the guard.
 
         As plain floats: a NumPy number could not be written as JSON.
         """
-        raw = self._estimator.predict_proba_one(_named(features))
+        raw = self._estimator.predict_proba_one(self._named(features))
         if self.binary:
             no, yes = self._classes
             return {no: float(raw.get(False, 0.0)), yes: float(raw.get(True, 0.0))}
@@ -142,12 +161,13 @@ class Model:
         """Fold one example; *label* must be one that `accepts` has admitted, *weight* what the model can take."""
         self.admit(label)
         self._learned[label] = self._learned.get(label, 0) + 1
+        self._laid_out = None
         try:
             said = self._classes.index(label) == 1 if self.binary else label
             if weight is None:
-                self._estimator.learn_one(_named(features), said)
+                self._estimator.learn_one(self._named(features), said)
             else:
-                self._estimator.learn_one(_named(features), said, w=weight)
+                self._estimator.learn_one(self._named(features), said, w=weight)
         except Exception:
             # F34: some estimators are left half-updated; every replica is left so alike
             self.failures += 1
@@ -166,7 +186,7 @@ class Model:
         """Return how many members vote for each known class; None without an ensemble, or if one of them raises."""
         if not self.is_committee or len(self._learned) < BINARY:
             return None
-        x, last = dict(_named(features)), self._estimator
+        x, last = dict(self._named(features)), self._estimator
         try:
             while isinstance(last, compose.Pipeline):
                 x, last = last._transform_one(x)
@@ -187,11 +207,6 @@ class Model:
         if 0.0 < total < float("inf") and min(probabilities.values()) >= 0.0:
             return {label: p / total for label, p in probabilities.items()}
         return self._uniform()
-
-
-def _named(features: ModelFeatures) -> Mapping[str, Any]:
-    """Return *features* as River takes them: the numbers of a vector have names of their own."""
-    return name_components(features) if has_vectors(features) else features
 
 
 def _last_step(estimator: Any) -> Any:

@@ -4,7 +4,7 @@
 ``river`` and its keyword arguments. A list of such tables is a pipeline; under the keys ``args`` (positional
 arguments), ``models`` and ``transformers`` it is a list. ``{ type = "number" | "string" | "boolean" }`` is a type, for
 ``compose.SelectType``. Nothing outside of the package ``river`` can be named; ``factory = "pkg.mod:fn"`` calls the
-user's own function instead.
+user's own function instead. Only `streamal.UnitVectors` is not of River.
 """
 
 from __future__ import annotations
@@ -18,11 +18,17 @@ from typing import Any
 from river import base, compose, neighbors
 
 from streamal.core.model.river_fast import FASTER
+from streamal.core.model.unit_vectors import UnitVectors
+from streamal.core.vectors import vector_length
 from streamal.errors import ConfigError
 
 __all__ = ["build_estimator", "default_pipeline", "require_classifier", "require_own_state"]
 
 _TYPES: Mapping[str, type] = {"number": numbers.Number, "string": str, "boolean": bool}
+_OWN: Mapping[str, type[base.Base]] = {"streamal.UnitVectors": UnitVectors}
+"""Steps that River does not have."""
+_NORM = 0.5
+"""Length of a vector beside other features: what AdaGrad, at the rate that suits those, learns best from."""
 _LISTS = frozenset({"args", "models", "transformers"})
 
 
@@ -31,14 +37,16 @@ def default_pipeline(kinds: Mapping[str, str], binary: bool) -> Sequence[Mapping
 
     Numbers and truth values are standardised; strings hashed into 65,536 columns, so that no stream of new values
     can grow the model without bound; texts become normalised sets of words and pairs of words, hashed likewise
-    (`Schema.select` gives the empty text for a missing one, which `BagOfWords` could not do without).
+    (`Schema.select` gives the empty text for a missing one, which `BagOfWords` could not do without). Vectors are
+    scaled to one length; where there is nothing else, plain gradient descent learns more from them than AdaGrad.
 
     Args:
-        kinds: name -> "number" | "string" | "boolean" | "text"; empty if they are not known yet.
+        kinds: name -> "number" | "string" | "boolean" | "text" | "vector(384)"; empty if they are not known yet.
         binary: whether there are exactly two classes for ever; else one such model for each class.
     """
     texts = [name for name, kind in kinds.items() if kind == "text"]
     strings = [name for name, kind in kinds.items() if kind == "string"]
+    vectors = [name for name, kind in kinds.items() if vector_length(kind) is not None]
     parts: list[Any] = []
     if not kinds or any(kind in {"number", "boolean"} for kind in kinds.values()):
         parts.append([_use("compose.SelectType", {"type": "number"}), _use("preprocessing.StandardScaler")])
@@ -56,7 +64,12 @@ def default_pipeline(kinds: Mapping[str, str], binary: bool) -> Sequence[Mapping
         )
         hashed = _use("preprocessing.FeatureHasher", n_features=262_144)
         parts.append([words, _use("preprocessing.Binarizer"), _use("preprocessing.Normalizer"), hashed])
-    classifier = _use("linear_model.LogisticRegression", optimizer=_use("optim.AdaGrad", lr=1.0), intercept_lr=0.2)
+    optimizer = _use("optim.AdaGrad", lr=1.0)
+    if vectors and not parts:
+        parts, optimizer = [[_use("streamal.UnitVectors")]], _use("optim.SGD", lr=3.0)
+    elif vectors:
+        parts.append([_use("streamal.UnitVectors", norm=_NORM)])
+    classifier = _use("linear_model.LogisticRegression", optimizer=optimizer, intercept_lr=0.2)
     steps = parts[0] if len(parts) == 1 else [_use("compose.TransformerUnion", *parts)]
     return [*steps, classifier if binary else _use("multiclass.OneVsRestClassifier", classifier=classifier)]
 
@@ -162,6 +175,8 @@ def _resolve(name: str, where: str) -> type[base.Base]:
 
     Anything else that a module happens to hold is refused.
     """
+    if name in _OWN:
+        return _OWN[name]
     module_name, _, class_name = str(name).removeprefix("river.").rpartition(".")
     try:
         if not all(part.isidentifier() and not part.startswith("_") for part in [*module_name.split("."), class_name]):
