@@ -24,6 +24,7 @@ from benchmarks import memory as memory_benchmark
 from benchmarks import page as results_page
 from benchmarks import peers as peers_benchmark
 from benchmarks import transports as transports_benchmark
+from benchmarks import vectors as vectors_benchmark
 from benchmarks.kafka_commands import Bootstrap, cluster
 from benchmarks.results import save
 
@@ -36,6 +37,12 @@ Repetitions = Annotated[int, typer.Option(min=1, help="The median of so many is 
 def engine(events: Events = 10_000, repetitions: Repetitions = 7) -> None:
     """The engine alone, beside the loop by hand and the bare parts."""
     save(engine_table.measure_engine(events, repetitions))
+
+
+@app.command()
+def vectors(events: Events = 3_000, repetitions: Repetitions = 7) -> None:
+    """One vector an event, beside decoding its JSON and the bare products."""
+    save(vectors_benchmark.measure_vectors(events, repetitions))
 
 
 @app.command()

@@ -24,7 +24,7 @@ MAY_IMPORT: Mapping[str, str] = {
     "errors": "",
     "core": "core errors",
     "core.budget": "core.coins core.records core.strategies",
-    "core.codec": "core.labels core.records core.schema",
+    "core.codec": "core.labels core.records core.schema core.vectors",
     "core.gauges": "core",
     "core.model": "core.coins core.records core.vectors errors",
     "core.quality": "core.coins core.model core.records core.vectors",

@@ -35,6 +35,7 @@ _FORGOTTEN = 8
 """This part of the closed requests is forgotten at once when there are too many."""
 _REQUEST_BYTES, _VALUE_BYTES, _COMPONENT_BYTES = 2_000, 150, 36
 """What an open request takes besides its texts, each of its features and probabilities, and each number of a vector."""
+_SCALARS = frozenset({float, bool, int})
 _STALE_MAX = 1_000
 """Deadlines of closed requests that may wait behind an old open one before they are swept out."""
 
@@ -50,8 +51,8 @@ def resident_bytes(features: Mapping[str, FeatureValue], classes: int) -> int:
         size += len(name) if name.isascii() else 4 * len(name)
         if isinstance(value, str):
             size += len(value) if value.isascii() else 4 * len(value)
-        elif isinstance(value, list):
-            size += _COMPONENT_BYTES * len(value)
+        elif value.__class__ not in _SCALARS:
+            size += _COMPONENT_BYTES * len(value)  # type: ignore[arg-type]
     return size
 
 

@@ -6,7 +6,7 @@ Coordinates ``"partition-offset"`` are the identity of an event, and of its pred
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
@@ -105,13 +105,16 @@ class Refusal(NamedTuple):
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """An accepted event; *features* are finite, bounded and (once there is a schema) of the declared types."""
+    """An accepted event; *features* are finite, bounded and (once there is a schema) of the declared types.
+
+    Where the events of a step are read at once, a vector is an array: it takes a quarter of the memory of a list.
+    """
 
     partition: int
     offset: int
     id: EventId
     time: float | str | None
-    features: dict[str, FeatureValue]
+    features: dict[str, Any]
 
 
 class Version(NamedTuple):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from streamal.core.records import FeatureValue, Reason, Refusal
-from streamal.core.vectors import ModelFeatures, as_arrays, vector_kind, vector_length
+from streamal.core.vectors import Array, ModelFeatures, as_arrays, bounded_array, vector_kind, vector_length
 
 __all__ = ["Schema", "infer_schema", "kind_of", "quote"]
 
@@ -78,18 +78,26 @@ class Schema:
                 return Refusal(Reason.FEATURE_TYPE, f"feature {quote(name)} is a {kind_of(value)}, not a {kind}")
         return None
 
-    def is_numeric(self, features: Mapping[str, FeatureValue]) -> bool:
-        """Return whether *features*, numbers and vectors all of them, are of this schema, which has no other kinds."""
-        if not self.numbers.issuperset(features):
-            return False
-        vectors = self.vectors
+    def as_numeric(self, features: Mapping[str, float | list[float]], magnitude_max: float) -> dict[str, float | Array]:
+        """Return *features* with an array for each vector; {} if one is not as this schema, of no other kinds, says.
+
+        No number of a vector may be beyond *magnitude_max*; the other numbers were checked before.
+        """
+        vectors, found = self.vectors, dict[str, float | Array]()
         for name, value in features.items():
             length = vectors.get(name)
-            if (type(value) is not float) if length is None else (type(value) is not list or len(value) != length):
-                return False
-        return True
+            if not isinstance(value, list):
+                if length is not None:
+                    return {}
+                found[name] = value
+                continue
+            array = bounded_array(value, magnitude_max) if len(value) == length else None
+            if array is None:
+                return {}
+            found[name] = array
+        return found
 
-    def select(self, features: Mapping[str, FeatureValue]) -> ModelFeatures:
+    def select(self, features: ModelFeatures) -> ModelFeatures:
         """Return what the model may see of *features*; names or types outside the schema are left out.
 
         A vector becomes an array. A text that is missing is the empty text: River's vectorisers raise without one.
@@ -110,13 +118,14 @@ class Schema:
         return as_arrays(selected) if self.vectors or self.open else selected
 
 
-def kind_of(value: FeatureValue) -> str:
+def kind_of(value: FeatureValue | Array) -> str:
     """Return the kind of a feature with this *value*, as a schema names it.
 
     >>> kind_of(1.0), kind_of([0.5, 0.25])
     ('number', 'vector(2)')
     """
-    return vector_kind(len(value)) if isinstance(value, list) else _KIND_OF[type(value)]
+    kind = _KIND_OF.get(type(value))
+    return vector_kind(len(value)) if kind is None else kind  # type: ignore[arg-type]
 
 
 def quote(name: str) -> str:

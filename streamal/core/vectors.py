@@ -19,6 +19,7 @@ __all__ = [
     "Array",
     "ModelFeatures",
     "as_arrays",
+    "bounded_array",
     "component_names",
     "describe_vector",
     "has_vectors",
@@ -73,6 +74,12 @@ def component_names(name: str, length: int) -> tuple[str, ...]:
     ('embedding[0]', 'embedding[1]')
     """
     return tuple([f"{name}[{i}]" for i in range(length)])
+
+
+def bounded_array(vector: list[float], magnitude_max: float) -> Array | None:
+    """Return *vector* as an array, None if a number of it is beyond ±*magnitude_max*."""
+    array = np.array(vector)
+    return array if np.maximum.reduce(np.abs(array)) <= magnitude_max else None
 
 
 def as_arrays(features: Mapping[str, FeatureValue | Array]) -> dict[str, Any]:

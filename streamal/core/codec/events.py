@@ -24,6 +24,7 @@ from streamal.core.codec.features import (
 from streamal.core.codec.wire_rules import WireRules
 from streamal.core.records import Event, EventId, FeatureValue, Reason, Record, Refusal, Request, Training
 from streamal.core.schema import Schema
+from streamal.core.vectors import as_arrays, has_vectors
 
 __all__ = [
     "DecodedEvents",
@@ -66,7 +67,7 @@ _decode_flat = msgspec.json.Decoder(dict[str, int | float | str | bool | list[fl
 _decode_flat_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_request = msgspec.json.Decoder(Request).decode
 _decode_training = msgspec.json.Decoder(Training).decode
-_encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder(enc_hook=lambda array: array.tolist()).encode
 
 
 def decode_event(
@@ -110,6 +111,8 @@ class DecodedEvents(NamedTuple):
 def decode_events(records: Iterable[Record], rules: WireRules, schema: Schema | None) -> DecodedEvents:
     """Return the events in *records*, as `decode_event` does, and those that are refused; each in their order.
 
+    Vectors are arrays here: so many lists of numbers would leave the processor's cache before they are used.
+
     The plainest kind, known numbers and vectors within bounds, is checked by msgspec while it decodes, and its names
     are compared at once. Every other event goes the long way, which also says what is wrong.
     """
@@ -117,7 +120,6 @@ def decode_events(records: Iterable[Record], rules: WireRules, schema: Schema | 
     refused: list[tuple[Record, Refusal]] = []
     known = schema.numbers if schema is not None and _is_quick(rules, schema) else _NO_NAMES
     with_vectors = schema is not None and bool(schema.vectors)
-    is_numeric = schema.is_numeric if schema is not None and with_vectors else known.issuperset
     required = _NO_NAMES if schema is None else schema.required
     decode, bytes_max = (
         rules.vectors if with_vectors else rules.numbers,
@@ -133,7 +135,9 @@ def decode_events(records: Iterable[Record], rules: WireRules, schema: Schema | 
                 pass
             else:
                 features = parsed.features
-                if features and is_numeric(features):
+                if with_vectors and schema is not None:
+                    features = schema.as_numeric(features, rules.magnitude_max)
+                if features and known.issuperset(features):
                     accepted.append(Event(record.partition, record.offset, parsed.id, parsed.time, features))
                     if required and len(features) < len(required):
                         misfits += 1
@@ -144,7 +148,8 @@ def decode_events(records: Iterable[Record], rules: WireRules, schema: Schema | 
             refused.append((record, refusal))
             continue
         assert isinstance(fields, EventFields)
-        accepted.append(Event(record.partition, record.offset, fields.id, fields.time, fields.features))
+        features = as_arrays(fields.features) if has_vectors(fields.features) else fields.features
+        accepted.append(Event(record.partition, record.offset, fields.id, fields.time, features))
         dropped += fields.dropped
         misfits += bool(fields.dropped) or not required.issubset(fields.features)
     return DecodedEvents(accepted, refused, dropped, misfits)

@@ -50,11 +50,11 @@ class WireRules:
     numbers: Callable[[bytes], Any] = field(init=False, repr=False, compare=False)
     """Decodes an event whose features are numbers within the bounds; raises for any other, whatever is wrong."""
     vectors: Callable[[bytes], Any] = field(init=False, repr=False, compare=False)
-    """Decodes an event whose features are numbers or vectors within the bounds; raises for any other."""
+    """Decodes an event whose features are numbers within the bounds or vectors; how large their numbers are is open."""
 
     def __post_init__(self) -> None:
         number = Annotated[float, msgspec.Meta(ge=-self.magnitude_max, le=self.magnitude_max)]
-        vector = Annotated[list[number], msgspec.Meta(min_length=1, max_length=self.vector_length_max)]
+        vector = Annotated[list[float], msgspec.Meta(max_length=self.vector_length_max)]
         object.__setattr__(self, "numbers", _decoder(number))
         object.__setattr__(self, "vectors", _decoder(number | vector))
 

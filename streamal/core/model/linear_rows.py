@@ -20,6 +20,10 @@ from streamal.core.vectors import Array, ModelFeatures, component_names
 __all__ = ["LinearRows", "has_unit_vectors"]
 
 
+_NUMBERS_AT_ONCE = 16_384
+"""Numbers that are worked on at once: what the processor's cache holds."""
+
+
 class _Block(NamedTuple):
     """Columns that come from one feature: their names, and whether they are still one vector."""
 
@@ -35,6 +39,8 @@ _Step = Callable[[_Arrays], _Arrays]
 
 class LinearRows:
     """A linear pipeline, laid out for rows with certain features; valid until the pipeline learns.
+
+    The products of a row are added up one after the other, as River does.
 
     Attributes:
         features: name -> length of a vector, None for a number; in the order of the rows.
@@ -62,7 +68,7 @@ class LinearRows:
             return None
         columns, step = found
         names = [name for block in columns.values() for name in block.names]
-        scorers = scorers_of(last, names)
+        scorers = scorers_of(last, names) if names else None
         if scorers is None or len(set(names)) < len(names) or any(block.is_vector for block in columns.values()):
             return None
         weights = [np.array([each.get(name, 0.0) for name in names]) for each in scorers.weights]
@@ -70,14 +76,23 @@ class LinearRows:
 
     def predict_proba(self, rows: Sequence[ModelFeatures]) -> dict[Any, list[float]] | None:
         """Return class -> its probability for each of *rows*, None if a number on the way is not finite."""
+        dots = np.empty((len(self._weights), len(rows)))
+        at_once = max(1, _NUMBERS_AT_ONCE // len(self._weights[0]))
+        with np.errstate(all="ignore"):
+            for first in range(0, len(rows), at_once):
+                x = self._columns(rows[first : first + at_once])
+                for weights, found in zip(self._weights, dots, strict=True):
+                    found[first : first + at_once] = np.add.accumulate(x * weights, axis=1)[:, -1]
+            return self._scorers.probabilities(dots)
+
+    def _columns(self, rows: Sequence[ModelFeatures]) -> Array:
+        """Return *rows* (rows x columns) as the classifier meets them."""
         arrays = {
             name: np.array([row[name] for row in rows], dtype=float).reshape(len(rows), length or 1)
             for name, length in self.features.items()
         }
-        with np.errstate(all="ignore"):
-            x = [*self._step(arrays).values()]
-            wide = x[0] if len(x) == 1 else np.concatenate(x, axis=1)
-            return self._scorers.probabilities(np.array([_dots(weights, wide) for weights in self._weights]))
+        x = [*self._step(arrays).values()]
+        return x[0] if len(x) == 1 else np.concatenate(x, axis=1)
 
 
 def has_unit_vectors(estimator: Any) -> bool:
@@ -87,16 +102,6 @@ def has_unit_vectors(estimator: Any) -> bool:
     if isinstance(estimator, compose.TransformerUnion):
         return any(map(has_unit_vectors, estimator.transformers.values()))
     return isinstance(estimator, UnitVectors)
-
-
-def _dots(weights: Array, x: Array) -> list[float]:
-    """Return for each row of *x* the sum of weight times feature, added up one after the other, as River does."""
-    products = np.empty_like(weights)
-    found = []
-    for row in x:
-        np.multiply(weights, row, out=products)
-        found.append(np.add.accumulate(products, out=products)[-1])
-    return found
 
 
 def _chain(transformers: Sequence[Any], blocks: _Blocks) -> tuple[_Blocks, _Step] | None:
@@ -114,7 +119,7 @@ def _chain(transformers: Sequence[Any], blocks: _Blocks) -> tuple[_Blocks, _Step
             arrays = each(arrays)
         return arrays
 
-    return (blocks, step) if blocks else None
+    return blocks, step
 
 
 def _laid_out(transformer: Any, blocks: _Blocks) -> tuple[_Blocks, _Step] | None:

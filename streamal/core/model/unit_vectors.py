@@ -50,4 +50,5 @@ def scale_rows(rows: Array, norm: float) -> Array:
     The squares are added up one after the other: the bits are the same in a batch of any size, on any machine.
     """
     lengths = np.sqrt(np.add.accumulate(rows * rows, axis=1)[:, -1])
-    return rows / np.where(lengths > 0.0, lengths, 1.0)[:, None] * norm
+    scaled: Array = rows / np.where(lengths > 0.0, lengths, 1.0)[:, None]
+    return scaled if norm == 1.0 else scaled * norm
