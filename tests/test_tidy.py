@@ -66,7 +66,8 @@ LIBRARIES: Mapping[str, str] = {
     "matplotlib": "reports",
     "msgspec": "daemon.poison core exchange inspection labeling replay experiments cli",
     "narwhals": "experiments",
-    "numpy": "core.coins core.model.linear core.strategies.near_duplicates core.strategies.points"
+    "numpy": "core.coins core.model.linear core.model.linear_rows core.model.unit_vectors"
+    " core.strategies.near_duplicates core.strategies.points"
     " core.strategies.sketch core.strategies.space core.vectors",
     "opentelemetry": "edge.otel",
     "optuna": "experiments",

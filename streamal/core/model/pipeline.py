@@ -175,8 +175,8 @@ def _resolve(name: str, where: str) -> type[base.Base]:
 
     Anything else that a module happens to hold is refused.
     """
-    if name in _OWN:
-        return _OWN[name]
+    if str(name) in _OWN:
+        return _OWN[str(name)]
     module_name, _, class_name = str(name).removeprefix("river.").rpartition(".")
     try:
         if not all(part.isidentifier() and not part.startswith("_") for part in [*module_name.split("."), class_name]):
