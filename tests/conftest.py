@@ -146,7 +146,7 @@ def fragile() -> Iterator[kafka_broker.Cluster]:
 
 KAFKA_GROUPS = {
     "kafka in trouble": re.compile("chaos|kafka_(codecs|defects|security|skip|trouble|weather)"),
-    "kafka": re.compile("kafka|confluent|transport_contract|blocks"),
+    "kafka": re.compile("kafka|confluent|transport_contract|blocks|test_send"),
 }
 
 

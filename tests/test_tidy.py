@@ -43,7 +43,7 @@ MAY_IMPORT: Mapping[str, str] = {
     "bootstrap.transports": "core.records errors ports config edge bootstrap.rules",
     "inspection": "core errors ports config bootstrap",
     "inspection.verify": "core errors ports",
-    "exchange": "core errors ports",
+    "exchange": "core errors ports recordings",
     "labeling": "core errors ports",
     "labeling.label_studio": "core.records errors ports exchange labeling.feed",
     "labeling.web": "core errors ports config bootstrap inspection labeling",

@@ -1,0 +1,242 @@
+"""Rows of CSV as events: one column a feature, in the types of the schema, or in those that the first rows show."""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from streamal.core.codec.wire_rules import WireRules
+from streamal.core.records import Scalar
+from streamal.errors import ConfigError
+from streamal.exchange.events import EventLine, Events, LineFlaw
+from streamal.exchange.lines import Line
+from streamal.recordings.reading import is_blank
+
+__all__ = ["CsvEvents", "CsvOptions"]
+
+_DELIMITERS = ",;\t|"
+_TRUTHS: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": False}
+_ANSWERS = frozenset({"label", "target", "class", "y"})
+_NAMES_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class CsvOptions:
+    """What a CSV file does not say of itself.
+
+    Attributes:
+        name: of the file, for messages.
+        delimiter: one character; None: the one that the header shows.
+        drop: columns that are not sent.
+        key: the column that is the key of a record; it may be one that is not sent.
+        sample_rows: so many rows are waited for, to tell what type a column has that nobody has declared.
+    """
+
+    name: str
+    delimiter: str | None = None
+    drop: frozenset[str] = frozenset()
+    key: str | None = None
+    sample_rows: int = 100
+
+
+class CsvEvents:
+    """Reads events out of the rows of a CSV file; the first one is the header.
+
+    A field in quotes may have several lines. A row that repeats the header is left out (two files, one after the
+    other). Nothing is guessed of a column that the schema knows.
+    """
+
+    def __init__(self, rules: WireRules, kinds: Mapping[str, str], options: CsvOptions) -> None:
+        """Make events of the form that *rules* want; *kinds* are those of the features that the schema knows."""
+        csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+        self._rules, self._known, self._options = rules, kinds, options
+        self._delimiter = options.delimiter
+        self._header: list[str] = []
+        self._kinds: dict[str, str] | None = None
+        self._open: list[Line] = []
+        """The lines of a row whose quotes are not closed yet."""
+        self._open_bytes = 0
+        self._sample: list[tuple[int, list[str]]] = []
+
+    def feed(self, lines: Sequence[Line]) -> Events:
+        """Return the events in *lines*; the first rows wait until there are enough of them to tell the types.
+
+        Raises:
+            ConfigError: quotes are where none can be, so that nobody knows where the next row begins; or the header
+                is wrong.
+        """
+        found = Events()
+        for line in lines:
+            row = self._row(line, found)
+            if row is None:
+                continue
+            if not self._header:
+                self._begin([name.strip() for name in row])
+            elif len(row) != len(self._header):
+                text = f"{len(row)} field{'s' * (len(row) != 1)}, but the header has {len(self._header)}"
+                found.flaws.append(LineFlaw(line.number, text))
+            elif [name.strip() for name in row] == self._header:
+                continue
+            elif self._kinds is not None:
+                self._add(line.number, row, self._kinds, found)
+            else:
+                self._sample.append((line.number, row))
+        if self._kinds is None and len(self._sample) >= self._options.sample_rows:
+            self._decide(found)
+        return found
+
+    def finish(self) -> Events:
+        """Return the events of the rows that were waiting.
+
+        Raises:
+            ConfigError: a quote was never closed.
+        """
+        found = Events()
+        if self._header and self._kinds is None:
+            self._decide(found)
+        if self._open:
+            raise self._error(self._open[0].number, "a quote begins here and is never closed")
+        return found
+
+    def notes(self) -> Sequence[str]:
+        """Return what a person should know of the columns: which are left out, and which the daemon will drop."""
+        notes = []
+        if nameless := self._header.count(""):
+            notes.append(f"{nameless} column{'s' * (nameless > 1)} without a name: left out")
+        unknown = [name for name in self._header if self._is_feature(name) and name not in self._known]
+        if self._known and unknown:
+            notes.append(f"the schema does not know {_listed(unknown)}: the daemon drops what it does not know")
+        answers = [name for name in unknown if name.lower() in _ANSWERS]
+        if answers and not self._known:
+            notes.append(f"{_listed(answers)} is sent as a feature; if it is the answer, add --drop {answers[0]}")
+        return notes
+
+    def _row(self, line: Line, found: Events) -> list[str] | None:
+        """Return the row that ends with *line*; None if it goes on, is blank, or is no text."""
+        if not self._open and not line.text.strip():
+            return None
+        self._open.append(line)
+        self._open_bytes += len(line.text)
+        first = self._open[0].number
+        if self._open_bytes > self._rules.record_bytes_max and len(self._open) > 1:
+            raise self._error(
+                first, f"a quote begins here and is not closed within {self._rules.record_bytes_max} bytes"
+            )
+        if len(self._open) > 1 and b'"' not in line.text:
+            return None  # nothing closes the quote here
+        try:
+            texts = [each.text.decode() + "\n" for each in self._open]
+        except UnicodeDecodeError as error:
+            found.flaws.append(LineFlaw(line.number, f"it is no UTF-8: {error.reason}"))
+            return self._close([])
+        if self._delimiter is None:
+            self._delimiter = max(_DELIMITERS, key=texts[0].count)
+        try:
+            return self._close(next(csv.reader(texts, delimiter=self._delimiter, strict=True)))
+        except csv.Error as error:
+            if "unexpected end of data" in str(error):
+                return None
+            until = f" to {line.number}" if line.number > first else ""
+            text = f'a quote is where none can be ({error}); inside of a field it is written ""'
+            raise self._error(f"{first}{until}", text) from None
+
+    def _close(self, row: list[str]) -> list[str] | None:
+        self._open.clear()
+        self._open_bytes = 0
+        return row or None
+
+    def _begin(self, header: list[str]) -> None:
+        """Take the header."""
+        named = [name for name in header if name]
+        twice = sorted({name for name in named if named.count(name) > 1})
+        if twice:
+            raise self._error(1, f"column {twice[0]!r} is there twice; give each a name of its own")
+        wanted = [*self._options.drop, *([self._options.key] if self._options.key is not None else [])]
+        for name in wanted:
+            if name not in header:
+                raise self._error(1, f"there is no column {name!r}, but {_listed(header)}")
+        self._header = header
+        if all(name in self._known for name in header if self._is_feature(name)):
+            self._kinds = dict(self._known)
+
+    def _is_feature(self, name: str) -> bool:
+        return bool(name) and name not in {self._rules.id, self._rules.time, *self._options.drop}
+
+    def _decide(self, found: Events) -> None:
+        """Tell the types by the rows that have come, and take those rows."""
+        columns = zip(*(row for _, row in self._sample), strict=True) if self._sample else ()
+        guessed = {name: _kind(texts) for name, texts in zip(self._header, columns, strict=False)}
+        self._kinds = {**guessed, **self._known}
+        for number, row in self._sample:
+            self._add(number, row, self._kinds, found)
+        self._sample.clear()
+
+    def _add(self, number: int, row: Sequence[str], kinds: Mapping[str, str], found: Events) -> None:
+        """Add the event in *row*, or what is wrong with it."""
+        cells = dict(zip(self._header, row, strict=True))
+        features: dict[str, Scalar] = {}
+        for name, text in cells.items():
+            if self._is_feature(name) and not is_blank(text):
+                value = _value(text, kinds.get(name, "string"))
+                if value is None:
+                    found.flaws.append(LineFlaw(number, f"column {name!r} is {text[:40]!r}, not a {kinds[name]}"))
+                    return
+                features[name] = value
+        own = {"id": _identity(cells.get(self._rules.id)), "time": _time(cells.get(self._rules.time))}
+        given = {field: value for field, value in own.items() if value is not None}
+        event: dict[str, Any] = {**given, "features": features}
+        if self._rules.format == "flat":
+            event = {**{getattr(self._rules, field): value for field, value in given.items()}, **features}
+        key = None if self._options.key is None else cells[self._options.key].encode()
+        found.ready.append(EventLine(number, msgspec.json.encode(event), key))
+
+    def _error(self, line: int | str, text: str) -> ConfigError:
+        return ConfigError(f"{self._options.name}, line {line}: {text}")
+
+
+def _kind(texts: Iterable[str]) -> str:
+    """Return "number", "boolean" or "string": what all *texts* are that are not blank."""
+    present = [text for text in texts if not is_blank(text)]
+    if present and all(_number(text) is not None for text in present):
+        return "number"
+    return "boolean" if present and {text.strip().lower() for text in present} <= {"true", "false"} else "string"
+
+
+def _value(text: str, kind: str) -> Scalar | None:
+    """Return *text* as a feature of *kind*, None if it is none."""
+    if kind == "number":
+        return _number(text)
+    return _TRUTHS.get(text.strip().lower()) if kind == "boolean" else text
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = math.nan if "_" in text else float(text)  # Python's own spelling, nobody else's
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _identity(text: str | None) -> int | str | None:
+    """Return an id: a number if it is written as one writes it."""
+    if text is None or not text.strip():
+        return None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 and str(int(text)) == text else text
+
+
+def _time(text: str | None) -> float | str | None:
+    if text is None or not text.strip():
+        return None
+    number = _number(text)
+    return text if number is None else number
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(map(repr, names[:_NAMES_SHOWN])) + more
