@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,8 +22,8 @@ from streamal.errors import ConfigError
 from streamal.experiments import Comparison, Execution, Grid, compare
 from streamal.experiments import bench as bench_module
 from streamal.experiments.bench import Bench, Cell
-from streamal.experiments.results import ALL, CONTROL
-from streamal.experiments.runs import Run
+from streamal.experiments.runs import Run, Spending
+from streamal.experiments.summaries import ALL, CONTROL, Baselines, best_gain, gain_sentence, remarks
 from streamal.replay import Stream, read_stream
 from streamal.reports import save_pictures, save_report
 from streamal.reports.charts import PANELS, data_uri
@@ -166,7 +167,7 @@ def test_the_same_seed_gives_the_same_bytes(cli: Cli, tmp_path: Path) -> None:
     assert told[0].code == 0, told[0].err
     assert told[0].out == told[1].out == told[2].out
     assert set(json.loads(told[0].out)) == {
-        *("stream", "events", "metric", "no_change", "majority", "summaries", "runs"),
+        *("stream", "events", "metric", "asking", "remarks", "no_change", "majority", "summaries", "runs"),
     }
 
 
@@ -291,3 +292,85 @@ class _Spy:
 
     def shutdown(self, **how: bool) -> None:
         """Nothing has been started."""
+
+
+def made(arm: str, seed: int, accuracy: float, **more: Any) -> Run:
+    """Return a run of 1,000 events with that accuracy."""
+    counts: dict[str, Any] = dict.fromkeys(("requests", "labels"), 100)
+    fields = {"share": 0.1, "balanced_accuracy": accuracy, "settled": accuracy, "settled_balanced": accuracy}
+    empty: dict[str, Any] = {
+        "recall": {},
+        "confusion": {},
+        "never_labelled": [],
+        "remarks": [],
+        "curve": [],
+        "drifts": [],
+    }
+    return Run(
+        arm=arm, model="m", budget=0.1, seed=seed, events=1_000, accuracy=accuracy, estimated=None, naive=None,
+        spending=Spending([], {}, []), **{**counts, **fields, **empty, **more},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((0.90, 0.91, 0.90), "Asking by a was better than asking at random for as many labels: +0.1033 in accuracy"),
+        ((0.81, 0.80, 0.80), "Asking by a did no better than asking at random for as many labels: it is within chance"),
+        ((0.79, 0.80, 0.78), "Asking by a did no better than asking at random for as many labels: it did not win"),
+    ],
+)
+def test_one_sentence_says_whether_asking_was_worth_it(values: Sequence[float], words: str) -> None:
+    """By pairs with the same coins; what three seeds show by chance is not called a gain."""
+    runs = [made(CONTROL, seed, 0.8) for seed in range(3)]
+    runs += [made("a", seed, value) for seed, value in enumerate(values)]
+    runs += [made("worse", seed, 0.5) for seed in range(3)]
+    comparison = Comparison("s", 1_000, "accuracy", Baselines(0.5, 0.5), runs)
+    assert comparison.sentence().startswith(words)
+    assert comparison.as_dict()["asking"] == comparison.sentence()
+
+
+def test_without_another_arm_there_is_nothing_to_say() -> None:
+    """Random alone, or all labels, is no comparison."""
+    assert gain_sentence([made(CONTROL, 1, 0.8), made(ALL, 1, 0.9)], "accuracy") == ""
+
+
+def test_an_agreement_of_seeds_is_no_proof() -> None:
+    """Three seeds that happen to give the same difference have an error all the same: that of so many events."""
+    runs = [made(arm, seed, value) for arm, value in ((CONTROL, 0.8), ("a", 0.81)) for seed in range(3)]
+    gain = best_gain(runs, "accuracy")
+    assert gain is not None
+    assert gain.error == pytest.approx((0.1 / 1_000 / 3) ** 0.5)
+    assert not gain.is_clear
+
+
+def test_what_weakens_the_figures_is_said(cli: Cli, directory: Path) -> None:
+    """A class that no strategy found; labels that were refused, whoever asked."""
+    runs = [made(ALL, 1, 0.9, remarks=["3 labels were refused"]), made("a", 1, 0.8, never_labelled=["x"])]
+    assert remarks([*runs, made(CONTROL, 1, 0.8)]) == [
+        "with all labels: 3 labels were refused",
+        "in 1 of 2 replays a class was never labelled, so never predicted: 'x'",
+    ]
+    (directory / "s.csv").write_text("x,y\n" + "".join(f"{n},{'ab'[n % 2] * 300}\n" for n in range(100)))
+    small = ("--strategies", "variable", "--budgets", "0.1", "--seeds", "1", "--cache", "", "--workers", "1")
+    ended = cli("compare", "s.csv", "--label", "y", *small)
+    assert "streamal: with all labels: 100 labels were refused: bad_field 100" in ended.err
+    assert "did no better than asking at random" in ended.out
+
+
+def test_results_are_short_in_a_notebook(result: Comparison) -> None:
+    """One line as text, a table as HTML with both accuracies."""
+    assert repr(result).startswith("Comparison(easy: 400 events, ")
+    assert repr(result.runs[0]).startswith(f"Run({ALL}, configured, ")
+    assert len(repr(result)) + len(repr(result.runs[0])) < 400
+    assert "<th>balanced accuracy</th>" in result._repr_html_()
+    assert result.sentence() in result._repr_html_()
+
+
+def test_the_report_has_recall_and_confusion(result: Comparison, tmp_path: Path) -> None:
+    """By class, for the runs that are drawn; the sentence leads it."""
+    save_report(result, tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert "Recall by class" in page
+    assert "true \\ predicted" in page
+    assert result.sentence().split(":")[0] in page

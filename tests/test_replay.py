@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import msgspec
 import pytest
+from river import base
 
 from streamal.bootstrap.transports import create_topics
+from streamal.cli.replay import draw_confusion
 from streamal.config import Config
 from streamal.core.strategies import STRATEGIES
 from streamal.core.strategies.uncertainty import MEASURES
 from streamal.edge.sqlite import SqliteTransport
-from streamal.replay import Replay, Stream, read_stream, replay
+from streamal.replay import Recorded, Replay, Stream, read_stream, replay
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replay import Player, play
+from streamal.replay.scores import balanced_accuracy
 from tests.conftest import Cli
 from tests.recorded import World, easy_stream, make_config, predictions_of
 
 KEYS = {
     *("events", "requests", "labels", "share", "accuracy", "estimated_accuracy", "naive_accuracy"),
     *("no_change_accuracy", "majority_accuracy", "events_per_second"),
+}
+APART = {
+    *("stream", "balanced_accuracy", "recall", "confusion", "refused", "refused_labels", "abstained", "expired"),
+    *("unanswered", "never_labelled", "learning_failures", "quarantined", "sick", "remarks"),
 }
 COMMITTEE = ({"use": "ensemble.BaggingClassifier", "n_models": 3, "model": [{"use": "naive_bayes.GaussianNB"}]},)
 PHISHING = ("replay", "river:Phishing", "--label", "target", "--limit", "300", "--json")
@@ -55,7 +65,7 @@ def holds(result: Replay, config: Config, partitions: int = 1) -> bool:
 def test_the_report_has_its_keys(cli: Cli) -> None:
     """--json prints exactly the figures that are promised, the estimate with its interval."""
     report = json.loads(cli(*PHISHING).out)
-    assert set(report) == KEYS
+    assert set(report) == KEYS | APART
     assert set(report["estimated_accuracy"]) == {"value", "low", "high"}
     assert (
         report["estimated_accuracy"]["low"]
@@ -232,3 +242,134 @@ def test_refused_rows_are_told(cli: Cli, directory: Path) -> None:
     ended = cli("replay", "s.csv", "--label", "y")
     assert ended.code == 2
     assert "no row is an acceptable event" in ended.line
+
+
+# What makes the figures mean less than they seem to.
+
+
+def labelled(labels: Sequence[str], label_time: float | None = None) -> Stream:
+    """Return rows whose one feature tells the label."""
+    classes = sorted(set(labels))
+    rows = [
+        Recorded({"x": float(classes.index(label))}, label, float(number), label_time and number + label_time)
+        for number, label in enumerate(labels)
+    ]
+    return Stream("s", rows, {"x": "number"}, tuple(classes))
+
+
+def test_the_scores_by_class_are_those_of_the_sequences() -> None:
+    """Recall, balanced accuracy and confusion are counted from what was predicted of each event."""
+    result = replay(easy_stream(300), make_config())
+    pairs = Counter(zip(result.truths, result.predicted, strict=True))
+    assert {(a, b or None): n for a, row in result.confusion.items() for b, n in row.items()} == pairs
+    for label in ("no", "yes"):
+        assert result.recall[label] == pairs[label, label] / result.truths.count(label)
+    assert result.balanced_accuracy == pytest.approx(fmean(result.recall.values()))
+    assert result.balanced_accuracy == balanced_accuracy(result.truths, result.correct)
+
+
+def test_labels_that_are_refused_are_said() -> None:
+    """A label of 300 characters is no class; nothing was learned, and that is no silent 0."""
+    result = replay(labelled(["a" * 300, "b" * 300] * 50), Config())
+    assert (result.labels, result.refused_labels) == (0, {"bad_field": result.requests})
+    refused, nothing = result.remarks()[:2]
+    assert refused.startswith(f"{result.requests} labels were refused: bad_field {result.requests} (label, annotator")
+    assert nothing == "no label was learned: the accuracy is that of a model that knows nothing"
+
+
+def test_labels_that_come_after_the_ttl_are_said() -> None:
+    """Their requests have expired, but for one whose label comes in the very step that would end it."""
+    result = replay(labelled(["a", "b"] * 50, label_time=1e6), Config())
+    assert (result.labels, result.expired, result.unanswered) == (1, result.requests - 1, 0)
+    assert result.remarks()[0].startswith(f"{result.expired} of {result.requests} requests expired before")
+
+
+def test_requests_without_an_answer_are_said() -> None:
+    """Silent annotators leave them open; an abstention closes one."""
+    result = replay(labelled(["a", "b"] * 50), Config(), AnnotatorsRules(silence=0.5, abstain=0.5))
+    assert result.labels + result.abstained + result.unanswered == result.requests
+    assert min(result.abstained, result.unanswered) > 0
+    assert any("had no answer when the stream ended" in remark for remark in result.remarks())
+
+
+def test_a_class_that_was_never_labelled_is_said() -> None:
+    """One that is too rare for the budget cannot be predicted."""
+    result = replay(labelled(["a", "b"] * 200 + ["rare"]), Config.model_validate({"budget": {"share": "0.01"}}))
+    assert result.never_labelled == ["rare"]
+    assert "never labelled, so never predicted: 'rare'" in " ".join(result.remarks())
+
+
+class _Raises(base.Classifier):
+    """Raises at every example."""
+
+    def learn_one(self, x: Any, y: Any) -> None:
+        raise ValueError
+
+    def predict_proba_one(self, x: Any, **_: Any) -> dict[Any, float]:
+        return {True: 0.5, False: 0.5}
+
+
+def raising() -> base.Classifier:
+    return _Raises()
+
+
+class _Sick(_Raises):
+    """Learns, and has no probabilities."""
+
+    def learn_one(self, x: Any, y: Any) -> None:
+        """Nothing is learned."""
+
+    def predict_proba_one(self, x: Any, **_: Any) -> dict[Any, float]:
+        return {True: float("nan"), False: 0.5}
+
+
+def sick() -> base.Classifier:
+    return _Sick()
+
+
+def test_a_model_that_fails_is_said() -> None:
+    """How often it raised, and that its answers are no probabilities."""
+    stream = labelled(["a", "b"] * 100)
+    failing = replay(stream, make_config(features={"declared": {"x": "number"}}, labels={"classes": ["a", "b"]},
+                                         model={"pipeline": (), "factory": "tests.test_replay:raising"}))  # fmt: skip
+    assert failing.learning_failures == failing.labels > 0
+    assert f"raised an error at {failing.labels} of {failing.labels} labels" in " ".join(failing.remarks())
+    ill = replay(stream, make_config(features={"declared": {"x": "number"}}, labels={"classes": ["a", "b"]},
+                                     model={"pipeline": (), "factory": "tests.test_replay:sick"}))  # fmt: skip
+    assert ill.sick
+    assert "the model is sick" in " ".join(ill.remarks())
+
+
+def test_a_model_below_no_model_is_said() -> None:
+    """Predicting the label before is better on a stream of runs whose feature tells nothing."""
+    rows = [Recorded({"x": float(n % 7)}, "ab"[n // 50 % 2], float(n), None) for n in range(400)]
+    result = replay(Stream("s", rows, {"x": "number"}, ("a", "b")), Config())
+    assert "is below that of predicting the label before" in result.remarks()[-1]
+    assert not replay(easy_stream(300), make_config()).remarks()
+
+
+def test_remarks_are_printed_and_counted(cli: Cli, directory: Path) -> None:
+    """On standard error, and in the JSON."""
+    (directory / "s.csv").write_text("x,y\n" + "".join(f"{n},{'ab'[n % 2] * 300}\n" for n in range(100)))
+    ended = cli("replay", "s.csv", "--label", "y", "--json")
+    told = json.loads(ended.out)
+    assert told["remarks"] == [line.removeprefix("streamal: ") for line in ended.err.splitlines()]
+    assert told["refused_labels"]["bad_field"] == told["requests"]
+
+
+def test_the_confusion_is_a_table(cli: Cli) -> None:
+    """A row for each true class; of many classes the commonest mistakes."""
+    assert "true \\ predicted" in cli(*PHISHING[:-1]).out
+    many = {f"c{number}": {f"c{number}": 5, f"c{number + 1}": number} for number in range(20)}
+    table = draw_confusion(many)
+    assert (str(table.title), table.row_count) == ("the commonest mistakes", 10)
+
+
+def test_a_result_is_short_in_a_notebook() -> None:
+    """One line as text; a table as HTML, in which a class is only text."""
+    result = replay(labelled(["<a>", "b"] * 50), Config())
+    assert repr(result).startswith("Replay(s: 100 events, ")
+    assert len(repr(result)) < 200
+    html = result._repr_html_()
+    assert "recall of &lt;a&gt;" in html
+    assert "<a>" not in html

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -24,11 +25,12 @@ from streamal.experiments.config_file import render_config
 from streamal.experiments.labels_needed import labels_needed
 from streamal.experiments.model_families import families
 from streamal.experiments.overrides import with_sections
-from streamal.experiments.results import ALL, CONTROL, TUNED, Candidate
+from streamal.experiments.results import Candidate
 from streamal.experiments.runs import Run
 from streamal.experiments.search import Search
 from streamal.experiments.search_space import model_section, sampling_section
 from streamal.experiments.shapes import Defaults, Shape
+from streamal.experiments.summaries import ALL, CONTROL, TUNED
 from streamal.replay import Recorded, Stream, replay
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.reports import save_report
@@ -381,3 +383,24 @@ def test_the_documentation_names_every_family() -> None:
     for kinds in ({"n": "number"}, {"t": "text"}):
         for classes in (("a", "b"), ("a", "b", "c")):
             assert all(f"`{name}`" in page for name in families(Shape(kinds, classes)))
+
+
+def test_a_strategy_that_lost_is_not_recommended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where random does as well on the rest, the settings ask at random, and the labels needed are those of random."""
+    tune_module = importlib.import_module("streamal.experiments.tune")  # the package has a function of that name
+    real = tune_module.best_gain
+    monkeypatch.setattr(tune_module, "best_gain", lambda runs, metric: changed_copy(real(runs, metric), value=0.0))
+    lost = tune(easy_stream(500), **SMALL)
+    assert (lost.asks, lost.config.sampling.strategy, lost.config.sampling.parameters) == (CONTROL, CONTROL, {})
+    assert lost.labels_needed == labels_needed(lost.runs, Goal(target_share=0.98), "accuracy", CONTROL)
+    assert lost.gain_sentence().endswith("So the settings ask at random.")
+
+
+def test_the_answer_says_whether_asking_was_worth_it(tuned: Tuned) -> None:
+    """In the JSON, in the written file and in a notebook; the result is one line as text."""
+    assert tuned.gain_sentence().startswith("Asking by tuned ")
+    assert tuned.as_dict()["asking"] == tuned.gain_sentence()
+    assert tuned.gain_sentence()[:40] in tuned.toml()
+    assert tuned.gain_sentence() in tuned._repr_html_()
+    assert repr(tuned).startswith("Tuned(easy: ")
+    assert "\n" not in repr(tuned)

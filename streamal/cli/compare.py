@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from streamal.cli.console import echo
 from streamal.cli.experiment_options import (
     AnnotatorOptions,
     Batch,
@@ -57,7 +58,7 @@ def command(
     """Replay a recorded stream with every strategy, model and budget, beside three baselines.
 
     The baselines are the same model with all labels, the same model asking at random for as many, and predicting the
-    label before. An interrupted run goes on where it was.
+    label before. A sentence says whether asking did better than random. An interrupted run goes on where it was.
 
     ```text
     streamal compare elec.csv.gz --label class --budgets 0.05,0.1 --report elec.html
@@ -77,3 +78,5 @@ def command(
             execution=execution.execution(line.update),
         )
     output.write(result, stream.stream)
+    if not output.as_json and result.sentence():
+        echo(result.sentence())

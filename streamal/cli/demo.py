@@ -29,7 +29,8 @@ from streamal.errors import ConfigError
 from streamal.ports import scan
 from streamal.replay import Replay, Stream, read_stream, replay
 from streamal.replay.annotators import AnnotatorsRules
-from streamal.replay.replay import Player, SilentLog, StreamClock, outcome, play
+from streamal.replay.outcome import outcome
+from streamal.replay.replay import Player, SilentLog, StreamClock, play
 from streamal.reports.curves import rolling, save_curves, terminal_curves
 
 __all__ = ["command"]
@@ -133,7 +134,7 @@ def _run(config: Config, stream: Stream, progress: Progress) -> Replay:
         began = time.perf_counter()
         play(daemon, player, clock, _BATCH, line.advance)
         daemon.close()
-        return outcome(daemon, transport, player, time.perf_counter() - began)
+        return outcome(daemon, transport, parts.topics, stream, player.rows, time.perf_counter() - began)
     finally:
         server.stop()
         transport.close()

@@ -14,13 +14,13 @@ import typer
 from rich.table import Table
 
 from streamal import INSTALL
-from streamal.cli.console import echo_block, echo_json, plain, render
+from streamal.cli.console import echo, echo_block, echo_json, plain, render
 from streamal.cli.options import Json, progress_bar
 from streamal.errors import ConfigError
 from streamal.experiments import Comparison, Execution, Tuned
 from streamal.experiments.bench import cache_directory
 from streamal.experiments.options import Progress
-from streamal.experiments.results import ALL, Summary
+from streamal.experiments.summaries import ALL, Summary
 from streamal.recordings.reading import Stream, read_stream
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.reports import save_pictures, save_report
@@ -142,6 +142,8 @@ class OutputOptions:
             save_report(result, self.report)
         if self.pictures is not None:
             save_pictures(result, self.pictures)
+        for remark in result.remarks():
+            echo(f"streamal: {remark}", err=True)
         if self.as_json:
             echo_json(result.as_dict())
             return
@@ -184,16 +186,26 @@ def draw_curve(title: str, result: Comparison | Tuned) -> str:
 
 
 def draw_table(result: Comparison | Tuned) -> Table:
-    """Return the figures of *result* as a table."""
+    """Return the figures of *result* as a table; the model has a column where there are several."""
     name, summaries = result.metric.replace("_", " "), result.summaries()
-    table = Table("asks", "model", "budget", "spent", name, "± sd")
+    by_accuracy, several = result.metric == "accuracy", len({row.model for row in summaries}) > 1
+    table = Table("asks", *(["model"] if several else []), "budget", "spent", name, "± sd")
+    table.add_column("balanced" if by_accuracy else "accuracy")
+    for column in table.columns[: 1 + several]:
+        column.overflow = "fold"  # by default Rich cuts a long name
     for row in summaries:
-        spread = f"{row.sd:.4f}" if row.seeds > 1 else ""
         table.add_row(
-            plain(row.arm), plain(row.model), f"{row.budget:.3g}", f"{row.share:.2%}", f"{row.value:.4f}", spread
+            plain(row.arm),
+            *([plain(row.model)] if several else []),
+            f"{row.budget:.3g}",
+            f"{row.share:.2%}",
+            f"{row.value:.4f}",
+            f"{row.sd:.4f}" if row.seeds > 1 else "",
+            f"{row.balanced_accuracy if by_accuracy else row.accuracy:.4f}",
         )
-    table.add_row("the label before", "-", "1", "100.00%", f"{result.baselines.no_change:.4f}", "")
-    table.add_row("commonest class", "-", "0", "0.00%", f"{result.baselines.majority:.4f}", "")
+    nobody = ["-"] if several else []
+    table.add_row("the label before", *nobody, "1", "100.00%", f"{result.baselines.no_change:.4f}")
+    table.add_row("commonest class", *nobody, "0", "0.00%", f"{result.baselines.majority:.4f}")
     return table
 
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from streamal.cli.console import echo
+import itertools
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from streamal.cli.console import echo, echo_json, plain, render
 from streamal.cli.experiment_options import AnnotatorOptions, Batch, StreamOptions
 from streamal.cli.options import Json, OptionalConfigOptions, progress_bar, show, with_options
 from streamal.replay import replay
 
-__all__ = ["command"]
+__all__ = ["command", "draw_confusion"]
+
+_APART = frozenset({"stream", "confusion", "refused", "refused_labels", "never_labelled"})
+"""Figures that stand in the title, in a table of their own, or in a remark."""
+_ALWAYS = frozenset({"events", "requests", "labels", "share", "accuracy", "balanced_accuracy", "no_change_accuracy"})
+"""Figures that are shown even if they are 0."""
+_CLASSES_MAX = 10
+_NOTHING = "(nothing)"
 
 
 @with_options
@@ -20,7 +32,9 @@ def command(
 ) -> None:
     """Replay a recorded, labelled stream through the production loop, to see what a budget would have bought.
 
-    Numeric columns become numbers, all others strings; the label is told only when streamal asks for it.
+    Numeric columns become numbers, all others strings; the label is told only when streamal asks for it. Lines on
+    standard error say what makes the figures mean less than they seem to: rows and labels that were refused, requests
+    that expired, classes that were never labelled, a model that fails.
 
     ```text
     streamal replay elec.csv.gz --label class
@@ -32,6 +46,28 @@ def command(
     with progress_bar(f"replaying {stream.stream}", len(recorded.rows)) as progress:
         task = progress.task_ids[0]
         result = replay(recorded, config, annotators.rules(), batch, lambda events: progress.advance(task, events))
-    for reason, times in result.refused.items():
-        echo(f"streamal: {times} of {len(recorded.rows)} rows were refused: {reason}", err=True)
-    show(f"{stream.stream}, budget {config.budget.share}", result.as_dict(), as_json)
+    for remark in result.remarks():
+        echo(f"streamal: {remark}", err=True)
+    figures = result.as_dict()
+    if as_json:
+        echo_json({**figures, "remarks": result.remarks()})
+        return
+    # what is empty, or said in a remark, would only make the table longer
+    shown = {name: value for name, value in figures.items() if name in _ALWAYS or (value and name not in _APART)}
+    show(f"{stream.stream}, budget {config.budget.share}", shown, as_json=False)
+    render(draw_confusion(result.confusion))
+
+
+def draw_confusion(confusion: Mapping[str, Mapping[str, int]]) -> Table:
+    """Return the confusion as a table with a row for each true class; of many classes, the commonest mistakes."""
+    columns = sorted({*confusion, *itertools.chain.from_iterable(confusion.values())})
+    if len(columns) > _CLASSES_MAX:
+        table = Table("true class", "predicted", "events", title="the commonest mistakes")
+        pairs = [(count, a, b) for a, row in confusion.items() for b, count in row.items() if a != b]
+        for count, truth, said in sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:_CLASSES_MAX]:
+            table.add_row(plain(truth), plain(said or _NOTHING), f"{count:,}")
+        return table
+    table = Table("true \\ predicted", *(plain(name or _NOTHING) for name in columns), title="confusion, in events")
+    for truth, row in confusion.items():
+        table.add_row(plain(truth), *(f"{row.get(name, 0):,}" for name in columns))
+    return table

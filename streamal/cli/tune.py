@@ -90,7 +90,8 @@ def command(
     """Search the first part of a recorded stream for the best settings, and report on the rest of it.
 
     Model, hyper-parameters, strategy, rehearsal and the size of a step are searched; every figure that is printed is of
-    the rest of the stream, which the search has not seen, replayed from an empty model. Needs the extra `tune`.
+    the rest of the stream, which the search has not seen, replayed from an empty model. If the strategy that was found
+    does no better there than asking at random, the settings ask at random. Needs the extra `tune`.
 
     ```text
     streamal tune noaa_weather.csv.gz --label rain --target-share-of-full 0.98 --write config.toml
@@ -119,5 +120,6 @@ def command(
     if output.as_json:
         return
     echo(result.sentence())
+    echo(result.gain_sentence())
     if search.write is not None:
         echo(f"Written: {search.write}, with budget.share = {result.labels_needed.recommended}")

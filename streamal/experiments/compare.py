@@ -17,10 +17,11 @@ from streamal.experiments.bench import Bench, Cell
 from streamal.experiments.model_families import families
 from streamal.experiments.options import CONFIGURED, Execution, Grid
 from streamal.experiments.overrides import ASK_ALL, with_sections
-from streamal.experiments.results import ALL, CONTROL, Baselines, Comparison
+from streamal.experiments.results import Comparison
 from streamal.experiments.runs import Metric, parse_metric
 from streamal.experiments.search_space import model_section
 from streamal.experiments.shapes import Defaults, Shape
+from streamal.experiments.summaries import ALL, CONTROL, Baselines
 from streamal.recordings.reading import Stream
 from streamal.replay.annotators import AnnotatorsRules
 

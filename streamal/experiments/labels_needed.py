@@ -6,17 +6,18 @@ import math
 from collections.abc import Sequence
 
 from streamal.experiments.options import Goal
-from streamal.experiments.results import ALL, TUNED, LabelsNeeded, summaries
+from streamal.experiments.results import LabelsNeeded
 from streamal.experiments.runs import Metric, Run
+from streamal.experiments.summaries import ALL, TUNED, summaries
 
 __all__ = ["labels_needed"]
 
 
-def labels_needed(runs: Sequence[Run], goal: Goal, metric: Metric) -> LabelsNeeded:
-    """Return how few labels reach the goal, and the budget to configure."""
+def labels_needed(runs: Sequence[Run], goal: Goal, metric: Metric, arm: str = TUNED) -> LabelsNeeded:
+    """Return how few labels reach the goal if they are asked as in *arm*, and the budget to configure."""
     full = next(run.value(metric) for run in runs if run.arm == ALL)
     wanted = goal.wanted(full)
-    tuned = [run for run in runs if run.arm == TUNED]
+    tuned = [run for run in runs if run.arm == arm]
     curves: dict[int, list[tuple[float, float]]] = {}
     for run in tuned:
         curves.setdefault(run.seed, []).append((run.share, run.value(metric)))

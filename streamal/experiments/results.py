@@ -5,87 +5,29 @@ Nothing here draws a picture or writes a page: `streamal.reports` does.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import median
 from typing import Any
 
 from streamal.config import Config
 from streamal.experiments.config_file import render_config
 from streamal.experiments.frames import frame
-from streamal.experiments.runs import Metric, Run, balanced_accuracy
-from streamal.recordings.reading import Stream
-from streamal.replay.replay import no_change_accuracy
+from streamal.experiments.notebook import html_figures
+from streamal.experiments.runs import Metric, Run
+from streamal.experiments.summaries import ALL, CONTROL, TUNED, Baselines, Summary, gain_sentence, remarks, summaries
 
 __all__ = [
-    "ALL",
-    "CONTROL",
-    "TUNED",
-    "Baselines",
     "Candidate",
     "Comparison",
     "LabelsNeeded",
-    "Summary",
     "Trial",
     "Tuned",
-    "summaries",
 ]
 
-ALL = "all labels"
-"""The arm that asks for every label."""
-CONTROL = "random"
-"""The arm that asks at random for as many labels as the others."""
-TUNED = "tuned"
-"""The arm with the settings that `tune` has found."""
 
-
-@dataclass(frozen=True, slots=True)
-class Baselines:
-    """The metric of two predictors without a model: the previous event's label, and always the commonest label."""
-
-    no_change: float
-    majority: float
-
-    @classmethod
-    def of(cls, stream: Stream, metric: Metric) -> Baselines:
-        """Return the baselines of *stream*."""
-        labels = [row.label for row in stream.rows]
-        if metric == "accuracy":
-            return cls(no_change_accuracy(stream.rows), max(map(labels.count, stream.classes)) / len(labels))
-        same = [False, *(a == b for a, b in itertools.pairwise(labels))]
-        return cls(balanced_accuracy(labels, same), 1.0 / len(set(labels)))
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """The runs of one arm, model and budget: their mean and standard deviation over the seeds (0 with one seed)."""
-
-    arm: str
-    model: str
-    budget: float
-    seeds: int
-    share: float
-    value: float
-    sd: float
-
-
-def summaries(runs: Sequence[Run], metric: Metric) -> list[Summary]:
-    """Return mean and standard deviation over the seeds, in the order in which arms, models and budgets came."""
-    groups: dict[tuple[str, str, float], list[Run]] = {}
-    for run in runs:
-        groups.setdefault((run.arm, run.model, run.budget), []).append(run)
-    found = []
-    for (arm, model, budget), group in groups.items():
-        values = [run.value(metric) for run in group]
-        share = fmean(run.share for run in group)
-        sd = stdev(values) if len(values) > 1 else 0.0
-        found.append(Summary(arm, model, budget, len(group), share, fmean(values), sd))
-    return found
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Comparison:
     """The result of `compare`.
 
@@ -104,12 +46,40 @@ class Comparison:
         """Return means over the seeds, in the order of the grid."""
         return summaries(self.runs, self.metric)
 
+    def sentence(self) -> str:
+        """Return in one sentence whether asking was worth it; "" if nothing but random asking was tried."""
+        return gain_sentence(self.runs, self.metric)
+
+    def remarks(self) -> list[str]:
+        """Return one sentence for each thing that makes the figures mean less than they seem to."""
+        return remarks(self.runs)
+
+    def __repr__(self) -> str:
+        """Return what was compared, and the best of it, on one line."""
+        best = max(self.summaries(), key=lambda row: (not row.arm.startswith(ALL), row.value))
+        return (
+            f"Comparison({self.stream}: {self.events} events, {len(self.runs)} replays; "
+            f"best {self.metric} {best.value:.4f}: {best.arm}, {best.model}, budget {best.budget:.3g})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the figures as a table for a notebook."""
+        return html_figures(
+            f"Comparison on {self.stream}",
+            self.summaries(),
+            self.metric,
+            self.baselines,
+            [self.sentence(), *self.remarks()],
+        )
+
     def as_dict(self) -> dict[str, object]:
         """Return everything but the curves as JSON-ready values; the same for the same seed, byte for byte."""
         return {
             "stream": self.stream,
             "events": self.events,
             "metric": self.metric,
+            "asking": self.sentence(),
+            "remarks": self.remarks(),
             "no_change": self.baselines.no_change,
             "majority": self.baselines.majority,
             "summaries": [asdict(summary) for summary in self.summaries()],
@@ -177,7 +147,7 @@ class LabelsNeeded:
     reached: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Tuned:
     """The result of `tune`: settings, and what they are worth on the rest of the stream.
 
@@ -186,6 +156,7 @@ class Tuned:
         trials, full_trials: the search at the budget, and the one with all labels; figures of the first part only.
         config: the settings found, with the recommended budget.
         batch: events per step that go with them.
+        asks: the arm that is recommended: "tuned", or "random" if the strategy that was found lost against it.
         runs: replays of the rest, and of nothing else.
     """
 
@@ -200,6 +171,7 @@ class Tuned:
     labels_needed: LabelsNeeded
     config: Config
     batch: int
+    asks: str = TUNED
 
     def summaries(self) -> list[Summary]:
         """Return means over the seeds, of the rest of the stream."""
@@ -210,7 +182,7 @@ class Tuned:
         needed, shares = self.labels_needed, [share for share in self.labels_needed.shares if share is not None]
         name, scope = self.metric.replace("_", " "), f"On the {self.rest:,} events that tuning has not seen"
         target = f"{needed.wanted / needed.full:.1%} of the {name} that all labels give ({needed.full:.4f})"
-        tuned = [run for run in self.runs if run.arm == TUNED]
+        tuned = [run for run in self.runs if run.arm == self.asks]
         if len(shares) < len(needed.shares):
             top, best = max(run.budget for run in tuned), max(row.value for row in summaries(tuned, self.metric))
             missed = len(needed.shares) - len(shares)
@@ -224,6 +196,25 @@ class Tuned:
             f"{len(shares)} seeds) gave {target}."
         )
 
+    def gain_sentence(self) -> str:
+        """Return in one sentence whether asking was worth it, and what that means for the settings."""
+        found = gain_sentence(self.runs, self.metric)
+        return f"{found} So the settings ask at random." if self.asks == CONTROL else found
+
+    def remarks(self) -> list[str]:
+        """Return one sentence for each thing that makes the figures mean less than they seem to."""
+        return remarks(self.runs)
+
+    def __repr__(self) -> str:
+        """Return the answer on one line."""
+        settings = f"{self.config.sampling.strategy}, budget {self.labels_needed.recommended:.3g}"
+        return f"Tuned({self.stream}: {settings}; {self.sentence()})"
+
+    def _repr_html_(self) -> str:
+        """Return the figures of the rest as a table for a notebook."""
+        below = [self.sentence(), self.gain_sentence(), *self.remarks()]
+        return html_figures(f"Tuning on {self.stream}", self.summaries(), self.metric, self.baselines, below)
+
     def as_dict(self) -> dict[str, object]:
         """Return everything but curves and trials' settings as JSON-ready values; the same for the same seed."""
         return {
@@ -234,6 +225,8 @@ class Tuned:
             "no_change": self.baselines.no_change,
             "majority": self.baselines.majority,
             "answer": self.sentence(),
+            "asking": self.gain_sentence(),
+            "remarks": self.remarks(),
             "wanted": self.labels_needed.wanted,
             "all_labels": self.labels_needed.full,
             "label_shares": list(self.labels_needed.shares),
@@ -268,11 +261,12 @@ class Tuned:
         """Return what a reader of the configuration should know."""
         steps = "" if self.batch == 1 else f" Replayed with {self.batch} events per step (`--batch {self.batch}`)."
         found = (
-            f"Found by `streamal tune` on the first {self.first:,} events of {self.stream}; the sentence above is "
+            f"Found by `streamal tune` on the first {self.first:,} events of {self.stream}; the sentences above are "
             f"about the {self.rest:,} after them.{steps}"
         )
         return [
             self.sentence(),
+            self.gain_sentence(),
             found,
             f"Try it: streamal replay STREAM --config THIS_FILE --batch {self.batch}; then set transport and topics.",
         ]

@@ -14,9 +14,10 @@ import msgspec
 from river import drift
 
 from streamal.errors import ConfigError
-from streamal.replay.replay import Replay
+from streamal.replay.outcome import Replay
+from streamal.replay.scores import balanced_accuracy
 
-__all__ = ["METRICS", "Metric", "Point", "Run", "Spending", "balanced_accuracy", "measure", "parse_metric"]
+__all__ = ["METRICS", "Metric", "Point", "Run", "Spending", "measure", "parse_metric"]
 
 Metric = Literal["accuracy", "balanced_accuracy"]
 METRICS: tuple[str, ...] = get_args(Metric)
@@ -24,7 +25,9 @@ METRICS: tuple[str, ...] = get_args(Metric)
 _POINTS = 200
 """Points of a curve: as many as a picture can show."""
 _BINS = 10
-_NO_FIGURES = frozenset({"curve", "drifts", "spending", "settled", "settled_balanced"})
+_NO_FIGURES = frozenset(
+    {"curve", "drifts", "spending", "settled", "settled_balanced", "recall", "confusion", "never_labelled", "remarks"}
+)
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -60,6 +63,8 @@ class Run(msgspec.Struct, frozen=True):
         settled, settled_balanced: both accuracies without the first third of the events, where every model is new.
         estimated: the accuracy as streamal estimates it from the labels it bought: value, low, high (95 %).
         naive: accuracy among the labels bought.
+        recall, confusion, never_labelled: as in `Replay`.
+        remarks: what makes the figures mean less than they seem to.
         drifts: events at which ADWIN saw the error rate change, knowing all labels.
     """
 
@@ -77,9 +82,20 @@ class Run(msgspec.Struct, frozen=True):
     settled_balanced: float
     estimated: tuple[float, float, float] | None
     naive: float | None
+    recall: dict[str, float]
+    confusion: dict[str, dict[str, int]]
+    never_labelled: list[str]
+    remarks: list[str]
     curve: list[Point]
     drifts: list[int]
     spending: Spending
+
+    def __repr__(self) -> str:
+        """Return the main figures on one line."""
+        return (
+            f"Run({self.arm}, {self.model}, budget {self.budget:.3g}, seed {self.seed}: {self.events} events, "
+            f"{self.labels} labels, accuracy {self.accuracy:.4f}, balanced {self.balanced_accuracy:.4f})"
+        )
 
     def value(self, metric: Metric) -> float:
         """Return the figure that *metric* names."""
@@ -110,17 +126,6 @@ def parse_metric(name: str) -> Metric:
     raise ConfigError(f"--metric {name}: must be one of {', '.join(METRICS)}")
 
 
-def balanced_accuracy(truths: Sequence[str], correct: Sequence[bool]) -> float:
-    """Return the mean recall of the classes that occur.
-
-    >>> balanced_accuracy(["a", "a", "a", "b"], [True, True, False, True])
-    0.8333333333333333
-    """
-    there = Counter(truths)
-    right = Counter(truth for truth, hit in zip(truths, correct, strict=True) if hit)
-    return sum(right[label] / count for label, count in sorted(there.items())) / len(there)
-
-
 def measure(replay: Replay, arm: str, model: str, budget: float, seed: int) -> Run:
     """Return *replay* as a `Run` of that name."""
     estimate = replay.estimated_accuracy
@@ -135,11 +140,15 @@ def measure(replay: Replay, arm: str, model: str, budget: float, seed: int) -> R
         labels=replay.labels,
         share=replay.share,
         accuracy=replay.accuracy,
-        balanced_accuracy=balanced_accuracy(replay.truths, replay.correct),
+        balanced_accuracy=replay.balanced_accuracy,
         settled=fmean(replay.correct[late]),
         settled_balanced=balanced_accuracy(replay.truths[late], replay.correct[late]),
         estimated=None if estimate is None else (estimate.value, estimate.low, estimate.high),
         naive=replay.naive_accuracy,
+        recall=dict(replay.recall),
+        confusion={truth: dict(row) for truth, row in replay.confusion.items()},
+        never_labelled=list(replay.never_labelled),
+        remarks=replay.remarks(),
         curve=_curve(replay),
         drifts=_drifts(replay.correct),
         spending=_spending(replay),

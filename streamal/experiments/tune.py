@@ -17,10 +17,11 @@ from streamal.experiments.bench import Bench, Cell, slice_stream
 from streamal.experiments.labels_needed import labels_needed
 from streamal.experiments.options import Execution, Goal, ReportOptions, SearchOptions
 from streamal.experiments.overrides import ASK_ALL, FRESH_MODEL, with_sections
-from streamal.experiments.results import ALL, CONTROL, TUNED, Baselines, Candidate, Trial, Tuned
+from streamal.experiments.results import Candidate, Trial, Tuned
 from streamal.experiments.runs import parse_metric
 from streamal.experiments.search import FINALISTS, Search
 from streamal.experiments.shapes import Shape
+from streamal.experiments.summaries import ALL, CONTROL, TUNED, Baselines, best_gain
 from streamal.recordings.reading import Stream
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replay import stream_config
@@ -29,6 +30,7 @@ __all__ = ["tune"]
 
 _ROWS_MIN = 200
 """Events that each of the two parts needs at least."""
+_AT_RANDOM: Mapping[str, Any] = {"sampling": {"strategy": CONTROL, "damping": None}}
 
 
 def tune(
@@ -73,7 +75,10 @@ def tune(
         best = active.best(_finalists(tried), report.seeds, _combinations(tried, best_full))
         cells = _report_cells(active, base, best, best_full, _budgets(goal, report), report.seeds)
         runs = bench.run(cells, execution.counter("replaying the rest", len(cells)))
-    needed = labels_needed(runs, goal, measure)
+    gain = best_gain(runs, measure)
+    # what lost against chance on the rest is not recommended
+    asks = CONTROL if gain is not None and gain.is_lost else TUNED
+    needed = labels_needed(runs, goal, measure, asks)
     return Tuned(
         stream=stream.name,
         metric=measure,
@@ -84,8 +89,9 @@ def tune(
         baselines=Baselines.of(slice_stream(stream, first), measure),
         runs=runs,
         labels_needed=needed,
-        config=_recommended(base, best, needed.recommended),
+        config=_recommended(base, best, needed.recommended, _AT_RANDOM if asks == CONTROL else {}),
         batch=best.batch,
+        asks=asks,
     )
 
 
@@ -139,14 +145,13 @@ def _report_cells(
     for share in budgets:
         for seed in range(base.sampling.seed, base.sampling.seed + seeds):
             spend = {"budget": {"share": share}, "sampling": {"seed": seed}}
-            at_random = {"sampling": {"strategy": CONTROL, "damping": None}}
-            cells += [cell(TUNED, best, spend), cell(CONTROL, best, spend, at_random)]
+            cells += [cell(TUNED, best, spend), cell(CONTROL, best, spend, _AT_RANDOM)]
     return cells
 
 
-def _recommended(base: Config, best: Candidate, budget: float) -> Config:
-    """Return the configuration to be written down."""
+def _recommended(base: Config, best: Candidate, budget: float, asking: Mapping[str, Any]) -> Config:
+    """Return the configuration to be written down; *asking* are sections that change how it asks."""
     share = {"budget": {"share": Decimal(str(budget))}}
     # a loop of one event is what a daemon that keeps pace has anyway; a limit of one would only slow it down
     steps = {"limits": {"events_per_step": best.batch}} if best.batch > 1 else {}
-    return with_sections(base, FRESH_MODEL, best.sections, share, steps)
+    return with_sections(base, FRESH_MODEL, best.sections, asking, share, steps)

@@ -2,6 +2,7 @@
 
 from streamal.recordings.account import Account, Column, Finding
 from streamal.recordings.reading import Recorded, Stream, read_stream
-from streamal.replay.replay import Replay, replay
+from streamal.replay.outcome import Replay
+from streamal.replay.replay import replay
 
 __all__ = ["Account", "Column", "Finding", "Recorded", "Replay", "Stream", "read_stream", "replay"]

@@ -3,50 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from streamal.bootstrap import build
 from streamal.config import Config
-from streamal.core.codec.dead_letters import DeadLetter
 from streamal.core.codec.wire_rules import WireRules
-from streamal.core.quality.estimates import Estimate
-from streamal.core.quality.quality import log_loss
-from streamal.core.records import Lane, OutputRecord, Prediction, coordinates
+from streamal.core.records import OutputRecord, coordinates
 from streamal.core.rules import TopicNames
 from streamal.daemon.daemon import Daemon
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.edge.metrics import NullMeter
-from streamal.errors import ConfigError
-from streamal.ports import Clock, Log, scan
+from streamal.ports import Clock, Log
 from streamal.recordings.reading import Recorded, Stream
 from streamal.replay.annotators import Annotators, AnnotatorsRules
+from streamal.replay.outcome import Replay, outcome
 
 __all__ = [
     "Player",
-    "Replay",
     "SilentLog",
     "StreamClock",
-    "no_change_accuracy",
-    "outcome",
     "play",
-    "read_predictions",
     "replay",
     "stream_config",
 ]
 
 
 _NESTED = WireRules()
-_NO_FIGURES = frozenset(
-    {"refused", "correct", "asked", "truths", "predicted", "uncertainties", "log_loss", "estimated_log_loss"}
-)
 
 
 class StreamClock(Clock):
@@ -73,53 +59,6 @@ class SilentLog:
 
     def warning(self, event: str, **fields: object) -> None:
         """Drop the line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """The figures of a replay, and its sequences event by event.
-
-    Attributes:
-        events, requests, labels: accepted events, labels asked for, labels that came and were learned.
-        share: requests / events.
-        accuracy: share of *all* events that were predicted rightly, each before its label was known (prequential).
-        estimated_accuracy: the estimate of accuracy from the labels that were bought, with its 95 % interval.
-        naive_accuracy: share of right predictions among the labels bought; biased: they are no random sample.
-        log_loss: mean over all events, in nats, as `Labelled.loss` counts it; estimated_log_loss: the same from the
-            labels that quality still has in its window.
-        no_change_accuracy: of predicting the previous event's label; majority_accuracy: the commonest label.
-        refused: reason -> how many rows were no acceptable events; none of the figures counts them.
-        correct: for each event in order of arrival, whether its prediction was right.
-        asked: for each event, the lane that asked, or None.
-        truths, predicted: for each event, its label and what was predicted.
-        uncertainties: for each event, how uncertain the model was, in [0, 1].
-    """
-
-    events: int
-    requests: int
-    labels: int
-    share: float
-    accuracy: float
-    estimated_accuracy: Estimate | None
-    naive_accuracy: float | None
-    log_loss: float
-    estimated_log_loss: Estimate | None
-    no_change_accuracy: float
-    majority_accuracy: float
-    events_per_second: float
-    refused: Mapping[str, int]
-    correct: Sequence[bool]
-    asked: Sequence[Lane | None]
-    truths: Sequence[str]
-    predicted: Sequence[str | None]
-    uncertainties: Sequence[float]
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the figures that a person reads (not the sequences) as JSON-ready values."""
-        figures: dict[str, object] = {name: getattr(self, name) for name in self.__slots__ if name not in _NO_FIGURES}
-        estimate = self.estimated_accuracy
-        figures["estimated_accuracy"] = None if estimate is None else estimate._asdict()
-        return figures
 
 
 class Player:
@@ -215,7 +154,7 @@ def replay(
     player = Player(transport, topics, stream, annotators or AnnotatorsRules(), parts.wire)
     began = time.perf_counter()
     play(daemon, player, clock, batch, progress)
-    return outcome(daemon, transport, player, time.perf_counter() - began)
+    return outcome(daemon, transport, topics, stream, player.rows, time.perf_counter() - began)
 
 
 def play(daemon: Daemon, player: Player, clock: StreamClock, batch: int, progress: Callable[[int], object]) -> None:
@@ -240,56 +179,3 @@ def _advance(daemon: Daemon, annotators: Annotators, clock: StreamClock, until: 
         annotators.respond(due)
         daemon.tick()
     clock.time = max(clock.time, until)
-
-
-def read_predictions(log: Log, topics: TopicNames) -> dict[str, Prediction]:
-    """Return all predictions by coordinates."""
-    found = {}
-    for partition in range(log.partitions(topics.predictions)):
-        for record in scan(log, topics.predictions, partition):
-            prediction = msgspec.json.decode(record.value or b"", type=Prediction)
-            found[prediction.event] = prediction
-    return found
-
-
-def outcome(daemon: Daemon, log: Log, player: Player, elapsed_s: float) -> Replay:
-    """Return the figures of the played stream, read back from the topics."""
-    stream = player.stream
-    by_number = {player.rows[key]: prediction for key, prediction in read_predictions(log, player.topics).items()}
-    numbers = sorted(by_number)
-    asked = [by_number[number].asked for number in numbers]
-    rows = [stream.rows[number] for number in numbers]
-    correct = [by_number[number].label == row.label for number, row in zip(numbers, rows, strict=True)]
-    events, requests = len(numbers), sum(lane is not None for lane in asked)
-    letters = (msgspec.json.decode(r.value or b"", type=DeadLetter) for r in scan(log, player.topics.dead_letters, 0))
-    refused = Counter(letter.reason.value for letter in letters if letter.topic == player.topics.events)
-    if not events:
-        raise ConfigError(f"stream {stream.name}: no row is an acceptable event: {dict(refused)}")
-    quality = daemon.fold.learned.quality
-    return Replay(
-        events=events,
-        requests=requests,
-        labels=quality.total.count,
-        share=requests / events,
-        accuracy=sum(correct) / events,
-        estimated_accuracy=quality.total_accuracy(),
-        naive_accuracy=quality.total.naive(),
-        log_loss=fmean(
-            log_loss((by_number[number].probabilities or {}).get(stream.rows[number].label, 0.0)) for number in numbers
-        ),
-        estimated_log_loss=quality.log_loss(),
-        no_change_accuracy=no_change_accuracy(rows),
-        majority_accuracy=max(Counter(row.label for row in rows).values()) / events,
-        events_per_second=events / elapsed_s,
-        refused=refused,
-        correct=correct,
-        asked=asked,
-        truths=[row.label for row in rows],
-        predicted=[by_number[number].label for number in numbers],
-        uncertainties=[by_number[number].uncertainty for number in numbers],
-    )
-
-
-def no_change_accuracy(rows: Sequence[Recorded]) -> float:
-    """Return the accuracy of predicting each label by the one before it (the first one counts as wrong)."""
-    return sum(a.label == b.label for a, b in itertools.pairwise(rows)) / len(rows)

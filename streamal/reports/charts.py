@@ -14,7 +14,7 @@ from typing import Any
 
 from streamal import INSTALL
 from streamal.errors import ConfigError
-from streamal.experiments.results import ALL, CONTROL
+from streamal.experiments.summaries import ALL, CONTROL
 from streamal.reports.study import ARMS_MAX, Study
 
 __all__ = ["PANELS", "Panel", "data_uri", "save_panels"]

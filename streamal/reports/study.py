@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from streamal.experiments.results import ALL, TUNED, Baselines, Comparison, Summary, Tuned, summaries
+from streamal.experiments.results import Comparison, Tuned
 from streamal.experiments.runs import Metric, Point, Run
+from streamal.experiments.summaries import ALL, Baselines, Summary, summaries
 
 __all__ = ["ARMS_MAX", "Study"]
 
@@ -37,7 +38,7 @@ class Study:
         """Return the runs of *result*; curves of a comparison are drawn at the budget nearest to 10 %."""
         if isinstance(result, Tuned):
             needed = result.labels_needed
-            marked = (TUNED, needed.recommended)
+            marked = (result.asks, needed.recommended)
             return cls(
                 result.stream, result.metric, result.baselines, result.runs, needed.recommended, marked, needed.wanted
             )
