@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import Any
 
 import msgspec
 
 from streamal.core.codec.dead_letters import DeadLetter
+from streamal.core.learned import Learned
 from streamal.core.quality.estimates import Estimate
 from streamal.core.quality.quality import log_loss
 from streamal.core.records import Lane, Prediction
@@ -199,8 +201,7 @@ def outcome(
     if not numbers:
         raise ConfigError(f"stream {stream.name}: no row is an acceptable event: {dict(refused[topics.events])}")
     events, requests = len(numbers), sum(said.asked is not None for said in predictions)
-    learned, closed = daemon.fold.learned, _count_closings(log, topics)
-    recall = recalls(truths, correct)
+    learned, recall = daemon.fold.learned, recalls(truths, correct)
     return Replay(
         stream=stream.name,
         events=events,
@@ -223,20 +224,22 @@ def outcome(
         events_per_second=events / elapsed_s,
         refused=dict(refused[topics.events]),
         refused_labels=dict(refused[topics.labels]),
-        abstained=closed["abstention"],
-        expired=closed["expiry"],
-        unanswered=requests - closed["example"] - closed["abstention"] - closed["expiry"],
         never_labelled=[label for label in recall if not learned.model.learned.get(label)],
-        learning_failures=learned.model.failures,
-        quarantined=learned.guard.quarantined,
-        sick=learned.guard.sick,
+        reasons=reasons,
+        **_count_closings(log, topics, requests),
+        **_troubles(learned),
         correct=correct,
         asked=[said.asked for said in predictions],
         truths=truths,
         predicted=[said.label for said in predictions],
         uncertainties=[said.uncertainty for said in predictions],
-        reasons=reasons,
     )
+
+
+def _troubles(learned: Learned) -> dict[str, Any]:
+    """Return the figures of a model that fails."""
+    guard = learned.guard
+    return {"learning_failures": learned.model.failures, "quarantined": guard.quarantined, "sick": guard.sick}
 
 
 class _Kind(msgspec.Struct):
@@ -245,10 +248,12 @@ class _Kind(msgspec.Struct):
     kind: str
 
 
-def _count_closings(log: Log, topics: TopicNames) -> Counter[str]:
-    """Return kind -> training records of that kind."""
+def _count_closings(log: Log, topics: TopicNames, requests: int) -> dict[str, int]:
+    """Return how *requests* were closed, but for those that were answered."""
     decode = msgspec.json.Decoder(_Kind).decode
-    return Counter(decode(record.value or b"").kind for record in scan(log, topics.training, 0))
+    kinds = Counter(decode(record.value or b"").kind for record in scan(log, topics.training, 0))
+    closed = {"abstained": kinds["abstention"], "expired": kinds["expiry"]}
+    return {**closed, "unanswered": requests - kinds["example"] - sum(closed.values())}
 
 
 def _read_refusals(log: Log, topics: TopicNames) -> tuple[Mapping[str, Counter[str]], dict[str, str]]:
