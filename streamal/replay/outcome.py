@@ -193,47 +193,51 @@ def outcome(
         ConfigError: not one row was an acceptable event.
     """
     by_number = {rows[key]: prediction for key, prediction in read_predictions(log, topics).items()}
-    numbers = sorted(by_number)
-    predictions = [by_number[number] for number in numbers]
-    truths = [stream.rows[number].label for number in numbers]
-    correct = [said.label == truth for said, truth in zip(predictions, truths, strict=True)]
     refused, reasons = _read_refusals(log, topics)
-    if not numbers:
+    if not by_number:
         raise ConfigError(f"stream {stream.name}: no row is an acceptable event: {dict(refused[topics.events])}")
-    events, requests = len(numbers), sum(said.asked is not None for said in predictions)
-    learned, recall = daemon.fold.learned, recalls(truths, correct)
+    numbers = sorted(by_number)
+    judged = _judge([by_number[number] for number in numbers], [stream.rows[number].label for number in numbers])
+    learned, requests = daemon.fold.learned, sum(lane is not None for lane in judged["asked"])
     return Replay(
         stream=stream.name,
-        events=events,
+        events=len(numbers),
         requests=requests,
         labels=learned.quality.total.count,
-        share=requests / events,
-        accuracy=sum(correct) / events,
-        balanced_accuracy=balanced_accuracy(truths, correct),
-        recall=recall,
-        confusion=confusion(truths, [said.label for said in predictions]),
+        share=requests / len(numbers),
         estimated_accuracy=learned.quality.total_accuracy(),
         naive_accuracy=learned.quality.total.naive(),
-        log_loss=fmean(
-            log_loss((said.probabilities or {}).get(truth, 0.0))
-            for said, truth in zip(predictions, truths, strict=True)
-        ),
         estimated_log_loss=learned.quality.log_loss(),
-        no_change_accuracy=no_change_accuracy(truths),
-        majority_accuracy=majority_accuracy(truths),
-        events_per_second=events / elapsed_s,
+        events_per_second=len(numbers) / elapsed_s,
         refused=dict(refused[topics.events]),
         refused_labels=dict(refused[topics.labels]),
-        never_labelled=[label for label in recall if not learned.model.learned.get(label)],
+        never_labelled=[label for label in judged["recall"] if not learned.model.learned.get(label)],
         reasons=reasons,
+        **judged,
         **_count_closings(log, topics, requests),
         **_troubles(learned),
-        correct=correct,
-        asked=[said.asked for said in predictions],
-        truths=truths,
-        predicted=[said.label for said in predictions],
-        uncertainties=[said.uncertainty for said in predictions],
     )
+
+
+def _judge(predictions: Sequence[Prediction], truths: Sequence[str]) -> dict[str, Any]:
+    """Return the figures of *predictions* against the *truths*, both in order of arrival, and the sequences."""
+    predicted = [said.label for said in predictions]
+    correct = [said == truth for said, truth in zip(predicted, truths, strict=True)]
+    chances = [(said.probabilities or {}).get(truth, 0.0) for said, truth in zip(predictions, truths, strict=True)]
+    return {
+        "accuracy": sum(correct) / len(correct),
+        "balanced_accuracy": balanced_accuracy(truths, correct),
+        "recall": recalls(truths, correct),
+        "confusion": confusion(truths, predicted),
+        "log_loss": fmean(map(log_loss, chances)),
+        "no_change_accuracy": no_change_accuracy(truths),
+        "majority_accuracy": majority_accuracy(truths),
+        "correct": correct,
+        "asked": [said.asked for said in predictions],
+        "truths": truths,
+        "predicted": predicted,
+        "uncertainties": [said.uncertainty for said in predictions],
+    }
 
 
 def _troubles(learned: Learned) -> dict[str, Any]:
@@ -248,7 +252,7 @@ class _Kind(msgspec.Struct):
     kind: str
 
 
-def _count_closings(log: Log, topics: TopicNames, requests: int) -> dict[str, int]:
+def _count_closings(log: Log, topics: TopicNames, requests: int) -> dict[str, Any]:
     """Return how *requests* were closed, but for those that were answered."""
     decode = msgspec.json.Decoder(_Kind).decode
     kinds = Counter(decode(record.value or b"").kind for record in scan(log, topics.training, 0))
