@@ -194,6 +194,7 @@ class FeaturesConfig(_Section):
     infer_from: Positive = 20
     unknown: Literal["drop", "refuse"] = "drop"
     null: Literal["refuse", "missing"] = "refuse"
+    missing: tuple[str, ...] = ()
     open: bool = False
 
     @model_validator(mode="after")

@@ -292,7 +292,7 @@ def test_nothing_expires_that_may_have_been_answered() -> None:
     ask(fold, make_request(0, ttl_s=10.0), make_request(1, ttl_s=20.0))
     committed = {LABELS: OffsetAndMetadata(0, "")}
     rules = make_rules()
-    assert step(rules, fold, committed, [], 100.0, Replies(polled_until=9.0)) == Step([], {}, Counter(), [], {})
+    assert step(rules, fold, committed, [], 100.0, Replies(polled_until=9.0)) == Step([], {}, Counter(), [], {}, [])
     assert step(rules, fold, committed, [], 100.0, Replies(polled_until=10.0)).tally["expiries", ""] == 1
     assert step(rules, fold, committed, [], 100.0).tally["expiries", ""] == 2
     assert step(rules, fold, committed, [], 15.0, Replies(polled_until=math.inf)).tally["expiries", ""] == 1
@@ -317,7 +317,7 @@ def test_the_schema_is_born_in_the_log() -> None:
     assert written[-1] == SchemaSet({"late": "boolean", "x": "number"}, 5.0)
     assert world.fold.learned.schema is not None
     assert world.fold.learned.model.learned == {"a": 1, "b": 1}
-    assert world.run([], 6.0) == Step([], {}, Counter(), [], {})
+    assert world.run([], 6.0) == Step([], {}, Counter(), [], {}, [])
     result = world.run([event_record(6, {"x": "text"})], 7.0)
     assert result.tally["dead_letters", "feature_type"] == 1
 
@@ -379,4 +379,4 @@ def test_an_idle_step_commits_nothing() -> None:
     """Nothing polled, nothing due: no transaction."""
     world = World(make_rules(), make_fold(kinds=KINDS))
     ask(world.fold, make_request(0))
-    assert world.run([], 5.0) == Step([], {}, Counter(), [], {})
+    assert world.run([], 5.0) == Step([], {}, Counter(), [], {}, [])

@@ -102,7 +102,8 @@ def build_fold(
         ConfigError: the model cannot learn the warm start.
     """
     features = config.features
-    required = frozenset(features.declared if features.null == "refuse" else ())
+    is_complete = features.null == "refuse" and not features.missing
+    required = frozenset(features.declared if is_complete else ())
     schema = Schema(features.declared, features.unknown, features.open, required) if features.declared else None
     weighted = requirements_of(strategy).weighted and model.takes_weight
     rehearsal, closed_max = config.model.rehearsal, config.limits.closed_requests

@@ -26,7 +26,7 @@ from streamal.core.records import (
     coordinates,
     partition_of,
 )
-from streamal.core.rules import Rules, Tally, dead_letter_of
+from streamal.core.rules import Refused, Rules, Tally, dead_letter_of, refused_of
 from streamal.core.scoring import Scorer
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.core.strategies.base import Memory
@@ -47,12 +47,14 @@ class Inferred(NamedTuple):
         outputs: predictions, requests and dead letters, to be written.
         commit: the partition's next offset, with its new state.
         memory: what a strategy that looks back knows after these events; None for any other strategy.
+        refused: the events that were refused.
     """
 
     outputs: list[OutputRecord]
     tally: Tally
     commit: OffsetAndMetadata
     memory: Memory | None
+    refused: list[Refused]
 
 
 def infer(
@@ -89,7 +91,7 @@ def infer(
         tally["dead_letters", refusal.reason] += 1
     end = records[-1].offset + 1
     commit = OffsetAndMetadata(end, encode_state(partition_pass.state(end)))
-    return Inferred(outputs, tally, commit, scorer.finish())
+    return Inferred(outputs, tally, commit, scorer.finish(), [refused_of(*each) for each in refused])
 
 
 class _PartitionPass:

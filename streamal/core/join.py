@@ -32,7 +32,7 @@ from streamal.core.records import (
     WarmStart,
     partition_of,
 )
-from streamal.core.rules import Rules, Tally, dead_letter_of
+from streamal.core.rules import Refused, Rules, Tally, dead_letter_of, refused_of
 from streamal.core.schema import infer_schema
 from streamal.core.state import TrainerState, decode_state, encode_state
 
@@ -63,12 +63,14 @@ class Joined(NamedTuple):
         outputs: training records, tombstones of the requests that they close, and dead letters, to be written.
         label_delays_s: how long the accepted replies took, from request to join.
         commit: the next offset of ``labels``, with the trainer's new state; None if nothing has changed.
+        refused: the replies and natural labels that were refused.
     """
 
     outputs: list[OutputRecord]
     tally: Tally
     label_delays_s: list[float]
     commit: OffsetAndMetadata | None
+    refused: list[Refused]
 
 
 def decode_replies(rules: Rules, fold: Fold, polled: Sequence[Record]) -> Replies:
@@ -115,7 +117,7 @@ def join(rules: Rules, fold: Fold, before: OffsetAndMetadata, replies: Replies, 
         unknown += joining.tally["replies", Outcome.UNKNOWN]
         state = TrainerState(version.offset, version.records + len(joining.training), quarantined, unknown)
         commit = OffsetAndMetadata(offset, encode_state(state))
-    return Joined(outputs, joining.tally, joining.label_delays_s, commit)
+    return Joined(outputs, joining.tally, joining.label_delays_s, commit, joining.refused)
 
 
 class _JoinPass:
@@ -124,6 +126,7 @@ class _JoinPass:
     def __init__(self, rules: Rules, fold: Fold, events: Mapping[str, Record], now: float) -> None:
         self.training: list[Training] = []
         self.dead_letters: list[OutputRecord] = []
+        self.refused: list[Refused] = []
         self.tally: Tally = Counter()
         self.label_delays_s: list[float] = []
         self._rules, self._fold, self._events, self._now = rules, fold, events, now
@@ -150,6 +153,7 @@ class _JoinPass:
                 assert_never(reply)
         if isinstance(outcome, Refusal):
             self.dead_letters.append(dead_letter_of(self._rules, record, outcome, self._now))
+            self.refused.append(refused_of(record, outcome))
             self.tally["dead_letters", outcome.reason] += 1
             outcome = Outcome.REFUSED
         self.tally[counter, outcome] += 1

@@ -30,7 +30,7 @@ from streamal.core.records import (
     Version,
     WarmStart,
 )
-from streamal.core.schema import Schema
+from streamal.core.schema import Schema, describe_differences
 from streamal.core.strategies.auto import Bandit
 from streamal.errors import InconsistentLog
 
@@ -67,6 +67,7 @@ class Learned:
         control: the gain over random, if it is to be measured.
         left_out: offsets of the examples that are not learned. Whoever folds has to know them beforehand: the record
             that names one stands behind it, see `quarantined_offsets`.
+        differences: how the declared features differ from the schema in the log, if they do.
     """
 
     rules: LearnedRules
@@ -81,6 +82,7 @@ class Learned:
     bandit: Bandit = field(default_factory=Bandit)
     control: RandomControl | None = None
     left_out: frozenset[int] = frozenset()
+    differences: tuple[str, ...] = ()
 
     def predict(self, event: Event) -> dict[str, float]:
         """Return class probabilities; before there is a schema they are the class prior."""
@@ -170,9 +172,11 @@ class Learned:
         self.learn(WeightedExample(features, record.label, weight), name)
 
     def _set_schema(self, record: SchemaSet) -> None:
-        """Fix or extend the schema, then learn what had to wait for it."""
-        kinds = {**(self.schema.kinds if self.schema else {}), **record.features}
-        required = self.schema.required if self.schema else frozenset()
+        """Fix or extend the schema, then learn what had to wait for it. A kind that was declared stays."""
+        kinds, required = record.features, frozenset[str]()
+        if self.schema is not None:
+            self.differences = tuple(describe_differences(self.schema.kinds, record.features))
+            kinds, required = {**kinds, **self.schema.kinds}, self.schema.required
         self.schema = Schema(kinds, self.rules.unknown, self.rules.open, required)
         early, self.early = self.early, []
         for example, name in early:

@@ -15,10 +15,11 @@ from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, Refus
 from streamal.core.strategies import Requirements, Strategy, requirements_of
 from streamal.core.strategies.base import Memory
 
-__all__ = ["Rules", "Step", "Tally", "TopicNames", "dead_letter_of"]
+__all__ = ["Refused", "Rules", "Step", "Tally", "TopicNames", "dead_letter_of", "refused_of"]
 
 Tally = Counter[tuple[str, str]]
 """How often what happened in a step: (counter, kind) -> times."""
+_INPUTS = frozenset({"events", "replies", "natural_labels"})
 
 
 class TopicNames(NamedTuple):
@@ -73,6 +74,20 @@ class Rules:
         object.__setattr__(self, "requirements", requirements_of(self.strategy))
 
 
+class Refused(NamedTuple):
+    """An input that was refused, and why."""
+
+    topic: str
+    at: str
+    """Its coordinates."""
+    refusal: Refusal
+
+    @property
+    def names_feature(self) -> bool:
+        """Whether the explanation says what is wrong with which feature; then it shows nothing else of the record."""
+        return self.refusal.detail.startswith("feature ")
+
+
 class Step(NamedTuple):
     """One transaction, and what happened in it."""
 
@@ -83,6 +98,17 @@ class Step(NamedTuple):
     """How long the accepted replies of this step took, from request to join."""
     memories: dict[TopicPartition, Memory]
     """What the strategy knows of each partition's past after this step, if it looks back."""
+    refused: Sequence[Refused] = ()
+
+    @property
+    def inputs(self) -> int:
+        """How many events, replies and natural labels the step has consumed."""
+        return sum(count for (name, _), count in self.tally.items() if name in _INPUTS)
+
+
+def refused_of(record: Record, refusal: Refusal) -> Refused:
+    """Return what is told of a refused *record*."""
+    return Refused(record.topic, coordinates(record.partition, record.offset), refusal)
 
 
 def dead_letter_of(rules: Rules, record: Record, refusal: Refusal, now: float) -> OutputRecord:

@@ -7,14 +7,15 @@ grow them without end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from streamal.core.records import FeatureValue, Reason, Refusal
 from streamal.core.vectors import Array, ModelFeatures, as_arrays, bounded_array, vector_kind, vector_length
 
-__all__ = ["Schema", "infer_schema", "kind_of", "quote"]
+__all__ = ["Schema", "describe_differences", "infer_schema", "kind_of", "quote"]
 
 _KIND_OF: Mapping[type, str] = {bool: "boolean", float: "number", int: "number", str: "string"}
 
@@ -23,6 +24,10 @@ _FLOAT = frozenset({float})
 _NAME_SHOWN = 64
 """So many characters of a name stand in a message, which has room for 256 bytes."""
 
+_ORDER: Mapping[str, int] = {"number": 0, "boolean": 1, "string": 2}
+"""Which kind wins where as many values are of one as of another: a text among numbers is more often a placeholder
+("n/a") than a number is one among texts."""
+_DIFFERENCES_SHOWN = 20
 _PLAIN: Mapping[str, str] = {"text": "string"}
 """The JSON type of a kind, where its name differs."""
 
@@ -138,19 +143,46 @@ def quote(name: str) -> str:
 
 
 def infer_schema(samples: Iterable[Mapping[str, FeatureValue]], features_max: int) -> dict[str, str]:
-    """Return name -> kind over *samples*: the first type seen of a name wins (fault F32), names in sorted order.
+    """Return name -> kind over *samples*, names in sorted order: a name has the kind of most of its values (fault F32).
 
-    At most *features_max* names are kept, the most frequent first, so that the first requests cannot make
-    the schema larger than an event may be.
+    Where two kinds have as many values, "number" goes before "boolean", and that before "string". The order of the
+    samples does not matter, so a placeholder in the first of them decides nothing. A name that a single sample has
+    gets the kind of that value: there is no better evidence.
 
-    >>> infer_schema([{"b": 1.0}, {"a": "x", "b": "late"}], 10)
+    At most *features_max* names are kept, the most frequent first, so that the first requests cannot make the schema
+    larger than an event may be.
+
+    >>> infer_schema([{"b": "n/a"}, {"a": "x", "b": 1.0}, {"b": 2.0}], 10)
     {'a': 'string', 'b': 'number'}
     """
-    kinds: dict[str, str] = {}
-    counts: dict[str, int] = {}
+    votes: dict[str, Counter[str]] = {}
     for features in samples:
         for name, value in features.items():
-            kinds.setdefault(name, kind_of(value))
-            counts[name] = counts.get(name, 0) + 1
-    kept = sorted(counts, key=lambda name: (-counts[name], name))[:features_max]
-    return {name: kinds[name] for name in sorted(kept)}
+            votes.setdefault(name, Counter())[kind_of(value)] += 1
+    kept = sorted(votes, key=lambda name: (-votes[name].total(), name))[:features_max]
+    return {name: _most(votes[name]) for name in sorted(kept)}
+
+
+def describe_differences(declared: Mapping[str, str], logged: Mapping[str, str]) -> Sequence[str]:
+    """Return how the *declared* features differ from those in the log's schema, a phrase for each name, sorted.
+
+    A "text" is a "string" on the wire, so these two do not differ.
+
+    >>> describe_differences({"temp": "number", "hum": "number"}, {"temp": "string", "wind": "number"})
+    ["'hum' is not in the log", "'temp' is a string in the log, declared as number", "'wind' is not declared"]
+    """
+    found = []
+    for name in sorted(declared.keys() | logged.keys()):
+        here, there = declared.get(name), logged.get(name)
+        if here is None:
+            found.append(f"{quote(name)} is not declared")
+        elif there is None:
+            found.append(f"{quote(name)} is not in the log")
+        elif _PLAIN.get(here, here) != _PLAIN.get(there, there):
+            found.append(f"{quote(name)} is a {there} in the log, declared as {here}")
+    more = len(found) - _DIFFERENCES_SHOWN
+    return [*found[:_DIFFERENCES_SHOWN], f"and {more} more"] if more > 0 else found
+
+
+def _most(votes: Counter[str]) -> str:
+    return min(votes, key=lambda kind: (-votes[kind], _ORDER.get(kind, len(_ORDER)), kind))

@@ -14,7 +14,7 @@ from streamal.core.fold import Fold
 from streamal.core.infer import infer
 from streamal.core.join import Replies, decode_replies, join
 from streamal.core.records import OffsetAndMetadata, OutputRecord, Record, TopicPartition
-from streamal.core.rules import Rules, Step, Tally
+from streamal.core.rules import Refused, Rules, Step, Tally
 from streamal.core.strategies.base import Memory
 
 __all__ = ["step"]
@@ -50,21 +50,24 @@ def step(
     offsets: dict[TopicPartition, OffsetAndMetadata] = {}
     tally: Tally = Counter()
     advanced: dict[TopicPartition, Memory] = {}
+    refused: list[Refused] = []
     for place, records in events.items():
         memory, dead = memories.get(place), killers.get(place, ())
         inferred = infer(rules, fold, place, committed[place], records, now, memory, dead)
         outputs += inferred.outputs
         tally.update(inferred.tally)
+        refused += inferred.refused
         offsets[place] = inferred.commit
         if inferred.memory is not None:
             advanced[place] = inferred.memory
     labels = TopicPartition(rules.topics.labels, 0)
     if labels not in committed:
-        return Step(outputs, offsets, tally, [], advanced)
+        return Step(outputs, offsets, tally, [], advanced, refused)
     replies = decode_replies(rules, fold, polled) if replies is None else replies
     joined = join(rules, fold, committed[labels], replies, now)
     outputs += joined.outputs
     tally.update(joined.tally)
+    refused += joined.refused
     if joined.commit is not None:
         offsets[labels] = joined.commit
-    return Step(outputs, offsets, tally, joined.label_delays_s, advanced)
+    return Step(outputs, offsets, tally, joined.label_delays_s, advanced, refused)

@@ -148,6 +148,7 @@ class Daemon:
         self._exporter.resume(self.fold)
         restored = self._snapshot_version = self.fold.books.version.offset
         self._fold_all()
+        self._exporter.report_schema(self.fold)
         self._read_clock()
         self._snapshot_at = self._clock.monotonic()
         self._log.info(
@@ -360,6 +361,7 @@ class Daemon:
             self._meter.count(name, kind, times, latest.get(name, ""))
         if accepted := result.tally["events", "accepted"]:
             self._exporter.report_events(accepted, result.tally["misfit_events", ""])
+        self._exporter.report_refusals(result.inputs, result.refused)
         for delay_s in result.label_delays_s:
             self._meter.observe("label_delay_seconds", delay_s)
         self._meter.observe("step_seconds", seconds, latest.get("events", ""))

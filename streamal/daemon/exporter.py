@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -14,8 +14,9 @@ from streamal.core.gauges.declaration import Worker
 from streamal.core.gauges.gauges import gauges
 from streamal.core.gauges.misfits import MISFITS_MAX, MisfitShare
 from streamal.core.gauges.mute import check_mute
+from streamal.core.gauges.refusals import RefusalEpisodes
 from streamal.core.records import OffsetAndMetadata, TopicPartition
-from streamal.core.rules import Rules
+from streamal.core.rules import Refused, Rules
 from streamal.ports import Log, Meter
 
 __all__ = ["Exporter", "Logger"]
@@ -46,6 +47,8 @@ class Exporter:
         self._is_misfit = False
         self._mute: tuple[int, ...] = ()
         self._is_clock_behind = False
+        self._refusals = RefusalEpisodes()
+        self._differences: tuple[str, ...] = ()
 
     def resume(self, fold: Fold) -> None:
         """Take what has gone wrong in *fold* so far as logged already, as after a snapshot was restored."""
@@ -62,7 +65,27 @@ class Exporter:
             self._log.warning("example_quarantined", example=name, quarantined=guard.quarantined)
         if guard.sick and not self._sick:
             self._log.warning("model_sick", hint="its answers are no probabilities, and no single example explains it")
+        self.report_schema(fold)
         self.resume(fold)
+
+    def report_schema(self, fold: Fold) -> None:
+        """Log how the declared features differ from the schema in the log, if they do."""
+        differences = fold.learned.differences
+        if differences != self._differences:
+            hint = "features.declared counts; what the log has and nobody declared stays a feature"
+            self._log.warning("schema_differs", differences=list(differences), hint=hint)
+        self._differences = differences
+
+    def report_refusals(self, inputs: int, refused: Sequence[Refused]) -> None:
+        """Take in a step of so many *inputs*, *refused* among them; log when refusals of a kind begin.
+
+        What is wrong with a reply may show its label, so only the dead letter has it.
+        """
+        for each in self._refusals.update(inputs, refused):
+            is_shown = each.names_feature or each.topic == self._rules.topics.events
+            what = {"what": each.refusal.detail} if is_shown else {}
+            reason, hint = each.refusal.reason, self._refusals.hint(each.refusal.reason)
+            self._log.warning("inputs_refused", reason=reason.value, topic=each.topic, at=each.at, **what, hint=hint)
 
     def report_events(self, accepted: int, misfits: int) -> None:
         """Take in the events of a step; log when most of them begin not to fit the schema, and when they fit again."""

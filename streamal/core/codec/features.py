@@ -86,6 +86,8 @@ def checked(
     """Return the features in *raw*, which the *schema* was asked to keep, or the bound that they break."""
     if not short(identity) or not short(time):
         return Refusal(Reason.BAD_FIELD, f"id and time must have at most {TEXT_BYTES_MAX} characters, or 63 bits")
+    if rules.missing:
+        raw = {name: value for name, value in raw.items() if not (isinstance(value, str) and value in rules.missing)}
     refusal = _bounds(raw, rules)
     if refusal is not None:
         return refusal

@@ -27,6 +27,7 @@ class WireRules:
             features are an object of their own.
         id, time: names of these fields in a flat event.
         null: whether an event with a null feature is refused, or the feature counts as absent ("missing").
+        missing: texts that stand for a missing value: a feature that is one of them counts as absent.
         record_bytes_max, features_max, feature_name_bytes_max: sizes, in bytes and names.
         vector_length_max: how many numbers a vector may have.
         magnitude_max: |number| beyond it is refused; a finite 1e308 kills River's scaler as surely as a NaN.
@@ -39,6 +40,7 @@ class WireRules:
     id: str = "id"
     time: str = "time"
     null: Literal["refuse", "missing"] = "refuse"
+    missing: frozenset[str] = frozenset()
     record_bytes_max: int = 1_048_576
     features_max: int = 1_000
     feature_name_bytes_max: int = 256
