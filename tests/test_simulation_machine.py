@@ -57,12 +57,12 @@ class Machine(RuleBasedStateMachine):
     def produce(self, partition: int, seed: int) -> None:
         """A producer sends a good event."""
         value = event(Random(seed), frozenset({"poison"}))
-        self.world.produce(partition % self.world.scenario.partitions, value, refusable=False)
+        self.world.produce(partition % self.world.scenario.partitions, value, "event")
 
     @rule(partition=NUMBERS, value=st.sampled_from(BAD_BYTES))
     def produce_bad(self, partition: int, value: bytes | None) -> None:
         """A producer sends rubbish."""
-        self.world.produce(partition % self.world.scenario.partitions, value, refusable=True)
+        self.world.produce(partition % self.world.scenario.partitions, value, "bad event")
 
     @rule(kind=REPLIES, number=NUMBERS, value=st.sampled_from(BAD_BYTES))
     def reply(self, kind: str, number: int, value: bytes | None) -> None:

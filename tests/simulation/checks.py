@@ -103,6 +103,9 @@ def _each_event_once(world: World, facts: Facts, final: bool) -> None:
             key, done = coordinates(partition, record.offset), record.offset < end
             bad = key in world.refusable
             have, wanted = (predicted[key], refused[key]), (done and not bad, done and bad)
+            if key in world.placeholders and done:  # which of both, depends on the schema: see `_rederive`
+                wanted = (True, False) if predicted[key] else (False, True)
+                world.marks[f"placeholder {'refused' if refused[key] else 'accepted'}"] += 1
             require(have == wanted, "I1", f"{key} has (predictions, letters) {have}, not {wanted}")
             total += done
     require(predicted.total() + refused.total() == total, "I1", "predictions or letters without an event")
@@ -334,6 +337,7 @@ def _models(world: World, facts: Facts, final: bool) -> None:
     fold_to(facts.log[-1].offset + 1 if facts.log else 0)
     for daemon in world.daemons():
         have = daemon.fold
+        _require_schema(world, have)
         logged = found.get(have.learned.version.offset)
         require(logged == _digest(have), "I4", "a worker's model is not that of the log")
         require(not final or have.books.version == fold.books.version, "I16", "a worker has not folded the whole log")
@@ -343,6 +347,14 @@ def _models(world: World, facts: Facts, final: bool) -> None:
     world.marks["new class"] += len(fold.learned.model.classes) > len(CLASSES)
     world.marks["half-learn"] += fold.learned.model.failures > 0
     world.marks["schema inferred"] += not world.scenario.declared and fold.learned.schema is not None
+
+
+def _require_schema(world: World, fold: Fold) -> None:
+    """F32: a placeholder or an outdated schema in the log changes no type; the features that nobody declared stay."""
+    schema = fold.learned.schema
+    if schema is not None:
+        require(schema.kinds.get("x", "number") == "number", "F32", f"x is a {schema.kinds['x']} in the schema")
+        require(not world.scenario.outdated or fold.learned.differences, "F32", "nothing is told of the differences")
 
 
 def _predicted(facts: Facts) -> Iterator[tuple[Prediction, Record]]:

@@ -10,14 +10,16 @@ import itertools
 import math
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import msgspec
 
+from streamal.core.books import Books
 from streamal.core.budget.counters import BudgetCounters
 from streamal.core.budget.money import Settlements
 from streamal.core.fold import Fold
+from streamal.core.learned import Learned
 from streamal.core.model.model import LabelRules, Model
 from streamal.core.new_classes import NewClasses
 from streamal.core.pending import Pending
@@ -30,6 +32,7 @@ from streamal.core.records import (
     Record,
     Reply,
     Request,
+    SchemaSet,
     TopicPartition,
 )
 from streamal.core.snapshot import encode_snapshot
@@ -316,6 +319,34 @@ class RefundsTwice(Settlements):
         super().fold(record)
 
 
+class KeepsFirstValues(Books):
+    """The first value of a feature says its type (F32)."""
+
+    def apply_request(self, request: Request) -> None:
+        before = self.samples or []
+        count, known = len(before), {name for features in before for name in features}
+        super().apply_request(request)
+        if self.samples is not None and len(self.samples) > count:
+            self.samples[-1] = {name: value for name, value in self.samples[-1].items() if name not in known}
+
+
+class BelievesTheLog(Learned):
+    """A schema in the log overrules the declared types (F32)."""
+
+    def _set_schema(self, record: SchemaSet) -> None:
+        super()._set_schema(record)
+        assert self.schema is not None
+        self.schema = replace(self.schema, kinds={**self.schema.kinds, **record.features})
+
+
+class TellsNoDifferences(Learned):
+    """What the log's schema says otherwise than the declared one is ignored in silence (F32)."""
+
+    def _set_schema(self, record: SchemaSet) -> None:
+        super()._set_schema(record)
+        self.differences = ()
+
+
 _salts = itertools.count()
 
 
@@ -335,6 +366,28 @@ def with_pending(kind: type[Pending]) -> Program:
         return fold
 
     return Program(new_fold=new_fold)
+
+
+def keeps_first_values(scenario: Scenario) -> Fold:
+    """Return a fold that infers the schema from the first values."""
+    fold = scenario.new_fold()
+    fold.books = KeepsFirstValues(**_fields_of(fold.books))
+    return fold
+
+
+def with_learned(kind: type[Learned]) -> Program:
+    """Return the program with another `Learned`."""
+
+    def new_fold(scenario: Scenario) -> Fold:
+        fold = scenario.new_fold()
+        fold.learned = kind(**_fields_of(fold.learned))
+        return fold
+
+    return Program(new_fold=new_fold)
+
+
+def _fields_of(part: Books | Learned) -> dict[str, Any]:
+    return {field.name: getattr(part, field.name) for field in fields(part)}
 
 
 def refunds_twice(scenario: Scenario) -> Fold:
@@ -391,6 +444,9 @@ MUTANTS: Mapping[str, Mutant] = {
     "learns natural labels twice": _mutant("I3", with_pending(LearnsWhatItKnows)),
     "learns natural labels that are off": _mutant("I3", Program(daemon=LearnsUnasked)),
     "counts no new classes": Mutant(Program(new_fold=counts_no_classes), frozenset({"I9"}), 800),
+    "the first value says the type": _mutant("F32 I1", Program(new_fold=keeps_first_values)),
+    "the log overrules a declared type": _mutant("F32 I1", with_learned(BelievesTheLog)),
+    "tells no differences of the schema": _mutant("F32", with_learned(TellsNoDifferences)),
     "refunds twice": _mutant("I2", Program(new_fold=refunds_twice)),
     "counts only the open requests that it sees": _mutant(
         "I9", replace(with_pending(CountsWhatItSees), daemon=StartsAtOnce)

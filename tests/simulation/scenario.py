@@ -80,6 +80,8 @@ class Scenario:
     workers: tuple[str, ...]
     faults: frozenset[str]
     declared: bool
+    outdated: bool
+    """Whether the log begins with a schema of an earlier configuration, which says otherwise than the declared one."""
     learn_new: bool
     infer_from: int
     closed_max: int
@@ -141,12 +143,15 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
         clock_jump_s=10.0,
         clock_settle_s=60.0,
     )
+    declared = rng.random() < 0.6
+    schemas = Random(f"schema {seed}")
     return Scenario(
         seed=seed,
         partitions=partitions,
         workers=workers,
         faults=faults,
-        declared=rng.random() < 0.6,
+        declared=declared,
+        outdated=declared and seed % 4 != 0 and schemas.random() < 0.25,
         learn_new="new_class" in faults,
         infer_from=rng.choice((2, 4)),
         closed_max=rng.choice((2, 1000, 1000)),
@@ -155,10 +160,27 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
         script=tuple(
             _with_losses(
                 Random(f"losses {seed}"),
-                _with_more(seed, faults, workers, _script(rng, partitions, workers, faults)),
+                _with_placeholder(
+                    schemas,
+                    _with_more(seed, faults, workers, _script(rng, partitions, workers, faults)),
+                    declared,
+                ),
             )
         ),
     )
+
+
+def _with_placeholder(rng: Random, script: list[Action], declared: bool) -> list[Action]:
+    """Return *script*; in every other scenario that declares no features one event has a text instead of a number.
+
+    It is mostly the first (F32).
+    """
+    places = [place for place, action in enumerate(script) if action.do == "event"]
+    if not declared and places and rng.random() < 0.5:
+        place = places[0] if rng.random() < 0.5 else rng.choice(places)
+        value = json.dumps({"features": {"x": "n/a", "poison": False}}).encode()
+        script[place] = script[place]._replace(do="placeholder", value=value)
+    return script
 
 
 def _with_more(seed: int, faults: frozenset[str], workers: Sequence[str], script: list[Action]) -> list[Action]:

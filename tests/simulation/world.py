@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from streamal.core.budget.sampler import Budget
+from streamal.core.codec.events import encode
 from streamal.core.fold import Fold
-from streamal.core.records import Record, coordinates
+from streamal.core.records import OffsetAndMetadata, Record, SchemaSet, TopicPartition, coordinates
+from streamal.core.state import TrainerState, encode_state
 from streamal.daemon.daemon import Daemon
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.errors import Behind, Fatal, Fenced, InconsistentLog
@@ -48,6 +50,8 @@ class World:
         for topic in TOPICS:
             one = topic in {TOPICS.labels, TOPICS.training, TOPICS.dead_letters}
             self.broker.create(topic, 1 if one else scenario.partitions)
+        if scenario.outdated:
+            self._log_outdated_schema()
         self.strikes = Strikes(self, plan)
         self.broker.fault = self.strikes
         self.annotators = Annotators(self.broker, self.clock, self.say)
@@ -61,14 +65,16 @@ class World:
         """What is lost just now: a worker that meets it must end."""
         self.refusable: set[str] = set()
         """Coordinates of the events that must be refused; all others must be predicted."""
+        self.placeholders: set[str] = set()
+        """Coordinates of the events that are accepted before there is a schema and must be refused afterwards."""
 
     # What the script does.
 
     def act(self, action: Action) -> None:
         """Carry out one line of the script."""
         do, who, number, value = action
-        if do in {"event", "bad event"}:
-            self.produce(int(number), value, refusable=do == "bad event")
+        if do in {"event", "bad event", "placeholder"}:
+            self.produce(int(number), value, do)
         elif do == "reply":
             self.annotators.reply(who, int(number), value)
         elif do == "clock":
@@ -106,12 +112,20 @@ class World:
         """Return the budget under which prediction *number* (from 0 on) of *partition* was made."""
         return next((budget for counts, budget in self.budgets if number < counts[partition]), self.budget)
 
-    def produce(self, partition: int, value: bytes | None, *, refusable: bool) -> None:
+    def produce(self, partition: int, value: bytes | None, kind: str) -> None:
         """Append an event."""
         offset = self.broker.append(TOPICS.events, partition, None, value)
-        if refusable:
-            self.refusable.add(coordinates(partition, offset))
-        self.say(f"event {partition}-{offset}{' (bad)' if refusable else ''}")
+        if kind != "event":
+            {"bad event": self.refusable, "placeholder": self.placeholders}[kind].add(coordinates(partition, offset))
+        self.say(f"{kind} {partition}-{offset}")
+
+    def _log_outdated_schema(self) -> None:
+        """Let the log begin with the schema that an earlier configuration led to."""
+        record = SchemaSet({"x": "string", "old": "number"}, 0.0)
+        offset = self.broker.append(TOPICS.training, 0, None, encode(record))
+        state = encode_state(TrainerState(offset + 1, 1))
+        self.broker.groups[GROUP].offsets[TopicPartition(TOPICS.labels, 0)] = OffsetAndMetadata(0, state)
+        self.marks["schema of the log differs"] += 1
 
     def tamper(self, do: str, who: str) -> None:
         """Do something to the snapshots of *who*."""
