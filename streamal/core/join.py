@@ -75,10 +75,9 @@ class Joined(NamedTuple):
 
 def decode_replies(rules: Rules, fold: Fold, polled: Sequence[Record]) -> Replies:
     """Return the replies among *polled*, decoded; without the events that they reference."""
-    topic, schema = rules.topics.labels, fold.learned.schema
-    return Replies(
-        [(record, decode_reply(record.value, rules.wire, schema)) for record in polled if record.topic == topic]
-    )
+    wire, schema = rules.wire, fold.learned.schema
+    replies = (record for record in polled if record.topic == rules.topics.labels)
+    return Replies([(record, decode_reply(record.value, wire, schema)) for record in replies])
 
 
 def referenced_offsets(rules: Rules, replies: Replies) -> Mapping[int, list[int]]:
@@ -108,7 +107,8 @@ def join(rules: Rules, fold: Fold, before: OffsetAndMetadata, replies: Replies, 
     samples = fold.books.samples
     if samples is not None and len(samples) >= fold.books.infer_from:
         joining.training.append(SchemaSet(infer_schema(samples, rules.wire.features_max), now))
-    outputs = [*joining.dead_letters, *_outputs(rules, joining.training)]
+    letters = (dead_letter_of(rules, *each, now) for each in joining.refused)
+    outputs = [*letters, *_outputs(rules, joining.training)]
     commit = None
     if replies.decoded or joining.training:
         offset = replies.decoded[-1][0].offset + 1 if replies.decoded else before.offset
@@ -117,7 +117,8 @@ def join(rules: Rules, fold: Fold, before: OffsetAndMetadata, replies: Replies, 
         unknown += joining.tally["replies", Outcome.UNKNOWN]
         state = TrainerState(version.offset, version.records + len(joining.training), quarantined, unknown)
         commit = OffsetAndMetadata(offset, encode_state(state))
-    return Joined(outputs, joining.tally, joining.label_delays_s, commit, joining.refused)
+    refused = [refused_of(*each) for each in joining.refused]
+    return Joined(outputs, joining.tally, joining.label_delays_s, commit, refused)
 
 
 class _JoinPass:
@@ -125,8 +126,7 @@ class _JoinPass:
 
     def __init__(self, rules: Rules, fold: Fold, events: Mapping[str, Record], now: float) -> None:
         self.training: list[Training] = []
-        self.dead_letters: list[OutputRecord] = []
-        self.refused: list[Refused] = []
+        self.refused: list[tuple[Record, Refusal]] = []
         self.tally: Tally = Counter()
         self.label_delays_s: list[float] = []
         self._rules, self._fold, self._events, self._now = rules, fold, events, now
@@ -152,8 +152,7 @@ class _JoinPass:
             case _:
                 assert_never(reply)
         if isinstance(outcome, Refusal):
-            self.dead_letters.append(dead_letter_of(self._rules, record, outcome, self._now))
-            self.refused.append(refused_of(record, outcome))
+            self.refused.append((record, outcome))
             self.tally["dead_letters", outcome.reason] += 1
             outcome = Outcome.REFUSED
         self.tally[counter, outcome] += 1
@@ -236,9 +235,7 @@ class _JoinPass:
         """Return the event with the coordinates *key*, which was read back from the log."""
         record = self._events.get(key)
         if record is None:
-            return Refusal(
-                Reason.EVENT_MISSING, "no event has these coordinates, or none has them any more (retention)"
-            )
+            return Refusal(Reason.EVENT_MISSING, "no event has these coordinates, or has them any more (retention)")
         wire, schema = self._rules.wire, self._fold.learned.schema
         event = decode_event(record.partition, record.offset, record.value, wire, schema)
         if isinstance(event, Refusal):
