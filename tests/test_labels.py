@@ -89,7 +89,7 @@ def test_another_word_is_no_near_miss() -> None:
 # Where it holds.
 
 
-@pytest.mark.parametrize(("name", "label"), CASES)
+@pytest.mark.parametrize(("name", "label"), [case for case in CASES if case[1] != 0.5])
 def test_replies_and_natural_labels_keep_the_rule(name: str, label: Any) -> None:
     """Whatever JSON type the label has."""
     reply = decode_reply(json.dumps({"request": "0-1", "label": label}).encode(), WireRules(), None)
@@ -100,7 +100,7 @@ def test_replies_and_natural_labels_keep_the_rule(name: str, label: Any) -> None
     assert natural.label == name
 
 
-@pytest.mark.parametrize("label", [b'""', b'"  "', b'"\\u00a0"', b"1e300", b'"' + b"x" * 257 + b'"'])
+@pytest.mark.parametrize("label", [b'""', b'"  "', b'"\\u00a0"', b"1e300", b"0.5", b'"' + b"x" * 257 + b'"'])
 def test_a_blank_or_huge_label_is_refused(label: bytes) -> None:
     """It is the name of no class."""
     refused = decode_reply(b'{"request": "0-1", "label": %s}' % label, WireRules(), None)

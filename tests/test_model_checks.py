@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from river import base, linear_model, naive_bayes, preprocessing, tree
 
-from streamal.core.model.checks import check_growth, check_model, synthetic_examples
+from streamal.core.model.checks import check_absence, check_growth, check_model, synthetic_examples
 from streamal.core.model.model import LabelRules, Model
 from streamal.core.model.pipeline import build_estimator
 
@@ -120,12 +120,29 @@ def test_a_good_model_passes(name: str) -> None:
     assert check_model(lambda: Model(new(), labels), KINDS) == []
 
 
+class Changing(Counting):
+    """It changes what it is given."""
+
+    def learn_one(self, x: Any, y: Any) -> None:
+        super().learn_one(x, y)
+        x["x"] = 0.0
+
+
+class Ending(Counting):
+    """It ends the process."""
+
+    def learn_one(self, x: Any, y: Any) -> None:
+        raise SystemExit(3)
+
+
 BAD: list[tuple[type[Counting], str]] = [
+    (Changing, "learning changes the features"),
+    (Ending, "SystemExit: 3"),
     (Impure, "predicting changes the model"),
     (Unseeded, "folding the same examples twice gave two models"),
     (Lossy, "a snapshot does not go on as the original does"),
     (Raising, "predict_proba_one raised ArithmeticError: no idea"),
-    (Unteachable, "learning raised on"),
+    (Unteachable, "well-formed examples: ArithmeticError: never heard of it"),
     (Scoring, "the probabilities of"),
     (NotANumber, "the probabilities of"),
     (Negative, "the probabilities of"),
@@ -183,3 +200,64 @@ def test_an_open_schema_needs_a_model_that_does_not_grow() -> None:
     assert len(scaled) == 1
     assert "FeatureHasher" in scaled[0]
     assert hashed == []
+
+
+class Filling(Counting):
+    """It does without x, whose place a zero takes."""
+
+    def learn_one(self, x: Any, y: Any) -> None:
+        super().learn_one({"x": 0.0, **x}, y)
+
+    def predict_proba_one(self, x: Any, **kwargs: Any) -> Any:
+        return super().predict_proba_one({"x": 0.0, **x})
+
+
+class Spoiled(Filling):
+    """It predicts without x, yet learns a NaN from its absence."""
+
+    def learn_one(self, x: Any, y: Any) -> None:
+        super().learn_one(x, y)
+        self.counts[x.get("x", 0.0) > 0.5, y] += 0.0 if "x" in x else math.nan
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        (Counting, "without 'x' predict_proba_one raised KeyError: 'x'"),
+        (Spoiled, "without 'x' it learns something after which the probabilities are"),
+    ],
+)
+def test_each_feature_is_left_out_once(kind: type[Counting], sentence: str) -> None:
+    """A model that raises without one of them, or learns a NaN from its absence, is refused before it runs."""
+    problems = check_absence(lambda: Model(kind(), AB), KINDS)
+    assert any(sentence in problem for problem in problems), problems
+    assert not any("'y'" in problem for problem in problems if kind is Counting)
+
+
+@pytest.mark.parametrize("name", ["logistic", "softmax", "naive bayes", "tree"])
+def test_a_good_model_does_without_any_feature(name: str) -> None:
+    """River's own models do."""
+    new, labels = GOOD[name]
+    assert check_absence(lambda: Model(new(), labels), KINDS) == []
+    assert check_absence(lambda: Model(Filling(), AB), KINDS) == []
+
+
+def test_the_only_feature_is_never_left_out() -> None:
+    """An event without any feature is refused before it reaches a model."""
+    assert check_absence(lambda: Model(Counting(), AB), {"x": "number"}) == []
+
+
+def test_many_absences_are_told_briefly() -> None:
+    """Three of them, and how many more."""
+    needed = {f"x{number}": "number" for number in range(6)}
+
+    class Needing(Counting):
+        def predict_proba_one(self, x: Any, **kwargs: Any) -> Any:
+            return dict.fromkeys("ab", 0.5) if all(name in x for name in needed) else {}
+
+        def learn_one(self, x: Any, y: Any) -> None:
+            """Learn nothing."""
+
+    problems = check_absence(lambda: Model(Needing(), AB), needed)
+    assert len(problems) == 4
+    assert problems[-1] == "and so without 3 more"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -137,7 +138,7 @@ def test_tables_nest() -> None:
     assert list(second.steps) == ["StandardScaler", "LogisticRegression"]
     assert second.steps["LogisticRegression"].optimizer.lr.learning_rate == 0.3
     words = build({"use": "feature_extraction.BagOfWords", "ngram_range": [1, 2]}, {"use": "naive_bayes.MultinomialNB"})
-    assert words.steps["BagOfWords"].ngram_range == (1, 2)
+    assert words.steps["BagOfWords"].ngram_range == [1, 2]
     knn = build({"use": "neighbors.KNNClassifier", "engine": {"use": "neighbors.LazySearch", "window_size": 9}})
     assert knn.engine.window_size == 9
     ovr = build(
@@ -145,7 +146,7 @@ def test_tables_nest() -> None:
     )
     assert list(ovr.classifier.steps) == ["MinMaxScaler", "LogisticRegression"]
     tree = build({"use": "tree.HoeffdingTreeClassifier", "nominal_attributes": ["s"]})
-    assert tree.nominal_attributes == ("s",)
+    assert tree.nominal_attributes == ["s"]
 
 
 def test_types_are_tables() -> None:
@@ -211,13 +212,29 @@ def test_a_failing_factory_says_why(module: ModuleType) -> None:
     vars(module)["make"] = fail
     with pytest.raises(ConfigError, match=r"model\.factory 'my_models:make' failed: ZeroDivisionError: oh"):
         build_estimator((), "my_models:make", 5)
-    with pytest.raises(ConfigError, match=r"'my_models:other' failed: AttributeError"):
+    with pytest.raises(ConfigError, match=r"'my_models:other' failed: AttributeError: .*; it was looked for in"):
         build_estimator((), "my_models:other", 5)
-    with pytest.raises(ConfigError, match=r"'no_such_module_at_all:make' failed: ModuleNotFoundError"):
+    with pytest.raises(
+        ConfigError,
+        match=r"'no_such_module_at_all:make' failed: ModuleNotFoundError: .*; it was looked for in .*PYTHONPATH",
+    ):
         build_estimator((), "no_such_module_at_all:make", 5)
     vars(module)["make"] = preprocessing.StandardScaler
     with pytest.raises(ConfigError, match="must be a classifier, not StandardScaler"):
         build_estimator((), "my_models:make", 5)
+
+
+def test_a_factory_of_a_file_is_told_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it raised, and where; a module that it needs and lacks is not taken for the factory's own."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_factory.py").write_text("def build():\n    return {}['x']\n\n\ndef end():\n    exit(3)\n")
+    (tmp_path / "own_broken.py").write_text("\nimport nowhere_to_be_found\n")
+    with pytest.raises(ConfigError, match=r"failed: KeyError: 'x' \(line 2 of own_factory\)"):
+        build_estimator((), "own_factory:build", 5)
+    with pytest.raises(ConfigError, match=r"failed: SystemExit: 3 \(line 6 of own_factory\)"):
+        build_estimator((), "own_factory:end", 5)
+    with pytest.raises(ConfigError, match=r"own_broken:build' failed: .*'nowhere_to_be_found' \(line 2 of own_broken"):
+        build_estimator((), "own_broken:build", 5)
 
 
 # The default.

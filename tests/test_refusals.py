@@ -164,25 +164,28 @@ def refused_at(at: str, detail: str, reason: Reason = Reason.FEATURE_TYPE) -> Re
 def test_an_episode_ends_after_a_while() -> None:
     """A thousand inputs without a refusal of its kind: then the next is told again."""
     episodes, refused = RefusalEpisodes(), refused_at("0-0", "feature 'x' is a string, not a number")
-    assert episodes.update(10, [refused, refused]) == [refused]
-    assert episodes.update(1_000, [refused]) == []
-    assert episodes.update(1_000, []) == []
-    assert episodes.update(1, [refused]) == [refused]
+    told = [(refused, refused.refusal.detail)]
+    assert episodes.update(10, [refused, refused], "x") == told
+    assert episodes.update(1_000, [refused], "x") == []
+    assert episodes.update(1_000, [], "x") == []
+    assert episodes.update(1, [refused], "x") == told
 
 
-def test_ever_new_features_fill_no_log() -> None:
-    """A hundred kinds are told apart by their features; then only reasons are."""
+def test_names_that_a_producer_makes_up_stand_in_no_log() -> None:
+    """A feature outside the schema is told by its reason alone, once for all of them."""
     episodes = RefusalEpisodes()
-    told = [each for number in range(1_000) for each in episodes.update(1, [refused_at("0-0", f"feature {number}")])]
-    assert len(told) == 101
-    assert episodes.update(1, [refused_at("0-0", "feature 7")]) == []
+    for number in range(1_000):
+        strange = refused_at(f"0-{number}", f"feature 'y{number}' is not in the schema", Reason.FEATURE_UNKNOWN)
+        assert episodes.update(1, [strange], "x") == ([] if number else [(strange, "")])
+    sly = refused_at("0-0", "feature 'x' is secret' is not in the schema", Reason.NULL_FEATURE)
+    assert episodes.update(1, [sly], ["y"]) == [(sly, "")]
 
 
 def test_refusals_without_a_feature_are_told_by_their_reason() -> None:
     """The explanation of broken JSON has a place in it, another one each time."""
     episodes = RefusalEpisodes()
     broken = [refused_at(f"0-{number}", f"malformed (byte {number})", Reason.NOT_JSON) for number in range(5)]
-    assert episodes.update(5, broken) == broken[:1]
+    assert episodes.update(5, broken, "x") == [(broken[0], "")]
 
 
 @pytest.mark.parametrize("reason", Reason)

@@ -15,14 +15,18 @@ from streamal.bootstrap.model import build_model
 from streamal.bootstrap.rules import build_strategy, topic_names
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import Config, load_config
+from streamal.core.codec.schema_records import find_schema
 from streamal.core.fold import Fold
-from streamal.core.model.checks import check_growth, check_model, synthetic_examples
+from streamal.core.labels import find_meant
+from streamal.core.model.checks import check_absence, check_growth, check_model, synthetic_examples
 from streamal.core.model.model import Model
 from streamal.core.records import OffsetAndMetadata, TopicPartition
+from streamal.core.schema import describe_differences
 from streamal.core.strategies import requirements_of
 from streamal.core.strategies.checks import check_strategy
 from streamal.daemon.consistency import require_ends, require_states
 from streamal.errors import ConfigError
+from streamal.ports import scan
 
 __all__ = ["command", "require_sound_model", "require_sound_strategy"]
 
@@ -43,7 +47,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     fold = parts.new_fold()
     require_sound_strategy(parts)
     transports.require_topics(loaded)
-    _require_consistent_offsets(loaded)
+    logged = _require_consistent_log(loaded)
     _require_directory(loaded.snapshots.directory, "snapshots.directory")
     predict_us, learn_us = _costs(parts)
     every = parts.budget.audit_every
@@ -54,7 +58,8 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
             **transports.describe_topics(loaded),
             "model": fold.learned.model.describe(),
             **_warm_start(loaded, fold),
-            "features": dict(loaded.features.declared) or f"inferred from {loaded.features.infer_from} requests",
+            **_features(loaded, logged),
+            **_classes_alike(loaded),
             "strategy": f"{loaded.sampling.strategy}, by {parts.rules.uncertainty}",
             **_importance(parts, fold),
             "budget": f"{loaded.budget.share} of the events, {loaded.budget.burst} on top",
@@ -137,6 +142,8 @@ def require_sound_model(parts: Parts, new_model: Callable[[], Model]) -> None:
     """
     kinds = _kinds(parts.config)
     problems = check_model(new_model, kinds)
+    if parts.config.features.declared and not problems:
+        problems = check_absence(new_model, kinds)
     if parts.config.features.open and not problems:
         problems = check_growth(new_model, kinds)
     if problems:
@@ -174,10 +181,32 @@ def _costs(parts: Parts) -> tuple[float, float]:
     return round((done - learned) / len(examples) * 1e6, 1), round((learned - began) / len(examples) * 1e6, 1)
 
 
-def _require_consistent_offsets(config: Config) -> None:
-    """Raise InconsistentLog where a worker would: an offset without its state, or behind the end of its topic."""
+def _features(config: Config, logged: Mapping[str, str]) -> Mapping[str, object]:
+    """Return the features, and how the declared ones differ from those *logged*, the schema in the log."""
+    features = config.features
+    if not features.declared:
+        return {"features": logged or f"inferred from {features.infer_from} requests"}
+    found = describe_differences(features.declared, logged) if logged else ()
+    differs = {"schema differs": f"{'; '.join(found)}: features.declared counts"} if found else {}
+    return {"features": dict(features.declared), **differs}
+
+
+def _classes_alike(config: Config) -> Mapping[str, str]:
+    """Return which declared classes are near-misses of each other, if any are."""
+    classes = config.labels.classes
+    pairs = [(each, find_meant(each, classes[number + 1 :])) for number, each in enumerate(classes)]
+    found = [f"{each!r} and {other!r}" for each, other in pairs if other is not None]
+    return {"classes alike": f"{', '.join(found)} differ in case, spaces or Unicode form only"} if found else {}
+
+
+def _require_consistent_log(config: Config) -> Mapping[str, str]:
+    """Return the schema in the log, {} if there is none.
+
+    Raises:
+        InconsistentLog: where a worker would: an offset without its state, or behind the end of its topic.
+    """
     if config.transport.kind == "sqlite" and not config.transport.path.exists():
-        return
+        return {}
     log, topics = transports.open_log(config), topic_names(config)
     try:
         if all(log.partitions(topic) for topic in topics):  # `run` makes those of SQLite that are missing
@@ -187,6 +216,8 @@ def _require_consistent_offsets(config: Config) -> None:
             states = {place: committed.get(place, OffsetAndMetadata(0, "")) for place in inputs}
             require_states(log, topics, states)
             require_ends(log, states)
+            return find_schema(scan(log, topics.training, 0))
+        return {}
     finally:
         log.close()
 

@@ -7,10 +7,16 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
+from streamal.bootstrap import build
+from streamal.bootstrap.model import build_model
+from streamal.cli.check import require_sound_model
 from streamal.cli.console import echo, echo_json, plain, render
 from streamal.cli.experiment_options import AnnotatorOptions, Batch, StreamOptions
 from streamal.cli.options import Json, OptionalConfigOptions, progress_bar, show, with_options
+from streamal.config import Config
+from streamal.recordings.reading import Stream
 from streamal.replay import replay
+from streamal.replay.replay import stream_config
 
 __all__ = ["command", "draw_confusion"]
 
@@ -43,6 +49,7 @@ def command(
     ```
     """
     config, recorded = configuration.load(), stream.read()
+    _require_sound_factory(config, recorded)
     with progress_bar(f"replaying {stream.stream}", len(recorded.rows)) as progress:
         task = progress.task_ids[0]
         result = replay(recorded, config, annotators.rules(), batch, lambda events: progress.advance(task, events))
@@ -71,3 +78,10 @@ def draw_confusion(confusion: Mapping[str, Mapping[str, int]]) -> Table:
     for truth, row in confusion.items():
         table.add_row(plain(truth), *(f"{row.get(name, 0):,}" for name in columns))
     return table
+
+
+def _require_sound_factory(config: Config, stream: Stream) -> None:
+    """Raise a ConfigError with the reasons if the user's own model breaks its contract, as `check` does."""
+    if config.model.factory is not None:
+        fitted = stream_config(config, stream)
+        require_sound_model(build(fitted), lambda: build_model(fitted))

@@ -82,11 +82,6 @@ class Refused(NamedTuple):
     """Its coordinates."""
     refusal: Refusal
 
-    @property
-    def names_feature(self) -> bool:
-        """Whether the explanation says what is wrong with which feature; then it shows nothing else of the record."""
-        return self.refusal.detail.startswith("feature ")
-
 
 class Step(NamedTuple):
     """One transaction, and what happened in it."""

@@ -361,7 +361,7 @@ class Daemon:
             self._meter.count(name, kind, times, latest.get(name, ""))
         if accepted := result.tally["events", "accepted"]:
             self._exporter.report_events(accepted, result.tally["misfit_events", ""])
-        self._exporter.report_refusals(result.inputs, result.refused)
+        self._exporter.report_refusals(result.inputs, result.refused, self.fold.learned.schema)
         for delay_s in result.label_delays_s:
             self._meter.observe("label_delay_seconds", delay_s)
         self._meter.observe("step_seconds", seconds, latest.get("events", ""))

@@ -17,6 +17,7 @@ from streamal.core.gauges.mute import check_mute
 from streamal.core.gauges.refusals import RefusalEpisodes
 from streamal.core.records import OffsetAndMetadata, TopicPartition
 from streamal.core.rules import Refused, Rules
+from streamal.core.schema import Schema
 from streamal.ports import Log, Meter
 
 __all__ = ["Exporter", "Logger"]
@@ -76,16 +77,12 @@ class Exporter:
             self._log.warning("schema_differs", differences=list(differences), hint=hint)
         self._differences = differences
 
-    def report_refusals(self, inputs: int, refused: Sequence[Refused]) -> None:
-        """Take in a step of so many *inputs*, *refused* among them; log when refusals of a kind begin.
-
-        What is wrong with a reply may show its label, so only the dead letter has it.
-        """
-        for each in self._refusals.update(inputs, refused):
-            is_shown = each.names_feature or each.topic == self._rules.topics.events
-            what = {"what": each.refusal.detail} if is_shown else {}
+    def report_refusals(self, inputs: int, refused: Sequence[Refused], schema: Schema | None) -> None:
+        """Take in a step of so many *inputs*, *refused* among them; log when refusals of a kind begin."""
+        for each, what in self._refusals.update(inputs, refused, schema.kinds if schema is not None else ()):
             reason, hint = each.refusal.reason, self._refusals.hint(each.refusal.reason)
-            self._log.warning("inputs_refused", reason=reason.value, topic=each.topic, at=each.at, **what, hint=hint)
+            said = {"what": what} if what else {}
+            self._log.warning("inputs_refused", reason=reason.value, topic=each.topic, at=each.at, **said, hint=hint)
 
     def report_events(self, accepted: int, misfits: int) -> None:
         """Take in the events of a step; log when most of them begin not to fit the schema, and when they fit again."""

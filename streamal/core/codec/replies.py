@@ -54,7 +54,7 @@ def decode_reply(value: bytes | None, rules: WireRules, schema: Schema | None) -
 
     ``{"request", "label"}`` is the reply to a request. Without "request", ``{"event", "label"}`` is the natural label
     of an event of the log, and ``{"features", "label"}`` brings the features along; both need ``labels.natural``. A
-    label may be a JSON string, a truth value or a number; `class_name` spells it. A field that is null counts as
+    label may be a JSON string, a truth value or a whole number; `class_name` spells it. A field that is null counts as
     absent, as typed clients write it, and an annotator may be a number.
 
     >>> decode_reply(b'{"request": "0-7", "label": true}', WireRules(), None).label
@@ -160,6 +160,11 @@ _FLAWS: Sequence[tuple[Callable[[_Reply, WireRules], bool], Reason, str]] = (
             f"field {name!r} must have 1 to {TEXT_BYTES_MAX} bytes",
         )
         for name in ("request", "label", "annotator", "reply")
+    ),
+    (
+        lambda reply, _: isinstance(reply.label, float) and not reply.label.is_integer(),
+        Reason.BAD_FIELD,
+        "field 'label' is a number with decimals; write the class as a text",
     ),
     (
         lambda reply, _: reply.label is not None and not class_name(reply.label),

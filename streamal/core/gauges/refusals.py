@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 from streamal.core.records import Reason
 from streamal.core.rules import Refused
+from streamal.core.schema import quote
 
 __all__ = ["HINTS", "RefusalEpisodes"]
 
 _QUIET = 1_000
 """After so many inputs without a refusal of its kind, a refusal is the first of a new episode."""
-_KINDS_MAX = 100
-"""So many kinds are told apart by their features; whoever sends ever new names fills no log with them."""
+_FEATURE = re.compile(r"""feature (('|").*?\2) (?:is|has) """)
+"""How an explanation begins that says what is wrong with which feature."""
 _MEND = "mend the producer; the dead letter says what is wrong and holds the first bytes of the record"
 
 HINTS: Mapping[Reason, str] = {
@@ -40,7 +42,7 @@ HINTS: Mapping[Reason, str] = {
 class RefusalEpisodes:
     """Finds the refusals that begin an episode: the first of their kind for a while.
 
-    A kind is a topic and a reason or, where a feature is at fault, what is wrong with which feature.
+    A kind is a topic and a reason or, where a feature of the schema is at fault, what is wrong with which feature.
     """
 
     def __init__(self) -> None:
@@ -48,15 +50,22 @@ class RefusalEpisodes:
         self._inputs = 0
         self._latest: dict[tuple[str, str], int] = {}
 
-    def update(self, inputs: int, refused: Sequence[Refused]) -> list[Refused]:
-        """Take in a step of so many *inputs*, *refused* among them; return those that begin an episode."""
+    def update(self, inputs: int, refused: Sequence[Refused], features: Iterable[str]) -> list[tuple[Refused, str]]:
+        """Take in a step of so many *inputs*, *refused* among them; return those that begin an episode.
+
+        With each comes what is wrong with which feature, if it is among *features*, those of the schema; else "": a
+        name that a producer has made up, or a label, stands in no log.
+        """
         self._inputs += inputs
+        names = frozenset(map(quote, features)) if refused else frozenset()
         begun = []
         for each in refused:
-            kind = self._kind(each)
+            found = _FEATURE.match(each.refusal.detail)
+            what = each.refusal.detail if found is not None and found[1] in names else ""
+            kind = (each.topic, what or each.refusal.reason)
             latest = self._latest.get(kind)
             if latest is None or self._inputs - latest > _QUIET:
-                begun.append(each)
+                begun.append((each, what))
             self._latest[kind] = self._inputs
         return begun
 
@@ -68,9 +77,3 @@ class RefusalEpisodes:
         'leave the feature out, or set features.null = "missing"'
         """
         return HINTS.get(reason, _MEND)
-
-    def _kind(self, refused: Refused) -> tuple[str, str]:
-        if refused.names_feature and len(self._latest) < _KINDS_MAX:
-            return refused.topic, refused.refusal.detail
-        exact = (refused.topic, refused.refusal.detail)
-        return exact if exact in self._latest else (refused.topic, refused.refusal.reason)

@@ -14,12 +14,16 @@ from streamal.core.coins import HashedUniform
 from streamal.core.model.model import Model
 from streamal.core.model.slim_pickle import dumps, loads
 from streamal.core.records import Scalar
+from streamal.core.schema import quote
 
-__all__ = ["check_growth", "check_model", "synthetic_examples"]
+__all__ = ["check_absence", "check_growth", "check_model", "synthetic_examples"]
 
 _EXAMPLES = 700
+_EXAMPLES_BEFORE_ABSENCE = 100
+_ABSENCES_SHOWN = 3
 _WORDS = ("lottery", "meeting", "invoice", "winner", "minutes", "agenda", "prize", "patch", "offer", "merge")
 
+Features = Mapping[str, Scalar]
 Examples = Sequence[tuple[dict[str, Scalar], str]]
 
 
@@ -35,11 +39,14 @@ def check_model(new_model: Callable[[], Model], kinds: Mapping[str, str], seed: 
     examples = synthetic_examples(kinds, classes, _EXAMPLES, seed)
     probes = [features for features, _ in synthetic_examples(kinds, classes, 40, seed + 1)]
     model = _train(new_model, examples)
+    if _scalars(examples) != _scalars(synthetic_examples(kinds, classes, _EXAMPLES, seed)):
+        return ["learning changes the features that it is given: let it work on a copy, dict(x)"]
     problems = _raising_problems(model, probes)
     if problems:
         return problems
     if model.failures:
-        problems.append(f"learning raised on {model.failures} of {len(examples)} well-formed examples")
+        what = _first_failure(new_model(), examples)
+        problems.append(f"learning raised on {model.failures} of {len(examples)} well-formed examples{what}")
     problems += _probability_problems(model, probes)
     reference = _predictions(model, probes)
     if _predictions(_train(new_model, examples), probes) != reference:
@@ -54,6 +61,43 @@ def check_model(new_model: Callable[[], Model], kinds: Mapping[str, str], seed: 
     if _predictions(_learn(restored, examples[half:]), probes) != reference:
         problems.append("a snapshot does not go on as the original does: pickle loses some of its state")
     return problems
+
+
+def check_absence(new_model: Callable[[], Model], kinds: Mapping[str, str]) -> list[str]:
+    """Check that a model does without each of the features once; return what is wrong, as sentences.
+
+    An event may lack any declared feature. A text that is missing is the empty text, see `Schema.select`.
+    """
+    if len(kinds) < 2:
+        return []  # an event without any feature never reaches the model
+    classes = list(new_model().classes) or ["a", "b"]
+    model = _learn(new_model(), synthetic_examples(kinds, classes, _EXAMPLES_BEFORE_ABSENCE, seed=0))
+    problems = []
+    examples = synthetic_examples(kinds, classes, len(kinds), seed=3)
+    for (name, kind), (features, label) in zip(kinds.items(), examples, strict=True):
+        rest = {other: value for other, value in features.items() if other != name}
+        problem = _absence_problem(model, rest | {name: ""} if kind == "text" else rest, features, label)
+        if problem:
+            problems.append(f"an event may lack a feature, and without {quote(name)} {problem}")
+    more = len(problems) - _ABSENCES_SHOWN
+    return [*problems[:_ABSENCES_SHOWN], f"and so without {more} more"] if more > 0 else problems
+
+
+def _absence_problem(model: Model, rest: Features, features: Features, label: str) -> str:
+    """Return what is wrong with *model* on the *rest* of *features*, "" if nothing is."""
+    doing = "predict_proba_one"
+    try:
+        if _has_flaws(found := model.raw(rest)):
+            return f"the probabilities are {found}"
+        doing = "learn_one"
+        model.learn_raw(rest, label)
+        doing = "after learning, predict_proba_one"
+        for each in (rest, features):
+            if _has_flaws(found := model.raw(each)):
+                return f"it learns something after which the probabilities are {found}"
+    except (Exception, SystemExit) as error:
+        return f"{doing} raised {type(error).__name__}: {error}"
+    return ""
 
 
 def check_growth(new_model: Callable[[], Model], kinds: Mapping[str, str]) -> list[str]:
@@ -112,7 +156,7 @@ def _raising_problems(model: Model, probes: Sequence[dict[str, Scalar]]) -> list
     try:
         for probe in probes:
             model.raw(probe)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return [f"predict_proba_one raised {type(error).__name__}: {error} on {probe}"]
     return []
 
@@ -121,7 +165,31 @@ def _probability_problems(model: Model, probes: Sequence[dict[str, Scalar]]) -> 
     """Return a problem if the estimator gives no probabilities, which `Model.predict` would have to mend each time."""
     for probe in probes:
         probabilities = model.raw(probe)
-        total = math.fsum(probabilities.values())
-        if not (abs(total - 1.0) < 1e-3 and min(probabilities.values()) >= 0.0):
+        if _has_flaws(probabilities):
             return [f"the probabilities of {probe} are {probabilities}"]
     return []
+
+
+def _has_flaws(probabilities: Mapping[str, float]) -> bool:
+    """Whether these are no probabilities; a NaN fails every comparison."""
+    total = math.fsum(probabilities.values())
+    return not (abs(total - 1.0) < 1e-3 and min(probabilities.values()) >= 0.0)
+
+
+def _first_failure(model: Model, examples: Examples) -> str:
+    """Return what learning raises first, as the end of a sentence."""
+    for features, label in examples:
+        model.admit(label)
+        try:
+            model.learn_raw(features, label)
+        except (Exception, SystemExit) as error:
+            return f": {type(error).__name__}: {error}".rstrip(": ")
+    return ""
+
+
+def _scalars(examples: Examples) -> list[list[tuple[str, Scalar]]]:
+    """Return the names and plain values of *examples*."""
+    return [
+        [(name, value) for name, value in features.items() if isinstance(value, float | str | bool)]
+        for features, _ in examples
+    ]

@@ -105,7 +105,7 @@ class Model:
             return self.prior()
         try:
             probabilities = self.raw(features)
-        except Exception:
+        except (Exception, SystemExit):
             return self._uniform()
         if self.binary:  # the common case, without the sums below
             no, yes = probabilities.values()
@@ -161,16 +161,20 @@ class Model:
         """Fold one example; *label* must be one that `accepts` has admitted, *weight* what the model can take."""
         self.admit(label)
         self._learned[label] = self._learned.get(label, 0) + 1
-        self._laid_out = None
         try:
-            said = self._classes.index(label) == 1 if self.binary else label
-            if weight is None:
-                self._estimator.learn_one(self._named(features), said)
-            else:
-                self._estimator.learn_one(self._named(features), said, w=weight)
-        except Exception:
+            self.learn_raw(features, label, weight)
+        except (Exception, SystemExit):
             # F34: some estimators are left half-updated; every replica is left so alike
             self.failures += 1
+
+    def learn_raw(self, features: ModelFeatures, label: str, weight: float | None = None) -> None:
+        """Let the estimator itself learn an example of a known class; raises what it raises. For the checks."""
+        self._laid_out = None
+        said = self._classes.index(label) == 1 if self.binary else label
+        if weight is None:
+            self._estimator.learn_one(self._named(features), said)
+        else:
+            self._estimator.learn_one(self._named(features), said, w=weight)
 
     @property
     def takes_weight(self) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 from river import base, compose, neighbors
 
+from streamal.core.model.own_code import describe_error, load_own
 from streamal.core.model.river_fast import FASTER
 from streamal.core.model.unit_vectors import UnitVectors
 from streamal.core.vectors import vector_length
@@ -119,11 +120,10 @@ def _use(name: str, *args: Any, **values: Any) -> dict[str, Any]:
 
 
 def _call_factory(factory: str) -> Any:
-    module_name, _, function_name = factory.partition(":")
     try:
-        return getattr(importlib.import_module(module_name), function_name)()
-    except Exception as error:
-        raise ConfigError(f"model.factory {factory!r} failed: {type(error).__name__}: {error}") from error
+        return load_own(factory)()
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"model.factory {factory!r} failed: {describe_error(error, factory)}") from error
 
 
 def _pipeline(steps: Sequence[Mapping[str, Any]], where: str, seed: int) -> Any:
@@ -166,7 +166,7 @@ def _value(key: str, value: Any, where: str, seed: int) -> Any:
             return [_value("", item, f"{where}[{i}]", seed) for i, item in enumerate(value)]
         if value and all(isinstance(item, Mapping) for item in value):
             return _pipeline(value, where, seed)
-        return tuple(value)
+        return list(value)
     return value
 
 

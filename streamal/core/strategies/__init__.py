@@ -8,13 +8,13 @@ strategy through `streamal.core.strategies.checks`.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from streamal.core.model.own_code import describe_error, load_own
 from streamal.core.strategies.auto import Auto
 from streamal.core.strategies.base import EventView, Requirements, State, Strategy, requirements_of
 from streamal.core.strategies.committee import Committee
@@ -196,12 +196,11 @@ def _auto(
 def _own(rules: SamplingRules) -> Recipe:
     """Return the recipe of the user's class; of *rate*, *share* and *floor* it gets what its constructor names."""
     where = f"sampling.strategy {rules.strategy!r}"
-    module_name, _, class_name = rules.strategy.partition(":")
     try:
-        cls = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:
-        known = f"; the built-in strategies are {', '.join(STRATEGIES)}" if not class_name else ""
-        raise ConfigError(f"{where}: {type(error).__name__}: {error}{known}") from error
+        cls = load_own(rules.strategy)
+    except (Exception, SystemExit) as error:
+        known = f"; the built-in strategies are {', '.join(STRATEGIES)}" if ":" not in rules.strategy else ""
+        raise ConfigError(f"{where}: {describe_error(error, rules.strategy)}{known}") from error
     missing = [name for name in ("initial", "propensity", "update") if not callable(getattr(cls, name, None))]
     if missing:
         raise ConfigError(f"{where} is no strategy: it has no method {' nor '.join(missing)}")
