@@ -82,7 +82,7 @@ def test_named_texts_are_missing(schema: Schema | None, layout: Any) -> None:
     event = decode_event(0, 0, json.dumps(body).encode(), rules, schema)
     assert isinstance(event, Event)
     assert event.features == {"x1": 1.0}
-    natural = decode_reply(json.dumps({"features": {"x1": 1.0, "x2": "-"}, "label": "a"}).encode(), rules, schema)
+    natural = decode_reply(json.dumps({"features": {"x1": 1.0, "x2": " - "}, "label": "a"}).encode(), rules, schema)
     assert isinstance(natural, NaturalLabel)
     assert natural.features == {"x1": 1.0}
     refused = decode_event(0, 0, json.dumps({**body, "features": {"x1": "N/A"}}).encode(), rules, Schema(NUMBERS))

@@ -39,7 +39,7 @@ def wire_rules(config: Config) -> WireRules:
         id=config.events.id,
         time=config.events.time,
         null=config.features.null,
-        missing=frozenset(config.features.missing),
+        missing=frozenset(text.strip() for text in config.features.missing),
         record_bytes_max=config.limits.record_bytes,
         features_max=config.limits.features,
         feature_name_bytes_max=config.limits.feature_name_bytes,

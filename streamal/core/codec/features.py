@@ -87,7 +87,11 @@ def checked(
     if not short(identity) or not short(time):
         return Refusal(Reason.BAD_FIELD, f"id and time must have at most {TEXT_BYTES_MAX} characters, or 63 bits")
     if rules.missing:
-        raw = {name: value for name, value in raw.items() if not (isinstance(value, str) and value in rules.missing)}
+        raw = {
+            name: value
+            for name, value in raw.items()
+            if not (isinstance(value, str) and value.strip() in rules.missing)
+        }
     refusal = _bounds(raw, rules)
     if refusal is not None:
         return refusal

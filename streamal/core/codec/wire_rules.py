@@ -27,7 +27,8 @@ class WireRules:
             features are an object of their own.
         id, time: names of these fields in a flat event.
         null: whether an event with a null feature is refused, or the feature counts as absent ("missing").
-        missing: texts that stand for a missing value: a feature that is one of them counts as absent.
+        missing: texts that stand for a missing value: a feature that is one of them, but for spaces around it, counts
+            as absent.
         record_bytes_max, features_max, feature_name_bytes_max: sizes, in bytes and names.
         vector_length_max: how many numbers a vector may have.
         magnitude_max: |number| beyond it is refused; a finite 1e308 kills River's scaler as surely as a NaN.
