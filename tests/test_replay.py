@@ -65,7 +65,7 @@ def holds(result: Replay, config: Config, partitions: int = 1) -> bool:
 def test_the_report_has_its_keys(cli: Cli) -> None:
     """--json prints exactly the figures that are promised, the estimate with its interval."""
     report = json.loads(cli(*PHISHING).out)
-    assert set(report) == KEYS | APART
+    assert set(report) == KEYS | APART | {"account"}
     assert set(report["estimated_accuracy"]) == {"value", "low", "high"}
     assert (
         report["estimated_accuracy"]["low"]

@@ -38,7 +38,8 @@ MAY_IMPORT: Mapping[str, str] = {
     " edge.kafka.membership",
     "edge.kafka.python": "core.records errors edge.retries edge.kafka.base edge.kafka.base_transport"
     " edge.kafka.membership",
-    "recordings": "core errors config",
+    "recordings": "core errors config recordings",
+    "recordings.formats": "core.records errors recordings",
     "bootstrap": "core errors ports config daemon edge recordings",
     "bootstrap.transports": "core.records errors ports config edge bootstrap.rules",
     "inspection": "core errors ports config bootstrap",
@@ -64,8 +65,8 @@ LIBRARIES: Mapping[str, str] = {
     "lz4": "edge.kafka.python",
     "markdown_it": "labeling.web",
     "matplotlib": "reports",
-    "msgspec": "daemon.poison core exchange inspection labeling replay experiments cli",
-    "narwhals": "experiments",
+    "msgspec": "daemon.poison core exchange inspection recordings labeling replay experiments cli",
+    "narwhals": "experiments recordings",
     "numpy": "core.coins core.model.linear core.model.linear_rows core.model.unit_vectors"
     " core.strategies.near_duplicates core.strategies.points"
     " core.strategies.sketch core.strategies.space core.vectors",

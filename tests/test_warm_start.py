@@ -192,7 +192,7 @@ WRONG = {
     "no such label": ("x1,x2,klass\n1,2,yes\n", None, "no column 'label', but x1, x2, klass"),
     "a class nobody declared": ("x1,x2,label\n1,2,maybe\n", None, "example 1: label 'maybe' is not among the classes"),
     "no number": ("x1,x2,label\n1,2,yes\n1,two,no\n", None, "row 2: column 'x2' is 'two', not a number"),
-    "a NaN": ("x1,x2,label\n1,inf,yes\n", None, "row 1: column 'x2' is 'inf', not a number"),
+    "nothing but NaN": ("x1,x2,label\ninf,nan,yes\n", None, "row 1: no feature left"),
     "too large": ("x1,x2,label\n1,1e13,yes\n", None, "row 1: feature 'x2' is beyond"),
     "no features": ("a,b,label\n1,2,yes\n", None, "row 1: no feature left"),
     "no labels": ("x1,x2,label\n1,2,\n", None, "no row has a label"),
@@ -215,12 +215,12 @@ def test_a_file_that_does_not_fit_ends_with_2_and_one_line(cli: Cli, directory: 
 
 
 def test_undeclared_features_are_asked_for(cli: Cli, directory: Path) -> None:
-    """A file cannot say which of its columns an event has, nor whether 3 is a number: the line to write is shown."""
+    """A file cannot say which of its columns an event has, nor whether 3 is a class: the line to write is shown."""
     labelled(directory)
     (directory / "config.toml").write_text('[model]\nwarm_start = "labelled.csv"\n')
     ended = cli("check")
     assert ended.code == 2
-    assert 'features.declared = { x1 = "number", x2 = "number", note = "number" }' in ended.line
+    assert 'features.declared = { x1 = "number", x2 = "number", note = "string" }' in ended.line
 
 
 def test_check_says_what_it_begins_with(cli: Cli, directory: Path) -> None:

@@ -10,7 +10,6 @@ from streamal.bootstrap.warm_start import read_examples, unpickle
 from streamal.config import Config
 from streamal.core.books import Books
 from streamal.core.budget.sampler import Budget
-from streamal.core.codec.wire_rules import WireRules
 from streamal.core.fold import Fold
 from streamal.core.labels import explain_unknown
 from streamal.core.learned import Learned, LearnedRules
@@ -90,9 +89,7 @@ def require_committee(config: Config, strategy: Strategy, model: Model) -> None:
         )
 
 
-def build_fold(
-    config: Config, wire: WireRules, budget: Budget, strategy: Strategy, model: Model, warm_start: str | None
-) -> Fold:
+def build_fold(config: Config, budget: Budget, strategy: Strategy, model: Model, warm_start: str | None) -> Fold:
     """Return what a worker knows before any record is folded: nothing, or what the warm start teaches.
 
     All parts are of *config*. The fold owns *model* from now on. *warm_start* is the SHA-256 of the warm start, "" if
@@ -121,16 +118,16 @@ def build_fold(
         ),
     )
     if config.model.warm_start is not None and not config.model.warm_pickle:
-        _learn_warm_start(config, wire, fold)
+        _learn_warm_start(config, fold)
     if config.quality.control:
         model_bytes = dumps(fold.learned.model)
         fold.learned.control = RandomControl(loads(model_bytes), loads(model_bytes), config.quality.window)
     return fold
 
 
-def _learn_warm_start(config: Config, wire: WireRules, fold: Fold) -> None:
+def _learn_warm_start(config: Config, fold: Fold) -> None:
     """Let the model of *fold* learn the labelled rows of ``model.warm_start``."""
-    for number, example in enumerate(read_examples(config, wire, fold.learned.schema), 1):
+    for number, example in enumerate(read_examples(config, fold.learned.schema), 1):
         if not fold.learned.model.accepts(example.label):
             reason = explain_unknown(example.label, fold.learned.model.classes)
             raise ConfigError(f"model.warm_start: {config.model.warm_start}, example {number}: {reason}")

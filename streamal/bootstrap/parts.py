@@ -70,7 +70,7 @@ class Parts:
         Raises:
             ConfigError: the model cannot learn the warm start.
         """
-        return build_fold(self.config, self.wire, self.budget, self.strategy, self.new_model(), self.warm_start)
+        return build_fold(self.config, self.budget, self.strategy, self.new_model(), self.warm_start)
 
 
 def build(config: Config) -> Parts:

@@ -12,8 +12,17 @@ from streamal.core.codec.wire_rules import WireRules
 from streamal.core.rules import Rules, TopicNames
 from streamal.core.strategies import SamplingRules, Strategy
 from streamal.core.strategies import build_strategy as strategy_of
+from streamal.recordings.rules import ReadingRules
 
-__all__ = ["build_budget", "build_rules", "build_strategy", "topic_names", "topic_partitions", "wire_rules"]
+__all__ = [
+    "build_budget",
+    "build_rules",
+    "build_strategy",
+    "reading_rules",
+    "topic_names",
+    "topic_partitions",
+    "wire_rules",
+]
 
 _UNCERTAINTY_OF = {"entropy": "entropy", "importance": "margin"}
 """Some strategies are made for one measure of uncertainty, whatever ``sampling.uncertainty`` says."""
@@ -48,6 +57,18 @@ def wire_rules(config: Config) -> WireRules:
         natural=config.labels.natural,
         shown=frozenset((*template.text, *template.image, *template.link)),
         dead_letter_bytes_max=config.limits.dead_letter_bytes,
+    )
+
+
+def reading_rules(config: Config) -> ReadingRules:
+    """Return how a recording or a warm start is read: as a live daemon would read its rows."""
+    features = config.features
+    return ReadingRules(
+        declared=features.declared,
+        drops_undeclared=bool(features.declared) and features.unknown == "drop" and not features.open,
+        open=features.open,
+        classes=config.labels.classes,
+        wire=wire_rules(config),
     )
 
 

@@ -8,29 +8,22 @@ digest, and if nobody but this user or root can have written it.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import pickle
 import stat
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from river import base
 
+from streamal.bootstrap.rules import reading_rules
 from streamal.config import Config
-from streamal.core.codec.features import checked
-from streamal.core.codec.wire_rules import WireRules
-from streamal.core.labels import class_name
 from streamal.core.model.rehearsal import WeightedExample
-from streamal.core.records import FeatureValue, Refusal
 from streamal.core.schema import Schema
-from streamal.core.vectors import vector_length
 from streamal.errors import ConfigError
-from streamal.recordings.reading import is_blank, raw_rows
+from streamal.recordings.reading import Stream, read_stream
 
-__all__ = ["read_examples", "sha256_of", "unpickle"]
+__all__ = ["read_examples", "read_warm_start", "sha256_of", "unpickle"]
 
-_TRUTHS: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": False}
 _CHUNK = 1 << 20
 _ANY = Schema({}, open=True)
 
@@ -92,74 +85,38 @@ def unpickle(config: Config) -> base.Classifier:
     return estimator  # type: ignore[return-value]  # a pipeline is one by its last step, which is looked at later
 
 
-def read_examples(config: Config, rules: WireRules, schema: Schema | None) -> Iterator[WeightedExample]:
-    """Yield the labelled rows of ``model.warm_start``: the columns of *schema*, within the bounds of *rules*.
-
-    A blank is a missing feature; a row without a label, and a column outside the schema, are left out.
+def read_examples(config: Config, schema: Schema | None) -> Iterator[WeightedExample]:
+    """Yield the labelled rows of ``model.warm_start``: the columns of *schema*, within the bounds of an event.
 
     Raises:
-        ConfigError: the file cannot be read, or the row that is named does not fit the configuration.
+        ConfigError: see `read_warm_start`.
+    """
+    for row in read_warm_start(config).rows:
+        yield WeightedExample((schema or _ANY).select(row.features), row.label)
+
+
+def read_warm_start(config: Config) -> Stream:
+    """Return the rows of ``model.warm_start``, and the account of what was left out of them.
+
+    A blank is a missing feature; a row without a label, and a column outside the schema, are left out. A row that a
+    live daemon would refuse is refused.
+
+    Raises:
+        ConfigError: the file cannot be read, no row is left, or nobody says which columns are features.
     """
     path, column = config.model.warm_start, config.model.warm_start_label
     assert path is not None, "there is a warm start"
-    rows = list(raw_rows(str(path), column))
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    if column not in columns:
-        raise ConfigError(f"model.warm_start_label: {path} has no column {column!r}, but {', '.join(columns[:50])}")
-    if schema is None and not config.features.open:
-        declared = ", ".join(f'{_key(name)} = "number"' for name in columns[:50] if name != column)
+    try:
+        stream = read_stream(path, column, rules=reading_rules(config))
+    except ConfigError as error:
+        raise ConfigError(f"model.warm_start: {error} (model.warm_start_label = {column!r})") from error
+    if not config.features.declared and not config.features.open:
+        declared = ", ".join(f'{_key(name)} = "{kind}"' for name, kind in list(stream.kinds.items())[:50])
         raise ConfigError(
             f"model.warm_start: which of the columns of {path} are features, and of which types? "
             f"Set features.declared = {{ {declared} }}, or what they are"
         )
-    found = 0
-    for number, row in enumerate(rows, 1):
-        if is_blank(row.get(column)):
-            continue
-        where = f"model.warm_start: {path}, row {number}"
-        present = {name: value for name, value in row.items() if name != column and not is_blank(value)}
-        features = _features(present, {} if schema is None else schema.kinds, where, open_=config.features.open)
-        fits = checked(None, None, features, rules, schema)
-        if isinstance(fits, Refusal):
-            raise ConfigError(f"{where}: {fits.detail}")
-        found += 1
-        yield WeightedExample((schema or _ANY).select(fits), class_name(row[column]))
-    if not found:
-        raise ConfigError(f"model.warm_start: {path}: no row has a label in column {column!r}")
-
-
-def _features(row: Mapping[str, Any], kinds: Mapping[str, str], where: str, *, open_: bool) -> dict[str, Any]:
-    features: dict[str, Any] = {}
-    for name, value in row.items():
-        kind = kinds.get(name)
-        if kind is not None:
-            features[name] = _typed(value, kind, f"{where}: column {name!r}")
-        elif open_:
-            features[name] = value if isinstance(value, float | str | bool | list) else float(value)
-    return features
-
-
-def _typed(value: Any, kind: str, where: str) -> FeatureValue:
-    """Return *value*, which a CSV file has as text, as a feature of *kind*."""
-    if kind == "boolean":
-        truth = value if isinstance(value, bool) else _TRUTHS.get(str(value).strip().lower())
-        if truth is None:
-            raise ConfigError(f"{where} is {value!r}, not true or false")
-        return truth
-    length = vector_length(kind)
-    if length is not None:
-        if not isinstance(value, list) or len(value) != length:
-            raise ConfigError(f"{where} is {str(value)[:50]!r}, not a list of {length} numbers")
-        return [_typed(each, "number", where) for each in value]  # type: ignore[misc]
-    if kind != "number":
-        return str(value)
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ConfigError(f"{where} is {value!r}, not a number")
-    return number
+    return stream
 
 
 def _require_digest(config: Config, digest: str) -> None:

@@ -13,7 +13,8 @@ from streamal import INSTALL
 from streamal.bootstrap import Parts, build, transports
 from streamal.bootstrap.model import build_model
 from streamal.bootstrap.rules import build_strategy, topic_names
-from streamal.cli.options import ConfigPath, Json, Overrides, show
+from streamal.bootstrap.warm_start import read_warm_start
+from streamal.cli.options import ConfigPath, Json, Overrides, echo_account, show
 from streamal.config import Config, load_config
 from streamal.core.codec.schema_records import find_schema
 from streamal.core.fold import Fold
@@ -57,7 +58,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
             "topics": transports.describe_transport(loaded),
             **transports.describe_topics(loaded),
             "model": fold.learned.model.describe(),
-            **_warm_start(loaded, fold),
+            **_warm_start(loaded, fold, as_json),
             **_features(loaded, logged),
             **_classes_alike(loaded),
             "strategy": f"{loaded.sampling.strategy}, by {parts.rules.uncertainty}",
@@ -75,15 +76,20 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
     )
 
 
-def _warm_start(config: Config, fold: Fold) -> Mapping[str, str]:
-    """Return what the model begins with, if not with nothing."""
+def _warm_start(config: Config, fold: Fold, as_json: bool) -> Mapping[str, object]:
+    """Return what the model begins with, if not with nothing; say what was left out of it."""
     if config.model.warm_start is None:
         return {}
     learned, quarantined = sum(fold.learned.model.learned.values()), fold.learned.guard.quarantined
     taught = "a pickled model" if config.model.warm_pickle else f"{learned} examples"
     left_out = f", {quarantined} of them left out: they broke the model" if quarantined else ""
     begun = f"{taught} from {config.model.warm_start}{left_out}"
-    return {"warm start": begun, "warm start sha256": str(fold.learned.start)}
+    shown: dict[str, object] = {"warm start": begun, "warm start sha256": str(fold.learned.start)}
+    if not config.model.warm_pickle:
+        account = read_warm_start(config).account
+        echo_account(f"model.warm_start: {config.model.warm_start}", account)
+        shown |= {"warm start account": account.as_dict()} if as_json else {}
+    return shown
 
 
 def _advice(config: Config, predict_us: float, learn_us: float) -> Mapping[str, str]:

@@ -66,7 +66,8 @@ def command(
     ```
     """
     output.require_places()
-    config, recorded = configuration.load(), stream.read()
+    config = configuration.load()
+    recorded = stream.read(config)
     with ProgressLine(f"comparing on {stream.stream}") as line:
         result = compare(
             recorded,

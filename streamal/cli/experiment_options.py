@@ -15,7 +15,8 @@ from rich.table import Table
 
 from streamal import INSTALL
 from streamal.cli.console import echo, echo_block, echo_json, plain, render
-from streamal.cli.options import Json, progress_bar
+from streamal.cli.options import Json, ReadingOptions, echo_account, progress_bar, split_columns
+from streamal.config import Config
 from streamal.errors import ConfigError
 from streamal.experiments import Comparison, Execution, Tuned
 from streamal.experiments.bench import cache_directory
@@ -48,26 +49,34 @@ Metric = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamOptions:
+class StreamOptions(ReadingOptions):
     """Which recorded stream to read, and what its columns mean."""
 
     stream: Annotated[
         str,
-        typer.Argument(metavar="STREAM", help="A .csv, .csv.gz, .jsonl, .jsonl.gz or .parquet file, or river:NAME."),
+        typer.Argument(metavar="STREAM", help="A .csv, .tsv, .jsonl (also .gz) or .parquet file, or river:NAME."),
     ]
     label: Annotated[str, typer.Option("--label", help="The column of the true label.")]
-    time: Annotated[str | None, typer.Option("--time", help="The column of the event's time: seconds or ISO 8601.")] = (
-        None
-    )
+    time: Annotated[str | None, typer.Option("--time", help="The column of the times: seconds, ISO 8601 …")] = None
     label_time: Annotated[
         str | None, typer.Option("--label-time", help="The column of the time when the label became known.")
     ] = None
-    drop: Annotated[str, typer.Option("--drop", metavar="A,B", help="Columns that are no features.")] = ""
+    drop: Annotated[str | None, typer.Option("--drop", metavar="A,B", help="Columns that are no features.")] = None
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Take only the first N rows.")] = None
 
-    def read(self) -> Stream:
-        """Return the recorded stream."""
-        return read_stream(self.stream, self.label, self.time, self.label_time, split_names(self.drop), self.limit)
+    def read(self, config: Config | None = None) -> Stream:
+        """Return the recorded stream, as a daemon with *config* would read its rows; say what was left out of it."""
+        stream = read_stream(
+            self.stream,
+            self.label,
+            self.time,
+            self.label_time,
+            split_columns(self.drop),
+            self.limit,
+            rules=self.rules(config or Config()),
+        )
+        echo_account(self.stream, stream.account)
+        return stream
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from streamal.bootstrap import transports
-from streamal.bootstrap.rules import topic_names, wire_rules
+from streamal.bootstrap.rules import reading_rules, topic_names, wire_rules
 from streamal.cli.console import echo
 from streamal.cli.options import ConfigPath, Json, Overrides, show
 from streamal.config import load_config
@@ -16,6 +17,7 @@ from streamal.core.labels import explain_unknown
 from streamal.exchange.label_import import plan_import
 from streamal.exchange.readers import read_replies
 from streamal.exchange.writers import Format, format_of
+from streamal.recordings.findings import Findings
 
 __all__ = ["command"]
 
@@ -27,6 +29,10 @@ def command(
     file: Annotated[Path, typer.Argument(help="Replies: .jsonl, .csv, .parquet, or Label Studio's .json.")],
     kind: Annotated[Format | None, typer.Option("--format", "-f", help="By default from the file's name.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what an import would do; write nothing.")] = False,
+    delimiter: Annotated[
+        str | None, typer.Option("--delimiter", help="Between the cells of a text file: one character, or tab.")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option("--encoding", help="Of a text file, if it is not UTF-8.")] = None,
     config: ConfigPath = Path("config.toml"),
     overrides: Overrides = None,
     as_json: Json = False,
@@ -43,11 +49,13 @@ def command(
     ```
     """
     loaded = load_config(config, overrides or ())
-    chosen, topics, rules = kind or format_of(file, "FILE"), topic_names(loaded), wire_rules(loaded)
+    chosen, topics, rules = kind or _format_of(file), topic_names(loaded), wire_rules(loaded)
+    reading = replace(reading_rules(loaded), delimiter=delimiter, encoding=encoding)
+    findings = Findings(str(file))
     labels = loaded.labels
     log = transports.open_log(loaded)
     try:
-        rows = read_replies(file, chosen, rules)
+        rows = read_replies(file, chosen, rules, reading, findings)
         plan = plan_import(
             log,
             topics,
@@ -62,6 +70,8 @@ def command(
                 log.append_all(plan.outputs[begin : begin + _BATCH])
     finally:
         log.close()
+    for finding in findings.guesses():
+        echo(f"streamal: {file}: {finding.text}", err=True)
     for flaw in plan.flaws[:_FLAWS_SHOWN]:
         echo(f"streamal: {file}, row {flaw.row}: {flaw.reason}", err=True)
     if len(plan.flaws) > _FLAWS_SHOWN:
@@ -70,3 +80,9 @@ def command(
     show(f"{file} → {transports.describe_transport(loaded)}", {**plan.counts, "written": written}, as_json)
     if plan.flaws:
         raise typer.Exit(1)
+
+
+def _format_of(file: Path) -> Format:
+    """Return the format that the name of *file* ends in; a table may have tabs, and be packed."""
+    name = file.name.lower().removesuffix(".gz")
+    return Format.CSV if name.endswith((".tsv", ".txt")) else format_of(file.with_name(name), "FILE")

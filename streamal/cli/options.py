@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import functools
 import inspect
@@ -14,8 +15,11 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from streamal.bootstrap.rules import reading_rules
 from streamal.cli.console import echo, echo_json, grow, new_console, plain, progress_text, render
 from streamal.config import Config, load_config
+from streamal.recordings.account import Account
+from streamal.recordings.rules import ReadingRules
 
 __all__ = [
     "ConfigOptions",
@@ -24,8 +28,11 @@ __all__ = [
     "OptionalConfigOptions",
     "OptionalConfigPath",
     "Overrides",
+    "ReadingOptions",
+    "echo_account",
     "progress_bar",
     "show",
+    "split_columns",
     "with_options",
 ]
 
@@ -42,6 +49,58 @@ Overrides = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+
+
+_FINDINGS_SHOWN = 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """How a file is to be understood, where that is not left to the reader."""
+
+    delimiter: Annotated[
+        str | None, typer.Option("--delimiter", help="Between the cells of a text file: one character, or tab.")
+    ] = None
+    encoding: Annotated[
+        str | None, typer.Option("--encoding", help="Of a text file, if it is not UTF-8: cp1252, latin2, gbk …")
+    ] = None
+    na: Annotated[
+        str, typer.Option("--na", metavar="A,B", help="Further spellings of a missing value, besides NA, null, - …")
+    ] = ""
+    flatten: Annotated[bool, typer.Option("--flatten", help="Make names like a.b of nested objects.")] = False
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Make an error of whatever would be left out: rows, cells, labels.")
+    ] = False
+
+    def rules(self, config: Config) -> ReadingRules:
+        """Return these options for the reader, beside what *config* says of features and labels."""
+        return dataclasses.replace(
+            reading_rules(config),
+            delimiter=self.delimiter,
+            encoding=self.encoding,
+            na=split_columns(self.na or None),
+            flatten=self.flatten,
+            strict=self.strict,
+        )
+
+
+def split_columns(names: str | None) -> list[str]:
+    """Return the names in a list with commas; a name that holds a comma stands in quotes, and "" is a blank name.
+
+    >>> split_columns('a, "b, c"'), split_columns(""), split_columns(None)
+    (['a', 'b, c'], [''], [])
+    """
+    if names is None:
+        return []
+    return [name.strip() for name in next(csv.reader([names], skipinitialspace=True), [""])]
+
+
+def echo_account(source: object, account: Account) -> None:
+    """Say on standard error what was left out, changed or guessed while *source* was read, one line for each."""
+    for line in account.lines()[:_FINDINGS_SHOWN]:
+        echo(f"streamal: {source}: {line}", err=True)
+    if len(account.findings) > _FINDINGS_SHOWN:
+        echo(f"streamal: {source}: … and {len(account.findings) - _FINDINGS_SHOWN} more; --json has all", err=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

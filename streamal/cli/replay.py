@@ -38,8 +38,8 @@ def command(
 ) -> None:
     """Replay a recorded, labelled stream through the production loop, to see what a budget would have bought.
 
-    Numeric columns become numbers, all others strings; the label is told only when streamal asks for it. Lines on
-    standard error say what makes the figures mean less than they seem to: rows and labels that were refused, requests
+    Of columns of texts the type is found out, and the label is told only when streamal asks for it. Lines on
+    standard error say what was left out and what makes the figures mean less: rows and labels refused, requests
     that expired, classes that were never labelled, a model that fails.
 
     ```text
@@ -48,7 +48,8 @@ def command(
     streamal replay river:Phishing --label target --set budget.share=0.05 --set sampling.strategy=split
     ```
     """
-    config, recorded = configuration.load(), stream.read()
+    config = configuration.load()
+    recorded = stream.read(config)
     _require_sound_factory(config, recorded)
     with progress_bar(f"replaying {stream.stream}", len(recorded.rows)) as progress:
         task = progress.task_ids[0]
@@ -57,7 +58,7 @@ def command(
         echo(f"streamal: {remark}", err=True)
     figures = result.as_dict()
     if as_json:
-        echo_json({**figures, "remarks": result.remarks()})
+        echo_json({**figures, "remarks": result.remarks(), "account": recorded.account.as_dict()})
         return
     # what is empty, or said in a remark, would only make the table longer
     shown = {name: value for name, value in figures.items() if name in _ALWAYS or (value and name not in _APART)}

@@ -101,7 +101,7 @@ def command(
     config = configuration.load()
     if pace.speed is not None and stream.time is None:
         raise ConfigError("--speed needs --time, the column to play by; or use --rate")
-    recorded = stream.read()
+    recorded = stream.read(config)
     transports.ensure_topics(config)
     log = transports.open_log(config, synchronous="NORMAL")  # made-up events need not survive a power cut
     try:

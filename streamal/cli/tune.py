@@ -102,7 +102,8 @@ def command(
     output.require_places(search.write)
     if search.write is not None and search.write.exists():
         load_config(search.write)  # a file that cannot be updated is refused now, not after an hour
-    config, recorded = configuration.load(), stream.read()
+    config = configuration.load()
+    recorded = stream.read(config)
     with ProgressLine(f"tuning on {stream.stream}") as line:
         result = tune(
             recorded,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from streamal.core.records import Scalar
 from streamal.errors import ConfigError
 from streamal.exchange.events import EventLine, Events, LineFlaw
 from streamal.exchange.lines import Line
-from streamal.recordings.reading import is_blank
+from streamal.recordings.missing import Missing
+from streamal.recordings.numerals import parse_number
 
 __all__ = ["CsvEvents", "CsvOptions"]
 
@@ -24,6 +24,7 @@ _DELIMITERS = ",;\t|"
 _TRUTHS: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": False}
 _ANSWERS = frozenset({"label", "target", "class", "y"})
 _NAMES_SHOWN = 10
+_is_missing = Missing().is_missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,7 @@ class CsvEvents:
         cells = dict(zip(self._header, row, strict=True))
         features: dict[str, Scalar] = {}
         for name, text in cells.items():
-            if self._is_feature(name) and not is_blank(text):
+            if self._is_feature(name) and not _is_missing(text):
                 value = _value(text, kinds.get(name, "string"))
                 if value is None:
                     found.flaws.append(LineFlaw(number, f"column {name!r} is {text[:40]!r}, not a {kinds[name]}"))
@@ -202,8 +203,8 @@ class CsvEvents:
 
 def _kind(texts: Iterable[str]) -> str:
     """Return "number", "boolean" or "string": what all *texts* are that are not blank."""
-    present = [text for text in texts if not is_blank(text)]
-    if present and all(_number(text) is not None for text in present):
+    present = [text for text in texts if not _is_missing(text)]
+    if present and all(parse_number(text) is not None for text in present):
         return "number"
     return "boolean" if present and {text.strip().lower() for text in present} <= {"true", "false"} else "string"
 
@@ -211,16 +212,8 @@ def _kind(texts: Iterable[str]) -> str:
 def _value(text: str, kind: str) -> Scalar | None:
     """Return *text* as a feature of *kind*, None if it is none."""
     if kind == "number":
-        return _number(text)
+        return parse_number(text)
     return _TRUTHS.get(text.strip().lower()) if kind == "boolean" else text
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = math.nan if "_" in text else float(text)  # Python's own spelling, nobody else's
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _identity(text: str | None) -> int | str | None:
@@ -233,7 +226,7 @@ def _identity(text: str | None) -> int | str | None:
 def _time(text: str | None) -> float | str | None:
     if text is None or not text.strip():
         return None
-    number = _number(text)
+    number = parse_number(text)
     return text if number is None else number
 
 

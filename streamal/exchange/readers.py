@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +16,18 @@ from streamal.core.records import Refusal, Reply
 from streamal.errors import ConfigError
 from streamal.exchange.label_studio import read_annotation
 from streamal.exchange.writers import Format
+from streamal.recordings.findings import Findings
+from streamal.recordings.formats.delimited import read_cells
+from streamal.recordings.formats.json_rows import read_lines
+from streamal.recordings.missing import Missing
+from streamal.recordings.rules import ReadingRules
 
 __all__ = ["RowFlaw", "RowReply", "read_replies"]
 
 _ABSTAINS = {"example": False, "abstention": True}
 """The kinds of exported rows that are replies -> whether the reply is an abstention."""
+_GUESSED = frozenset({"label", "abstain", "seconds", "annotator"})
+"""Fields in which texts such as NA stand for nothing."""
 _FIELDS = ("request", "label", "abstain", "annotator", "reply", "seconds")
 
 
@@ -41,24 +46,27 @@ class RowFlaw(NamedTuple):
     reason: str
 
 
-def read_replies(path: Path, kind: Format, rules: WireRules) -> Iterator[RowReply | RowFlaw | None]:
+def read_replies(
+    path: Path, kind: Format, rules: WireRules, reading: ReadingRules, findings: Findings
+) -> Iterator[RowReply | RowFlaw | None]:
     """Yield for each row of *path* its reply, its flaw, or None where it is no reply (an expiry).
 
-    Rows are counted from 1: lines of JSON lines, rows after the header of a table, tasks of Label Studio.
+    Rows are counted from 1: lines of JSON lines, rows after the header of a table, tasks of Label Studio. *reading*
+    says how a text file is to be understood; what was guessed goes into *findings*.
 
     Raises:
         ConfigError: the file cannot be read, or is not of this format.
     """
-    readers: Mapping[Format, Callable[[Path], Iterator[tuple[int, Any]]]] = {
+    readers: Mapping[Format, Callable[[Path, ReadingRules, Findings], Iterator[tuple[int, Any]]]] = {
         Format.JSONL: _jsonl,
         Format.CSV: _csv,
         Format.PARQUET: _parquet,
         Format.LABEL_STUDIO: _tasks,
     }
     try:
-        for number, row in readers[kind](path):
+        for number, row in readers[kind](path, reading, findings):
             yield row if isinstance(row, RowFlaw) else _decode_row(number, row, rules)
-    except (OSError, ValueError, csv.Error, RecursionError) as error:  # UnicodeError and pyarrow's are ValueErrors
+    except (OSError, ValueError, RecursionError) as error:  # UnicodeError and pyarrow's are ValueErrors
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ConfigError(f"{path}: not readable as {kind}: {reason}") from error
 
@@ -93,46 +101,47 @@ def _reply_name(given: Mapping[str, Any]) -> str:
     return f"import-{hashlib.sha256(content.encode()).hexdigest()[:24]}"
 
 
-def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    row = RowFlaw(number, f"it is no JSON: {error}")
-                yield number, row
+def _jsonl(path: Path, reading: ReadingRules, findings: Findings) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(read_lines(path, reading, findings), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                row = RowFlaw(number, f"it is no JSON: {error}")
+            yield number, row
 
 
-def _csv(path: Path) -> Iterator[tuple[int, Any]]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte order mark
-        reader = csv.DictReader(file)
-        if reader.fieldnames is None or "request" not in reader.fieldnames:
-            raise ValueError("there is no column 'request'")
-        for number, row in enumerate(reader, 1):
-            yield number, _parse_texts(number, row)
+def _csv(path: Path, reading: ReadingRules, findings: Findings) -> Iterator[tuple[int, Any]]:
+    names, rows = read_cells(path, "request", reading, None, findings)
+    if "request" not in names:
+        raise ValueError("there is no column 'request'")
+    missing = Missing(reading.na, reading.classes)
+    for row, cells in enumerate(rows):
+        number = findings.location(row).row
+        yield number, _parse_texts(number, dict(zip(names, cells, strict=True)), missing)
+    for loss in findings.losses():
+        yield loss.first[0].row, RowFlaw(loss.first[0].row, loss.text)
 
 
-def _parse_texts(number: int, row: Mapping[str | None, Any]) -> Any:
-    """Return a row of texts with its numbers and truth values parsed and its blank fields left out."""
-    if None in row:
-        return RowFlaw(number, "it has more fields than the header")
-    given: dict[Any, Any] = {name: value for name, value in row.items() if value not in (None, "")}
+def _parse_texts(number: int, row: Mapping[str, str], missing: Missing) -> Any:
+    """Return a row of texts with its numbers and truth values parsed and its missing fields left out."""
+    given: dict[str, Any] = {
+        name: value for name, value in row.items() if not (missing.is_missing(value) if name in _GUESSED else not value)
+    }
     try:
         if "seconds" in given:
             given["seconds"] = float(given["seconds"])
     except ValueError:
         return RowFlaw(number, f"field 'seconds' is {given['seconds']!r}, no number")
     if "abstain" in given:
-        truth = given["abstain"].lower()
+        truth = given["abstain"].strip().lower()
         if truth not in ("true", "false", "1", "0"):
             return RowFlaw(number, f"field 'abstain' is {given['abstain']!r}, neither true nor false")
         given["abstain"] = truth in ("true", "1")
     return given
 
 
-def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
+def _parquet(path: Path, _reading: ReadingRules, _findings: Findings) -> Iterator[tuple[int, Any]]:
     try:
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
@@ -145,7 +154,7 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
         yield from enumerate(rows, 1)
 
 
-def _tasks(path: Path) -> Iterator[tuple[int, Any]]:
+def _tasks(path: Path, _reading: ReadingRules, _findings: Findings) -> Iterator[tuple[int, Any]]:
     """Yield one row for each annotation of each task; a task without any is no reply."""
     tasks = json.loads(path.read_bytes())
     if not isinstance(tasks, list):

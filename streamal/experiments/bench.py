@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -58,7 +58,7 @@ class Cell:
 
 def slice_stream(stream: Stream, first: int, last: int | None = None) -> Stream:
     """Return the rows from *first* to *last*; the columns' types and the classes are those of the whole recording."""
-    return Stream(stream.name, stream.rows[first:last], stream.kinds, stream.classes)
+    return replace(stream, rows=stream.rows[first:last])
 
 
 def cache_directory() -> Path:

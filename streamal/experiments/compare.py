@@ -57,7 +57,7 @@ def compare(
     cells = [Cell(arm, model, settings, rules, batch) for arm, model, settings in arms]
     with Bench(stream, execution.cache, execution.workers) as bench:
         runs = bench.run(cells, execution.counter(f"comparing on {stream.name}", len(cells)))
-    return Comparison(stream.name, len(stream.rows), measure, Baselines.of(stream, measure), runs)
+    return Comparison(stream.name, len(stream.rows), measure, Baselines.of(stream, measure), runs, stream.account)
 
 
 def _arms(stream: Stream, config: Config, grid: Grid, metric: Metric) -> list[tuple[str, str, Config]]:

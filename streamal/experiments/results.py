@@ -6,7 +6,7 @@ Nothing here draws a picture or writes a page: `streamal.reports` does.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,6 +17,7 @@ from streamal.experiments.frames import frame
 from streamal.experiments.notebook import html_figures
 from streamal.experiments.runs import Metric, Run
 from streamal.experiments.summaries import ALL, CONTROL, TUNED, Baselines, Summary, gain_sentence, remarks, summaries
+from streamal.recordings.account import Account
 
 __all__ = [
     "Candidate",
@@ -34,6 +35,7 @@ class Comparison:
     Attributes:
         metric: what `summaries` and `baselines` measure.
         runs: one for each replay, in the order of the grid.
+        account: what was left out of the recording.
     """
 
     stream: str
@@ -41,6 +43,7 @@ class Comparison:
     metric: Metric
     baselines: Baselines
     runs: Sequence[Run]
+    account: Account = field(default_factory=Account)
 
     def summaries(self) -> list[Summary]:
         """Return means over the seeds, in the order of the grid."""
@@ -84,6 +87,7 @@ class Comparison:
             "majority": self.baselines.majority,
             "summaries": [asdict(summary) for summary in self.summaries()],
             "runs": [run.figures() for run in self.runs],
+            "account": self.account.as_dict(),
         }
 
     def to_frame(self) -> Any:
@@ -158,6 +162,7 @@ class Tuned:
         batch: events per step that go with them.
         asks: the arm that is recommended: "tuned", or "random" if the strategy that was found lost against it.
         runs: replays of the rest, and of nothing else.
+        account: what was left out of the recording.
     """
 
     stream: str
@@ -172,6 +177,7 @@ class Tuned:
     config: Config
     batch: int
     asks: str = TUNED
+    account: Account = field(default_factory=Account)
 
     def summaries(self) -> list[Summary]:
         """Return means over the seeds, of the rest of the stream."""
@@ -238,6 +244,7 @@ class Tuned:
             "runs": [run.figures() for run in self.runs],
             "trials": [trial.as_dict() for trial in self.trials],
             "trials_all_labels": [trial.as_dict() for trial in self.full_trials],
+            "account": self.account.as_dict(),
         }
 
     def to_frame(self) -> Any:

@@ -92,6 +92,7 @@ def tune(
         config=_recommended(base, best, needed.recommended, _AT_RANDOM if asks == CONTROL else {}),
         batch=best.batch,
         asks=asks,
+        account=stream.account,
     )
 
 

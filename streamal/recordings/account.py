@@ -16,16 +16,28 @@ Role = Literal["feature", "label", "time", "label_time", "dropped", "index", "un
 
 
 class Location(NamedTuple):
-    """Where something was found: *row* as people count (a line of a text file, else a row, from 1)."""
+    """Where something was found.
+
+    Attributes:
+        row: counted from 1, without header, comments and blank lines.
+        line: the line of a text file in which the row begins.
+        column, value: what holds it, and what it is there, cut to a short text.
+    """
 
     row: int
+    line: int | None = None
     column: str | None = None
     value: str | None = None
 
     def __str__(self) -> str:
-        """Return the place for a message, without the unit of the row."""
-        column = "" if self.column is None else f", column {self.column!r}"
-        return f"{self.row}{column}" + ("" if self.value is None else f": {self.value}")
+        """Return the place for a message.
+
+        >>> str(Location(50, 51)), str(Location(7, 7)), str(Location(3))
+        ('line 51, row 50', 'line 7', 'row 3')
+        """
+        if self.line is None:
+            return f"row {self.row}"
+        return f"line {self.line}" if self.line == self.row else f"line {self.line}, row {self.row}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +48,7 @@ class Finding:
         kind: a stable name, such as "short_rows", "no_label", "refused", "no_number", "missing", "sorted".
         text: one line for people, with count and place.
         count: how many rows, cells or columns.
+        reason: of refused rows, as in a dead letter.
         first: the first places.
         is_loss: whether something of the recording is lost; ``--strict`` makes an error of it.
     """
@@ -45,11 +58,13 @@ class Finding:
     count: int = 1
     first: tuple[Location, ...] = ()
     is_loss: bool = True
+    reason: str | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Return the finding as JSON-ready values."""
         return {
             "kind": self.kind,
+            **({} if self.reason is None else {"reason": self.reason}),
             "count": self.count,
             "is_loss": self.is_loss,
             "text": self.text,

@@ -1,34 +1,28 @@
-"""Read recorded streams: CSV, JSON lines, Parquet or a data set of River, as rows of features, true label and times."""
+"""Read recorded streams of any format: rows of features, true label and times, and an account of what was left out."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import importlib
-import io
 import itertools
-import json
-import math
-import sys
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
-from streamal import INSTALL
+from streamal.core.codec.wire_rules import TEXT_BYTES_MAX
 from streamal.core.labels import class_name
-from streamal.core.records import FeatureValue, Scalar
-from streamal.errors import ConfigError
-from streamal.recordings.account import Account, Column, Finding, Location, Role
+from streamal.core.records import FeatureValue, Reason, Refusal
+from streamal.recordings.account import Account, Column
+from streamal.recordings.columns import is_unicode, iso_of
+from streamal.recordings.findings import FIRST, Findings, count_texts, shorten
+from streamal.recordings.formats.values import plain
+from streamal.recordings.missing import Missing
+from streamal.recordings.rules import ReadingRules, Roles
+from streamal.recordings.sources import name_of, parse_source
+from streamal.recordings.table import Parsed
+from streamal.recordings.times import read_times
 
-__all__ = ["Recorded", "Stream", "is_blank", "raw_rows", "read_stream"]
-
-Row = Mapping[str, Any]
-
-_WORDS_OF_TEXT = 5
-"""A column of strings with more words than this, on average, is free text rather than categories."""
+__all__ = ["Recorded", "Stream", "read_stream"]
 
 
 class Recorded(NamedTuple):
@@ -47,7 +41,7 @@ class Stream:
     Attributes:
         name: its name in a report.
         rows: in order of arrival; times never decrease.
-        kinds: feature -> "number" | "string" | "boolean" | "text".
+        kinds: feature -> "number" | "string" | "boolean" | "text" | "vector(384)" (so many numbers).
         classes: the labels that occur, sorted.
         account: what became of the rows of the source, and what was left out of them.
         columns: name -> how the column was read; all columns of the source, not the features alone.
@@ -60,79 +54,180 @@ class Stream:
     account: Account = field(default_factory=Account)
     columns: Mapping[str, Column] = field(default_factory=dict)
 
+    @property
+    def lacks_features(self) -> bool:
+        """Whether some row lacks a feature that others have."""
+        return any(column.missing for column in self.columns.values() if column.role == "feature")
+
 
 def read_stream(
-    source: str,
+    source: str | Path | Iterable[Any] | Any,
     label: str,
     time: str | None = None,
     label_time: str | None = None,
     drop: Sequence[str] = (),
     limit: int | None = None,
+    *,
+    rules: ReadingRules | None = None,
 ) -> Stream:
     """Return the recorded stream in *source*.
 
     Args:
-        source: a path (``.csv``, ``.jsonl``, either with ``.gz``, or ``.parquet``), or ``river:NAME``.
+        source: a path (CSV, JSON lines, either with ``.gz``, Parquet, a directory of it), ``river:NAME``, a data frame
+            of any library that narwhals knows, or an iterator of dictionaries, or of pairs (features, label).
         label: the column of the true label.
-        time: the column of the event's time (seconds since the epoch, or ISO 8601); without it one event per second.
+        time: the column of the event's time (a count since 1970, dates, ISO 8601); without it one event per second.
         label_time: the column of the time when the label became known; without it the annotators' delay decides.
         drop: columns that are no features, besides *label*, *time* and *label_time*.
         limit: the number of rows to read at most.
+        rules: how the source is to be understood; by default that is found out.
 
-    A column whose values are all numbers becomes numbers, any other column strings; a blank (or NaN) is a missing
-    feature. Rows without a label are left out.
+    What has types (JSON, Parquet, Python) keeps them, and a row that a live daemon would refuse is refused. Of texts
+    (CSV) the type is found out: 95 % of a column decide, the rest is missing. Rows without a label are left out, and
+    rows out of order are sorted. Everything that is left out, changed or guessed stands in the account.
 
     Raises:
-        ConfigError: the source cannot be read, or a column does not exist.
+        ConfigError: the source cannot be read, a column does not exist, or no row is left.
     """
-    rows = list(itertools.islice(raw_rows(source, label), limit))
-    if not rows:
-        raise ConfigError(f"stream {source}: no rows")
-    columns = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
-    for column in (label, time, label_time, *drop):
-        if column is not None and column not in columns:
-            raise ConfigError(f"stream {source}: there is no column {column!r}, but {', '.join(columns[:50])}")
-    kinds = {
-        column: _kind(row.get(column) for row in rows)
-        for column in columns
-        if column not in {label, time, label_time, *drop}
-    }
-    recorded = []
-    latest = -math.inf
-    for number, row in enumerate(rows):
-        if is_blank(row.get(label)):
-            continue
-        latest = max(latest, float(number) if time is None else _seconds(row.get(time), source, time, number))
-        known_at = row.get(label_time) if label_time is not None else None
-        recorded.append(
-            Recorded(
-                {c: v for c, kind in kinds.items() if (v := _value(row.get(c), kind)) is not None},
-                class_name(row[label]),
-                latest,
-                None if is_blank(known_at) else _seconds(known_at, source, str(label_time), number),
-            )
-        )
-    if not recorded:
-        raise ConfigError(f"stream {source}: column {label!r}, the label, is blank in every row")
-    roles: dict[str, Role] = {**dict.fromkeys(drop, "dropped"), label: "label"}
-    roles |= {name: role for name, role in ((time, "time"), (label_time, "label_time")) if name is not None}  # type: ignore[misc]
-    described = {
-        name: Column(
-            name, roles.get(name, "feature"), kinds.get(name, ""), sum(is_blank(row.get(name)) for row in rows)
-        )
-        for name in columns
-    }
-    classes = tuple(sorted({row.label for row in recorded}))
-    return Stream(source, _shift_to_1970(recorded), kinds, classes, _account_of(rows, label), described)
+    rules, roles = rules or ReadingRules(), Roles(label, time, label_time, frozenset(drop))
+    findings = Findings(name_of(source))
+    parsed = parse_source(source, roles, rules, limit, findings)
+    _require_columns(parsed, roles, rules, findings)
+    columns = dict(parsed.columns)
+    labels = _labels(parsed, roles, rules, findings)
+    columns[label] = replace(columns[label], kind="label", missing=labels.missing, spellings=labels.spellings)
+    missing = Missing(rules.na, guesses=parsed.guesses)
+    times = {}
+    for role, name in (("time", time), ("label_time", label_time)):
+        if name is not None:
+            seconds = read_times(parsed.cells[role], name, missing, findings, in_seconds=role in parsed.seconds)
+            times[role] = seconds
+            columns[name] = replace(columns[name], kind="time", missing=seconds.count(None))
+    rows = _rows(parsed, labels.values, times, findings)
+    account = findings.account(len(rows), rules.strict)
+    classes = tuple(sorted({row.label for row in rows}))
+    return Stream(findings.source, _shift_to_1970(rows), parsed.kinds, classes, account, columns)
 
 
-def _account_of(rows: Sequence[Row], label: str) -> Account:
-    unlabelled = [number for number, row in enumerate(rows, 1) if is_blank(row.get(label))]
-    if not unlabelled:
-        return Account(len(rows), len(rows))
-    text = f"{len(unlabelled)} of {len(rows)} rows have no label and are left out, first row {unlabelled[0]}"
-    finding = Finding("no_label", text, len(unlabelled), tuple(Location(number, label) for number in unlabelled[:3]))
-    return Account(len(rows), len(rows) - len(unlabelled), (finding,))
+class _Labels(NamedTuple):
+    """The labels of all rows, None where there is none."""
+
+    values: list[str | None]
+    missing: int
+    spellings: Mapping[str, int]
+
+
+def _require_columns(parsed: Parsed, roles: Roles, rules: ReadingRules, findings: Findings) -> None:
+    """Raise a ConfigError unless there is a row, and each column that was named."""
+    if not findings.rows:
+        raise findings.error("no rows")
+    for name in (*roles.named, *sorted(name for name in roles.drop if name)):
+        if name not in parsed.columns:
+            if len(findings.refused) == findings.rows:
+                findings.account(0, strict=False)  # raises: it says why nothing could be read
+            names = ", ".join(itertools.islice(parsed.columns, 50))
+            hint = "; is the delimiter another? see --delimiter" if len(parsed.columns) == 1 else ""
+            raise findings.error(f"there is no column {name!r}, but {names}{hint}")
+    for name in rules.declared:
+        if name not in parsed.columns:
+            text = f"features.declared has {name!r}, and no row has it"
+            findings.add("declared_missing", text)
+
+
+def _labels(parsed: Parsed, roles: Roles, rules: ReadingRules, findings: Findings) -> _Labels:
+    """Return the labels as text; rows with one that no reply may have are refused."""
+    missing = Missing(rules.na, rules.classes, guesses=parsed.guesses)
+    spelt, blank = Counter[str](), []
+    known: dict[tuple[type, Any], str | Refusal | None] = {}
+    values: list[str | None] = []
+    for row, cell in enumerate(parsed.cells["label"]):
+        key = (type(cell), cell) if isinstance(cell, str | float | int) else None
+        found = known.get(key, known) if key is not None else known
+        if found is known:
+            found = _label(cell, roles.label, missing, in_seconds="label" in parsed.seconds)
+            if key is not None:
+                known[key] = found
+        if isinstance(found, Refusal):
+            findings.refuse(row, found)
+            found = None
+        elif found is None and row not in findings.refused:
+            blank.append(row)
+            if isinstance(cell, str) and cell.strip():
+                spelt[cell.strip()] += 1
+        values.append(found)  # type: ignore[arg-type]  # the default is gone by now
+    if blank:
+        text = f"{len(blank)} of {findings.rows} rows have no label, and are left out: {findings.location(blank[0])}"
+        if len(blank) == findings.rows:
+            text = f"no row has a label: column {roles.label!r} is blank in every row"
+        text += f"; as which count {count_texts(spelt)}" if spelt else ""
+        first = [findings.location(row, roles.label, parsed.cells["label"][row]) for row in blank[:FIRST]]
+        findings.add("no_label", text, len(blank), first)
+    return _Labels(values, len(blank), spelt)
+
+
+def _label(cell: Any, name: str, missing: Missing, *, in_seconds: bool) -> str | Refusal | None:
+    """Return a label as text, None if there is none, or why it cannot be one."""
+    try:
+        value = iso_of(cell) if in_seconds and cell is not None else plain(cell)
+    except (ValueError, OverflowError) as error:
+        return Refusal(Reason.BAD_FIELD, f"label {name!r} is no text, number or truth value: {error}")
+    if value is None or (isinstance(value, str) and missing.is_missing(value)):
+        return None
+    if isinstance(value, dict | list):
+        kind = f"an object; --flatten makes {name}.… of it" if isinstance(value, dict) else "a list"
+        return Refusal(Reason.BAD_FIELD, f"label {name!r} is {kind}: a label is a text, a number or a truth value")
+    text = class_name(value)
+    if not is_unicode(text):
+        return Refusal(Reason.NOT_UTF8, f"label {name!r} is no Unicode text: it has half of a surrogate pair")
+    size = len(text.encode())
+    if size > TEXT_BYTES_MAX:
+        return Refusal(Reason.BAD_FIELD, f"label {shorten(text)} has {size} bytes, {TEXT_BYTES_MAX} are allowed")
+    if "\n" in text:
+        return Refusal(Reason.BAD_FIELD, f"label {shorten(text)} has several lines: is a quote not closed?")
+    return text
+
+
+def _rows(
+    parsed: Parsed, labels: Sequence[str | None], times: Mapping[str, Sequence[float | None]], findings: Findings
+) -> list[Recorded]:
+    """Return the rows that are events, in order of their times."""
+    moments = _filled(times["time"]) if "time" in times else list(map(float, range(len(labels))))
+    known = times.get("label_time", itertools.repeat(None))
+    refused = findings.refused
+    found = [
+        (row, Recorded(features, label, moment, late))
+        for row, (features, label, moment, late) in enumerate(
+            zip(parsed.features, labels, moments, known, strict=False)
+        )
+        if label is not None and row not in refused
+    ]
+    if "time" in times:
+        found = _sorted(found, findings)
+    return [recorded for _, recorded in found]
+
+
+def _filled(times: Sequence[float | None]) -> list[float]:
+    """Return *times*; a row without one is taken to be as late as the row before it, the first as the first that is."""
+    latest = next((time for time in times if time is not None), 0.0)
+    filled = []
+    for time in times:
+        latest = latest if time is None else time
+        filled.append(latest)
+    return filled
+
+
+def _sorted(rows: list[tuple[int, Recorded]], findings: Findings) -> list[tuple[int, Recorded]]:
+    """Return *rows* in order of their times, and note it if they came in another."""
+    late = [number for (_, before), (number, row) in itertools.pairwise(rows) if row.time < before.time]
+    if not late:
+        return rows
+    time_of: Callable[[tuple[int, Recorded]], float] = lambda pair: pair[1].time  # noqa: E731
+    if all(before.time >= row.time for (_, before), (_, row) in itertools.pairwise(rows)):
+        findings.note("sorted", "the rows come newest first: sorted by their times", len(late))
+        return sorted(reversed(rows), key=time_of)  # noqa: C414  # of two at one time, the last one comes first
+    text = f"{len(late)} rows come before their time ({findings.location(late[0])} first): sorted by their times"
+    findings.note("sorted", text, len(late))
+    return sorted(rows, key=time_of)
 
 
 def _shift_to_1970(rows: list[Recorded]) -> list[Recorded]:
@@ -144,133 +239,3 @@ def _shift_to_1970(rows: list[Recorded]) -> list[Recorded]:
         row._replace(time=row.time - shift, label_time=None if row.label_time is None else row.label_time - shift)
         for row in rows
     ]
-
-
-def raw_rows(source: str, label: str) -> Iterator[Row]:
-    """Yield the rows of *source* unchanged; *source*, *label* and errors are those of `read_stream`."""
-    if source.startswith("river:"):
-        return _river_rows(source.removeprefix("river:"), label)
-    path = Path(source)
-    if not path.is_file():
-        raise ConfigError(f"stream {source}: no such file")
-    name = path.name.removesuffix(".gz")
-    if name.endswith(".csv"):
-        return _text_rows(path, _csv_rows)
-    if name.endswith((".jsonl", ".ndjson")):
-        return _text_rows(path, _json_rows)
-    if name.endswith(".parquet"):
-        return _parquet_rows(path)
-    raise ConfigError(f"stream {source}: the name must end in .csv, .csv.gz, .jsonl, .jsonl.gz or .parquet")
-
-
-def _text_rows(path: Path, parse: Callable[[TextIO], Iterator[Row]]) -> Iterator[Row]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    try:
-        with (
-            gzip.open(path) if path.suffix == ".gz" else path.open("rb") as raw,
-            io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text,  # spreadsheets write a byte order mark
-        ):
-            yield from parse(text)
-    except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
-        raise ConfigError(f"stream {path}: {error}") from error
-
-
-def _csv_rows(text: TextIO) -> Iterator[Row]:
-    reader = csv.DictReader(text)
-    for row in reader:
-        if None in row:
-            raise ValueError(f"line {reader.line_num} has more fields than the header")
-        yield row
-
-
-def _json_rows(text: TextIO) -> Iterator[Row]:
-    for number, line in enumerate(text, 1):
-        if line.strip():
-            try:
-                row = _flatten(json.loads(line))
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"line {number}: {getattr(error, 'msg', error)}") from error
-            yield row
-
-
-def _flatten(row: Any) -> Row:
-    """Return a JSON line as a row; the nested form ``{"features": {…}, …}`` is flattened."""
-    if not isinstance(row, dict):
-        raise ValueError("every line must be a JSON object")  # noqa: TRY004
-    features = row.pop("features", {})
-    return {**row, **features} if isinstance(features, dict) else {**row, "features": features}
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    try:
-        from pyarrow import parquet  # noqa: PLC0415
-    except ImportError as error:
-        raise ConfigError(f"stream {path}: Parquet needs pyarrow: {INSTALL.format(extra='parquet')}") from error
-    try:
-        for batch in parquet.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
-    except (OSError, ValueError) as error:  # pyarrow's errors are either
-        raise ConfigError(f"stream {path}: {error}") from error
-
-
-def _river_rows(name: str, label: str) -> Iterator[Row]:
-    """Yield the rows of ``river.datasets.NAME`` (``synth.NAME`` too), the target under *label*."""
-    module_name, _, class_name = f"river.datasets.{name}".rpartition(".")
-    try:
-        data = getattr(importlib.import_module(module_name), class_name)()
-        rows = iter(data)
-    except Exception as error:
-        raise ConfigError(f"stream river:{name}: {type(error).__name__}: {error}; try river:Phishing") from error
-    for features, target in rows:
-        if label in features:
-            raise ConfigError(f"--label {label}: river:{name} has a feature of that name; call its target otherwise")
-        yield {**{str(key): value for key, value in features.items()}, label: target}
-
-
-def _kind(values: Iterable[Any]) -> str:
-    """Return the type of a column: "number" if all its values are finite numbers, "boolean", "text" or "string"."""
-    present = [value for value in values if not is_blank(value)]
-    if present and all(isinstance(value, bool) for value in present):
-        return "boolean"
-    if present and all(_number(value) is not None for value in present):
-        return "number"
-    words = sum(len(str(value).split()) for value in present[:1_000])
-    return "text" if words > _WORDS_OF_TEXT * min(len(present), 1_000) else "string"
-
-
-def is_blank(value: Any) -> bool:
-    """Return True if *value* stands for a missing one: a blank, null or NaN."""
-    if isinstance(value, str):
-        return value.strip().lower() in {"", "nan"}
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _value(value: Any, kind: str) -> Scalar | None:
-    if is_blank(value):
-        return None
-    if kind == "number":
-        return _number(value)
-    return bool(value) if kind == "boolean" else str(value)
-
-
-def _seconds(value: Any, source: str, column: str, number: int) -> float:
-    seconds = _number(value)
-    if seconds is not None:
-        return seconds
-    try:
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    except ValueError as error:
-        raise ConfigError(
-            f"{source}, row {number + 1}: column {column!r} is {value!r}; a time is in seconds or ISO 8601"
-        ) from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

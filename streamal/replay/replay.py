@@ -120,7 +120,8 @@ def stream_config(config: Config, stream: Stream) -> Config:
     """Return *config* with the features and classes of the recording, where *config* declares none."""
     features, labels = config.features, config.labels
     if not features.declared and not features.open:
-        features = features.model_copy(update={"declared": dict(stream.kinds)})
+        null = "missing" if stream.lacks_features else features.null  # a producer may write one
+        features = features.model_copy(update={"declared": dict(stream.kinds), "null": null})
     if not labels.classes:
         labels = labels.model_copy(update={"classes": stream.classes})
     return config.model_copy(update={"features": features, "labels": labels})

@@ -1,0 +1,40 @@
+"""The spellings of a missing value: guessed only where a format has no types (CSV, columns of texts)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+__all__ = ["SPELLINGS", "Missing", "is_infinite"]
+
+SPELLINGS = frozenset(
+    {"", "na", "n/a", "#n/a", "#na", "<na>", "null", "nil", "none", "nan", "nat", "-", "--", "?", ".", "missing"}
+)
+"""In lower case; what statistics packages, spreadsheets, data bases and people write."""
+_INFINITE = frozenset({"inf", "infinity", "∞"})
+
+
+class Missing:
+    """Tells which texts stand for a missing value.
+
+    >>> missing = Missing(more=["9999"], never=["none"])
+    >>> [text for text in ("NA", " - ", "9999", "none", "0") if missing.is_missing(text)]
+    ['NA', ' - ', '9999']
+    """
+
+    def __init__(self, more: Iterable[str] = (), never: Collection[str] = (), *, guesses: bool = True) -> None:
+        """Take the usual spellings if one *guesses*, and *more*; those in *never* are values, whatever the case."""
+        self._never = {text.strip() for text in never}
+        self._more = {text.strip() for text in more}
+        self._guessed = SPELLINGS if guesses else frozenset({""})
+
+    def is_missing(self, text: str) -> bool:
+        """Return whether *text* stands for a missing value."""
+        stripped = text.strip()
+        if stripped in self._more:
+            return True
+        return stripped.casefold() in self._guessed and stripped not in self._never
+
+
+def is_infinite(text: str) -> bool:
+    """Return whether *text* spells an infinite number, which is no value of a feature."""
+    return text.strip().lstrip("+-").casefold() in _INFINITE

@@ -1,0 +1,177 @@
+"""A column of texts, as CSV has them: which kind it is, and each cell as a value of that kind or missing.
+
+A kind is declared, or it is that of 95 % of the cells that hold anything; the rest is missing then, and named.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from streamal.core.records import Scalar
+from streamal.recordings.missing import Missing, is_infinite
+from streamal.recordings.numerals import DATE, STYLES, is_code, is_long_integer, parse_number, parse_styled
+
+__all__ = ["SHARE_MIN", "TextColumn", "kind_of_texts", "read_texts"]
+
+SHARE_MIN = 0.95
+"""This part of the cells that hold anything makes the kind of a column."""
+
+_WORDS_OF_TEXT = 5
+"""A column of strings with more words than this, on average, is free text rather than categories."""
+_TRUTHS: Mapping[str, bool] = {"true": True, "false": False}
+_DECLARED_TRUTHS: Mapping[str, bool] = {
+    **_TRUTHS,
+    **dict.fromkeys(("1", "1.0", "yes", "y", "t", "on"), True),
+    **dict.fromkeys(("0", "0.0", "no", "n", "f", "off"), False),
+}
+_PAIRS = [{"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"}]
+_PADDED_CODE = re.compile(r"(?m)^[ \t]*[+-]?0\d+[ \t]*$", re.ASCII)
+
+
+@dataclass(slots=True)
+class TextColumn:
+    """A column that was read.
+
+    Attributes:
+        kind: "number", "string", "boolean" or "text"; "" if no cell holds anything.
+        values: one for each cell; None is missing.
+        spellings: how the missing ones are spelt -> cells.
+        misfits: the cells that hold no value of *kind*, and are missing for that: text -> cells.
+        notes: how the cells were read, where that is not plain.
+    """
+
+    kind: str
+    values: list[Any]
+    spellings: Mapping[str, int] = field(default_factory=dict)
+    misfits: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+_Parse = Callable[[str], Scalar | None]
+
+
+def read_texts(cells: Sequence[str | None], missing: Missing, declared: str | None, *, typed: bool) -> TextColumn:
+    """Return *cells* as values of the kind *declared*, or of the kind that they are found to be.
+
+    Args:
+        cells: None where the format itself says that there is nothing.
+        missing: the spellings of a missing value.
+        declared: the kind; None finds it out.
+        typed: the source calls them texts, so that they stay texts unless another kind is declared.
+    """
+    if declared in {None, "number"} and not typed and (numbers := _all_numbers(cells)) is not None:
+        return TextColumn("number", numbers)
+    counts = Counter(cells)
+    nulls = counts.pop(None, 0)
+    spellings = {text: count for text, count in counts.items() if text is not None and missing.is_missing(text)}
+    present = {text: count for text, count in counts.items() if text is not None and text not in spellings}
+    kind, parse, notes = _of_declared(declared, present) if declared is not None else _of_found(present, typed=typed)
+    table: dict[str | None, Scalar | None] = {text: parse(text) for text in present}
+    if kind == "number":
+        infinite = {text: count for text, count in present.items() if table[text] is None and is_infinite(text)}
+        spellings |= infinite
+    misfits = {text: count for text, count in present.items() if table[text] is None and text not in spellings}
+    if nulls:
+        spellings = {"null": nulls, **spellings}
+    return TextColumn(kind, list(map(table.get, cells)), spellings, misfits, notes)
+
+
+def kind_of_texts(texts: Mapping[str, int]) -> str:
+    """Return "text" if *texts* (text -> cells) are free text, with many words, else "string"."""
+    words = cells = 0
+    for text, count in texts.items():
+        words += len(text.split()) * count
+        cells += count
+        if cells >= 1_000:
+            break
+    return "text" if words > _WORDS_OF_TEXT * cells else "string"
+
+
+def _all_numbers(cells: Sequence[str | None]) -> list[Any] | None:
+    """Return *cells* as numbers if each writes one plainly: the quick way for a clean column."""
+    try:
+        joined = "\n".join(cells)  # type: ignore[arg-type]  # a None raises
+        if not joined.isascii() or "_" in joined or _PADDED_CODE.search(joined):
+            return None
+        numbers = list(map(float, cells))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    if not numbers or not all(map(math.isfinite, numbers)):
+        return None
+    return None if max(numbers) > 2**53 or min(numbers) < -(2**53) else numbers
+
+
+def _of_declared(kind: str, present: Mapping[str, int]) -> tuple[str, _Parse, tuple[str, ...]]:
+    """Return *kind*, how its cells are parsed, and what is to be noted."""
+    if kind == "number":
+        parse, note = _number_parser(present)
+        return kind, parse, (note,) if note else ()
+    if kind == "boolean":
+        return kind, lambda text: _DECLARED_TRUTHS.get(text.strip().casefold()), ()
+    return kind, str.strip if kind == "string" else str, ()
+
+
+def _of_found(present: Mapping[str, int], *, typed: bool) -> tuple[str, _Parse, tuple[str, ...]]:
+    """Return the kind of the cells *present*, how they are parsed, and what is to be noted."""
+    total = sum(present.values())
+    if not total:
+        return "", str, ()
+    if not typed:
+        if _share(present, _truth) >= SHARE_MIN:
+            return "boolean", _truth, ()
+        parse, note = _number_parser(present)
+        if _share(present, parse) >= SHARE_MIN:
+            reason = _not_counted(present)
+            return ("string", str.strip, (reason,)) if reason else ("number", parse, (note,) if note else ())
+    kind = kind_of_texts(present)
+    return kind, str.strip if kind == "string" else str, _notes_on_texts(present, typed=typed)
+
+
+def _number_parser(present: Mapping[str, int]) -> tuple[_Parse, str]:
+    """Return what parses most of the cells *present* as numbers, the plain way first, and a note on any other."""
+    best: tuple[float, _Parse, str] = (_share(present, parse_number), parse_number, "")
+    for style in STYLES if best[0] < 1.0 else ():
+        parse = partial(parse_styled, style=style)
+        share = _share(present, parse)
+        if share > best[0]:
+            example = next(text for text in present if parse_number(text) is None and parse(text) is not None)
+            best = (share, parse, f"{example.strip()!r} is read as {parse(example):g}")
+    return best[1], best[2]
+
+
+def _not_counted(present: Mapping[str, int]) -> str:
+    """Return why cells that look like numbers are none, "" if they are."""
+    code = next(filter(is_code, present), None)
+    if code is not None:
+        return f"codes with leading zeros, such as {code.strip()!r}, stay texts"
+    long = next(filter(is_long_integer, present), None)
+    return "" if long is None else f"integers that no number holds exactly, such as {long.strip()}, stay texts"
+
+
+def _notes_on_texts(present: Mapping[str, int], *, typed: bool) -> tuple[str, ...]:
+    """Return what may be something else than the text that it is read as."""
+    example = next(iter(present)).strip()
+    if {text.strip().casefold() for text in present} in _PAIRS:
+        return (f"{' / '.join(sorted({text.strip() for text in present}))} stay texts; declare a boolean to read them",)
+    if _share(present, lambda text: DATE.fullmatch(text.strip())) >= SHARE_MIN:
+        return (f"dates, such as {example!r}, stay texts: name them with --time, or drop them",)
+    if typed and _share(present, parse_number) >= SHARE_MIN:
+        return (f"numbers as texts, such as {example!r}, stay texts; declare a number to read them",)
+    if typed and _share(present, _truth) >= SHARE_MIN:
+        return (f"truth values as texts, such as {example!r}, stay texts; declare a boolean to read them",)
+    return ()
+
+
+def _share(present: Mapping[str, int], parse: Callable[[str], object]) -> float:
+    total = sum(present.values())
+    return sum(count for text, count in present.items() if parse(text) is not None) / total if total else 0.0
+
+
+def _truth(text: str) -> bool | None:
+    return _TRUTHS.get(text.strip().casefold())
