@@ -167,7 +167,7 @@ def test_the_same_seed_gives_the_same_bytes(cli: Cli, tmp_path: Path) -> None:
     assert told[0].code == 0, told[0].err
     assert told[0].out == told[1].out == told[2].out
     assert set(json.loads(told[0].out)) == {
-        *("stream", "events", "metric", "asking", "remarks", "no_change", "majority", "summaries", "runs"),
+        *("stream", "events", "metric", "asking", "remarks", "no_change", "majority", "summaries", "runs", "account"),
     }
 
 
