@@ -14,7 +14,7 @@ from streamal.core.labels import class_name
 from streamal.core.records import FeatureValue, Reason, Refusal
 from streamal.recordings.account import Account, Column
 from streamal.recordings.columns import is_unicode, iso_of
-from streamal.recordings.findings import FIRST, Findings, count_texts, shorten
+from streamal.recordings.findings import FIRST, Findings, count_texts
 from streamal.recordings.formats.values import plain
 from streamal.recordings.missing import Missing
 from streamal.recordings.rules import ReadingRules, Roles
@@ -162,6 +162,7 @@ def _labels(parsed: Parsed, roles: Roles, rules: ReadingRules, findings: Finding
         text += f"; as which count {count_texts(spelt)}" if spelt else ""
         first = [findings.location(row, roles.label, parsed.cells["label"][row]) for row in blank[:FIRST]]
         findings.add("no_label", text, len(blank), first)
+    _note_unusual(values, roles, findings)
     return _Labels(values, len(blank), spelt)
 
 
@@ -179,12 +180,23 @@ def _label(cell: Any, name: str, missing: Missing, *, in_seconds: bool) -> str |
     text = class_name(value)
     if not is_unicode(text):
         return Refusal(Reason.NOT_UTF8, f"label {name!r} is no Unicode text: it has half of a surrogate pair")
-    size = len(text.encode())
-    if size > TEXT_BYTES_MAX:
-        return Refusal(Reason.BAD_FIELD, f"label {shorten(text)} has {size} bytes, {TEXT_BYTES_MAX} are allowed")
-    if "\n" in text:
-        return Refusal(Reason.BAD_FIELD, f"label {shorten(text)} has several lines: is a quote not closed?")
     return text
+
+
+def _note_unusual(values: Sequence[str | None], roles: Roles, findings: Findings) -> None:
+    """Note the labels that no reply may have, and those of several lines, as a stray quote makes them."""
+    unusual = {text for text in set(values) if text is not None and (len(text) > TEXT_BYTES_MAX // 4 or "\n" in text)}
+    long = {text for text in unusual if len(text.encode()) > TEXT_BYTES_MAX}
+    tall = {text for text in unusual if "\n" in text}
+    for kind, texts, what in (
+        ("long_label", long, f"longer than {TEXT_BYTES_MAX} bytes: a daemon refuses such a reply"),
+        ("tall_label", tall, "of several lines: perhaps a quote is not closed"),
+    ):
+        rows = [row for row, text in enumerate(values) if text in texts] if texts else []
+        if rows:
+            first = [findings.location(row, roles.label, values[row]) for row in rows[:FIRST]]
+            text = f"{len(rows)} of {findings.rows} labels are {what}: {first[0]}: {first[0].value}"
+            findings.add(kind, text, len(rows), first)
 
 
 def _rows(
