@@ -196,6 +196,15 @@ class FeaturesConfig(_Section):
     null: Literal["refuse", "missing"] = "refuse"
     missing: tuple[str, ...] = ()
     open: bool = False
+    embed: dict[str, Annotated[str, Field(pattern=r"^(wordllama|[\w.]+:\w+)$")]] = {}
+    embed_batch: Positive = 256
+
+    @model_validator(mode="after")
+    def _embeds_texts(self) -> FeaturesConfig:
+        for name in self.embed:
+            if self.declared and self.declared.get(name, "text" if self.open else "") not in {"text", "string"}:
+                raise ValueError(f'embed.{name}: declare it too: features.declared = {{ {name} = "text", … }}')
+        return self
 
     @model_validator(mode="after")
     def _open_or_refuse(self) -> FeaturesConfig:
@@ -480,6 +489,7 @@ class LimitsConfig(_Section):
     features: Positive = 1_000
     feature_name_bytes: Positive = 256
     vector_length: int = Field(default=4_096, ge=1, le=65_536)
+    embedding_bytes: Positive = 64_000_000
     magnitude: float = Field(default=1e12, gt=0, le=1e100)
     classes: int = Field(default=100, ge=2, le=10_000)
     classes_per_annotator: Positive = 5

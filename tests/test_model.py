@@ -14,12 +14,12 @@ from river import base, forest, linear_model, naive_bayes, neighbors, preprocess
 
 from streamal.core.model.checks import synthetic_examples
 from streamal.core.model.model import LabelRules, Model
-from streamal.core.records import Scalar
+from streamal.core.records import FeatureValue
 
 KINDS = {"x": "number", "y": "number"}
 BAYES: Callable[[], Any] = naive_bayes.GaussianNB  # River leaves it untyped
 ABC = LabelRules(("a", "b", "c"))
-Examples = list[tuple[dict[str, Scalar], str]]
+Examples = list[tuple[dict[str, FeatureValue], str]]
 
 
 class Answering(base.Classifier):
@@ -233,7 +233,7 @@ def test_predicting_changes_nothing(name: str) -> None:
     """I10: a model that was asked all the time, about strange events too, equals one that never was."""
     asked, silent = make(name), make(name)
     probes = [features for features, _ in examples_for(asked, 10, seed=1)]
-    strange: list[dict[str, Scalar]] = [{}, {"x": 1e12}, {"x": -1e12, "y": 1e12}, {"y": 0.0}]
+    strange: list[dict[str, FeatureValue]] = [{}, {"x": 1e12}, {"x": -1e12, "y": 1e12}, {"y": 0.0}]
     for features, label in examples_for(asked, 120):
         for probe in (*probes[:3], *strange):
             asked.predict(probe)

@@ -67,7 +67,7 @@ LIBRARIES: Mapping[str, str] = {
     "matplotlib": "reports",
     "msgspec": "daemon.poison core exchange inspection recordings labeling replay experiments cli",
     "narwhals": "experiments recordings",
-    "numpy": "core.coins core.model.linear core.model.linear_rows core.model.unit_vectors"
+    "numpy": "core.coins core.model.embedding core.model.linear core.model.linear_rows core.model.unit_vectors"
     " core.strategies.near_duplicates core.strategies.points"
     " core.strategies.sketch core.strategies.space core.vectors",
     "opentelemetry": "edge.otel",
@@ -86,6 +86,7 @@ LIBRARIES: Mapping[str, str] = {
     "tomlkit": "experiments.config_file",
     "typer": "cli",
     "uvicorn": "labeling.web",
+    "wordllama": "edge.wordllama",
     "zstandard": "edge.kafka.python",
 }
 MODULES_AT_THE_TOP_MAX = 5

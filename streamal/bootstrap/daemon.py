@@ -8,7 +8,7 @@ import os
 import platform
 from importlib.metadata import version
 
-from streamal.bootstrap.model import least_propensity
+from streamal.bootstrap.model import build_embedding, least_propensity
 from streamal.config import Config
 from streamal.core.budget.sampler import Budget
 from streamal.core.rules import Rules
@@ -43,6 +43,7 @@ def fingerprint(
     *model_bytes* is the untrained model, None if it cannot be pickled: there is no snapshot of it then. *warm_start* is
     the SHA-256 of the file that the model begins with.
     """
+    embedding = build_embedding(config)
     parts = {
         "streamal": version("streamal"),
         "river": version("river"),
@@ -65,6 +66,7 @@ def fingerprint(
                 }
             },
         ),
+        "embedding": {} if embedding is None else embedding.identities(),
         # a factory of the user's own may change its model without any change of the configuration
         "model": (model_bytes or b"").hex() if config.model.factory else "",
         "start": warm_start,

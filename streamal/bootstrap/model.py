@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from river import base
@@ -14,6 +15,7 @@ from streamal.core.fold import Fold
 from streamal.core.labels import explain_unknown
 from streamal.core.learned import Learned, LearnedRules
 from streamal.core.model.checks import synthetic_examples
+from streamal.core.model.embedding import Embedding, EmbeddingRules, load_embedding
 from streamal.core.model.guard import ModelGuard
 from streamal.core.model.model import LabelRules, Model
 from streamal.core.model.pipeline import build_estimator, default_pipeline, require_classifier, require_own_state
@@ -27,7 +29,26 @@ from streamal.core.strategies import Strategy, requirements_of
 from streamal.core.strategies.auto import Auto, Bandit
 from streamal.errors import ConfigError
 
-__all__ = ["build_fold", "build_model", "least_propensity", "require_committee"]
+__all__ = ["build_embedding", "build_fold", "build_model", "least_propensity", "model_kinds", "require_committee"]
+
+
+def build_embedding(config: Config) -> Embedding | None:
+    """Return what embeds the texts of ``features.embed``, None if there are none.
+
+    Raises:
+        ConfigError: a function cannot be loaded, or returns no vectors.
+    """
+    features, limits = config.features, config.limits
+    if not features.embed:
+        return None
+    functions = tuple(features.embed.items())
+    return load_embedding(EmbeddingRules(functions, features.embed_batch, limits.embedding_bytes, limits.vector_length))
+
+
+def model_kinds(config: Config) -> Mapping[str, str]:
+    """Return the declared features as the model meets them: name -> kind."""
+    embedding = build_embedding(config)
+    return config.features.declared if embedding is None else embedding.kinds(config.features.declared)
 
 
 def build_model(config: Config) -> Model:
@@ -43,7 +64,7 @@ def build_model(config: Config) -> Model:
         estimator = unpickle(config)
         require_classifier(estimator)
     else:
-        pipeline = config.model.pipeline or default_pipeline(config.features.declared, binary)
+        pipeline = config.model.pipeline or default_pipeline(model_kinds(config), binary)
         estimator = build_estimator(pipeline, config.model.factory, config.model.seed)
     require_own_state(estimator)
     model = Model(estimator, LabelRules(labels.classes, labels.learn_new, config.limits.classes), trained=trained)
@@ -65,7 +86,7 @@ def _require_declared_classes(model: Model, estimator: base.Classifier, config: 
             "labels.classes: declare the classes that the pickled model was trained on"
             + (", two, the second of them its True, and no new ones" if model.binary else "")
         )
-    features: dict[Any, Any] = dict(synthetic_examples(config.features.declared, classes, 1, config.model.seed)[0][0])
+    features: dict[Any, Any] = dict(synthetic_examples(model_kinds(config), classes, 1, config.model.seed)[0][0])
     try:
         strange = set(estimator.predict_proba_one(features)) - ({False, True} if model.binary else set(classes))
     except Exception as error:
@@ -107,7 +128,12 @@ def build_fold(config: Config, budget: Budget, strategy: Strategy, model: Model,
     fold = Fold(
         Books(Pending(closed_max), features.infer_from, samples=[] if schema is None else None),
         Learned(
-            LearnedRules(features.unknown, features.open, weighted=float(config.budget.share) if weighted else 0.0),
+            LearnedRules(
+                features.unknown,
+                features.open,
+                weighted=float(config.budget.share) if weighted else 0.0,
+                default_seed=config.model.seed if _is_default(config) else None,
+            ),
             model,
             schema,
             Quality(config.quality.window, least_propensity(config, budget)),
@@ -115,6 +141,7 @@ def build_fold(config: Config, budget: Budget, strategy: Strategy, model: Model,
             guard=ModelGuard(Rehearsal(rehearsal.window, rehearsal.repeats, config.model.seed)),
             start=warm_start,
             bandit=Bandit(strategy.leads if isinstance(strategy, Auto) else ()),
+            embedding=build_embedding(config),
         ),
     )
     if config.model.warm_start is not None and not config.model.warm_pickle:
@@ -125,13 +152,21 @@ def build_fold(config: Config, budget: Budget, strategy: Strategy, model: Model,
     return fold
 
 
+def _is_default(config: Config) -> bool:
+    """Return whether the model is the default one, and which features it will meet is not known yet."""
+    model = config.model
+    return not (model.pipeline or model.factory or model.warm_start or config.features.declared)
+
+
 def _learn_warm_start(config: Config, fold: Fold) -> None:
     """Let the model of *fold* learn the labelled rows of ``model.warm_start``."""
+    embedding = fold.learned.embedding
     for number, example in enumerate(read_examples(config, fold.learned.schema), 1):
         if not fold.learned.model.accepts(example.label):
             reason = explain_unknown(example.label, fold.learned.model.classes)
             raise ConfigError(f"model.warm_start: {config.model.warm_start}, example {number}: {reason}")
-        fold.learned.learn(example, f"warm start example {number}")
+        features = example.features if embedding is None else embedding.apply(example.features)
+        fold.learned.learn(example._replace(features=features), f"warm start example {number}")
 
 
 def least_propensity(config: Config, budget: Budget) -> float | None:

@@ -92,6 +92,7 @@ def build_for_figures(config: Config) -> Parts:
         update={
             "model": config.model.model_copy(update=_NO_MODEL),
             "quality": config.quality.model_copy(update={"control": False}),
+            "features": config.features.model_copy(update={"embed": {}}),
         }
     )
     budget, wire = build_budget(config), wire_rules(config)

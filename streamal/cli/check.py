@@ -11,7 +11,7 @@ from typing import Any
 
 from streamal import INSTALL
 from streamal.bootstrap import Parts, build, transports
-from streamal.bootstrap.model import build_model
+from streamal.bootstrap.model import build_embedding, build_model, model_kinds
 from streamal.bootstrap.rules import build_strategy, topic_names
 from streamal.bootstrap.warm_start import read_warm_start
 from streamal.cli.options import ConfigPath, Json, Overrides, echo_account, show
@@ -147,6 +147,9 @@ def require_sound_model(parts: Parts, new_model: Callable[[], Model]) -> None:
             unseeded random numbers; copies of one are quicker.
     """
     kinds = _kinds(parts.config)
+    embedding = build_embedding(parts.config)
+    if embedding is not None and (flaws := embedding.problems()):
+        raise ConfigError("; ".join(flaws))
     problems = check_model(new_model, kinds)
     if parts.config.features.declared and not problems:
         problems = check_absence(new_model, kinds)
@@ -159,7 +162,7 @@ def require_sound_model(parts: Parts, new_model: Callable[[], Model]) -> None:
 def _kinds(config: Config) -> Mapping[str, str]:
     """Return the declared features; else those that the pipeline names with ``on``; else eight numbers."""
     if config.features.declared:
-        return dict(config.features.declared)
+        return dict(model_kinds(config))
     named = dict.fromkeys(_named(config.model.pipeline), "string")
     return named or {f"x{i}": "number" for i in range(8)}
 

@@ -6,13 +6,15 @@ another one can be folded aside from the same records, for instance to rebuild a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any, Literal, assert_never
 
+from streamal.core.model.embedding import Embedding
 from streamal.core.model.guard import ModelGuard
 from streamal.core.model.model import Model
+from streamal.core.model.pipeline import build_estimator, default_pipeline
 from streamal.core.model.rehearsal import WeightedExample
 from streamal.core.pending import RecentLabels
 from streamal.core.quality.gain import RandomControl
@@ -32,10 +34,12 @@ from streamal.core.records import (
 )
 from streamal.core.schema import Schema, describe_differences
 from streamal.core.strategies.auto import Bandit
+from streamal.core.vectors import ModelFeatures, vector_length
 from streamal.errors import InconsistentLog
 
 __all__ = ["Learned", "LearnedRules"]
 
+_NO_NUMBERS = frozenset({str, bool})
 _MANY = 32
 """Events from which on columns are cheaper than one event after the other: half the cost here, a fifth at 500."""
 
@@ -47,11 +51,13 @@ class LearnedRules:
     Attributes:
         unknown, open: see `Schema`.
         weighted: a bought label is learned with the importance weight *weighted*/propensity; 0: all weigh the same.
+        default_seed: the seed of the default model, if a schema with a vector makes it another one; None: it does not.
     """
 
     unknown: Literal["drop", "refuse"] = "drop"
     open: bool = False
     weighted: float = 0.0
+    default_seed: int | None = None
 
 
 @dataclass(slots=True)
@@ -65,6 +71,7 @@ class Learned:
         guard: lets the model learn, and takes it back from an example that breaks it.
         bandit: the weights of `auto`'s arms, by the audit lane's labels.
         control: the gain over random, if it is to be measured.
+        embedding: makes vectors of texts before the model sees them; None if there is none to be made.
         left_out: offsets of the examples that are not learned. Whoever folds has to know them beforehand: the record
             that names one stands behind it, see `quarantined_offsets`.
         differences: how the declared features differ from the schema in the log, if they do.
@@ -83,16 +90,25 @@ class Learned:
     control: RandomControl | None = None
     left_out: frozenset[int] = frozenset()
     differences: tuple[str, ...] = ()
+    embedding: Embedding | None = None
+
+    def select(self, features: Mapping[str, Any]) -> ModelFeatures:
+        """Return *features* as the model sees them, once there is a schema."""
+        assert self.schema is not None, "before that, the model sees nothing"
+        selected = self.schema.select(features)
+        return selected if self.embedding is None else self.embedding.apply(selected)
 
     def predict(self, event: Event) -> dict[str, float]:
         """Return class probabilities; before there is a schema they are the class prior."""
         if self.schema is None:
             return self.model.prior()
-        return self.model.predict(self.schema.select(event.features))
+        return self.model.predict(self.select(event.features))
 
     def predict_many(self, events: Sequence[Event]) -> list[dict[str, float]]:
         """Return what `predict` returns for each of *events*, whose features the schema has let in."""
         found: list[dict[str, float]] | None = None
+        if self.schema is not None and self.embedding is not None:
+            return self._predict_embedded(events, self.embedding)
         if self.schema is not None and self.schema.numbers and (self.schema.vectors or len(events) >= _MANY):
             rows: list[Any] = [event.features for event in events]  # floats and vectors alone, says the schema
             orders = [list(row) for row in rows]
@@ -108,6 +124,16 @@ class Learned:
         return [
             next(columns) if is_alike else self.predict(event) for event, is_alike in zip(events, alike, strict=True)
         ]
+
+    def _predict_embedded(self, events: Sequence[Event], embedding: Embedding) -> list[dict[str, float]]:
+        """Return what `predict` returns for each of *events*, whose texts are embedded in batches."""
+        embedding.prepare(event.features for event in events)
+        rows = [self.select(event.features) for event in events]
+        if rows and all(_is_numeric(row) and [*row] == [*rows[0]] for row in rows):
+            found = self.model.predict_many([*rows[0]], rows)
+            if found is not None:
+                return found
+        return [self.model.predict(row) for row in rows]
 
     def apply(self, record: Training, offset: int) -> None:
         """Take in *record*, which stands at *offset* of ``training``.
@@ -157,7 +183,7 @@ class Learned:
             self.model.admit(record.label)
             self.early.append((record, name))
             return
-        features = self.schema.select(record.features)
+        features = self.select(record.features)
         weight = None
         match record:
             case NaturalExample():
@@ -178,9 +204,24 @@ class Learned:
             self.differences = tuple(describe_differences(self.schema.kinds, record.features))
             kinds, required = {**kinds, **self.schema.kinds}, self.schema.required
         self.schema = Schema(kinds, self.rules.unknown, self.rules.open, required)
+        self._fit_default_model(kinds if self.embedding is None else self.embedding.kinds(kinds))
         early, self.early = self.early, []
         for example, name in early:
             self._learn_record(example, name)
+
+    def _fit_default_model(self, kinds: Mapping[str, str]) -> None:
+        """Replace the default model, which nobody has taught yet, by the one for *kinds*, if a vector is among them."""
+        seed = self.rules.default_seed
+        if seed is None or not any(vector_length(kind) for kind in kinds.values()):
+            return
+        control = () if self.control is None else (self.control.random, self.control.chosen)
+        for model in (self.model, *control):
+            if not model.learned:
+                model.replace_estimator(build_estimator(default_pipeline(kinds, model.binary), None, seed))
+
+
+def _is_numeric(row: ModelFeatures) -> bool:
+    return all(value.__class__ not in _NO_NUMBERS for value in row.values())
 
 
 def _file(digest: str | None) -> str:

@@ -68,8 +68,10 @@ class Scorer:
         if requirements.score is None:
             return uncertainty
         self._take(event.offset)
-        schema = self._fold.learned.schema
-        votes = self._fold.learned.model.votes(schema.select(event.features)) if requirements.votes and schema else None
+        learned = self._fold.learned
+        votes = None
+        if requirements.votes and learned.schema is not None:
+            votes = learned.model.votes(learned.select(event.features))
         features = self._well_formed.get(event.offset, event.features)
         return requirements.score(
             EventView(

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from streamal.core.coins import HashedUniform
 from streamal.core.model.model import Model
 from streamal.core.model.slim_pickle import dumps, loads
-from streamal.core.records import Scalar
+from streamal.core.records import FeatureValue, Scalar
 from streamal.core.schema import quote
+from streamal.core.vectors import vector_length
 
 __all__ = ["check_absence", "check_growth", "check_model", "synthetic_examples"]
 
@@ -23,8 +24,9 @@ _EXAMPLES_BEFORE_ABSENCE = 100
 _ABSENCES_SHOWN = 3
 _WORDS = ("lottery", "meeting", "invoice", "winner", "minutes", "agenda", "prize", "patch", "offer", "merge")
 
-Features = Mapping[str, Scalar]
-Examples = Sequence[tuple[dict[str, Scalar], str]]
+Features = Mapping[str, FeatureValue]
+Probes = Sequence[dict[str, FeatureValue]]
+Examples = Sequence[tuple[dict[str, FeatureValue], str]]
 
 
 def check_model(new_model: Callable[[], Model], kinds: Mapping[str, str], seed: int = 0) -> list[str]:
@@ -32,7 +34,7 @@ def check_model(new_model: Callable[[], Model], kinds: Mapping[str, str], seed: 
 
     Args:
         new_model: makes untrained models, always the same.
-        kinds: the features, name -> "number" | "string" | "boolean".
+        kinds: the features, name -> "number" | "string" | "boolean" | "vector(384)".
         seed: of the made-up examples.
     """
     classes = list(new_model().classes) or ["a", "b"]
@@ -123,12 +125,15 @@ def synthetic_examples(kinds: Mapping[str, str], classes: Sequence[str], count: 
     return examples
 
 
-def _value(coin: HashedUniform, kind: str, key: str, which: int) -> Scalar:
+def _value(coin: HashedUniform, kind: str, key: str, which: int) -> FeatureValue:
     u = coin.uniform(key)
     if kind == "number":
         return which + math.log(u / (1.0 - u)) if 0.0 < u < 1.0 else float(which)
     if kind == "boolean":
         return u < 0.5
+    length = vector_length(kind)
+    if length is not None:  # a wave of its own for each class, drawn once: a hash for each number would take seconds
+        return [math.cos((which + 1.0) * i + u) for i in range(length)]
     return f"{_WORDS[(which + int(u * 4)) % len(_WORDS)]} {_WORDS[int(u * 1e6) % len(_WORDS)]}"
 
 
@@ -138,7 +143,7 @@ def _learn(model: Model, examples: Examples) -> Model:
     return model
 
 
-def _train(new_model: Callable[[], Model], examples: Examples, predict: Sequence[dict[str, Scalar]] = ()) -> Model:
+def _train(new_model: Callable[[], Model], examples: Examples, predict: Probes = ()) -> Model:
     """Return a model that learned *examples*, predicting *predict* over and over in between."""
     model = new_model()
     for i, (features, label) in enumerate(examples):
@@ -148,11 +153,11 @@ def _train(new_model: Callable[[], Model], examples: Examples, predict: Sequence
     return model
 
 
-def _predictions(model: Model, probes: Sequence[dict[str, Scalar]]) -> list[dict[str, float]]:
+def _predictions(model: Model, probes: Probes) -> list[dict[str, float]]:
     return [model.predict(probe) for probe in probes]
 
 
-def _raising_problems(model: Model, probes: Sequence[dict[str, Scalar]]) -> list[str]:
+def _raising_problems(model: Model, probes: Probes) -> list[str]:
     try:
         for probe in probes:
             model.raw(probe)
@@ -161,7 +166,7 @@ def _raising_problems(model: Model, probes: Sequence[dict[str, Scalar]]) -> list
     return []
 
 
-def _probability_problems(model: Model, probes: Sequence[dict[str, Scalar]]) -> list[str]:
+def _probability_problems(model: Model, probes: Probes) -> list[str]:
     """Return a problem if the estimator gives no probabilities, which `Model.predict` would have to mend each time."""
     for probe in probes:
         probabilities = model.raw(probe)

@@ -23,6 +23,8 @@ from streamal.errors import ConfigError, StreamalError
 __all__ = ["Embedding", "EmbeddingRules", "load_embedding"]
 
 _PROBES = ("the quick brown fox", "jumps over the lazy dog, and then some more")
+_KEPT_MIN = 10_000
+"""Vectors that are kept whatever they take: more than a step has events."""
 _SHORTHANDS: Mapping[str, str] = {"wordllama": "streamal.edge.wordllama:embed"}
 """Functions that come with streamal, by their short names."""
 
@@ -100,11 +102,13 @@ class _Embedder:
         self._function = _load(self._spec, self.where)
         self._kept: dict[bytes, Array] = {}
         self.length = 0
-        first = self._call([_PROBES[0]])
+        first = self._call(list(_PROBES))
         self.length = len(first[0])
         if not 1 <= self.length <= rules.length_max:
-            raise ConfigError(f"{self.where}: vectors of {self.length} numbers; limits.vector_length is {rules.length_max}")
-        self._kept_max = max(rules.batch, rules.cache_bytes // (8 * self.length + 200))
+            raise ConfigError(
+                f"{self.where}: vectors of {self.length} numbers; limits.vector_length is {rules.length_max}"
+            )
+        self._kept_max = max(_KEPT_MIN, rules.cache_bytes // (8 * self.length + 200))
 
     @cached_property
     def identity(self) -> list[str]:
@@ -123,10 +127,8 @@ class _Embedder:
         alone = [self._call([text])[0] for text in _PROBES]
         apart = max(float(np.abs(a - b).max()) for a, b in zip(together, alone, strict=True))
         if apart > 0.0 and self._rules.batch > 1:
-            return [
-                f"{self.where}: the vector of a text depends on the others of its call, by {apart:.1g}; workers would "
-                "hold different models: set features.embed_batch = 1"
-            ]
+            text = f"{self.where}: the vector of a text depends on the others of its call, by {apart:.1g}"
+            return [f"{text}; so workers would hold different models: set features.embed_batch = 1"]
         if any((self._call([text])[0] != first).any() for text, first in zip(_PROBES, alone, strict=True)):
             return [f"{self.where}: a text has another vector in the next call"]
         return []
@@ -165,7 +167,8 @@ class _Embedder:
         """
         kind = StreamalError if self.length else ConfigError
         try:
-            found = np.asarray(self._function(list(texts)), dtype=float)
+            with np.errstate(all="ignore"):  # what is not finite is dealt with below
+                found = np.array(self._function(list(texts)), dtype=float)
         except Exception as error:
             raise kind(f"{self.where}: {self._spec} raised {type(error).__name__}: {error}") from error
         wanted = (len(texts), self.length or found.shape[-1] if found.ndim else 0)

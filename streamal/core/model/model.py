@@ -94,6 +94,13 @@ class Model:
         if label not in self._classes:
             self._classes.append(label)
 
+    def replace_estimator(self, estimator: base.Classifier) -> None:
+        """Go on with *estimator*, which nobody else may hold, before the first example; the classes stay."""
+        assert not self._learned, "what was learned would be lost"
+        assert self.binary != estimator._multiclass, "labels are said to both alike"
+        self._estimator, self._laid_out = estimator, None
+        self._takes_vectors = has_unit_vectors(estimator)
+
     def prior(self) -> dict[str, float]:
         """Return the smoothed shares of the classes among the examples: (n_y + 1)/(n + C), {} without any class."""
         total = sum(self._learned.values()) + len(self._classes)
