@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ ARCHITECTURE = ROOT / "docs/architecture.md"
 INSTALL_LINE = re.compile(r"pip install( --quiet)? '[^'\[]*\[([\w,-]+)\]'")
 """An install line of any form but an editable one (-e), which needs the clone in any case."""
 WITH_INSTALL_LINES = (README, REFERENCE, ROOT / "benchmarks/RESULTS.md", *sorted((ROOT / "docs").glob("*.md")))
+PROMETHEUS_RULE = ROOT / "docker/kubernetes/components/prometheus-operator/rules.yaml"
 LAYERS = "<!-- layers: made by `python -m tests.documents` -->"
 
 
@@ -69,6 +71,15 @@ def with_layers(page: str) -> str:
     return re.sub(f"{re.escape(LAYERS)}.*?<!-- end -->", lambda _: table, page, flags=re.DOTALL)
 
 
+def prometheus_rule() -> str:
+    """Return the alerts as a resource of the Prometheus operator."""
+    rules = (ROOT / "docker/prometheus/rules.yml").read_text()
+    head = "# Made from docker/prometheus/rules.yml by `python -m tests.documents`: change it there.\n"
+    about = "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\n"
+    about += "metadata:\n  name: streamal\n  namespace: streamal\nspec:\n"
+    return head + about + textwrap.indent(rules, "  ")
+
+
 def with_install_lines(page: str) -> str:
     """Return *page* with each line that installs an extra made anew, in the form of `streamal.INSTALL`."""
 
@@ -87,6 +98,7 @@ if __name__ == "__main__":
 
     for path in WITH_INSTALL_LINES:
         path.write_text(with_install_lines(path.read_text()))
+    PROMETHEUS_RULE.write_text(prometheus_rule())
     ARCHITECTURE.write_text(with_layers(ARCHITECTURE.read_text()))
     for path, text in pages(config_table(), metrics_table()).items():
         path.write_text(text)

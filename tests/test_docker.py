@@ -10,6 +10,7 @@ import dataclasses
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -28,6 +29,7 @@ from streamal.config import Config, load_config
 from streamal.replay import read_stream, replay
 from streamal.replay.annotators import AnnotatorsRules
 from tests.conftest import environment
+from tests.documents import PROMETHEUS_RULE, prometheus_rule
 
 ROOT = Path(__file__).parents[1]
 DOCKER = ROOT / "docker"
@@ -38,10 +40,12 @@ DOTENV = dict(
 )
 MAILS = read_stream(str(ROOT / "streamal/data/mails.csv.gz"), "label", "time")
 COMMANDS: Any = typer.main.get_command(app)
+KUBERNETES = DOCKER / "kubernetes"
 MANIFESTS = [
     manifest
-    for path in sorted((DOCKER / "kubernetes").glob("*.yaml"))
+    for path in sorted(KUBERNETES.rglob("*.yaml"))
     for manifest in yaml.safe_load_all(path.read_text())
+    if manifest["kind"] not in {"Kustomization", "Component"}
 ]
 OURS = [name for name, service in SERVICES.items() if service["image"].startswith("streamal:")]
 
@@ -98,7 +102,7 @@ def test_images_are_pinned() -> None:
         service["image"].replace("${STREAMAL_VERSION}", DOTENV["STREAMAL_VERSION"]) for service in SERVICES.values()
     ]
     images += re.findall(r"^FROM (\S+)", (DOCKER / "Dockerfile").read_text(), flags=re.MULTILINE)
-    images += re.findall(r"image: (\S+)", (DOCKER / "kubernetes/workers.yaml").read_text())
+    images += re.findall(r"image: (\S+)", "".join(path.read_text() for path in KUBERNETES.rglob("*.yaml")))
     for image in images:
         assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+(-[\w-]+)?", image), image
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -227,7 +231,7 @@ def test_an_upgrade_of_streamal_is_a_layer_of_its_own() -> None:
     ours = next(number for number, step in enumerate(steps) if re.match("COPY .*streamal", step))
     assert locked < ours < second
     copied = [step.split()[2] for step in steps[second:] if step.startswith("COPY --from=build")]
-    assert copied == ["/opt/streamal", "/only/opt/streamal"]
+    assert copied == ["/dependencies", "/only"]
 
 
 def test_the_image_is_built_from_the_base_alone() -> None:
@@ -281,74 +285,164 @@ def test_the_steps_of_the_dockerfile_make_a_streamal_that_runs(tmp_path: Path) -
             (source / target).mkdir(parents=True, exist_ok=True)
             subprocess.run(["cp", "-r", *[ROOT / one for one in sources], source / target], check=True)
         elif instruction == "RUN":
-            command = rest.replace("/opt/", f"{tmp_path}/").replace("/only", f"{tmp_path}/only")
+            command = re.sub(r"(?<!\w)/(opt|only|dependencies)\b", rf"{tmp_path}/\1", rest)
             command = re.sub(r"\bpython -m", f"{sys.executable} -m", command)
             subprocess.run(command, shell=True, cwd=source, check=True)
-    subprocess.run(["cp", "-r", f"{tmp_path}/only{tmp_path}/streamal", tmp_path], check=True)  # the second layer
+    subprocess.run(["cp", "-r", f"{tmp_path}/only{tmp_path}/opt", tmp_path], check=True)  # the second layer
     done = subprocess.run(
-        [tmp_path / "streamal/bin/streamal", "check", "--config", DOCKER / "config.toml",
+        [tmp_path / "opt/streamal/bin/streamal", "check", "--config", DOCKER / "config.toml",
          "--set", "transport.kind=sqlite", "--set", "snapshots.directory=snapshots",
          "--set", "transport.path=streamal.db", "--json"],
         cwd=tmp_path, env={**environment(STREAMAL_SERVER__TOKEN=DOTENV["STREAMAL_TOKEN"]), "PYTHONPATH": ""},
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert "LogisticRegression" in done.stdout
-    assert not (tmp_path / "streamal/bin/pip").exists()
+    assert not (tmp_path / "opt/streamal/bin/pip").exists()
     parts = "confluent_kafka, httpx, jinja2, markdown_it, opentelemetry.sdk, starlette, uvicorn"
-    subprocess.run([tmp_path / "streamal/bin/python", "-c", f"import {parts}"], cwd=tmp_path, check=True)
+    subprocess.run([tmp_path / "opt/streamal/bin/python", "-c", f"import {parts}"], cwd=tmp_path, check=True)
 
 
-@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda manifest: f"{manifest['kind']}")
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda each: f"{each['kind']}-{each['metadata']['name']}")
 def test_the_manifests_hold_to_kubernetes_schemas(manifest: dict[str, Any]) -> None:
     """Strictly, for what Kubernetes itself knows; others are of operators and are compared below."""
     schema = json.loads((ROOT / "tests/schemas/kubernetes-1.36.json").read_text())
-    theirs = {"ServiceMonitor", "ScaledObject", "TriggerAuthentication", "Kustomization"}
+    theirs = {"PrometheusRule", "ServiceMonitor", "ScaledObject", "TriggerAuthentication"}
     if manifest["kind"] not in theirs:
         reference = {"$ref": f"#/$defs/{schema['kinds'][manifest['kind']]}", "$defs": schema["$defs"]}
         validator = jsonschema.Draft202012Validator(reference)
         validator.validate(manifest)
-        if manifest["kind"] == "Deployment":
+        if "template" in manifest.get("spec", {}):
             manifest = json.loads(json.dumps(manifest))
             manifest["spec"]["template"]["spec"]["containers"][0]["prots"] = []
             with pytest.raises(jsonschema.ValidationError):
                 validator.validate(manifest)
 
 
-def the(kind: str) -> dict[str, Any]:
-    return next(manifest for manifest in MANIFESTS if manifest["kind"] == kind)
+def the(kind: str, name: str = "streamal") -> dict[str, Any]:
+    return next(each for each in MANIFESTS if (each["kind"], each["metadata"]["name"]) == (kind, name))
 
 
-def test_the_manifests_fit_each_other_and_the_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Config, secrets, ports, probes, topic, group and the number of partitions are the same everywhere."""
-    pod = the("Deployment")["spec"]["template"]["spec"]
-    container, secret = pod["containers"][0], the("Secret")["stringData"]
+WORKLOADS = [("StatefulSet", "streamal"), ("Deployment", "streamal-label"), ("Job", "streamal-topics")]
+
+
+@pytest.mark.parametrize(("kind", "name"), WORKLOADS)
+def test_a_pod_is_locked_down_and_its_configuration_loads(
+    kind: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not root, nothing writable but bounded volumes, no links of services; command, secrets and variables exist."""
+    pod = the(kind, name)["spec"]["template"]["spec"]
+    [container] = pod["containers"]
     parsed(container["args"])
     for variable in container["env"]:
         assert known_variable(variable["name"])
-        reference = variable["valueFrom"]["secretKeyRef"]
-        assert reference["name"] == the("Secret")["metadata"]["name"]
-        monkeypatch.setenv(variable["name"], secret[reference["key"]])
-    (tmp_path / "config.toml").write_text(the("ConfigMap")["data"]["config.toml"])
-    config = load_config(tmp_path / "config.toml")
+        source = variable.get("valueFrom", {})
+        if reference := source.get("secretKeyRef"):
+            assert reference["name"] == the("Secret")["metadata"]["name"]
+            monkeypatch.setenv(variable["name"], the("Secret")["stringData"][reference["key"]])
+        else:
+            monkeypatch.setenv(variable["name"], variable.get("value", "streamal-0"))
+    config = load_config(KUBERNETES / "base/config.toml")
     assert config.transport.client == "confluent"
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert (pod["enableServiceLinks"], pod["automountServiceAccountToken"]) == (False, False)
+    assert {"memory", "ephemeral-storage"} == set(container["resources"]["limits"])
+    assert all("sizeLimit" in volume["emptyDir"] for volume in pod["volumes"] if "emptyDir" in volume)
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert str(config.snapshots.directory and config.snapshots.directory.parent) in mounts
+    assert str(config.transport.security.ssl_cafile and config.transport.security.ssl_cafile.parent) in mounts
+
+
+def test_the_manifests_fit_each_other_and_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ports, probes, topic, group, the number of partitions and who is selected are the same everywhere."""
+    monkeypatch.setenv("STREAMAL_TRANSPORT__SECURITY__SASL_PASSWORD", "secret")
+    config = load_config(KUBERNETES / "base/config.toml")
+    workers = the("StatefulSet")["spec"]["template"]
+    [container] = workers["spec"]["containers"]
     assert container["ports"] == [{"name": "admin", "containerPort": config.server.port}]
     assert the("Service")["spec"]["ports"][0]["port"] == config.server.port
-    assert the("NetworkPolicy")["spec"]["ingress"][0]["ports"][0]["port"] == config.server.port
+    assert the("NetworkPolicy", "streamal-metrics")["spec"]["ingress"][0]["ports"][0]["port"] == config.server.port
+    [page] = the("Deployment", "streamal-label")["spec"]["template"]["spec"]["containers"]
+    assert page["ports"] == [{"name": "page", "containerPort": config.label_page.port}]
+    assert the("NetworkPolicy", "streamal-label")["spec"]["ingress"][0]["ports"][0]["port"] == config.label_page.port
+    [path] = the("Ingress", "streamal-label")["spec"]["rules"][0]["http"]["paths"]
+    assert {"name": "STREAMAL_LABEL_PAGE__ROOT_PATH", "value": path["path"]} in page["env"]
+    assert path["backend"]["service"]["name"] == the("Service", "streamal-label")["metadata"]["name"]
+    kafka = the("NetworkPolicy")["spec"]["egress"][0]["ports"][0]["port"]
+    assert config.transport.bootstrap_servers.endswith(f":{kafka}")
     endpoint = the("ServiceMonitor")["spec"]["endpoints"][0]
     assert (endpoint["port"], endpoint["path"]) == ("admin", "/metrics")
-    assert endpoint["authorization"]["credentials"]["key"] in secret
+    assert endpoint["authorization"]["credentials"]["key"] in the("Secret")["stringData"]
     trigger = the("ScaledObject")["spec"]["triggers"][0]["metadata"]
     assert trigger["topic"] == config.topics.events
     assert trigger["consumerGroup"] == config.transport.group
     assert trigger["bootstrapServers"] == config.transport.bootstrap_servers
     assert the("ScaledObject")["spec"]["maxReplicaCount"] == config.transport.partitions
-    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
-    assert str(config.snapshots.directory.parent if config.snapshots.directory else "") in mounts
-    assert str(config.transport.security.ssl_cafile and config.transport.security.ssl_cafile.parent) in mounts
     probes = {container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")}
     assert probes == {"/livez", "/readyz"}
-    listed = set(the("Kustomization")["resources"])
-    assert listed == {path.name for path in (DOCKER / "kubernetes").glob("*.yaml")} - {"kustomization.yaml"}
+    labels = workers["metadata"]["labels"]
+    selected = [the(kind)["spec"]["selector"] for kind in ("StatefulSet", "PodDisruptionBudget", "ServiceMonitor")]
+    assert [each["matchLabels"] for each in selected] == [labels] * 3
+    assert the("Service")["spec"]["selector"] == labels
+
+
+def test_nobody_sets_what_an_autoscaler_sets() -> None:
+    """The workers have no number: the next apply would set it back. The Secret is applied by no kustomization."""
+    target = the("ScaledObject")["spec"]["scaleTargetRef"]
+    assert "replicas" not in the(target["kind"], target["name"])["spec"]
+    for path in DOCKER.rglob("kustomization.yaml"):
+        assert "secret" not in json.dumps(yaml.safe_load(path.read_text())).lower()
+
+
+def test_the_operator_has_the_alerts_and_the_dashboard() -> None:
+    """The PrometheusRule is made from our rules; the ConfigMap from the dashboard that compose provisions."""
+    assert PROMETHEUS_RULE.read_text() == prometheus_rule(), "run python -m tests.documents"
+    assert the("PrometheusRule")["spec"] == yaml.safe_load((DOCKER / "prometheus/rules.yml").read_text())
+
+
+COMPONENTS = ["label-page", "keda", "prometheus-operator"]
+
+
+def render(directory: Path) -> list[dict[str, Any]]:
+    """Return what `kubectl kustomize` makes of *directory*."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed: the kustomizations are not rendered")
+    done = subprocess.run(["kubectl", "kustomize", directory], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [each for each in yaml.safe_load_all(done.stdout) if each]
+
+
+def test_the_kustomizations_render(tmp_path: Path) -> None:
+    """The one to apply, and one with all components: every manifest is in it, but for the examples."""
+    plain = {(each["kind"], each["metadata"]["name"]) for each in render(KUBERNETES)}
+    assert {("StatefulSet", "streamal"), ("Job", "streamal-topics"), ("Deployment", "streamal-label")} <= plain
+    assert not {kind for kind, _ in plain} & {"Secret", "Ingress", "ScaledObject", "ServiceMonitor"}
+    shutil.copytree(DOCKER, tmp_path / "docker")
+    everything = tmp_path / "docker/kubernetes/all"
+    everything.mkdir()
+    (everything / "kustomization.yaml").write_text(
+        "resources: [../base]\ncomponents: [" + ", ".join(f"../components/{name}" for name in COMPONENTS) + "]\n"
+    )
+    assert sorted(COMPONENTS) == sorted(path.name for path in (KUBERNETES / "components").iterdir())
+    rendered = render(everything)
+    found = {(each["kind"], each["metadata"]["name"]) for each in rendered if each["kind"] != "ConfigMap"}
+    written = {(each["kind"], each["metadata"]["name"]) for each in MANIFESTS}
+    assert found == written - {("Secret", "streamal"), ("Ingress", "streamal-label")}
+    boards = [each for each in rendered if each["metadata"]["name"] == "streamal-dashboard"]
+    board = (DOCKER / "grafana/dashboards/streamal.json").read_text()
+    assert [each["data"]["streamal.json"] for each in boards] == [board]
+
+
+def test_another_configuration_rolls_the_pods_and_changes_nothing_else(tmp_path: Path) -> None:
+    """Of all that is applied, only what runs by it differs: not the Job, whose template cannot be changed."""
+    shutil.copytree(DOCKER, tmp_path / "docker")
+    config = tmp_path / "docker/kubernetes/base/config.toml"
+    before = render(tmp_path / "docker/kubernetes")
+    config.write_text(config.read_text().replace("share = 0.10", "share = 0.20"))
+    after = render(tmp_path / "docker/kubernetes")
+    changed = {f"{each['kind']} {each['metadata']['name']}" for each in after if each not in before}
+    [generated] = [name for name in changed if name.startswith("ConfigMap streamal-") and "topics" not in name]
+    assert changed - {generated} == {"ConfigMap streamal-topics", "StatefulSet streamal", "Deployment streamal-label"}
 
 
 def test_the_commands_in_comments_parse() -> None:
