@@ -96,6 +96,16 @@ def test_every_block_is_run_or_it_is_said_why_not() -> None:
     assert used == {*tables, *RUN_HERE}
 
 
+LOOK = here("docs/replay.md", "streamal look noaa")
+
+
+def test_files_are_looked_at(tmp_path: Path) -> None:
+    """Small streams of the same columns; what is written leaves out the columns that tell the future."""
+    out = well(run(block(*LOOK), written(tmp_path))).out
+    assert "The configuration to begin with" in out
+    assert "outcome" not in load_config(tmp_path / "config.toml").features.declared
+
+
 REPLAY, PERMISSIONS = here("docs/replay.md", "streamal replay noaa"), here("docs/security.md", "topics acls")
 
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streamal.bootstrap.rules import wire_rules
+from streamal.config import Config, load_config
 from streamal.core.coins import HashedUniform
+from streamal.exchange.csv_events import CsvEvents, CsvOptions
+from streamal.exchange.lines import Line
 from streamal.recordings.account import Column
 from streamal.recordings.profile import profile
-from streamal.replay import Recorded, Stream
+from streamal.replay import Recorded, Stream, read_stream
+from streamal.replay.replay import stream_config
+from tests.conftest import Cli
+from tests.recorded import World, predictions_of, rows_of
 
 ROWS = 200
 COIN = HashedUniform(4, "look")
@@ -139,7 +147,7 @@ def test_two_lines_stand_before_a_replay() -> None:
     columns = {name: of for _, name, of in ODD}
     first, second = profile(stream_of(columns)).lines()
     assert first.startswith("200 events")
-    assert second.startswith("look at ")
+    assert second.startswith("suspicious: ")
     assert f"and {len(ODD) - 2} more (`streamal look` says more)" in second
 
 
@@ -149,3 +157,150 @@ def test_a_part_of_the_rows_is_enough_to_judge_columns() -> None:
     found = profile(stream, rows_max=100)
     assert sum(found.classes.values()) == 1_000
     assert [each.column for each in found.suspicions] == ["copy"]
+
+
+# The command.
+
+
+def write_csv(path: Path, columns: Mapping[str, Callable[[int], Any]], rows: int = ROWS) -> Path:
+    """Write a table with x, *columns* and the label; None is a blank."""
+    made = {"x": lambda row: f"{noise(row):.6f}", **columns, "label": label_of}
+    lines = [",".join("" if (value := of(row)) is None else str(value) for of in made.values()) for row in range(rows)]
+    path.write_text("\n".join([",".join(made), *lines, ""]))
+    return path
+
+
+def write_json(path: Path, record: Callable[[int], Mapping[str, Any]], rows: int = ROWS) -> Path:
+    path.write_text("".join(f"{json.dumps(record(row))}\n" for row in range(rows)))
+    return path
+
+
+def gap(row: int) -> Any:
+    return "NA" if row % 9 == 0 else f"{noise(row, 'g'):.3f}"
+
+
+def test_a_file_is_looked_at(cli: Cli, directory: Path) -> None:
+    """Columns, classes, what was left out, what is suspicious, and the configuration."""
+    write_csv(directory / "s.csv", {"gap": gap, "code": lambda row: f"k{row}", "wind": lambda row: "NESW"[row % 4]})
+    ended = cli("look", "s.csv", "--label", "label")
+    assert (ended.code, ended.err) == (0, "")
+    for words in ("200 rows, 200 of them events", "N, E, S", "* 23 cells are missing, spelt 'NA' 23", "████"):
+        assert words in ended.out, words
+    assert "! 'code' looks like an identifier: 200 different values in 200 rows" in ended.out
+    assert "No declared feature, so dropped by the daemon: 'code' looks like" in ended.out
+    told = json.loads(cli("look", "s.csv", "--label", "label", "--json").out)
+    assert [column["name"] for column in told["columns"]] == ["x", "gap", "code", "wind", "label"]
+    assert told["config"] in ended.out
+
+
+def test_a_regression_target_is_said(cli: Cli, directory: Path) -> None:
+    """No configuration makes classes of it, and none is written."""
+    write_csv(directory / "s.csv", {"y": lambda row: f"{noise(row, 'y'):.5f}"})
+    ended = cli("look", "s.csv", "--label", "y")
+    assert ended.code == 0
+    assert "a regression target, no classes" in ended.out
+    refused = cli("look", "s.csv", "--label", "y", "--write", "config.toml")
+    assert (refused.code, (directory / "config.toml").exists()) == (2, False)
+    assert "no configuration fits: the label has 200 different numbers" in refused.err
+
+
+def test_an_existing_file_is_updated(cli: Cli, directory: Path) -> None:
+    """Its comments and its other keys stay; one that is no configuration is refused before anything is read."""
+    write_csv(directory / "s.csv", {})
+    (directory / "config.toml").write_text("# ours\n[budget]\nshare = 0.05  # agreed\n")
+    arguments = ("look", "s.csv", "--label", "label", "--config", "config.toml", "--write", "config.toml")
+    assert cli(*arguments).out.endswith("Written: config.toml\n")
+    text = (directory / "config.toml").read_text()
+    assert "share = 0.05  # agreed" in text
+    assert load_config(directory / "config.toml").labels.classes == ("no", "yes")
+    (directory / "config.toml").write_text("[budget]\nshar = 1\n")
+    assert "shar" in cli(*arguments).line
+
+
+def accepts(config: Config, lines: Sequence[bytes]) -> World:
+    """Return a world whose daemon has accepted all *lines*."""
+    world = World(config)
+    for line in lines:
+        world.broker.append(world.topics.events, 0, None, line)
+    world.drain(daemon := world.daemon())
+    daemon.close()
+    assert not rows_of(world.broker, world.topics.dead_letters)
+    assert len(predictions_of(world.broker, config)) == len(lines)
+    return world
+
+
+RECORDS: Mapping[str, Callable[[int], Mapping[str, Any]]] = {
+    "nested": lambda row: {"id": row, "features": {"x": noise(row)}, "label": label_of(row)},
+    "flat": lambda row: {"id": f"e{row}", "at": 1.7e9 + row, "x": noise(row), "label": label_of(row)},
+    "with nulls": lambda row: {"features": {"x": noise(row), "y": None if row % 5 else 1.0}, "label": label_of(row)},
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_what_it_writes_a_daemon_accepts_for_the_same_lines(name: str, cli: Cli, directory: Path) -> None:
+    """JSON lines as they stand in the file, flat or nested, with nulls: no dead letter, and every feature is used."""
+    path = write_json(directory / "s.jsonl", RECORDS[name])
+    time = ("--time", "at") if name == "flat" else ()
+    assert cli("look", path, "--label", "label", *time, "--write", "config.toml").code == 0
+    config = load_config(directory / "config.toml")
+    assert set(config.features.declared) == ({"x", "y"} if name == "with nulls" else {"x"})
+    accepts(config, path.read_bytes().splitlines())
+
+
+def test_a_daemon_accepts_a_table_with_spelt_out_gaps(cli: Cli, directory: Path) -> None:
+    """As `send` sends it, and as a producer writes its cells as they are: "NA" in a column of numbers is missing."""
+    path = write_csv(directory / "s.csv", {"gap": gap})
+    assert cli("look", path, "--label", "label", "--write", "config.toml").code == 0
+    config = load_config(directory / "config.toml")
+    assert (config.features.declared["gap"], config.features.missing) == ("number", ("NA",))
+    rules = wire_rules(config)
+    reader = CsvEvents(rules, config.features.declared, CsvOptions("s.csv", drop=frozenset({"label"})))
+    lines = [Line(number, line) for number, line in enumerate(path.read_bytes().splitlines(), 1)]
+    events = reader.feed(lines)
+    assert len(events.ready) == ROWS
+    accepts(config, [event.value for event in events.ready])
+    cells = [dict(zip(("x", "gap"), line.split(","), strict=False)) for line in path.read_text().splitlines()[1:]]
+    typed = [{name: text if text == "NA" else float(text) for name, text in row.items()} for row in cells]
+    accepts(config, [json.dumps({"features": row}).encode() for row in typed])
+
+
+def test_what_tune_writes_begins_with_the_same(cli: Cli, directory: Path) -> None:
+    """The sections that `tune` starts from are those of the recording: types, gaps, and how they are spelt."""
+    path = write_csv(directory / "s.csv", {"gap": gap})
+    fitted = stream_config(Config(), read_stream(str(path), "label"))
+    assert (fitted.features.declared["gap"], fitted.features.missing, fitted.features.null) == (
+        "number",
+        ("NA",),
+        "missing",
+    )
+    own = stream_config(Config.model_validate({"features": {"missing": ["?"]}}), read_stream(str(path), "label"))
+    assert own.features.missing == ("?",)
+
+
+def test_the_tables_of_an_export_are_recognised(cli: Cli, directory: Path) -> None:
+    """Its features have their own names; what streamal has written beside them is no feature."""
+    own: dict[str, Callable[[int], Any]] = {
+        "offset": float,
+        "kind": lambda _: "example",
+        "request": lambda row: f"0-{row}",
+        "predicted": label_of,
+    }
+    own |= {"propensity": noise, "at": float, "features.label": lambda row: "ab"[row % 2]}
+    write_csv(directory / "s.csv", {**own, "features.temp": lambda row: f"{noise(row, 't'):.3f}"})
+    (directory / "s.csv").write_text((directory / "s.csv").read_text().replace("x,", "features.x,", 1))
+    told = json.loads(cli("look", "s.csv", "--label", "label", "--json").out)
+    features = [column["name"] for column in told["columns"] if column["role"] == "feature"]
+    assert features == ["x", "features.label", "temp"]
+    assert "it is an export of streamal: only features.… are features" in " ".join(told["left_out"])
+    config = ("--set", 'features.declared={temp="number"}')
+    told = json.loads(cli("look", "s.csv", "--label", "label", "--json", *config).out)
+    assert [column["name"] for column in told["columns"] if column["role"] == "feature"] == ["temp"]
+
+
+def test_a_replay_begins_with_what_is_there(cli: Cli, directory: Path) -> None:
+    """Two lines on standard error, and none with --json: that output is for programs."""
+    write_csv(directory / "s.csv", {"code": lambda row: f"k{row}"})
+    first, second, *_ = cli("replay", "s.csv", "--label", "label").err.splitlines()
+    assert first.startswith("streamal: 200 events, features: 1 number, 1 string; classes: ")
+    assert second.startswith("streamal: suspicious: 'code' looks like an identifier: 200 different values in 200 rows")
+    assert "200 events" not in cli("replay", "s.csv", "--label", "label", "--json").err

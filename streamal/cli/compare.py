@@ -17,6 +17,7 @@ from streamal.cli.experiment_options import (
     ProgressLine,
     Seeds,
     StreamOptions,
+    echo_profile,
     split_names,
 )
 from streamal.cli.options import OptionalConfigOptions, with_options
@@ -68,6 +69,8 @@ def command(
     output.require_places()
     config = configuration.load()
     recorded = stream.read(config)
+    if not output.as_json:
+        echo_profile(recorded)
     with ProgressLine(f"comparing on {stream.stream}") as line:
         result = compare(
             recorded,

@@ -22,6 +22,7 @@ from streamal.experiments import Comparison, Execution, Tuned
 from streamal.experiments.bench import cache_directory
 from streamal.experiments.options import Progress
 from streamal.experiments.summaries import ALL, Summary
+from streamal.recordings.profile import profile
 from streamal.recordings.reading import Stream, read_stream
 from streamal.replay.annotators import AnnotatorsRules
 from streamal.reports import save_pictures, save_report
@@ -38,8 +39,12 @@ __all__ = [
     "StreamOptions",
     "draw_curve",
     "draw_table",
+    "echo_profile",
     "split_names",
 ]
+
+_PROFILED = 20_000
+"""So many rows are looked at before a replay: that takes less than a second."""
 
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Events per step.")]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Sets of coins: `sampling.seed` and the next ones.")]
@@ -65,8 +70,14 @@ class StreamOptions(ReadingOptions):
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Take only the first N rows.")] = None
 
     def read(self, config: Config | None = None) -> Stream:
-        """Return the recorded stream, as a daemon with *config* would read its rows; say what was left out of it."""
-        stream = read_stream(
+        """Return what `load` returns, and say what was left out of it."""
+        stream = self.load(config)
+        echo_account(self.stream, stream.account)
+        return stream
+
+    def load(self, config: Config | None = None) -> Stream:
+        """Return the recorded stream, as a daemon with *config* would read its rows."""
+        return read_stream(
             self.stream,
             self.label,
             self.time,
@@ -75,8 +86,6 @@ class StreamOptions(ReadingOptions):
             self.limit,
             rules=self.rules(config or Config()),
         )
-        echo_account(self.stream, stream.account)
-        return stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +189,12 @@ class ProgressLine:
     def update(self, what: str, done: int, total: int) -> None:
         """Show that *done* of the *total* parts of *what* are finished."""
         self._progress.update(self._progress.task_ids[0], description=plain(what), completed=done, total=total)
+
+
+def echo_profile(stream: Stream) -> None:
+    """Say on standard error, in one or two lines, what *stream* holds and what in it is suspicious."""
+    for line in profile(stream, _PROFILED).lines():
+        echo(f"streamal: {line}", err=True)
 
 
 def split_names(names: str) -> list[str]:

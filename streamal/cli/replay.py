@@ -11,7 +11,7 @@ from streamal.bootstrap import build
 from streamal.bootstrap.model import build_model
 from streamal.cli.check import require_sound_model
 from streamal.cli.console import echo, echo_json, plain, render
-from streamal.cli.experiment_options import AnnotatorOptions, Batch, StreamOptions
+from streamal.cli.experiment_options import AnnotatorOptions, Batch, StreamOptions, echo_profile
 from streamal.cli.options import Json, OptionalConfigOptions, progress_bar, show, with_options
 from streamal.config import Config
 from streamal.recordings.reading import Stream
@@ -50,6 +50,8 @@ def command(
     """
     config = configuration.load()
     recorded = stream.read(config)
+    if not as_json:
+        echo_profile(recorded)
     _require_sound_factory(config, recorded)
     with progress_bar(f"replaying {stream.stream}", len(recorded.rows)) as progress:
         task = progress.task_ids[0]

@@ -18,6 +18,7 @@ from streamal.cli.experiment_options import (
     ProgressLine,
     Seeds,
     StreamOptions,
+    echo_profile,
     split_names,
 )
 from streamal.cli.options import OptionalConfigOptions, with_options
@@ -104,6 +105,8 @@ def command(
         load_config(search.write)  # a file that cannot be updated is refused now, not after an hour
     config = configuration.load()
     recorded = stream.read(config)
+    if not output.as_json:
+        echo_profile(recorded)
     with ProgressLine(f"tuning on {stream.stream}") as line:
         result = tune(
             recorded,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from streamal.recordings.reading import Stream
 from streamal.recordings.suspicions import Suspicion, column_suspicions, label_suspicions
@@ -13,6 +14,8 @@ __all__ = ["ColumnProfile", "Profile", "profile"]
 
 _EXAMPLES = 3
 _EXAMPLE_CHARACTERS = 30
+_RANGE_MIN = 10
+"""A column of more different numbers is shown by its range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,8 @@ class ColumnProfile:
     Attributes:
         name, role, kind, missing: as in `Column`.
         distinct: different values in the rows that were looked at; None where the column was not read.
-        examples: the most frequent values, or the first ones if each is there once; long ones are shortened.
+        examples: the most frequent values; long ones are shortened. Of many numbers: the least, the median, the most.
+        is_range: whether the examples are such a range.
         notes: how it was read, where that is not plain.
     """
 
@@ -32,6 +36,7 @@ class ColumnProfile:
     missing: int
     distinct: int | None
     examples: tuple[str, ...]
+    is_range: bool = False
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
@@ -60,6 +65,12 @@ class Profile:
     left_out: Sequence[str]
     suspicions: Sequence[Suspicion]
 
+    def to_leave_out(self) -> list[str]:
+        """Return the columns that should be no features if the suspicions are right; [] if nothing would be left."""
+        names = list(dict.fromkeys(suspicion.column for suspicion in self.suspicions if suspicion.drop))
+        features = [column.name for column in self.columns if column.role == "feature" and column.kind]
+        return names if len(names) < len(features) else []
+
     def lines(self) -> list[str]:
         """Return the two lines that stand before a replay: what is there, and what is suspicious of it."""
         kinds = Counter(column.kind for column in self.columns if column.role == "feature" and column.kind)
@@ -71,7 +82,7 @@ class Profile:
             return [first]
         names = "; ".join(suspicion.text for suspicion in self.suspicions[:2])
         rest = f"; and {len(self.suspicions) - 2} more" if len(self.suspicions) > 2 else ""
-        return [first, f"look at {names}{rest} (`streamal look` says more)"]
+        return [first, f"suspicious: {names}{rest} (`streamal look` says more)"]
 
     def as_dict(self) -> dict[str, object]:
         """Return the profile as JSON-ready values."""
@@ -94,22 +105,32 @@ def profile(stream: Stream, rows_max: int | None = None) -> Profile:
     columns, suspicions = [], list(label_suspicions(stream, classes))
     seen = Counter(row.label for row in looked_at.rows)
     for column in stream.columns.values():
-        distinct, examples = None, tuple[str, ...]()
+        distinct, examples, is_range = None, tuple[str, ...](), False
         if column.role == "feature" and column.name in stream.kinds and not column.kind.startswith("vector"):
             counts = Counter(row.features.get(column.name) for row in looked_at.rows)
             counts.pop(None, None)
             distinct = len(counts)
-            examples = tuple(_example(value) for value, _ in counts.most_common(_EXAMPLES))
+            is_range = column.kind == "number" and distinct > _RANGE_MIN
+            values = _range(counts) if is_range else [value for value, _ in counts.most_common(_EXAMPLES)]
+            examples = tuple(map(_example, values))
         elif column.role == "label":
             distinct, examples = len(classes), tuple(map(_example, list(classes)[:_EXAMPLES]))
         columns.append(
-            ColumnProfile(column.name, column.role, column.kind, column.missing, distinct, examples, column.notes)
+            ColumnProfile(
+                column.name, column.role, column.kind, column.missing, distinct, examples, is_range, column.notes
+            )
         )
     for name in stream.kinds:
         suspicions += column_suspicions(looked_at, name, seen)
     account = stream.account
     rows = account.rows or len(stream.rows)
     return Profile(stream.name, rows, len(stream.rows), columns, classes, account.lines(), suspicions)
+
+
+def _range(counts: Counter[Any]) -> list[float]:
+    """Return the least, the median and the largest of some numbers."""
+    numbers = sorted(counts.elements())
+    return [numbers[0], numbers[len(numbers) // 2], numbers[-1]]
 
 
 def _example(value: object) -> str:

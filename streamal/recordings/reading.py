@@ -59,6 +59,12 @@ class Stream:
         """Whether some row lacks a feature that others have."""
         return any(column.missing for column in self.columns.values() if column.role == "feature")
 
+    @property
+    def spellings(self) -> frozenset[str]:
+        """The texts that stand for a missing feature, but for the blank."""
+        columns = [column for column in self.columns.values() if column.role == "feature"]
+        return frozenset(text.strip() for column in columns for text in column.spellings) - {"", "null"}
+
 
 def read_stream(
     source: str | Path | Iterable[Any] | Any,

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from streamal.core.codec.wire_rules import WireRules
 from streamal.recordings.account import Role
 
-__all__ = ["ReadingRules", "Roles", "is_index"]
+__all__ = ["EXPORTED", "ReadingRules", "Roles", "is_index"]
+
+EXPORTED = "features."
+"""What `streamal export` puts before the name of a feature in a table."""
 
 _INDEX_NAMES = ("Unnamed:", "__index_level_")
 """How pandas begins the name of a column that was an index without a name."""
@@ -78,7 +81,8 @@ class Roles:
         """Return whether *name* is a feature, rather than another role or what a live daemon would drop."""
         if self.of(name) != "feature":
             return False
-        return not rules.drops_undeclared or name in rules.declared or name in rules.wire.shown
+        plain = name.removeprefix(EXPORTED)
+        return not rules.drops_undeclared or plain in rules.declared or plain in rules.wire.shown
 
     def is_used(self, name: str, rules: ReadingRules) -> bool:
         """Return whether the column *name* has a role, or may hold features."""

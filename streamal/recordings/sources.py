@@ -8,6 +8,7 @@ from typing import Any
 
 from streamal.errors import ConfigError
 from streamal.recordings.columns import parse_table
+from streamal.recordings.exports import unpack_export
 from streamal.recordings.findings import Findings
 from streamal.recordings.formats.delimited import read_delimited
 from streamal.recordings.formats.frames import frame_table, is_frame
@@ -39,7 +40,7 @@ def parse_source(source: Any, roles: Roles, rules: ReadingRules, limit: int | No
     """
     raw = _read(source, roles, rules, limit, findings)
     if isinstance(raw, Table):
-        return parse_table(raw, roles, rules, findings)
+        return parse_table(unpack_export(raw, roles, findings), roles, rules, findings)
     return parse_records(raw, roles, rules, findings)
 
 

@@ -117,11 +117,15 @@ class Player:
 
 
 def stream_config(config: Config, stream: Stream) -> Config:
-    """Return *config* with the features and classes of the recording, where *config* declares none."""
+    """Return *config* with the features and classes of the recording, where *config* declares none.
+
+    What is missing in the recording is missing for a daemon too, if a producer writes it as the recording does.
+    """
     features, labels = config.features, config.labels
     if not features.declared and not features.open:
         null = "missing" if stream.lacks_features else features.null  # a producer may write one
-        features = features.model_copy(update={"declared": dict(stream.kinds), "null": null})
+        missing = features.missing or tuple(sorted(stream.spellings))
+        features = features.model_copy(update={"declared": dict(stream.kinds), "null": null, "missing": missing})
     if not labels.classes:
         labels = labels.model_copy(update={"classes": stream.classes})
     return config.model_copy(update={"features": features, "labels": labels})
