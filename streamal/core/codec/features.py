@@ -30,6 +30,8 @@ FIELD_REASONS = frozenset({Reason.BAD_FIELD, Reason.NUMBER_OUT_OF_RANGE})
 
 _LIST = "a list"
 _JSON_TYPES: Mapping[str, str] = {"[": _LIST, "{": "an object", "n": "null", '"': "a text"}
+_MAY_BE_MISSING = (b"n", b'"')
+"""How null and a text begin: they may stand for a missing value, and then it does not matter who knows the name."""
 decode_scalar = msgspec.json.Decoder(int | float | str | bool | None).decode
 _decode_feature = msgspec.json.Decoder(float | str | bool | list[float] | None).decode
 
@@ -45,7 +47,7 @@ def decode_features(features: Mapping[str, msgspec.Raw], schema: Schema | None) 
             if schema.drops:
                 found[name] = None
                 continue
-            if not schema.open:
+            if not schema.open and bytes(memoryview(raw)[:1]) not in _MAY_BE_MISSING:
                 return Refusal(Reason.FEATURE_UNKNOWN, f"feature {quote(name)} is not in the schema")
         try:
             found[name] = _decode_feature(raw)

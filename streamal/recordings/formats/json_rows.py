@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import json
+import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -19,6 +21,8 @@ from streamal.recordings.table import Records
 __all__ = ["read_json", "read_lines", "split_features"]
 
 _NO_JSON = (b"NaN", b"Infinity")
+_DIGITS_MAX = 400
+"""An integer of more digits is beyond any double."""
 _NO_OBJECT = "every line must be a JSON object"
 
 
@@ -87,8 +91,8 @@ def _decode(line: bytes) -> Any:
         value = msgspec.json.decode(line)
     except UnicodeDecodeError as error:
         return Refusal(Reason.NOT_UTF8, f"{error}; a text file of another encoding needs --encoding")
-    except msgspec.ValidationError as error:
-        return Refusal(Reason.NUMBER_OUT_OF_RANGE, str(error))
+    except msgspec.ValidationError:
+        value = _decode_huge(line)
     except ValueError as error:
         token = next((token.decode() for token in _NO_JSON if token in line), None)
         text = str(error) if token is None else f"{error}: {token} is no JSON; leave the field out, or write null"
@@ -96,6 +100,28 @@ def _decode(line: bytes) -> Any:
     except RecursionError:
         return Refusal(Reason.TOO_DEEP, "the object is nested too deeply")
     return value if isinstance(value, dict) else Refusal(Reason.NOT_AN_OBJECT, _NO_OBJECT)
+
+
+def _decode_huge(line: bytes) -> Any:
+    """Return the object in *line*, which holds a number beyond any double: that is infinite, and so out of range.
+
+    A live daemon refuses the record only if a feature that it uses is such a number.
+    """
+    try:
+        msgspec.json.decode(line, type=dict[str, msgspec.Raw])  # it is stricter than Python about what is JSON
+        return json.loads(line, parse_constant=_refuse_constant, parse_int=_integer)
+    except RecursionError:
+        return Refusal(Reason.TOO_DEEP, "the object is nested too deeply")
+    except ValueError as error:
+        return Refusal(Reason.NOT_JSON, str(error))
+
+
+def _refuse_constant(token: str) -> Any:
+    raise ValueError(f"{token} is no JSON; leave the field out, or write null")
+
+
+def _integer(digits: str) -> float:
+    return int(digits) if len(digits) < _DIGITS_MAX else math.copysign(math.inf, -1.0 if digits[0] == "-" else 1.0)
 
 
 def split_features(rows: Iterable[Any]) -> Records:
