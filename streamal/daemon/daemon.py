@@ -239,9 +239,11 @@ class Daemon:
         generation = self._generation if self._held else None
         polled = self._poll(records_max)
         self._take_over()
-        if self._fold_state is _FoldState.BEHIND or generation not in {None, self._generation}:
-            return self._skip_step(polled)
         replies = sum(record.topic == self._topics.labels for record in polled)
+        # F35: the deaths that make us careful are known only after the poll that takes a partition over
+        are_too_many = self.poison is not None and self.poison.careful and len(polled) - replies > 1
+        if self._fold_state is _FoldState.BEHIND or generation not in {None, self._generation} or are_too_many:
+            return self._skip_step(polled)
         if replies and not was_unread:
             # F24: a reply may overtake its request; whoever wrote it has seen it committed, so it is there to be read
             self._fold_requests()
@@ -279,7 +281,7 @@ class Daemon:
         self._transport.rewind()
 
     def _skip_step(self, polled: Sequence[Record]) -> int:
-        """Skip this step, and rewind: the fold is behind a committed state, or the partitions have changed."""
+        """Skip this step, and rewind: the fold is behind, the partitions have changed, or one event has to be alone."""
         if polled:
             self._rewind()
         self.ticked_at = self._clock.monotonic()

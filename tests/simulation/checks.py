@@ -95,13 +95,16 @@ def _each_event_once(world: World, facts: Facts, final: bool) -> None:
     """I1, I8: below the committed offset one prediction or, for what must be refused, one dead letter; else nothing."""
     predicted = Counter(p.event for rows in facts.predictions for p in rows)
     refused = Counter(coordinates(x.partition, x.offset) for x in facts.letters if x.topic == TOPICS.events)
+    killers = {coordinates(x.partition, x.offset) for x in facts.letters if x.reason == Reason.KILLED_THE_WORKER}
+    require(killers <= world.lethal, "I1", f"refused as killers without guilt: {killers - world.lethal}")
+    world.marks["killer refused"] += len(killers)
     total = 0
     for partition, events in enumerate(facts.events):
         end = facts.committed.get(TopicPartition(TOPICS.events, partition), 0)
         require(not final or not events or end > events[-1].offset, "I16", f"events of {partition} are left over")
         for record in events:
             key, done = coordinates(partition, record.offset), record.offset < end
-            bad = key in world.refusable
+            bad = key in world.refusable or key in killers
             have, wanted = (predicted[key], refused[key]), (done and not bad, done and bad)
             if key in world.placeholders and done:  # which of both, depends on the schema: see `_rederive`
                 wanted = (True, False) if predicted[key] else (False, True)

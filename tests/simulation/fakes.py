@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -17,6 +18,7 @@ from streamal.core.snapshot import encode_snapshot
 FINGERPRINT = "simulated"
 SNAPSHOTS_KEPT = 2
 DEADLY = frozenset({6, 60, 66})
+LETHAL = 666
 
 
 class SimulatedCrash(BaseException):
@@ -27,7 +29,8 @@ class Chain(base.Classifier):
     """A classifier whose state is a hash chain of all that it has learned: any divergence shows in any prediction.
 
     It raises on an example with a true ``poison``, when it has already changed: the half-learn of fault F34. One whose
-    ``x`` is `DEADLY` leaves it answering NaN for good, from the example after it on (0.4).
+    ``x`` is `DEADLY` leaves it answering NaN for good, from the example after it on (0.4). An event whose ``x`` is
+    `LETHAL` ends the process that predicts it (F35).
     """
 
     def __init__(self, salt: str = "") -> None:
@@ -50,6 +53,8 @@ class Chain(base.Classifier):
             self.seen.append(y)
 
     def predict_proba_one(self, x: dict[Any, Any], **kwargs: Any) -> dict[Any, float]:
+        if x.get("x") == LETHAL:
+            raise SimulatedCrash
         drawn = _digest(self.chain + repr(sorted(x.items())).encode())
         weights = {label: 1 + drawn[number % len(drawn)] for number, label in enumerate(self.seen)}
         total = math.nan if self.dead else sum(weights.values())
@@ -160,6 +165,30 @@ class Shelf:
     def copy(self, other: Shelf) -> None:
         """Take over the (staler or newer) files of another instance (F42)."""
         self.disk[:] = other.disk
+
+
+@dataclass
+class Notes:
+    """The step note of one instance, on a disk that outlives processes; see `streamal.daemon.poison.NoteFile`."""
+
+    note: bytes = b""
+
+    def load(self) -> bytes:
+        return self.note
+
+    def write(self, note: bytes, *, durable: bool) -> None:
+        if not isinstance(sys.exc_info()[1], SimulatedCrash):  # the dead write nothing
+            self.note = note
+
+
+class NoTimer:
+    """No step takes time here."""
+
+    def arm(self, seconds: float) -> None:
+        """Do nothing."""
+
+    def disarm(self) -> None:
+        """Do nothing."""
 
 
 class MarkMeter:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -38,6 +38,7 @@ from streamal.core.records import (
 from streamal.core.snapshot import encode_snapshot
 from streamal.core.state import PartitionState, decode_state, encode_state
 from streamal.daemon.daemon import Daemon, Settings
+from streamal.daemon.poison import Poison
 from streamal.edge.memory import MemoryTransport
 from streamal.errors import Uncommitted
 from tests.simulation.fakes import FINGERPRINT, Chain, Shelf
@@ -311,6 +312,31 @@ class CountsNoMemory(Pending):
         return 0
 
 
+class ForgetsDeaths(Poison):
+    """A death is not counted beside the offset: the worker dies for ever (F35)."""
+
+    def take_over(
+        self, owned: Mapping[TopicPartition, OffsetAndMetadata], events: str
+    ) -> Mapping[TopicPartition, OffsetAndMetadata]:
+        self.look(owned, events)
+        return {}
+
+
+class IsNeverCareful(Poison):
+    """Events are never taken one by one (F35)."""
+
+    def look(self, owned: Mapping[TopicPartition, OffsetAndMetadata], events: str) -> None:
+        self.careful = False
+
+
+class BlamesTheFirst(Poison):
+    """The first event of a step is refused after the first death in it (F35)."""
+
+    def begin(self, events: Iterable[Record]) -> None:
+        self.careful = True
+        super().begin(events)
+
+
 class RefundsTwice(Settlements):
     """What was reserved too much is given back twice."""
 
@@ -411,6 +437,7 @@ class Mutant:
     program: Program
     caught_by: frozenset[str]
     first_seed: int = 0
+    kind: str = "swarm"
 
 
 def _mutant(caught_by: str, program: Program) -> Mutant:
@@ -447,6 +474,9 @@ MUTANTS: Mapping[str, Mutant] = {
     "the first value says the type": _mutant("F32 I1", Program(new_fold=keeps_first_values)),
     "the log overrules a declared type": _mutant("F32 I1", with_learned(BelievesTheLog)),
     "tells no differences of the schema": _mutant("F32", with_learned(TellsNoDifferences)),
+    "forgets deaths": Mutant(Program(poison=ForgetsDeaths), frozenset({"I16", "I1"}), kind="lethal"),
+    "is never careful": Mutant(Program(poison=IsNeverCareful), frozenset({"I16", "I1"}), kind="lethal"),
+    "blames the first of a step": Mutant(Program(poison=BlamesTheFirst), frozenset({"I1"}), kind="lethal"),
     "refunds twice": _mutant("I2", Program(new_fold=refunds_twice)),
     "counts only the open requests that it sees": _mutant(
         "I9", replace(with_pending(CountsWhatItSees), daemon=StartsAtOnce)

@@ -2,7 +2,8 @@
 
 A run is named by its *spec*: ``swarm:7`` (scenario 7, faults of seed 7), ``at:3:120=crash,131=abort`` (scenario 3
 with a crash at its 120th I/O point and an abort at the 131st), ``script:5`` (scenario 5, nothing strikes at I/O
-points). ``python -m tests.simulation SPEC`` repeats it.
+points), ``lethal:7`` (``swarm:7`` with events that kill whoever predicts them).
+``python -m tests.simulation SPEC`` repeats it.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ def make_world(spec: str, program: Program | None = None) -> World:
     kind, seed, *faults = spec.split(":")
     if kind == "swarm":
         scenario = make_scenario(int(seed))
+        return World(scenario, program, at_random(int(seed), scenario.faults))
+    if kind == "lethal":
+        scenario = make_scenario(int(seed), lethal=True)
         return World(scenario, program, at_random(int(seed), scenario.faults))
     if kind == "script":
         return World(make_scenario(int(seed), frozenset(FAULTS)), program)

@@ -26,7 +26,7 @@ from streamal.core.rules import Rules, TopicNames
 from streamal.core.schema import Schema
 from streamal.core.strategies import STRATEGIES, SamplingRules, build_strategy
 from streamal.daemon.daemon import Settings
-from tests.simulation.fakes import FINGERPRINT, Chain
+from tests.simulation.fakes import FINGERPRINT, LETHAL, Chain
 from tests.simulation.faults import KINDS
 
 TOPICS = TopicNames("events", "labels", "predictions", "requests", "training", "dead")
@@ -45,7 +45,7 @@ BAD_BYTES: Sequence[bytes | None] = (
     b'{"features": {"x": 1e13}}',
     b'{"features": {"x": null}}',
     b'{"request": "0-0"}',
-    b'{"request": "0-0", "label": 1.5}',
+    b'{"request": "0-0", "label": [1.5]}',
     b'{"features": {"x": ' + b"9" * 5000 + b"}}",
 )
 """Refused as an event and as a reply, whatever the schema."""
@@ -85,6 +85,7 @@ class Scenario:
     learn_new: bool
     infer_from: int
     closed_max: int
+    lethal: bool
     budget: Budget
     settings: Settings
     script: tuple[Action, ...]
@@ -111,11 +112,13 @@ class Scenario:
         )
 
 
-def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
-    """Return the scenario of *seed*; *faults* None: a random subset of all."""
+def make_scenario(seed: int, faults: frozenset[str] | None = None, *, lethal: bool = False) -> Scenario:
+    """Return the scenario of *seed*; *faults* None: a random subset of all; *lethal*: some events kill the worker."""
     rng = Random(seed)
     drawn = frozenset(fault for fault in FAULTS if rng.random() < 0.5)
     faults = drawn if faults is None else faults
+    if lethal:
+        faults -= {"natural"}  # an example that kills whoever learns it needs a person: `streamal quarantine`
     partitions, workers = rng.choice((1, 1, 2, 2, 3)), ("a", "b", "c")[: rng.choice((1, 2, 2, 3))]
     budget = Budget(
         share=rng.choice(SHARES),
@@ -145,6 +148,11 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
     )
     declared = rng.random() < 0.6
     schemas = Random(f"schema {seed}")
+    infer_from, closed_max = rng.choice((2, 4)), rng.choice((2, 1000, 1000))
+    script = _with_more(seed, faults, workers, _script(rng, partitions, workers, faults))
+    script = _with_losses(Random(f"losses {seed}"), _with_placeholder(schemas, script, declared))
+    if lethal:
+        script = _with_lethal(Random(f"lethal {seed}"), partitions, script)
     return Scenario(
         seed=seed,
         partitions=partitions,
@@ -153,20 +161,12 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None) -> Scenario:
         declared=declared,
         outdated=declared and seed % 4 != 0 and schemas.random() < 0.25,
         learn_new="new_class" in faults,
-        infer_from=rng.choice((2, 4)),
-        closed_max=rng.choice((2, 1000, 1000)),
+        infer_from=infer_from,
+        closed_max=closed_max,
         budget=budget,
         settings=settings,
-        script=tuple(
-            _with_losses(
-                Random(f"losses {seed}"),
-                _with_placeholder(
-                    schemas,
-                    _with_more(seed, faults, workers, _script(rng, partitions, workers, faults)),
-                    declared,
-                ),
-            )
-        ),
+        lethal=lethal,
+        script=tuple(script),
     )
 
 
@@ -252,6 +252,14 @@ def _with_losses(rng: Random, script: list[Action]) -> list[Action]:
     if rng.random() < 0.25:
         at = rng.randrange(len(script) // 3, len(script))
         script.insert(at, Action(rng.choice(("lose requests", "lose events", "lose states"))))
+    return script
+
+
+def _with_lethal(rng: Random, partitions: int, script: list[Action]) -> list[Action]:
+    """Return *script* with up to three events that kill whoever predicts them."""
+    value = json.dumps({"features": {"x": LETHAL, "poison": False}}).encode()
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        script.insert(rng.randrange(len(script)), Action("lethal event", "", rng.randrange(partitions), value))
     return script
 
 

@@ -6,6 +6,7 @@ It carries out the script's actions, and at the end lets everything come to rest
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,17 +18,19 @@ from streamal.core.fold import Fold
 from streamal.core.records import OffsetAndMetadata, Record, SchemaSet, TopicPartition, coordinates
 from streamal.core.state import TrainerState, encode_state
 from streamal.daemon.daemon import Daemon
+from streamal.daemon.poison import Poison
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.errors import Behind, Fatal, Fenced, InconsistentLog
 from tests.simulation import losses
 from tests.simulation.annotators import Annotators
-from tests.simulation.fakes import FakeClock, MarkLog, MarkMeter, Shelf, SimulatedCrash
+from tests.simulation.fakes import FakeClock, MarkLog, MarkMeter, Notes, NoTimer, Shelf, SimulatedCrash
 from tests.simulation.faults import Plan, no_faults
 from tests.simulation.process import Process, Violation
 from tests.simulation.scenario import GROUP, OTHER_SHARES, TOPICS, Action, Scenario
 from tests.simulation.strikes import Strikes
 
 ROUNDS_MAX = 150
+POISON_ATTEMPTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Program:
     transport: type[MemoryTransport] = MemoryTransport
     shelf: type[Shelf] = Shelf
     new_fold: Callable[[Scenario], Fold] = Scenario.new_fold
+    poison: type[Poison] = Poison
 
 
 class World:
@@ -56,6 +60,7 @@ class World:
         self.broker.fault = self.strikes
         self.annotators = Annotators(self.broker, self.clock, self.say)
         self.shelves = {name: self.program.shelf() for name in scenario.workers}
+        self.notes = {name: Notes() for name in scenario.workers}
         self.processes: dict[str, Process] = {}
         self.running: list[Process] = []
         self.budget, self.settings = scenario.budget, scenario.settings
@@ -67,13 +72,15 @@ class World:
         """Coordinates of the events that must be refused; all others must be predicted."""
         self.placeholders: set[str] = set()
         """Coordinates of the events that are accepted before there is a schema and must be refused afterwards."""
+        self.lethal: set[str] = set()
+        """Those of the others that kill whoever predicts them, once the model has learned anything."""
 
     # What the script does.
 
     def act(self, action: Action) -> None:
         """Carry out one line of the script."""
         do, who, number, value = action
-        if do in {"event", "bad event", "placeholder"}:
+        if do in {"event", "bad event", "placeholder", "lethal event"}:
             self.produce(int(number), value, do)
         elif do == "reply":
             self.annotators.reply(who, int(number), value)
@@ -115,8 +122,9 @@ class World:
     def produce(self, partition: int, value: bytes | None, kind: str) -> None:
         """Append an event."""
         offset = self.broker.append(TOPICS.events, partition, None, value)
-        if kind != "event":
-            {"bad event": self.refusable, "placeholder": self.placeholders}[kind].add(coordinates(partition, offset))
+        kinds = {"bad event": self.refusable, "placeholder": self.placeholders, "lethal event": self.lethal}
+        if kind in kinds:
+            kinds[kind].add(coordinates(partition, offset))
         self.say(f"{kind} {partition}-{offset}")
 
     def _log_outdated_schema(self) -> None:
@@ -192,6 +200,10 @@ class World:
                 MarkMeter(self.marks),
                 log,
             )
+            if self.scenario.lethal:
+                process.daemon.poison = self.program.poison(
+                    self.notes.setdefault(name, Notes()), NoTimer(), POISON_ATTEMPTS, math.inf
+                )
             process.daemon.start()
             return 0
 
@@ -283,12 +295,15 @@ class World:
             self._run_dry("expiry")
 
     def _run_dry(self, what: str) -> None:
+        quiet = 0
         for _ in range(ROUNDS_MAX):
             ends = [len(log.slots) for log in self.broker.logs.values()]
             busy = sum(self.tick(name) for name in self.scenario.workers)
             busy += sum(daemon._attempts for daemon in self.daemons()) + len(self.scenario.workers)
             busy -= sum(process.alive for process in self.processes.values())
-            if not busy and ends == [len(log.slots) for log in self.broker.logs.values()]:
+            still = not busy and ends == [len(log.slots) for log in self.broker.logs.values()]
+            quiet = quiet + 1 if still else 0
+            if quiet == 2:  # a worker that becomes careful skips a step (F35)
                 return
         raise Violation("I16", f"still busy after {ROUNDS_MAX} rounds without faults ({what})")
 
