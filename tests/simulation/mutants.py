@@ -456,7 +456,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "counts no memory": _mutant("I9", with_pending(CountsNoMemory)),
     "no fencing": _mutant("I1 I7 I16", Program(transport=NeverFences)),
     "refuses unknown replies at once": _mutant("I3", Program(daemon=RefusesAtOnce)),
-    "does not wait for the predecessor": _mutant("I2 I3", Program(daemon=NeverWaits)),
+    "does not wait for the predecessor": Mutant(Program(daemon=NeverWaits), frozenset({"I2", "I3"}), first_seed=500),
     "expires what was answered": _mutant("I3", Program(daemon=ExpiresAtOnce)),
     "snapshot of another make": _mutant("I4 I5", Program(shelf=AnySnapshot)),
     "snapshot without checksum": _mutant("I4 I5", Program(shelf=NoChecksum)),
