@@ -184,7 +184,7 @@ def test_a_file_is_looked_at(cli: Cli, directory: Path) -> None:
     write_csv(directory / "s.csv", {"gap": gap, "code": lambda row: f"k{row}", "wind": lambda row: "NESW"[row % 4]})
     ended = cli("look", "s.csv", "--label", "label")
     assert (ended.code, ended.err) == (0, "")
-    for words in ("200 rows, 200 of them events", "N, E, S", "* 23 cells are missing, spelt 'NA' 23", "████"):
+    for words in ("200 rows, 200 of them events", "N, E, S", "* 23 cells missing, spelt 'NA' 23", "████"):
         assert words in ended.out, words
     assert "! 'code' looks like an identifier: 200 different values in 200 rows" in ended.out
     assert "No declared feature, so dropped by the daemon: 'code' looks like" in ended.out

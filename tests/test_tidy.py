@@ -39,7 +39,7 @@ MAY_IMPORT: Mapping[str, str] = {
     "edge.kafka.python": "core.records errors edge.retries edge.kafka.base edge.kafka.base_transport"
     " edge.kafka.membership",
     "recordings": "core errors config recordings",
-    "recordings.formats": "core.records errors recordings",
+    "recordings.formats": "core.codec core.records errors recordings",
     "bootstrap": "core errors ports config daemon edge recordings",
     "bootstrap.transports": "core.records errors ports config edge bootstrap.rules",
     "inspection": "core errors ports config bootstrap",
@@ -78,7 +78,7 @@ LIBRARIES: Mapping[str, str] = {
     "pydantic": "config bootstrap experiments",
     "pydantic_settings": "config",
     "rich": "cli",
-    "river": "core.model bootstrap labeling.web experiments",
+    "river": "core.model bootstrap labeling.web replay experiments",
     "stamina": "edge.retries",
     "snappy": "edge.kafka.python",
     "starlette": "labeling.web",

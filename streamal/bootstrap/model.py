@@ -51,8 +51,11 @@ def model_kinds(config: Config) -> Mapping[str, str]:
     return config.features.declared if embedding is None else embedding.kinds(config.features.declared)
 
 
-def build_model(config: Config) -> Model:
+def build_model(config: Config, given: base.Classifier | None = None) -> Model:
     """Return an untrained model, or the one that ``model.warm_start`` holds.
+
+    A classifier of River that is *given* takes the place of ``model.pipeline`` and ``model.factory``: an untrained
+    copy of it.
 
     Raises:
         ConfigError: the pipeline cannot be built, or does not fit the declared classes.
@@ -64,8 +67,7 @@ def build_model(config: Config) -> Model:
         estimator = unpickle(config)
         require_classifier(estimator)
     else:
-        pipeline = config.model.pipeline or default_pipeline(model_kinds(config), binary)
-        estimator = build_estimator(pipeline, config.model.factory, config.model.seed)
+        estimator = _untrained(config, given, binary)
     require_own_state(estimator)
     model = Model(estimator, LabelRules(labels.classes, labels.learn_new, config.limits.classes), trained=trained)
     if trained:
@@ -76,6 +78,16 @@ def build_model(config: Config) -> Model:
             "wrap it in multiclass.OneVsRestClassifier, or use linear_model.SoftmaxRegression"
         )
     return model
+
+
+def _untrained(config: Config, given: base.Classifier | None, binary: bool) -> base.Classifier:
+    if given is None:
+        pipeline = config.model.pipeline or default_pipeline(model_kinds(config), binary)
+        return build_estimator(pipeline, config.model.factory, config.model.seed)
+    if not isinstance(given, base.Estimator):
+        raise ConfigError(f"the model is a {type(given).__name__}, not a classifier of River")
+    require_classifier(given)
+    return given.clone()
 
 
 def _require_declared_classes(model: Model, estimator: base.Classifier, config: Config) -> None:

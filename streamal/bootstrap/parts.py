@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from river import base
 
 from streamal.bootstrap.daemon import build_settings, fingerprint
 from streamal.bootstrap.model import build_fold, build_model, require_committee
@@ -43,6 +45,7 @@ class Parts:
         model: to be looked at; `new_model` gives one that may be trained.
         model_bytes: the same, pickled; None if it cannot be.
         warm_start: the SHA-256 of the file that the model begins with, "" without any; None: it does not matter here.
+        given: the classifier that is the model instead of the configured one.
     """
 
     config: Config
@@ -56,11 +59,12 @@ class Parts:
     model: Model
     model_bytes: bytes | None
     warm_start: str | None
+    given: base.Classifier | None = None
 
     def new_model(self) -> Model:
         """Return an untrained model: a copy of the one that was built, or a further one if that cannot be pickled."""
         if self.model_bytes is None:
-            return build_model(self.config)
+            return build_model(self.config, self.given)
         model: Model = loads(self.model_bytes)
         return model
 
@@ -73,17 +77,17 @@ class Parts:
         return build_fold(self.config, self.budget, self.strategy, self.new_model(), self.warm_start)
 
 
-def build(config: Config) -> Parts:
-    """Return the parts that *config* describes.
+def build(config: Config, given: base.Classifier | None = None) -> Parts:
+    """Return the parts that *config* describes; a classifier of River that is *given* is its model.
 
     Raises:
         ConfigError: the model or the strategy cannot be built, or the strategy wants another model.
     """
     warm_start = sha256_of(config)
     budget, wire = build_budget(config), wire_rules(config)
-    strategy, model = build_strategy(config, budget), build_model(config)
+    strategy, model = build_strategy(config, budget), build_model(config, given)
     require_committee(config, strategy, model)
-    return _join(config, wire, budget, strategy, model, warm_start)
+    return replace(_join(config, wire, budget, strategy, model, warm_start), given=given)
 
 
 def build_for_figures(config: Config) -> Parts:

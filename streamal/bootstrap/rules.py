@@ -68,7 +68,6 @@ def reading_rules(config: Config) -> ReadingRules:
         drops_undeclared=bool(features.declared) and features.unknown == "drop" and not features.open,
         open=features.open,
         classes=config.labels.classes,
-        missing=features.missing,
         wire=wire_rules(config),
     )
 

@@ -14,7 +14,7 @@ from streamal.core.codec.wire_rules import WireRules
 from streamal.core.records import FeatureValue, Reason, Refusal
 from streamal.core.schema import kind_of, quote
 from streamal.recordings.account import Column
-from streamal.recordings.findings import FIRST, Findings, count_texts, shorten
+from streamal.recordings.findings import FIRST, Findings, count_texts, plural, shorten
 from streamal.recordings.missing import Missing
 from streamal.recordings.rules import ReadingRules, Roles
 from streamal.recordings.table import Parsed, Table
@@ -27,7 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def parse_table(table: Table, roles: Roles, rules: ReadingRules, findings: Findings) -> Parsed:
     """Return the rows of *table*; what is left out of them is noted in *findings*."""
-    missing = Missing((*rules.na, *rules.missing))
+    missing = Missing((*rules.na, *rules.wire.missing))
     columns = {column.name: column for column in table.outside}
     read: dict[str, TextColumn] = {}
     for name, cells in table.columns.items():
@@ -225,7 +225,7 @@ def _refuse_nested(name: str, cells: Sequence[Any], column: TextColumn, wire: Wi
 
 def nested_type(cell: Any) -> str:
     """Return what a list or an object is called in a message."""
-    return "an object (--flatten makes names with dots of it)" if isinstance(cell, dict) else "a list of other things"
+    return "an object" if isinstance(cell, dict) else "a list of other things"
 
 
 def _note_columns(columns: Mapping[str, Column], findings: Findings) -> None:
@@ -237,7 +237,9 @@ def _note_columns(columns: Mapping[str, Column], findings: Findings) -> None:
             spellings.update(column.spellings)
         cells = sum(count for _, count in spelt)
         names = ", ".join(f"{column.name!r} {count}" for column, count in spelt[:5]) + (" …" if spelt[5:] else "")
-        findings.note("missing", f"{cells} cells are missing, spelt {count_texts(spellings)}: columns {names}", cells)
+        findings.note(
+            "missing", f"{plural(cells, 'cell')} missing, spelt {count_texts(spellings)}: columns {names}", cells
+        )
     for column in columns.values():
         if column.role == "index":
             findings.note("index", f"column {column.name!r} is a row number without a name: left out")

@@ -9,7 +9,7 @@ from streamal.core.records import Refusal
 from streamal.errors import ConfigError
 from streamal.recordings.account import Account, Finding, Location
 
-__all__ = ["FIRST", "Findings", "count_texts", "shorten"]
+__all__ = ["FIRST", "Findings", "count_texts", "plural", "shorten"]
 
 FIRST = 3
 """So many places of a finding are kept."""
@@ -101,6 +101,15 @@ class Findings:
             detail = self.refused[rows[0]].detail
             text = f"{len(rows)} of {self.rows} rows were refused: {reason}, as by a live daemon: {where}: {detail}"
             self.add("refused", text, len(rows), [self.location(row) for row in rows[:FIRST]], reason=reason)
+
+
+def plural(count: int, noun: str) -> str:
+    """Return *count* and *noun*, in the plural if need be.
+
+    >>> plural(1, "cell"), plural(2, "cell")
+    ('1 cell', '2 cells')
+    """
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def count_texts(counts: Mapping[str, int]) -> str:

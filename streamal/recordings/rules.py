@@ -31,8 +31,7 @@ class ReadingRules:
         drops_undeclared: whether a live daemon drops a feature that nobody declared: it is not even read then.
         open: whether a live daemon takes features of any name and type.
         classes: ``labels.classes``: none of them is the spelling of a missing label.
-        missing: ``features.missing``: texts that stand for a missing feature, in every format.
-        wire: the bounds of an event.
+        wire: the bounds of an event, and ``features.missing``: texts that stand for a missing feature in every format.
     """
 
     delimiter: str | None = None
@@ -44,7 +43,6 @@ class ReadingRules:
     drops_undeclared: bool = False
     open: bool = False
     classes: Collection[str] = ()
-    missing: Collection[str] = ()
     wire: WireRules = field(default_factory=WireRules)
 
     @property

@@ -37,12 +37,12 @@ class Records:
     Attributes:
         features: of each row, name -> value; None for a row that could not be read at all.
         beside: of each row, what stands beside its features, where those are an object of their own; else the same.
-        decoded: whether the values come out of JSON; else they may be anything that Python has.
+        raw: whether the values are JSON that is not decoded yet; else they may be anything that Python has.
     """
 
     features: Sequence[dict[str, Any] | None]
     beside: Sequence[dict[str, Any]]
-    decoded: bool = True
+    raw: bool = False
 
 
 @dataclass(slots=True)

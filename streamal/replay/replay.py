@@ -6,10 +6,13 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
+from river import base
 
 from streamal.bootstrap import build
+from streamal.bootstrap.rules import reading_rules
 from streamal.config import Config
 from streamal.core.codec.wire_rules import WireRules
 from streamal.core.records import OutputRecord, coordinates
@@ -17,8 +20,9 @@ from streamal.core.rules import TopicNames
 from streamal.daemon.daemon import Daemon
 from streamal.edge.memory import Broker, MemoryTransport
 from streamal.edge.metrics import NullMeter
+from streamal.errors import ConfigError
 from streamal.ports import Clock, Log
-from streamal.recordings.reading import Recorded, Stream
+from streamal.recordings.reading import Recorded, Stream, read_stream
 from streamal.replay.annotators import Annotators, AnnotatorsRules
 from streamal.replay.outcome import Replay, outcome
 
@@ -132,22 +136,35 @@ def stream_config(config: Config, stream: Stream) -> Config:
 
 
 def replay(
-    stream: Stream,
-    config: Config,
+    stream: Stream | Any,
+    config: Config | None = None,
     annotators: AnnotatorsRules | None = None,
     batch: int = 1,
     progress: Callable[[int], object] = lambda _: None,
+    *,
+    label: str | None = None,
+    model: base.Classifier | None = None,
 ) -> Replay:
     """Run *stream* through the daemon's own loop and return the figures.
 
     Args:
-        stream: the recording; see `read_stream`.
+        stream: the recording; or, if *label* is given, whatever `read_stream` reads: a path, a data frame, rows.
         config: as for a live daemon; declared features and classes default to those of the recording.
         annotators: how they reply; by default at once and rightly.
         batch: events per step; with 1, a label that comes at once is known to the very next prediction.
         progress: called with the number of events done since the last call.
+        label: the column of the true label, where *stream* is not read yet.
+        model: a classifier of River, which is copied untrained; by default that of *config*.
+
+    Raises:
+        ConfigError: the configuration cannot be run, or the stream cannot be read.
     """
-    parts = build(stream_config(config, stream))
+    config = config or Config()
+    if not isinstance(stream, Stream):
+        if label is None:
+            raise ConfigError("which column of the stream is the label? give label, or a stream from read_stream")
+        stream = read_stream(stream, label, rules=reading_rules(config))
+    parts = build(stream_config(config, stream), model)
     topics, broker = parts.topics, Broker()
     for topic, count in parts.topic_partitions.items():
         broker.create(topic, count)

@@ -50,13 +50,13 @@ def frame_table(source: Any, roles: Roles, rules: ReadingRules, limit: int | Non
     columns: dict[str, Sequence[Any]] = {}
     kinds: dict[str, str] = {}
     outside = []
-    for name in names:
+    for position, name in enumerate(names):
         text = str(name)
         if not roles.is_used(text, rules):
             outside.append(Column(text, roles.of_unused(text)))
             continue
         try:
-            for part, series in _flattened(text, frame[name], rules.flatten):
+            for part, series in _flattened(text, frame[:, position], rules.flatten):
                 columns[part], kinds[part] = _cells(series)
         except ValueError as error:
             raise findings.error(f"column {text!r} holds what JSON has nothing for: {error}") from error
@@ -76,9 +76,13 @@ def _cells(series: Any) -> tuple[Sequence[Any], str]:
     """Return the cells of a column, None where there is nothing, and their kind, see `Table`."""
     dtype = series.dtype
     if dtype.is_numeric():
-        return [None if value is None else float(value) for value in series.to_list()], "number"
+        values = series.to_list()
+        try:
+            return [None if value is None else float(value) for value in values], "number"
+        except TypeError:  # pandas' NA
+            return list(map(plain, values)), "number"
     if dtype == nw.Boolean:
-        return series.to_list(), "boolean"
+        return list(map(plain, series.to_list())), "boolean"
     if isinstance(dtype, nw.Datetime | nw.Date):
         return _seconds(series)
     if dtype == nw.Duration:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
-import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,18 +10,19 @@ from typing import Any
 
 import msgspec
 
+from streamal.core.codec.features import parse_raw
+from streamal.core.codec.wire_rules import WireRules
 from streamal.core.records import Reason, Refusal
 from streamal.recordings.findings import Findings
 from streamal.recordings.formats.dialect import FALLBACK, open_binary, read_encoding
 from streamal.recordings.rules import ReadingRules
 from streamal.recordings.table import Records
 
-__all__ = ["read_json", "read_lines", "split_features"]
+__all__ = ["inner_fields", "read_json", "read_lines", "split_features"]
 
 _NO_JSON = (b"NaN", b"Infinity")
-_DIGITS_MAX = 400
-"""An integer of more digits is beyond any double."""
-_NO_OBJECT = "every line must be a JSON object"
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_array = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 
 
 def read_json(path: Path, rules: ReadingRules, limit: int | None, findings: Findings) -> Records:
@@ -32,7 +31,7 @@ def read_json(path: Path, rules: ReadingRules, limit: int | None, findings: Find
     Raises:
         ConfigError: the file cannot be read.
     """
-    return _records(read_lines(path, rules, findings), limit, findings)
+    return _records(read_lines(path, rules, findings), limit, rules.wire, findings)
 
 
 def read_lines(path: Path, rules: ReadingRules, findings: Findings) -> Iterator[bytes]:
@@ -56,7 +55,7 @@ def read_lines(path: Path, rules: ReadingRules, findings: Findings) -> Iterator[
             raise findings.error(f"{error}") from error
 
 
-def _records(lines: Iterable[bytes], limit: int | None, findings: Findings) -> Records:
+def _records(lines: Iterable[bytes], limit: int | None, wire: WireRules, findings: Findings) -> Records:
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if numbered and numbered[0][1].lstrip()[:1] == b"[":
         rows = _array(b"".join(line for _, line in numbered))
@@ -69,73 +68,57 @@ def _records(lines: Iterable[bytes], limit: int | None, findings: Findings) -> R
     findings.line_of = [number for number, _ in numbered].__getitem__
     decoded = []
     for row, (_, line) in enumerate(numbered):
-        value = _decode(line)
+        value = parse_raw(line.rstrip(b"\r\n"), _decode_object, wire.record_bytes_max)
         if isinstance(value, Refusal):
-            findings.refuse(row, value)
+            findings.refuse(row, _explain(value, line))
         decoded.append(value)
     return split_features(decoded)
 
 
 def _array(text: bytes) -> list[Any] | None:
-    """Return the objects of a JSON array; None if *text* is none of that."""
+    """Return the objects of a JSON array, their fields not decoded yet; None if *text* is none of that."""
     try:
-        rows = msgspec.json.decode(text)
+        return _decode_array(text)
     except (ValueError, RecursionError):
         return None
-    return rows if isinstance(rows, list) and all(isinstance(row, dict) for row in rows) else None
 
 
-def _decode(line: bytes) -> Any:
-    """Return the object in *line*, or the Refusal that a live daemon would write."""
-    try:
-        value = msgspec.json.decode(line)
-    except UnicodeDecodeError as error:
-        return Refusal(Reason.NOT_UTF8, f"{error}; a text file of another encoding needs --encoding")
-    except msgspec.ValidationError:
-        value = _decode_huge(line)
-    except ValueError as error:
-        token = next((token.decode() for token in _NO_JSON if token in line), None)
-        text = str(error) if token is None else f"{error}: {token} is no JSON; leave the field out, or write null"
-        return Refusal(Reason.NOT_JSON, text)
-    except RecursionError:
-        return Refusal(Reason.TOO_DEEP, "the object is nested too deeply")
-    return value if isinstance(value, dict) else Refusal(Reason.NOT_AN_OBJECT, _NO_OBJECT)
-
-
-def _decode_huge(line: bytes) -> Any:
-    """Return the object in *line*, which holds a number beyond any double: that is infinite, and so out of range.
-
-    A live daemon refuses the record only if a feature that it uses is such a number.
-    """
-    try:
-        msgspec.json.decode(line, type=dict[str, msgspec.Raw])  # it is stricter than Python about what is JSON
-        return json.loads(line, parse_constant=_refuse_constant, parse_int=_integer)
-    except RecursionError:
-        return Refusal(Reason.TOO_DEEP, "the object is nested too deeply")
-    except ValueError as error:
-        return Refusal(Reason.NOT_JSON, str(error))
-
-
-def _refuse_constant(token: str) -> Any:
-    raise ValueError(f"{token} is no JSON; leave the field out, or write null")
-
-
-def _integer(digits: str) -> float:
-    return int(digits) if len(digits) < _DIGITS_MAX else math.copysign(math.inf, -1.0 if digits[0] == "-" else 1.0)
+def _explain(refusal: Refusal, line: bytes) -> Refusal:
+    """Return *refusal* with what to do."""
+    text = refusal.detail
+    if refusal.reason is Reason.NOT_UTF8:
+        text += "; a file of another encoding needs --encoding"
+    elif refusal.reason is Reason.NOT_AN_OBJECT:
+        text = f"every line must be a JSON object: {text}"
+    elif refusal.reason is Reason.NOT_JSON and (token := next((t for t in _NO_JSON if t in line), None)):
+        text += f": {token.decode()} is no JSON; leave the field out, or write null"
+    return Refusal(refusal.reason, text)
 
 
 def split_features(rows: Iterable[Any]) -> Records:
     """Return *rows*, each an object or a Refusal, as `Records`: ``{"features": {…}, …}`` has its features apart."""
     features: list[dict[str, Any] | None] = []
     beside: list[dict[str, Any]] = []
+    raw = False
     for row in rows:
         if isinstance(row, Refusal):
             features.append(None)
             beside.append({})
-        elif isinstance(inner := row.get("features"), dict):
-            features.append(inner)
-            beside.append({name: value for name, value in row.items() if name != "features"})
-        else:
-            features.append(row)
-            beside.append(row)
-    return Records(features, beside)
+            continue
+        inner = row.get("features")
+        raw = raw or any(isinstance(value, msgspec.Raw) for value in row.values())
+        if isinstance(inner, msgspec.Raw):
+            inner = inner_fields(inner)
+        features.append(inner if isinstance(inner, dict) else row)
+        beside.append({n: v for n, v in row.items() if n != "features"} if isinstance(inner, dict) else row)
+    return Records(features, beside, raw)
+
+
+def inner_fields(raw: msgspec.Raw) -> dict[str, msgspec.Raw] | None:
+    """Return the fields of an object that is not decoded yet, None if *raw* is something else."""
+    if bytes(memoryview(raw)[:1]) != b"{":
+        return None
+    try:
+        return _decode_object(raw)
+    except (ValueError, RecursionError):
+        return None

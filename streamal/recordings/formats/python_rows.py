@@ -37,8 +37,7 @@ def read_rows(source: Iterable[Any], label: str, limit: int | None, findings: Fi
     findings.rows = len(rows)
     if rows and all(isinstance(value, str | None) for row in rows for value in row.values()):
         return _table(rows)
-    records = split_features(rows)
-    return Records(records.features, records.beside, decoded=False)
+    return split_features(rows)
 
 
 def _table(rows: Sequence[Row]) -> Table:
