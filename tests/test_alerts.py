@@ -30,6 +30,7 @@ REQUESTS, LIMIT = 'streamal_requests_total{job="streamal",lane="strategy"}', "st
 ANSWERED = 'streamal_replies_total{job="streamal",outcome="accepted"}'
 LETTERS = 'streamal_dead_letters_total{job="streamal",reason="not_json"}'
 ON = '{job="streamal"}'
+EXAMPLES = f"streamal_model_examples{ON}"
 ONE, TWO = '{job="streamal",instance="1"}', '{job="streamal",instance="2"}'
 
 MORE_LABELS = {
@@ -74,23 +75,23 @@ CASES: dict[str, tuple[Series, Series]] = {
         {f"streamal_open_requests{ON}": "900x300", f"streamal_open_requests_limit{ON}": "10000x300"},
     ),
     "StreamalQualityFell": (
-        {f"streamal_quality_accuracy_high_ratio{ON}": "0.79x300"},
-        {f"streamal_quality_accuracy_high_ratio{ON}": "0.81x300"},
+        {f"streamal_quality_accuracy_high_ratio{ON}": "0.79x300", EXAMPLES: "500x300"},
+        {f"streamal_quality_accuracy_high_ratio{ON}": "0.81x300", EXAMPLES: "500x300"},
     ),
     "StreamalWorseThanRandom": (
-        {f"streamal_gain_over_random_high_ratio{ON}": "-0.01x300"},
-        {f"streamal_gain_over_random_high_ratio{ON}": "0.01x300"},
+        {f"streamal_gain_over_random_high_ratio{ON}": "-0.01x300", EXAMPLES: "500x300"},
+        {f"streamal_gain_over_random_high_ratio{ON}": "0.01x300", EXAMPLES: "500x300"},
     ),
     "StreamalDrift": (
         {
             f"streamal_confidence_recent_ratio{ON}": "0.7x300",
             f"streamal_confidence_reference_ratio{ON}": "0.9x300",
-            f"streamal_model_examples{ON}": "500x300",
+            EXAMPLES: "500x300",
         },
         {
             f"streamal_confidence_recent_ratio{ON}": "0.85x300",
             f"streamal_confidence_reference_ratio{ON}": "0.9x300",
-            f"streamal_model_examples{ON}": "500x300",
+            EXAMPLES: "500x300",
         },
     ),
     "StreamalLag": (
@@ -156,6 +157,22 @@ def test_each_alert(tmp_path: Path, firing: bool) -> None:
     path = tmp_path / "tests.yml"
     whole = {"rule_files": [str(RULES)], "evaluation_interval": "5m", "tests": tests}
     path.write_text(json.dumps(whole))  # JSON is YAML
+    code, said = promtool("test", "rules", path)
+    assert code == 0, said
+
+
+def test_a_model_that_is_only_beginning_alarms_nobody(tmp_path: Path) -> None:
+    """Below 200 examples neither a low accuracy nor a loss against random labels is news, however long it lasts."""
+    series = {f"streamal_quality_accuracy_high_ratio{ON}": "0.6x300", EXAMPLES: "0+1x180"}
+    series[f"streamal_gain_over_random_high_ratio{ON}"] = "-0.1x300"
+    names = ("StreamalQualityFell", "StreamalWorseThanRandom")
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "alert_rule_test": [{"eval_time": "3h", "alertname": name, "exp_alerts": []} for name in names],
+    }
+    path = tmp_path / "tests.yml"
+    path.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "5m", "tests": [test]}))
     code, said = promtool("test", "rules", path)
     assert code == 0, said
 

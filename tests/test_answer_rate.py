@@ -11,6 +11,9 @@ from streamal.core.budget.answer_rate import AnswerRate
 from streamal.core.budget.limits import Budget, Cap
 from streamal.core.codec.events import encode
 from streamal.core.fold import Fold
+from streamal.core.gauges.declaration import Worker
+from streamal.core.gauges.gauges import gauges
+from streamal.core.gauges.requests import REQUESTS
 from streamal.core.records import Example, Expiry, Lane, coordinates
 from tests.making import World, event_record, make_fold, make_rules, reply_record
 
@@ -91,3 +94,17 @@ def test_the_pace_is_the_same_from_any_worker() -> None:
         one.apply_training(number, value)
         two.apply_training(number, value)
     assert one.books.answer_rate.open_max(100.0, 7) == two.books.answer_rate.open_max(100.0, 7) != 7
+
+
+def test_the_pace_and_the_last_request_are_exported() -> None:
+    """As gauges: how many may be open at this pace (none without a horizon), and when the last label was asked for."""
+    rules = replace(make_rules(share="1", audit_share="1"), pace_horizon_s=50.0, burst=7)
+    world = World(rules, make_fold(kinds={"x": "number"}))
+    before = gauges(Worker(rules, world.fold, world.committed, 0.0), REQUESTS)
+    assert before["open_requests_pace_limit"] == 7
+    assert before["last_request_timestamp_seconds"] is None
+    world.run([event_record(0)], 123.0)
+    after = gauges(Worker(rules, world.fold, world.committed, 200.0), REQUESTS)
+    assert after["last_request_timestamp_seconds"] == 123.0
+    unpaced = gauges(Worker(make_rules(), world.fold, world.committed, 0.0), REQUESTS)
+    assert unpaced["open_requests_pace_limit"] is None

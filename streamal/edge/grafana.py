@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import warnings
 from importlib.util import find_spec
+from string import ascii_uppercase
 from typing import Any, NamedTuple
 
 from streamal import INSTALL
 from streamal.errors import ConfigError
 
-__all__ = ["DATA_SOURCE", "PANELS", "Panel", "build"]
+__all__ = ["CAUSES", "DATA_SOURCE", "PANELS", "Panel", "build"]
 
 DATA_SOURCE = "streamal-prometheus"
-"""The uid of the data source; ``docker/grafana/provisioning`` gives it to Prometheus."""
+"""The uid of the data source in ``docker/grafana/provisioning``; the dashboard takes any Prometheus, this one first."""
 
 _RATE = "[$__rate_interval]"
 
@@ -27,7 +28,8 @@ class Panel(NamedTuple):
 
     Attributes:
         row: the row that it stands in; rows come in the order of their first panel.
-        kind: "stat" is a number, "lines" a curve.
+        kind: "stat" is a number, "money" one with its currency, "lines" a curve, "causes" a bar for each query, over time:
+            where it is 1, that is why.
         unit: Grafana's name of the unit.
         queries: legend -> PromQL.
         about: one line for the operator.
@@ -62,22 +64,60 @@ def _quantiles(histogram: str) -> dict[str, str]:
     return {f"p{round(100 * q)}": f"histogram_quantile({q}, {rates})" for q in (0.5, 0.99)}
 
 
-_SPENT = "sum(streamal_spend{J})"
-_ALL = "sum(streamal_spend{J} / (streamal_budget_spent_ratio{J} > 0))"
+def _money(expression: str) -> dict[str, str]:
+    """Return the query of a sum of money: its series has the currency as a label, and that is its legend."""
+    currency = "on (instance) group_left (currency) streamal_currency_info{J}"
+    return {"{{currency}}": f"sum by (currency) (({expression}) * {currency})"}
+
+
+def _cap(name: str, least: str) -> str:
+    """Return a query that is 1 where less than *least* is left of the cap *name*."""
+    return f"sum(streamal_budget_left_{name}{{J}}) < bool {least}"
+
+
+def _any(*expressions: str) -> str:
+    """Return a query that is 1 where one of *expressions* is; one without a value, as of a cap that is not set, is not."""
+    return " + ".join(f"({each} or vector(0))" for each in expressions) + " > bool 0"
+
+
+_LABEL = "max(streamal_cost_per_label{J})"
+_CAPS = (
+    *(_cap(f"cost_{window}", f"scalar({_LABEL})") for window in ("hour", "day", "month")),
+    *(_cap(f"requests_{window}", "1") for window in ("hour", "day")),
+)
+_ACCEPTED = 'outcome="accepted"'
+_NO_CHANCE = f"sum(rate(streamal_events_without_propensity_total{{J}}{_RATE})) >= bool 0.9 * {_rate('streamal_events_total', where=_ACCEPTED)}"
+_SHARE_USED = "avg(streamal_budget_spent_ratio{J}) >= bool 0.95 * max(streamal_budget_share_limit_ratio{J})"
+_EVENTS_COME = f"{_rate('streamal_events_total')} > bool 0"
+_FULL = "max(streamal_open_requests{J}) >= bool max(streamal_open_requests_limit{J})"
+_SLOW = "max(streamal_open_requests{J}) >= bool max(streamal_open_requests_pace_limit{J})"
+_CLOCK = "max(streamal_clock_ahead_seconds{J} > bool 60) + max(abs(streamal_clock_jump_seconds{J}) > bool 0)"
+CAUSES: dict[str, str] = {
+    "no events come": f"{_rate('streamal_events_total')} == bool 0",
+    "a cap is used up": _any(*_CAPS),
+    "the share is used up": _any(f"({_NO_CHANCE}) * ({_SHARE_USED}) * ({_EVENTS_COME})"),
+    "the queue is full": _any(_FULL),
+    "annotators are too slow": _any(_SLOW),
+    "a clock is wrong": _any(_CLOCK),
+    "mute: something else": _any("sum(streamal_mute_partitions{J})"),
+}
+"""Why nothing is asked: what it is called -> a query that is 1 where it holds."""
 
 PANELS: tuple[Panel, ...] = (
-    Panel("Overview", "Spent on labels", "stat", "short", {"": _SPENT}, "Money, what open requests can still cost included.", 4),
-    Panel("Overview", "Saved", "stat", "short", {"": f"{_ALL} - {_SPENT}"}, "Against a label for each event, at the same price.", 4),
+    Panel("Overview", "Saved", "money", "short", _money("streamal_spend{J} / (streamal_budget_spent_ratio{J} > 0) - streamal_spend{J}"), "Against a label for each event, at the same price.", 4),
+    Panel("Overview", "Spent on labels", "money", "short", _money("streamal_spend{J}"), "What open requests can still cost included.", 4),
     Panel("Overview", "Share asked", "stat", "percentunit", {"": "avg(streamal_budget_spent_ratio{J})"}, "Requests per accepted event.", 4),
     Panel("Overview", "Accuracy", "stat", "percentunit", {"": "max(streamal_quality_accuracy_ratio{J})"}, "Of all events, asked or not; corrected for the choice of labels.", 4),
     Panel("Overview", "Accuracy, at least", "stat", "percentunit", {"": "max(streamal_quality_accuracy_low_ratio{J})"}, "The lower end of the 95 % interval.", 4),
     Panel("Overview", "Events", "stat", "reqps", {"": _rate("streamal_events_total")}, "Per second, refused ones too.", 4),
-    Panel("Spend", "Money", "lines", "short", {"settled": "sum(streamal_spend_settled{J})", "reserved": "sum(streamal_spend_reserved{J})"}, "What closed requests have cost, and the most that open ones can."),
+    Panel("Asking", "Why nothing is asked", "causes", "bool_yes_no", CAUSES, "A red bar is a reason, from where it begins. The last row is what no other explains.", 16),
+    Panel("Asking", "Since the last request", "stat", "s", {"": "time() - max(streamal_last_request_timestamp_seconds{J})"}, "In the partitions of all workers.", 4),
+    Panel("Asking", "Mute partitions", "stat", "short", {"": "sum(streamal_mute_partitions{J})"}, "Where events flow, and nothing is asked for longer than the budget explains.", 4),
+    Panel("Spend", "Money", "lines", "short", {f"{part} {legend}": query for part in ("settled", "reserved") for legend, query in _money(f"streamal_spend_{part}{{J}}").items()}, "What closed requests have cost, and the most that open ones can."),
     Panel("Spend", "Left of the day's cap", "lines", "short", {"left": "sum(streamal_budget_left_cost_day{J})", "cap": "max(streamal_budget_limit_cost_day{J})"}, "Empty without budget.cost_per_day."),
     Panel("Spend", "Requests", "lines", "reqps", {"{{lane}}": _rate("streamal_requests_total", "lane")}, "Per second, by the lane that paid."),
     Panel("Spend", "Share asked and its limit", "lines", "percentunit", {"asked": "avg(streamal_budget_spent_ratio{J})", "limit": "max(streamal_budget_share_limit_ratio{J})"}, "A burst may go above for a while; streamal_requests_over_budget may not leave 0."),
     Panel("Spend", "Requests over budget", "stat", "short", {"": "sum(streamal_requests_over_budget{J})"}, "0, or a promise is broken."),
-    Panel("Spend", "Mute partitions", "stat", "short", {"": "sum(streamal_mute_partitions{J})"}, "Where events flow, and nothing is asked."),
     Panel("Quality", "Accuracy", "lines", "percentunit", _interval("quality_accuracy", "ratio"), "Honest, with its 95 % interval; lags by the label delay."),
     Panel("Quality", "Balanced accuracy", "lines", "percentunit", _interval("quality_balanced_accuracy", "ratio"), "The mean recall of the classes."),
     Panel("Quality", "Worst class", "lines", "percentunit", {"recall": "max(streamal_quality_least_recall_ratio{J})"}, "Recall of the class that is recognised worst."),
@@ -87,9 +127,9 @@ PANELS: tuple[Panel, ...] = (
     Panel("Queue", "Open requests", "lines", "short", {"open": "max(streamal_open_requests{J})", "limit": "max(streamal_open_requests_limit{J})"}, "At the limit nothing is asked."),
     Panel("Queue", "Oldest open request", "lines", "s", {"age": "max(streamal_oldest_open_request_seconds{J})"}, "They expire by labels.ttl_s."),
     Panel("Queue", "Label delay", "lines", "s", _quantiles("label_delay_seconds"), "From request to label."),
-    Panel("Queue", "Replies", "lines", "reqps", {"{{outcome}}": _rate("streamal_replies_total", "outcome")}, "Per second, by what became of them."),
+    Panel("Queue", "Replies", "lines", "reqps", {"{{outcome}}": f"{_rate('streamal_replies_total', 'outcome')} > 0"}, "Per second, by what became of them; only what occurs."),
     Panel("Queue", "Expired", "lines", "reqps", {"expired": _rate("streamal_expiries_total")}, "Requests that nobody answered in time, per second."),
-    Panel("Queue", "Dead letters", "lines", "reqps", {"{{reason}}": _rate("streamal_dead_letters_total", "reason")}, "Refused records per second, by reason."),
+    Panel("Queue", "Dead letters", "lines", "reqps", {"{{reason}}": f"{_rate('streamal_dead_letters_total', 'reason')} > 0"}, "Refused records per second, by reason; only what occurs."),
     Panel("Model", "Version", "lines", "short", {"{{instance}}": "streamal_model_version{J}"}, "The same for all workers, but for a moment."),
     Panel("Model", "Since it last learned", "lines", "s", {"{{instance}}": "time() - streamal_last_fold_timestamp_seconds{J}"}, "Age of the newest training record folded."),
     Panel("Model", "Examples", "lines", "short", {"learned": "max(streamal_model_examples{J})", "quarantined": "max(streamal_model_quarantined{J})", "failed": "max(streamal_model_failures{J})"}, "What the model knows, and what was left out."),
@@ -128,12 +168,18 @@ def build() -> str:
 def _board() -> Any:
     from grafana_foundation_sdk.builders import dashboard  # noqa: PLC0415
     from grafana_foundation_sdk.models.common import DataSourceRef  # noqa: PLC0415
+    from grafana_foundation_sdk.models.dashboard import VariableOption, VariableRefresh  # noqa: PLC0415
 
-    source = DataSourceRef(type_val="prometheus", uid=DATA_SOURCE)
-    job = dashboard.QueryVariable("job").label("Job").datasource(source).query("label_values(streamal_build_info, job)")
+    source = DataSourceRef(type_val="prometheus", uid="${datasource}")
+    first = VariableOption(text="Prometheus", value=DATA_SOURCE)
+    sources = dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus").current(first)
+    job = (
+        dashboard.QueryVariable("job").label("Job").datasource(source).query("label_values(streamal_build_info, job)")
+        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+    )  # fmt: skip
     board = (
-        dashboard.Dashboard("streamal").uid("streamal").tags(["streamal"]).refresh("10s").time("now-1h", "now")
-    ).with_variable(job)  # fmt: skip
+        dashboard.Dashboard("streamal").uid("streamal").tags(["streamal"]).readonly().refresh("10s").time("now-1h", "now")
+    ).with_variable(sources).with_variable(job)  # fmt: skip
     row = ""
     for number, panel in enumerate(PANELS, 1):
         if panel.row != row:
@@ -144,17 +190,37 @@ def _board() -> Any:
 
 
 def _build_panel(panel: Panel, source: Any) -> Any:
-    from grafana_foundation_sdk.builders import prometheus, stat, timeseries  # noqa: PLC0415
+    from grafana_foundation_sdk.builders import prometheus  # noqa: PLC0415
 
-    kind = stat.Panel() if panel.kind == "stat" else timeseries.Panel()
+    kind = _new_panel(panel.kind).no_value("none")
     made = kind.title(panel.title).description(panel.about).unit(panel.unit).datasource(source)
     made = made.span(panel.width).height(4 if panel.row == "Overview" else 7)
-    for letter, (legend, expression) in zip("ABC", panel.queries.items(), strict=False):
+    for letter, (legend, expression) in zip(ascii_uppercase, panel.queries.items(), strict=False):
         query = prometheus.Dataquery().ref_id(letter).expr(_for_job(expression)).legend_format(legend)
         # exemplars: the coordinates of an event, where a curve is odd
         query = query.exemplar("_bucket" in expression)
         made = made.with_target(query.datasource(source))
     return made
+
+
+def _new_panel(kind: str) -> Any:
+    """Return the builder of a panel of this kind."""
+    from grafana_foundation_sdk.builders import stat, statetimeline, timeseries  # noqa: PLC0415
+    from grafana_foundation_sdk.models import common, dashboard  # noqa: PLC0415
+
+    match kind:
+        case "stat":
+            return stat.Panel()
+        case "money":
+            return stat.Panel().text_mode(common.BigValueTextMode.VALUE_AND_NAME).decimals(2)
+        case "causes":
+            said = {
+                str(value): dashboard.ValueMappingResult(text=text, color=colour)
+                for value, text, colour in ((0, "no", "transparent"), (1, "yes", "red"))
+            }
+            return statetimeline.Panel().mappings([dashboard.ValueMap(options=said)]).merge_values(True)
+        case _:
+            return timeseries.Panel()
 
 
 def _for_job(expression: str) -> str:
