@@ -40,8 +40,8 @@ def parse_table(table: Table, roles: Roles, rules: ReadingRules, findings: Findi
             continue
         column = _read_column(name, cells, table.kinds[name], rules, missing, findings)
         read[name] = column
-        spellings = {text: count for text, count in column.spellings.items() if text.strip() and text != "null"}
-        absent = sum(column.spellings.values()) + sum(column.misfits.values())
+        spellings = {text: count for text, count in column.spellings.items() if text.strip()}
+        absent = column.nulls + sum(column.spellings.values()) + sum(column.misfits.values())
         columns[name] = Column(name, "feature", column.kind, absent, spellings, column.notes)
     rank = {name: position for position, name in enumerate(table.names)}
     columns = dict(sorted(columns.items(), key=lambda item: rank.get(item[0], len(rank))))
@@ -85,17 +85,17 @@ def _read_column(
 
 def _numbers(cells: Sequence[Any]) -> TextColumn:
     """Return a column of numbers; NaN and the infinite ones are missing."""
-    if all(map(math.isfinite, filter(None, cells))) and None not in cells:
+    if None not in cells and all(map(math.isfinite, cells)):
         return TextColumn("number", list(cells))
     values = [cell if cell is not None and math.isfinite(cell) else None for cell in cells]
-    spelt = Counter("null" if cell is None else f"{cell}" for cell in cells if cell is None or not math.isfinite(cell))
-    kind = "number" if sum(spelt.values()) < len(cells) else ""
-    return TextColumn(kind, values, {("null" if text == "nan" else text): n for text, n in spelt.items()})
+    infinite = Counter(f"{cell}" for cell in cells if cell is not None and math.isinf(cell))
+    absent = values.count(None)
+    return TextColumn("number" if absent < len(cells) else "", values, absent - sum(infinite.values()), infinite)
 
 
 def _booleans(cells: Sequence[Any]) -> TextColumn:
     nulls = sum(cell is None for cell in cells)
-    return TextColumn("boolean" if nulls < len(cells) else "", list(cells), {"null": nulls} if nulls else {})
+    return TextColumn("boolean" if nulls < len(cells) else "", list(cells), nulls)
 
 
 def _times(cells: Sequence[Any]) -> TextColumn:
@@ -105,9 +105,8 @@ def _times(cells: Sequence[Any]) -> TextColumn:
     beyond = values.count(None) - nulls
     notes = ["moments are read as texts in ISO 8601: name them with --time, or drop them"]
     if beyond:
-        notes.insert(0, f"{beyond} moments lie beyond the years that Python knows, and are missing")
-    kind = "string" if any(value is not None for value in values) else ""
-    return TextColumn(kind, values, {"null": nulls} if nulls else {}, {}, tuple(notes))
+        notes.insert(0, f"{plural(beyond, 'moment')} beyond the years that Python knows: missing")
+    return TextColumn("string" if any(values) else "", values, nulls + beyond, notes=tuple(notes))
 
 
 def _nested(cells: Sequence[Any]) -> TextColumn:
@@ -115,8 +114,7 @@ def _nested(cells: Sequence[Any]) -> TextColumn:
     kinds = Counter(kind_of(cell) for cell in cells if is_vector(cell))
     kind = kinds.most_common(1)[0][0] if kinds else ""
     values = [cell if is_vector(cell) and kind_of(cell) == kind else None for cell in cells]
-    nulls = sum(cell is None for cell in cells)
-    return TextColumn(kind, values, {"null": nulls} if nulls else {}, notes=() if kind else ("it holds no vectors",))
+    return TextColumn(kind, values, sum(cell is None for cell in cells), notes=() if kind else ("it holds no vectors",))
 
 
 def is_vector(cell: Any) -> bool:
@@ -167,7 +165,7 @@ def _name_misfits(
     if declared is not None and count > (1 - SHARE_MIN) * present:
         raise findings.error(
             f"{findings.location(first)}: column {name!r} is {shorten(cells[first])}, not {what} as declared; "
-            f"so are {count} of its {present} cells"
+            f"{count} of {present} cells are none"
         )
     shown = ", ".join(f"{findings.location(row)} {shorten(cells[row])}" for row in rows[:FIRST])
     text = f"column {name!r}: {count} of {present} cells are not {what}, and so missing: {shown}"

@@ -59,7 +59,7 @@ def parse_styled(text: str, style: Style) -> float | None:
     stripped = _CURRENCY.sub("", stripped.removesuffix("%")).strip()
     sign, digits = (stripped[0], stripped[1:].lstrip()) if stripped[:1] in {"+", "-"} else ("", stripped)
     if not digits or not digits[-1].isdigit() or _STYLED[style].fullmatch(digits) is None:
-        return parse_number(stripped)
+        return None if style == "comma" and "." in stripped else parse_number(stripped)
     plain = re.sub(_GROUPS[style], "", digits).replace(",", ".")
     number = parse_number(sign + plain)
     return -number if negative and number is not None else number

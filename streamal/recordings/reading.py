@@ -14,7 +14,7 @@ from streamal.core.labels import class_name
 from streamal.core.records import FeatureValue, Reason, Refusal
 from streamal.recordings.account import Account, Column
 from streamal.recordings.columns import is_unicode, iso_of
-from streamal.recordings.findings import FIRST, Findings, count_texts
+from streamal.recordings.findings import FIRST, Findings, count_texts, plural
 from streamal.recordings.formats.values import plain
 from streamal.recordings.missing import Missing
 from streamal.recordings.rules import ReadingRules, Roles
@@ -63,7 +63,7 @@ class Stream:
     def spellings(self) -> frozenset[str]:
         """The texts that stand for a missing feature, but for the blank."""
         columns = [column for column in self.columns.values() if column.role == "feature"]
-        return frozenset(text.strip() for column in columns for text in column.spellings) - {"", "null"}
+        return frozenset(text.strip() for column in columns for text in column.spellings) - {""}
 
 
 def read_stream(
@@ -109,6 +109,9 @@ def read_stream(
             seconds = read_times(parsed.cells[role], name, missing, findings, in_seconds=role in parsed.seconds)
             times[role] = seconds
             columns[name] = replace(columns[name], kind="time", missing=seconds.count(None))
+    if "time" in times and None in times["time"]:
+        count = times["time"].count(None)
+        findings.note("no_time", f"{plural(count, 'row')} without a time: as late as the row before", count)
     rows = _rows(parsed, labels.values, times, findings)
     account = findings.account(len(rows), rules.strict)
     classes = tuple(sorted({row.label for row in rows}))

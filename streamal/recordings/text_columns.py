@@ -41,13 +41,15 @@ class TextColumn:
     Attributes:
         kind: "number", "string", "boolean" or "text"; "" if no cell holds anything.
         values: one for each cell; None is missing.
-        spellings: how the missing ones are spelt -> cells.
+        nulls: cells in which the source itself says that there is nothing.
+        spellings: how the other missing ones are spelt -> cells.
         misfits: the cells that hold no value of *kind*, and are missing for that: text -> cells.
         notes: how the cells were read, where that is not plain.
     """
 
     kind: str
     values: list[Any]
+    nulls: int = 0
     spellings: Mapping[str, int] = field(default_factory=dict)
     misfits: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -77,9 +79,7 @@ def read_texts(cells: Sequence[str | None], missing: Missing, declared: str | No
         infinite = {text: count for text, count in present.items() if table[text] is None and is_infinite(text)}
         spellings |= infinite
     misfits = {text: count for text, count in present.items() if table[text] is None and text not in spellings}
-    if nulls:
-        spellings = {"null": nulls, **spellings}
-    return TextColumn(kind, list(map(table.get, cells)), spellings, misfits, notes)
+    return TextColumn(kind, list(map(table.get, cells)), nulls, spellings, misfits, notes)
 
 
 def kind_of_texts(texts: Mapping[str, int]) -> str:
@@ -125,8 +125,9 @@ def _of_found(present: Mapping[str, int], *, typed: bool) -> tuple[str, _Parse, 
     if not typed:
         if _share(present, _truth) >= SHARE_MIN:
             return "boolean", _truth, ()
-        parse, note = _number_parser(present)
-        if _share(present, parse) >= SHARE_MIN:
+        finite = {text: count for text, count in present.items() if not is_infinite(text)}
+        parse, note = _number_parser(finite)
+        if _share(finite, parse) >= SHARE_MIN:
             reason = _not_counted(present)
             return ("string", str.strip, (reason,)) if reason else ("number", parse, (note,) if note else ())
     kind = kind_of_texts(present)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from statistics import median
@@ -201,29 +201,38 @@ def _far_off(column: _Column, times: dict[int, float]) -> list[int]:
     """Return the rows whose time is far from all others; they are noted.
 
     Raises:
-        ConfigError: there are many, and not all are of a year that a person would write.
+        ConfigError: there are many, and they are of years that nobody would write.
     """
     if len(times) < _ROWS_FOR_FAR:
         return []
     ordered = sorted(times.values())
+    few = max(1, int(_FAR_SHARE_MAX * len(times)))
+    _require_plausible(column, times, ordered[len(ordered) // 2], few)
     low, high = ordered[len(ordered) // 20], ordered[-1 - len(ordered) // 20]
     away = _SPANS_FAR * max(high - low, 86_400.0)
     far = [row for row, time in times.items() if not low - away <= time <= high + away]
-    if not far:
+    if not far or len(far) > few:
         return []
-    if len(far) <= max(1, int(_FAR_SHARE_MAX * len(times))):
-        _note_unbelieved(column, far, "are far from all others")
-        return far
-    middle = ordered[len(ordered) // 2]
-    strange: Callable[[float], bool] = lambda time: time == 0.0 or not _ABSURD[0] <= time <= _ABSURD[1]  # noqa: E731
-    absurd = [row for row in far if strange(times[row])]
-    if absurd and not strange(middle):
+    _note_unbelieved(column, far, "are far from all others")
+    return far
+
+
+def _require_plausible(column: _Column, times: dict[int, float], middle: float, few: int) -> None:
+    """Raise a ConfigError if the times are of our days, and more than *few* of years that nobody would write."""
+    if _is_absurd(middle):
+        return
+    absurd = [row for row, time in times.items() if _is_absurd(time)]
+    if len(absurd) > few:
         other = next(row for row, time in times.items() if time == middle)
         raise column.findings.error(
             f"column {column.name!r} has times of two kinds: {column.show(other)}, and {column.show(absurd[0])} "
-            f"(and {len(absurd) - 1} more): write one kind"
+            f"(and {len(absurd) - 1} more); write one kind"
         )
-    return []
+
+
+def _is_absurd(time: float) -> bool:
+    """Return whether *time* is a placeholder, or of no year in which anything was recorded."""
+    return time == 0.0 or not _ABSURD[0] <= time <= _ABSURD[1]
 
 
 def _note_unbelieved(column: _Column, rows: Sequence[int], what: str) -> None:
