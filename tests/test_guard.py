@@ -344,7 +344,7 @@ def test_trap_0_5_a_label_outside_the_classes_is_never_learned_as_true() -> None
     config = make_config(budget={"share": 1})
     world = World(config)
     daemon = world.daemon()
-    wrong = ["2", 2, 1, "1", True, "ok", "YES", " yes"]
+    wrong = ["2", 2, 1, "1", True, "ok", "YES", "y es"]
     offsets = [world.event({"x1": 0.1, "x2": 0.2}) for _ in wrong]
     daemon.start()
     world.drain(daemon)

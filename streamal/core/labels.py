@@ -21,6 +21,8 @@ _WHOLE = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.0+)?", re.ASCII)
 """A whole number, as CSV files, spreadsheets and JSON write one; 007 is a code."""
 _WHOLE_MAX = 2.0**63
 _CLASSES_SHOWN = 10
+_KNOWN_MAX = 50
+"""Beside the class that was meant so many characters of the others have room in a dead letter."""
 _INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
 """Categories of Unicode: controls, marks of format, and spaces of every kind."""
 
@@ -65,15 +67,17 @@ def explain_unknown(label: str, classes: Sequence[str]) -> str:
     """Return why *label* cannot be learned, with the class that was probably meant or some of those there are.
 
     >>> explain_unknown("WET", ["dry", "wet"])
-    "label 'WET' is not among the classes: 'wet' was probably meant, which differs in case"
+    "label 'WET' is not among the classes (dry, wet): 'wet' was probably meant, which differs in case"
     >>> explain_unknown("maybe", ["dry", "wet"])
     "label 'maybe' is not among the classes (dry, wet)"
     """
-    meant = find_meant(label, classes)
+    meant, known = find_meant(label, classes), f" ({', '.join(classes[:_CLASSES_SHOWN])})"
     if meant is None:
-        return f"label {quote(label)} is not among the classes ({', '.join(classes[:_CLASSES_SHOWN])})"
+        return f"label {quote(label)} is not among the classes{known}"
+    if len(known) > _KNOWN_MAX:
+        known = ""
     return (
-        f"label {quote(label)} is not among the classes: {quote(meant)} was probably meant, "
+        f"label {quote(label)} is not among the classes{known}: {quote(meant)} was probably meant, "
         f"which differs in {_difference(label, meant)}"
     )
 
