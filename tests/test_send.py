@@ -243,6 +243,18 @@ def test_a_column_is_a_number_if_all_first_rows_say_so() -> None:
     assert not found.flaws
 
 
+def test_a_table_is_read_as_the_reader_reads_it() -> None:
+    """Decimal commas, spelt-out gaps, codes with leading zeros, yes and no for a declared truth value."""
+    text = "a;b;zip;on\n10,5;NA;01067;yes\n-1,25;2;01069;no\n"
+    reader = CsvEvents(WireRules(), {"on": "boolean"}, CsvOptions("it"))
+    first, last = reader.feed(lines_of(text)), reader.finish()
+    assert features(Events([*first.ready, *last.ready])) == [
+        {"a": 10.5, "zip": "01067", "on": True},
+        {"a": -1.25, "b": 2.0, "zip": "01069", "on": False},
+    ]
+    assert "column 'a': '10,5' is read as 10.5" in reader.notes()
+
+
 def test_a_cell_that_is_not_of_its_columns_type_refuses_its_row() -> None:
     """Whether the type was declared or guessed; the row's line, the column and the value are named."""
     late = read_csv("a\n" + "1\n" * 3 + "hot\n", {"a": "number"})

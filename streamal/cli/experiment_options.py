@@ -43,7 +43,7 @@ __all__ = [
     "split_names",
 ]
 
-_PROFILED = 20_000
+_PROFILED = 4_000
 """So many rows are looked at before a replay: that takes less than a second."""
 
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Events per step.")]

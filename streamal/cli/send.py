@@ -206,7 +206,7 @@ class _Sending:
     ) -> None:
         self._source, self._checks, self._schema, self._stop = source, checks, schema, stop
         self._rules = wire_rules(config)
-        self._noted = False
+        self._noted: set[str] = set()
         self.line = self.refused = self.dropped = 0
 
     def figures(self, sent: int) -> dict[str, int]:
@@ -257,10 +257,10 @@ class _Sending:
         reader = self._source.reader(self._rules, self._schema, key)
         chunks = split_lines(self._source.chunks(self._stop), self._rules.record_bytes_max, whole=self._source.watch)
         for events in read_events(map(self._source.keep, chunks), reader, self._check):
-            notes = () if self._noted else reader.notes()
-            for note in notes:
-                echo(f"streamal: {self._source.name}: {note}", err=True)
-            self._noted = self._noted or bool(notes)
+            for note in reader.notes():
+                if note not in self._noted:
+                    echo(f"streamal: {self._source.name}: {note}", err=True)
+                    self._noted.add(note)
             yield events
             if self._stop.is_set():
                 return

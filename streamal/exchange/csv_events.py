@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +16,15 @@ from streamal.core.records import Scalar
 from streamal.errors import ConfigError
 from streamal.exchange.events import EventLine, Events, LineFlaw
 from streamal.exchange.lines import Line
-from streamal.recordings.missing import Missing
+from streamal.recordings.missing import Missing, is_infinite
 from streamal.recordings.numerals import parse_number
+from streamal.recordings.text_columns import Parser, find_parser
 
 __all__ = ["CsvEvents", "CsvOptions"]
 
 _DELIMITERS = ",;\t|"
-_TRUTHS: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": False}
 _ANSWERS = frozenset({"label", "target", "class", "y"})
 _NAMES_SHOWN = 10
-_is_missing = Missing().is_missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,8 @@ class CsvEvents:
         self._rules, self._known, self._options = rules, kinds, options
         self._delimiter = options.delimiter
         self._header: list[str] = []
-        self._kinds: dict[str, str] | None = None
+        self._missing = Missing(rules.missing)
+        self._parsers: dict[str, Parser] | None = None
         self._open: list[Line] = []
         """The lines of a row whose quotes are not closed yet."""
         self._open_bytes = 0
@@ -84,11 +85,11 @@ class CsvEvents:
                 found.flaws.append(LineFlaw(line.number, text))
             elif [name.strip() for name in row] == self._header:
                 continue
-            elif self._kinds is not None:
-                self._add(line.number, row, self._kinds, found)
+            elif self._parsers is not None:
+                self._add(line.number, row, self._parsers, found)
             else:
                 self._sample.append((line.number, row))
-        if self._kinds is None and len(self._sample) >= self._options.sample_rows:
+        if self._parsers is None and len(self._sample) >= self._options.sample_rows:
             self._decide(found)
         return found
 
@@ -99,7 +100,7 @@ class CsvEvents:
             ConfigError: a quote was never closed.
         """
         found = Events()
-        if self._header and self._kinds is None:
+        if self._header and self._parsers is None:
             self._decide(found)
         if self._open:
             raise self._error(self._open[0].number, "a quote begins here and is never closed")
@@ -110,6 +111,8 @@ class CsvEvents:
         notes = []
         if nameless := self._header.count(""):
             notes.append(f"{nameless} column{'s' * (nameless > 1)} without a name: left out")
+        for name, parser in (self._parsers or {}).items():
+            notes += [f"column {name!r}: {note}" for note in parser.notes]
         unknown = [name for name in self._header if self._is_feature(name) and name not in self._known]
         if self._known and unknown:
             notes.append(f"the schema does not know {_listed(unknown)}: the daemon drops what it does not know")
@@ -163,32 +166,36 @@ class CsvEvents:
             if name not in header:
                 raise self._error(1, f"there is no column {name!r}, but {_listed(header)}")
         self._header = header
-        if all(name in self._known for name in header if self._is_feature(name)):
-            self._kinds = dict(self._known)
 
     def _is_feature(self, name: str) -> bool:
         return bool(name) and name not in {self._rules.id, self._rules.time, *self._options.drop}
 
     def _decide(self, found: Events) -> None:
-        """Tell the types by the rows that have come, and take those rows."""
-        columns = zip(*(row for _, row in self._sample), strict=True) if self._sample else ()
-        guessed = {name: _kind(texts) for name, texts in zip(self._header, columns, strict=False)}
-        self._kinds = {**guessed, **self._known}
+        """Tell by the rows that have come how each column is read, and take those rows."""
+        self._parsers = {}
+        for position, name in enumerate(self._header):
+            if self._is_feature(name):
+                cells = Counter(row[position] for _, row in self._sample)
+                present = {text: count for text, count in cells.items() if not self._missing.is_missing(text)}
+                self._parsers[name] = find_parser(present, self._known.get(name))
         for number, row in self._sample:
-            self._add(number, row, self._kinds, found)
+            self._add(number, row, self._parsers, found)
         self._sample.clear()
 
-    def _add(self, number: int, row: Sequence[str], kinds: Mapping[str, str], found: Events) -> None:
+    def _add(self, number: int, row: Sequence[str], parsers: Mapping[str, Parser], found: Events) -> None:
         """Add the event in *row*, or what is wrong with it."""
         cells = dict(zip(self._header, row, strict=True))
         features: dict[str, Scalar] = {}
-        for name, text in cells.items():
-            if self._is_feature(name) and not _is_missing(text):
-                value = _value(text, kinds.get(name, "string"))
-                if value is None:
-                    found.flaws.append(LineFlaw(number, f"column {name!r} is {text[:40]!r}, not a {kinds[name]}"))
-                    return
+        for name, parser in parsers.items():
+            text = cells[name]
+            if self._missing.is_missing(text):
+                continue
+            value = parser.parse(text)
+            if value is not None:
                 features[name] = value
+            elif parser.kind != "number" or not is_infinite(text):
+                found.flaws.append(LineFlaw(number, f"column {name!r} is {text[:40]!r}, not a {parser.kind}"))
+                return
         own = {"id": _identity(cells.get(self._rules.id)), "time": _time(cells.get(self._rules.time))}
         given = {field: value for field, value in own.items() if value is not None}
         event: dict[str, Any] = {**given, "features": features}
@@ -199,21 +206,6 @@ class CsvEvents:
 
     def _error(self, line: int | str, text: str) -> ConfigError:
         return ConfigError(f"{self._options.name}, line {line}: {text}")
-
-
-def _kind(texts: Iterable[str]) -> str:
-    """Return "number", "boolean" or "string": what all *texts* are that are not blank."""
-    present = [text for text in texts if not _is_missing(text)]
-    if present and all(parse_number(text) is not None for text in present):
-        return "number"
-    return "boolean" if present and {text.strip().lower() for text in present} <= {"true", "false"} else "string"
-
-
-def _value(text: str, kind: str) -> Scalar | None:
-    """Return *text* as a feature of *kind*, None if it is none."""
-    if kind == "number":
-        return parse_number(text)
-    return _TRUTHS.get(text.strip().lower()) if kind == "boolean" else text
 
 
 def _identity(text: str | None) -> int | str | None:

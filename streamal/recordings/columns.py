@@ -22,6 +22,8 @@ from streamal.recordings.text_columns import SHARE_MIN, TextColumn, read_texts
 
 __all__ = ["is_unicode", "is_vector", "iso_of", "nested_type", "note_empty", "parse_table"]
 
+_EPOCH_MS = (1e12, 4e12)
+"""Milliseconds since 1970, from 2001 to 2096."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -180,6 +182,8 @@ def _refuse_large(name: str, values: Sequence[Any], wire: WireRules, findings: F
     if not present or (max(present) <= bound and min(present) >= -bound):
         return
     text = f"feature {quote(name)} is beyond ±{bound:g}, the bound of a number (limits.magnitude)"
+    if all(_EPOCH_MS[0] <= value < _EPOCH_MS[1] for value in present[:100]):
+        text += "; if it is a time in milliseconds, name it with --time or --label-time, or drop it"
     for row, value in enumerate(values):
         if value is not None and not -bound <= value <= bound:
             findings.refuse(row, Refusal(Reason.NUMBER_OUT_OF_RANGE, text))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from streamal.recordings.reading import Stream
 
 __all__ = ["Kind", "Suspicion", "column_suspicions", "label_suspicions"]
 
-Kind = Literal["identifier", "label", "future", "constant", "missing", "target", "classes", "order"]
+Kind = Literal["identifier", "label", "future", "time", "constant", "missing", "target", "classes", "order"]
 
 _ROWS_MIN = 20
 """With fewer values nothing is concluded."""
@@ -146,29 +147,31 @@ def _leak(stream: Stream, name: str, values: Sequence[Any], classes: Mapping[str
     if len(classes) == 1 or min(len(classes), _ROWS_MIN) * 2 > len(labels):
         return None
     advice = "would it be known when an event comes? if not, drop it"
-    same = sum(value is not None and class_name(value) == label for value, label in zip(values, labels, strict=True))
+    distinct = set(values)
+    missing = None in distinct
+    # a column that is the label has about as many values
+    names = {value: class_name(value) for value in distinct - {None}} if len(distinct) <= 4 * len(classes) + 10 else {}
+    same = sum(names.get(value) == label for value, label in zip(values, labels, strict=True)) if names else 0
     if same >= _LEAK * len(labels):
         text = f"{name!r} is the label itself in {same / len(labels):.1%} of the rows"
         return Suspicion("label", name, text, advice, drop=True)
     for what, groups in (
-        (f"{name!r} alone", _groups(values, stream.kinds[name])),
-        (f"whether {name!r} is there", [value is None for value in values]),
+        (f"{name!r} alone", _groups(values, stream.kinds[name], len(distinct))),
+        (f"whether {name!r} is there", [value is None for value in values] if missing else []),
     ):
-        recall = _told(groups, labels)
+        recall = _told(groups, labels) if groups else 0.0
         if recall >= _LEAK:
             return Suspicion("label", name, f"{what} tells {recall:.1%} of the labels", advice, drop=True)
     return None
 
 
-def _groups(values: Sequence[Any], kind: str) -> Sequence[Hashable]:
+def _groups(values: Sequence[Any], kind: str, distinct: int) -> Sequence[Hashable]:
     """Return the group of each value: the value itself, or its part of the order for many different numbers."""
-    if kind != "number" or len(set(values)) <= _BINS:
+    if kind != "number" or distinct <= _BINS:
         return values
-    order = sorted(range(len(values)), key=lambda row: (values[row] is not None, values[row] or 0.0))
-    bins: list[Hashable] = [None] * len(values)
-    for rank, row in enumerate(order):
-        bins[row] = None if values[row] is None else rank * _BINS // len(values)
-    return bins
+    ordered = sorted(value for value in values if value is not None)
+    bounds = [ordered[number * len(ordered) // _BINS] for number in range(1, _BINS)]
+    return [None if value is None else bisect(bounds, value) for value in values]
 
 
 def _told(groups: Sequence[Hashable], labels: Sequence[str]) -> float:
@@ -177,8 +180,8 @@ def _told(groups: Sequence[Hashable], labels: Sequence[str]) -> float:
     A group of one row tells nothing; 0.0 if most rows are alone.
     """
     by_group: dict[Hashable, Counter[str]] = defaultdict(Counter)
-    for group, label in zip(groups, labels, strict=True):
-        by_group[group][label] += 1
+    for (group, label), count in Counter(zip(groups, labels, strict=True)).items():
+        by_group[group][label] = count
     there, right = Counter[str](), Counter[str]()
     for counts in by_group.values():
         label, most = counts.most_common(1)[0]
@@ -194,12 +197,16 @@ def _future(stream: Stream, name: str, present: Sequence[Any], values: Sequence[
     """Return a suspicion if *values* are moments after their events, or have the name of what comes afterwards."""
     advice = "is it known when the event comes? if not, drop it"
     has_times = any(column.role == "time" for column in stream.columns.values())
-    if has_times and (moments := _moments(values)) is not None:
+    moments = _moments(values)
+    if moments is not None and has_times:
         later = sum(moment is not None and moment > row.time for moment, row in zip(moments, stream.rows, strict=True))
         if later > 0.5 * len(present):
             text = f"{name!r} lies after its event in {later / len(present):.0%} of the rows"
             more = "; if it is when the label became known, say --label-time"
             return Suspicion("future", name, text, advice + more, drop=True)
+    elif moments is not None:
+        more = f"if it is when the event comes, say --time {name} (when its label came: --label-time); else drop it"
+        return Suspicion("time", name, f"{name!r} holds moments, such as {present[0]}", more, drop=True)
     if _AFTERWARDS.search(name):
         return Suspicion("future", name, f"{name!r} has the name of something known only afterwards", advice)
     return None

@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from streamal.core.records import Scalar
 from streamal.recordings.missing import Missing, is_infinite
 from streamal.recordings.numerals import DATE, STYLES, is_code, is_long_integer, parse_number, parse_styled
 
-__all__ = ["SHARE_MIN", "TextColumn", "kind_of_texts", "read_texts"]
+__all__ = ["SHARE_MIN", "Parser", "TextColumn", "find_parser", "kind_of_texts", "read_texts"]
 
 SHARE_MIN = 0.95
 """This part of the cells that hold anything makes the kind of a column."""
@@ -58,6 +58,14 @@ class TextColumn:
 _Parse = Callable[[str], Scalar | None]
 
 
+class Parser(NamedTuple):
+    """How the texts of a column are read: the kind, what makes a value of a text (None: it is none), and notes."""
+
+    kind: str
+    parse: _Parse
+    notes: tuple[str, ...]
+
+
 def read_texts(cells: Sequence[str | None], missing: Missing, declared: str | None, *, typed: bool) -> TextColumn:
     """Return *cells* as values of the kind *declared*, or of the kind that they are found to be.
 
@@ -73,13 +81,21 @@ def read_texts(cells: Sequence[str | None], missing: Missing, declared: str | No
     nulls = counts.pop(None, 0)
     spellings = {text: count for text, count in counts.items() if text is not None and missing.is_missing(text)}
     present = {text: count for text, count in counts.items() if text is not None and text not in spellings}
-    kind, parse, notes = _of_declared(declared, present) if declared is not None else _of_found(present, typed=typed)
+    kind, parse, notes = find_parser(present, declared, typed=typed)
     table: dict[str | None, Scalar | None] = {text: parse(text) for text in present}
     if kind == "number":
         infinite = {text: count for text, count in present.items() if table[text] is None and is_infinite(text)}
         spellings |= infinite
     misfits = {text: count for text, count in present.items() if table[text] is None and text not in spellings}
     return TextColumn(kind, list(map(table.get, cells)), nulls, spellings, misfits, notes)
+
+
+def find_parser(present: Mapping[str, int], declared: str | None, *, typed: bool = False) -> Parser:
+    """Return how a column is read whose cells that hold anything are *present* (text -> cells).
+
+    *declared* and *typed* are those of `read_texts`.
+    """
+    return Parser(*(_of_declared(declared, present) if declared is not None else _of_found(present, typed=typed)))
 
 
 def kind_of_texts(texts: Mapping[str, int]) -> str:
