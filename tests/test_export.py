@@ -271,3 +271,56 @@ def test_a_file_that_cannot_be_read_is_one_line(cli: Cli, asked: World, director
     ended = cli("import", name)
     assert ended.code == 2
     assert name in ended.line
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (['{0},"yes', "{1},no", "{2},no"], "line 2, row 1: a quote"),
+        (["{0},no", '{1},"yes', '{2},no"', "{3},no"], "row 2: label 'yes\\n"),
+        (["{0},no", "{1}"], "row 2: 1 of 2 rows are shorter than the header"),
+        (["{0},no", "{1},no,x,y"], "line 3 has more fields than the header"),
+        (["{0},no", "{1},NA"], "row 2: exactly one of"),
+        (["{0},no", "{1},YES"], "row 2: label 'YES' is not among the classes: 'yes' was probably meant"),
+        (["{0},no", "{1},1_0", "{1},no"], "row 2: label '1_0' is not among the classes"),
+    ],
+    ids=["unclosed", "paired", "short", "long", "missing", "case", "underscore"],
+)
+def test_an_untidy_table_of_replies_writes_nothing(
+    cli: Cli, asked: World, directory: Path, lines: list[str], told: str
+) -> None:
+    """Its row is named; a stray quote makes no class of six lines."""
+    rows = ["request,label", *(line.format(*open_requests(asked)) for line in lines)]
+    (directory / "a.csv").write_text("\n".join(rows) + "\n")
+    ended = cli("import", "a.csv")
+    assert ended.code in {1, 2}
+    assert told in ended.err, ended.err
+    assert replies() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "encode", "delimiter"),
+    [
+        ("a.CSV", "utf-8-sig", ","),
+        ("a.csv", "utf-16", ";"),
+        ("a.tsv", "utf-8", "\t"),
+        ("a.csv", "cp1252", ";"),
+        ("a.jsonl", "utf-16", None),
+    ],
+)
+def test_replies_come_in_any_dialect(
+    cli: Cli, asked: World, directory: Path, name: str, encode: str, delimiter: str | None
+) -> None:
+    """As a recording does, and labels are the same classes."""
+    first, second = open_requests(asked)[:2]
+    rows = [{"request": first, "label": " yes "}, {"request": second, "label": "no", "annotator": "Zoë"}]
+    if delimiter is None:
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    else:
+        lines = [("request", "label", "annotator"), *((r["request"], r["label"], r.get("annotator", "")) for r in rows)]
+        text = "\n".join(map(delimiter.join, lines))
+    (directory / name).write_bytes(text.encode(encode))
+    ended = cli("import", name, "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["written"] == 2
+    assert [row.get("annotator") for row in replies()] == [None, "Zoë"]

@@ -51,7 +51,7 @@ def model_kinds(config: Config) -> Mapping[str, str]:
     return config.features.declared if embedding is None else embedding.kinds(config.features.declared)
 
 
-def build_model(config: Config, given: base.Classifier | None = None) -> Model:
+def build_model(config: Config, given: base.Estimator | None = None) -> Model:
     """Return an untrained model, or the one that ``model.warm_start`` holds.
 
     A classifier of River that is *given* takes the place of ``model.pipeline`` and ``model.factory``: an untrained
@@ -80,14 +80,14 @@ def build_model(config: Config, given: base.Classifier | None = None) -> Model:
     return model
 
 
-def _untrained(config: Config, given: base.Classifier | None, binary: bool) -> base.Classifier:
+def _untrained(config: Config, given: base.Estimator | None, binary: bool) -> base.Classifier:
     if given is None:
         pipeline = config.model.pipeline or default_pipeline(model_kinds(config), binary)
         return build_estimator(pipeline, config.model.factory, config.model.seed)
     if not isinstance(given, base.Estimator):
         raise ConfigError(f"the model is a {type(given).__name__}, not a classifier of River")
     require_classifier(given)
-    return given.clone()
+    return given.clone()  # type: ignore[return-value]  # a pipeline is one by its last step
 
 
 def _require_declared_classes(model: Model, estimator: base.Classifier, config: Config) -> None:

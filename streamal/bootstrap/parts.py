@@ -59,7 +59,7 @@ class Parts:
     model: Model
     model_bytes: bytes | None
     warm_start: str | None
-    given: base.Classifier | None = None
+    given: base.Estimator | None = None
 
     def new_model(self) -> Model:
         """Return an untrained model: a copy of the one that was built, or a further one if that cannot be pickled."""
@@ -77,7 +77,7 @@ class Parts:
         return build_fold(self.config, self.budget, self.strategy, self.new_model(), self.warm_start)
 
 
-def build(config: Config, given: base.Classifier | None = None) -> Parts:
+def build(config: Config, given: base.Estimator | None = None) -> Parts:
     """Return the parts that *config* describes; a classifier of River that is *given* is its model.
 
     Raises:

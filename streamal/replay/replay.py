@@ -143,7 +143,7 @@ def replay(
     progress: Callable[[int], object] = lambda _: None,
     *,
     label: str | None = None,
-    model: base.Classifier | None = None,
+    model: base.Estimator | None = None,
 ) -> Replay:
     """Run *stream* through the daemon's own loop and return the figures.
 

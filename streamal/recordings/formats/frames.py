@@ -20,7 +20,10 @@ _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 def is_frame(source: object) -> bool:
     """Return whether *source* is a data frame that narwhals knows."""
-    return isinstance(nw.from_native(source, pass_through=True), nw.DataFrame | nw.LazyFrame)
+    try:
+        return isinstance(nw.from_native(source, pass_through=True), nw.DataFrame | nw.LazyFrame)
+    except nw.exceptions.NarwhalsError:  # one that narwhals knows, and refuses: a name stands in it twice
+        return True
 
 
 def require_distinct(names: Iterable[str], findings: Findings) -> None:
@@ -44,7 +47,7 @@ def frame_table(source: Any, roles: Roles, rules: ReadingRules, limit: int | Non
         frame = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
         names = list(frame.columns)
     except Exception as error:
-        raise findings.error(f"no readable data frame: {error}") from error
+        raise findings.error(f"no readable data frame: {' '.join(str(error).split())}") from error
     require_distinct(map(str, names), findings)
     findings.rows = len(frame)
     columns: dict[str, Sequence[Any]] = {}

@@ -23,13 +23,14 @@ def read_parquet(path: Path, roles: Roles, rules: ReadingRules, limit: int | Non
         ConfigError: pyarrow is missing, or the file cannot be read.
     """
     try:
-        from pyarrow import dataset  # noqa: PLC0415
+        from pyarrow import dataset, parquet  # noqa: PLC0415
     except ImportError as error:
         raise findings.error(f"Parquet needs pyarrow: {INSTALL.format(extra='parquet')}") from error
     try:
+        if path.is_file():
+            require_distinct(parquet.read_schema(path).names, findings)  # a data set would not say which name
         source: Any = dataset.dataset(path, format="parquet", partitioning="hive" if path.is_dir() else None)
         names = list(source.schema.names)
-        require_distinct(names, findings)
         used = [name for name in names if roles.is_used(name, rules)]
         table = source.to_table(columns=used) if limit is None else source.head(limit, columns=used)
     except (OSError, ValueError, NotImplementedError, LookupError, TypeError) as error:  # pyarrow's errors are these
