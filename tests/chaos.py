@@ -64,12 +64,22 @@ def configured(cluster: Cluster, directory: Path, partitions: int = PARTITIONS) 
     return path
 
 
+FALSE_TIME = """
+import pathlib, time
+right, ahead = time.time, pathlib.Path(__file__).with_name("ahead.txt")
+time.time = lambda: right() + float(ahead.read_text() or 0)
+"""
+"""Runs at the start of a worker's interpreter; the monotonic clock stays right."""
+
+
 class Worker:
     """A `streamal run` with a directory of its own, to be killed, frozen and started again."""
 
     def __init__(self, config: Path, name: str, *arguments: str) -> None:
         self.name, self.directory = name, config.parent / name
         self.directory.mkdir()
+        (self.directory / "sitecustomize.py").write_text(FALSE_TIME)
+        self.set_clock(0.0)
         self._command = [sys.executable, "-m", "streamal", "run", "--config", str(config), *arguments]
         self._lives = 0
         self.start()
@@ -77,7 +87,14 @@ class Worker:
     def start(self) -> None:
         self._lives += 1
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(self._command, cwd=self.directory, env=environment(), stderr=log)
+            path = os.pathsep.join([str(self.directory), *filter(None, [os.environ.get("PYTHONPATH")])])
+            self.process = subprocess.Popen(
+                self._command, cwd=self.directory, env=environment(PYTHONPATH=path), stderr=log
+            )
+
+    def set_clock(self, ahead_s: float) -> None:
+        """Set its clock ahead, or right again (0)."""
+        (self.directory / "ahead.txt").write_text(str(ahead_s))
 
     def kill(self) -> None:
         self.process.kill()

@@ -7,12 +7,12 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
 
 from streamal.bootstrap import transports
 from streamal.config import Config, load_config
@@ -64,9 +64,9 @@ POISON_REPLIES = (
 
 
 @contextmanager
-def outside_of(config: Path, seed: int, per_second: float) -> Iterator[Outside]:
-    """The world outside, for as long as a test lasts."""
-    outside = Outside(load_config(config), seed, per_second)
+def outside_of(config: Path, seed: int, per_second: float, codecs: Sequence[str | None] = ()) -> Iterator[Outside]:
+    """The world outside, for as long as a test lasts; its producers compress by *codecs*, each batch by another."""
+    outside = Outside(load_config(config), seed, per_second, codecs)
     outside.start()
     try:
         yield outside
@@ -87,8 +87,13 @@ class Outside(threading.Thread):
         did: how often what was done.
     """
 
-    def __init__(self, config: Config, seed: int, per_second: float) -> None:
+    def __init__(self, config: Config, seed: int, per_second: float, codecs: Sequence[str | None] = ()) -> None:
         super().__init__(name="outside", daemon=True)
+        servers = config.transport.bootstrap_servers.split(",")
+        self._producers = [
+            KafkaProducer(bootstrap_servers=servers, acks="all", compression_type=codec, max_request_size=32_000_000)
+            for codec in codecs
+        ]
         self.config, self.log = config, transports.open_log(config)
         self.sending, self.in_time, self.did = True, dict[str, str | None](), Counter[str]()
         self._seed, self._random, self._per_second = seed, random.Random(seed), per_second
@@ -144,6 +149,8 @@ class Outside(threading.Thread):
         self._closing.set()
         self.join()
         self._glancing.close()
+        for producer in self._producers:
+            producer.close(timeout=5)
 
     def _is_done(self, log: Any) -> bool:
         topics = self.config.topics
@@ -177,8 +184,17 @@ class Outside(threading.Thread):
             self.did["event"] += 1
             partition = self._random.randrange(len(self._positions))
             outputs.append(OutputRecord(self.config.topics.events, partition, b"key", self._event()))
-        if outputs:
+        if outputs and self._producers:
+            self._produce(self._random.choice(self._producers), outputs)
+        elif outputs:
             self.log.append_all(outputs)
+
+    def _produce(self, producer: KafkaProducer, outputs: Sequence[OutputRecord]) -> None:
+        """Send *outputs* as any other program would; what becomes of them while a broker is away, nobody knows."""
+        with suppress(errors.KafkaError):
+            for each in outputs:
+                producer.send(each.topic, each.value, key=each.key, partition=each.partition)
+            producer.flush(timeout=10)
 
     def _event(self) -> bytes | None:
         if self.did["event"] in (200, 2_000):

@@ -21,6 +21,8 @@ from tests.recount import require_promises
 pytestmark = pytest.mark.kafka
 
 MEMORY_BYTES_MAX = 500_000_000
+OTHER_CLIENT = ("--set", "transport.client=confluent")
+CODECS = (None, "gzip", "snappy", "lz4", "zstd")
 
 
 @contextmanager
@@ -132,10 +134,9 @@ def test_workers_on_the_other_client_are_killed_in_rotation(kills: int, kafka: C
     path = configured(kafka, tmp_path)
     with ExitStack() as stack:
         outside = stack.enter_context(outside_of(path, seed=2, per_second=100.0))
-        other = ("--set", "transport.client=confluent")
         workers = [
-            stack.enter_context(worker(path, "Named", *_instance("Named"), *other)),
-            stack.enter_context(worker(path, "nameless", *other)),
+            stack.enter_context(worker(path, "Named", *_instance("Named"), *OTHER_CLIENT)),
+            stack.enter_context(worker(path, "nameless", *OTHER_CLIENT)),
             stack.enter_context(worker(path, "old")),
         ]
         outside.play_until(lambda: all(each.works() for each in workers))
@@ -149,16 +150,22 @@ def test_workers_on_the_other_client_are_killed_in_rotation(kills: int, kafka: C
 
 @pytest.mark.slow
 def test_a_random_schedule_on_three_nodes_keeps_every_promise(tmp_path: Path) -> None:
-    """As above, longer, in any order, and with brokers that fail one at a time; STREAMAL_TEST_SEED plays it again."""
+    """As above, longer, in any order, with both clients, five codecs, clocks that jump and brokers that fail in turn.
+
+    STREAMAL_TEST_SEED plays a schedule again, STREAMAL_TEST_ACTIONS says how long it is (60: some six minutes).
+    """
     seed = int(os.environ.get("STREAMAL_TEST_SEED") or random.randrange(10**6))
     print(f"STREAMAL_TEST_SEED={seed}")
     chance, done = random.Random(seed), Counter[str]()
     with kafka_broker.fragile(3) as cluster, ExitStack() as stack:
-        path = configured(cluster, tmp_path)
-        outside = stack.enter_context(outside_of(path, seed, per_second=60.0))
+        path = configured(cluster, tmp_path, 10)  # some for each of six workers
+        outside = stack.enter_context(outside_of(path, seed, per_second=60.0, codecs=CODECS))
         workers = stack.enter_context(workers_of(path, "One", "Two", "three"))
-        for number in range(60):
-            what = chance.choice(("kill", "kill", "kill", "kill", "freeze", "replace", "node", "join", "leave"))
+        workers.append(stack.enter_context(worker(path, "other", *OTHER_CLIENT)))
+        for number in range(int(os.environ.get("STREAMAL_TEST_ACTIONS") or 60)):
+            what = chance.choice(
+                ("kill", "kill", "kill", "kill", "freeze", "replace", "node", "join", "leave", "clock")
+            )
             victim = chance.randrange(len(workers))
             done[what] += 1
             print(number, what, workers[victim].name, flush=True)
@@ -198,8 +205,13 @@ def _act(
     elif what == "node":
         restart(cluster, outside, chance.randrange(len(cluster.nodes)), chance.uniform(0.0, 8.0))
         outside.play_until(lambda: _are_in_sync(cluster))
-    elif what == "join" and len(workers) < 5:
-        workers.append(stack.enter_context(worker(path, f"more-{os.urandom(4).hex()}")))
+    elif what == "clock":  # for less than `limits.clock_settle_s`: nobody believes it
+        one.set_clock(chance.choice((-3_600.0, 3_600.0, 366 * 86_400.0)))
+        outside.play(chance.uniform(0.5, 5.0))
+        one.set_clock(0.0)
+    elif what == "join" and len(workers) < 6:
+        client = chance.choice(((), OTHER_CLIENT))
+        workers.append(stack.enter_context(worker(path, f"more-{os.urandom(4).hex()}", *client)))
     elif what == "leave" and len(workers) > 3:
         gone = workers.pop()
         assert gone.stop() in {0, -15}, gone.log()
