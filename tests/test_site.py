@@ -137,6 +137,18 @@ def test_the_site_is_built_without_the_network(tmp_path: Path) -> None:
         assert not re.findall(r"<link[^>]* rel=\"stylesheet\"[^>]* href=\"(?:https?:)?//", page.read_text()), page
 
 
+def test_the_site_is_comfortable() -> None:
+    """A dark theme, a way to the next page, an install line and the page's picture on its front, no key cut in two."""
+    text = (ROOT / "mkdocs.yml").read_text()
+    assert "scheme: slate" in text
+    assert "navigation.footer" in text
+    front = (DOCS / "index.md").read_text()
+    assert "pip install" in front
+    assert "images/label-light.png" in front
+    [sheet] = re.findall(r"extra_css: \[(.*)\]", text)
+    assert "nowrap" in (DOCS / sheet).read_text()
+
+
 def test_every_page_is_in_the_list() -> None:
     """Nothing is written that nobody finds."""
     text = (ROOT / "mkdocs.yml").read_text()
