@@ -38,7 +38,7 @@ ttl_s = 60.0
 share = 0.10
 burst = 20
 cost_per_label = 0.08
-cost_per_day = 45.0
+cost_per_day = 30.0
 [quality]
 control = true
 [server]
@@ -101,7 +101,7 @@ def draw(url: str, job: str, minutes: float, out: Path) -> None:
     panels = json.loads(BOARD.read_text())["panels"]
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
     mpl.rcParams.update({"font.size": 7, "axes.spines.top": False, "axes.spines.right": False})
-    figure = plt.figure(figsize=(INCHES, height * ROW_PIXELS / 100), dpi=100)
+    figure = plt.figure(figsize=(INCHES, height * ROW_PIXELS / 100), dpi=75)
     for panel in panels:
         place = panel["gridPos"]
         if panel["type"] == "row":
@@ -146,9 +146,10 @@ def draw_panel(axes: Any, panel: dict[str, Any], series: list[tuple[str, list[fl
         name, value = (series[0][0], f"{factor * series[0][2][-1]:,.4g}{unit}") if series else ("", "none")
         axes.text(0.0, 0.4, f"{value} {name}".strip(), size=15, va="center", color="#1f5fa8")
     elif panel["type"] == "state-timeline":
-        axes.set_yticks(range(len(series)), [legend for legend, _, _ in series])
+        axes.set_yticks([])
         axes.set_ylim(len(series) - 0.5, -0.5)
-        for number, (_, at, values) in enumerate(series):
+        for number, (legend, at, values) in enumerate(series):
+            axes.text(at[0], number, f"  {legend}", va="center", size=6)
             colours = ["#d64545" if value else "#e8eef3" for value in values]
             axes.barh([number] * len(at), [at[1] - at[0]] * len(at), left=at, height=0.8, color=colours)
     elif not series:
