@@ -2,7 +2,8 @@
 
 from streamal.recordings.account import Account, Column, Finding
 from streamal.recordings.reading import Recorded, Stream, read_stream
+from streamal.recordings.rules import ReadingRules
 from streamal.replay.outcome import Replay
 from streamal.replay.replay import replay
 
-__all__ = ["Account", "Column", "Finding", "Recorded", "Replay", "Stream", "read_stream", "replay"]
+__all__ = ["Account", "Column", "Finding", "ReadingRules", "Recorded", "Replay", "Stream", "read_stream", "replay"]
