@@ -326,7 +326,7 @@ def test_a_declared_kind_that_does_not_fit_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"line 3, row 2: column 'x' is 'two', not a number as declared.*1 of 2"):
         read(tmp_path, "x,label\n1,a\ntwo,b\n", declared={"x": "number"})
     stream = read(tmp_path, "x,label\n1,a\n2,b\n", declared={"x": "number", "gone": "number"})
-    assert "features.declared has 'gone', and no row has it" in stream.account.lines()
+    assert "features.declared has 'gone', and no row has a value of it" in stream.account.lines()
 
 
 def test_an_empty_column_is_no_feature(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 from river import linear_model, multiclass, preprocessing
 
 from streamal.bootstrap import build
-from streamal.config import Config
+from streamal.cli.run import log_warm_start
+from streamal.config import Config, load_config
 from streamal.errors import ConfigError, InconsistentLog
 from streamal.inspection.verify.verify import verify
 from streamal.replay import replay
@@ -21,7 +23,7 @@ from streamal.replay.annotators import AnnotatorsRules
 from streamal.replay.replay import play
 from tests.conftest import Cli
 from tests.making import BAYES
-from tests.recorded import ListSnapshots, World, easy_stream, make_config, rows_of
+from tests.recorded import ListLog, ListSnapshots, World, easy_stream, make_config, rows_of
 
 TOML = """
 [features]
@@ -230,6 +232,58 @@ def test_check_says_what_it_begins_with(cli: Cli, directory: Path) -> None:
     shown = json.loads(cli("check", "--json").out)
     assert shown["warm start"] == "200 examples from labelled.csv"
     assert shown["warm start sha256"] == digest(path)
+
+
+UNTIDY = {
+    "NA and labels that are missing": ("x1,x2,label\n1,NA,yes\n2,1,NA\n3,2,no\n", {"missing": 1, "no_label": 1}),
+    "short rows": ("x1,x2,label\n1,2,yes\n2\n3,4,no\n", {"short_rows": 1}),
+    "a number out of range": ("x1,x2,label\n1,2,yes\n1e13,2,no\n3,4,no\n", {"refused": 1}),
+    "a column that nobody has": ("x1,label\n1,yes\n2,no\n", {"declared_missing": 1}),
+    "a column that holds nothing": ("x1,x2,label\n1,,yes\n2,,no\n", {"empty_column": 1}),
+    "semicolons and decimal commas": ("x1;x2;label\n1,5;2,5;yes\n3,5;4,5;no\n", {"guess": 2}),
+    "an index": (",x1,x2,label\n0,1,2,yes\n1,3,4,no\n", {"index": 1}),
+}
+
+
+@pytest.mark.parametrize("what", UNTIDY)
+def test_what_is_left_out_of_it_is_said(cli: Cli, directory: Path, what: str) -> None:
+    """By `check`, with rows and values, and in its JSON; by `run` in the log, without values."""
+    text, expected = UNTIDY[what]
+    (directory / "labelled.csv").write_text(text)
+    (directory / "config.toml").write_text(TOML.replace("FILE", "labelled.csv"))
+    ended = cli("check", "--json")
+    assert ended.code == 0, ended.err
+    account = json.loads(ended.out)["warm start account"]
+    assert {each["kind"]: each["count"] for each in account["findings"]} == expected or what.startswith("semi")
+    assert all(f"model.warm_start: labelled.csv: {each['text']}" in ended.err for each in account["findings"])
+    log = ListLog()
+    log_warm_start(load_config(directory / "config.toml"), log)
+    assert log.fields("warm_start_findings")["findings"] == expected
+    assert "NA" not in str(log.said)
+
+
+def test_a_tidy_file_says_nothing(cli: Cli, directory: Path) -> None:
+    """No line of `check`, none in the log."""
+    labelled(directory)
+    (directory / "config.toml").write_text(TOML.replace("FILE", "labelled.csv"))
+    ended = cli("check")
+    assert (ended.code, ended.err) == (0, "")
+    log = ListLog()
+    log_warm_start(load_config(directory / "config.toml"), log)
+    assert log.said == []
+
+
+def test_labels_of_the_warm_start_are_those_of_replies(directory: Path) -> None:
+    """1.0 and 0.0 in the file, 1 and 0 in the replies: two classes."""
+    rows = [f"{row.features['x1']},{row.features['x2']},{float(row.label == 'yes')}" for row in easy_stream(60).rows]
+    (directory / "labelled.csv").write_text("x1,x2,label\n" + "\n".join(rows))
+    config = make_config(labels={"classes": ()}, model={"warm_start": directory / "labelled.csv"})
+    world = World(config)
+    stream = easy_stream(60, seed=2)
+    renamed = [row._replace(label=str(int(row.label == "yes"))) for row in stream.rows]
+    daemon = world.daemon()
+    play(daemon, world.player(replace(stream, rows=renamed), AnnotatorsRules()), world.clock, 5, lambda _: None)
+    assert set(daemon.fold.learned.model.classes) == {"0", "1"}
 
 
 def test_a_pickle_is_opened_on_request_only(cli: Cli, directory: Path) -> None:

@@ -15,6 +15,7 @@ import typer
 
 from streamal.bootstrap import Parts, build, edges, transports
 from streamal.bootstrap.model import build_model
+from streamal.bootstrap.warm_start import read_warm_start
 from streamal.cli.check import require_sound_model
 from streamal.cli.logs import set_up_logs
 from streamal.cli.options import ConfigPath, Overrides
@@ -22,6 +23,7 @@ from streamal.cli.workers import END_S, end_with_supervisor, stop_on_signals, su
 from streamal.config import Config, load_config, reveal
 from streamal.core.budget.money import MICRO, WINDOWS
 from streamal.daemon.daemon import Daemon
+from streamal.daemon.exporter import Logger
 from streamal.edge.http import AdminServer, Headers, Page
 from streamal.edge.metrics import PrometheusMeter
 from streamal.edge.otel import TracedMeter, new_provider
@@ -29,7 +31,7 @@ from streamal.edge.tls import tls_context
 from streamal.edge.watchdog import Watchdog
 from streamal.ports import Clock
 
-__all__ = ["admin_server", "command", "meter"]
+__all__ = ["admin_server", "command", "log_warm_start", "meter"]
 
 _STALE_S = 30.0
 """A loop that has not ticked for so long is stuck: the longest poll, transaction or snapshot is far shorter."""
@@ -84,6 +86,7 @@ def _work(parts: Parts, supervised: bool) -> None:
     traced = TracedMeter(measured, new_provider()) if config.log.spans else None
     # Bind the port before joining the group: a second daemon, started by mistake, fails here and fences nobody.
     server = admin_server(config, measured, lambda: daemon, clock, lambda url: log.info("serving", url=url))
+    log_warm_start(config, log)
     try:
         with closing(transports.open_transport(config)) as transport, edges.note_life(config) as died:
             if died:
@@ -107,6 +110,17 @@ def _work(parts: Parts, supervised: bool) -> None:
         server.stop()
         if traced is not None:
             traced.close()
+
+
+def log_warm_start(config: Config, log: Logger) -> None:
+    """Log what was left out of the warm start, or guessed, if anything; a log shows no value of a feature or label."""
+    if config.model.warm_start is None or config.model.warm_pickle:
+        return
+    account = read_warm_start(config).account
+    if account.findings:
+        counts = {kind: account.count(kind) for kind in dict.fromkeys(each.kind for each in account.findings)}
+        hint = "`streamal check` shows rows and values"
+        log.warning("warm_start_findings", rows=account.rows, learned=account.kept, findings=counts, hint=hint)
 
 
 def meter(config: Config) -> PrometheusMeter:

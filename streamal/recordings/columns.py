@@ -45,6 +45,8 @@ def parse_table(table: Table, roles: Roles, rules: ReadingRules, findings: Findi
         spellings = {text: count for text, count in column.spellings.items() if text.strip()}
         absent = column.nulls + sum(column.spellings.values()) + sum(column.misfits.values())
         columns[name] = Column(name, "feature", column.kind, absent, spellings, column.notes)
+        if absent == len(cells) and table.kinds[name] not in {"time", "nested"}:
+            findings.note("empty_column", f"column {name!r} holds no value in any row: it is no feature")
     rank = {name: position for position, name in enumerate(table.names)}
     columns = dict(sorted(columns.items(), key=lambda item: rank.get(item[0], len(rank))))
     _note_columns(columns, findings)
@@ -245,8 +247,6 @@ def _note_columns(columns: Mapping[str, Column], findings: Findings) -> None:
     for column in columns.values():
         if column.role == "index":
             findings.note("index", f"column {column.name!r} is a row number without a name: left out")
-        if column.role == "feature" and not column.kind and not column.notes:
-            findings.note("empty_column", f"column {column.name!r} holds no value in any row: it is no feature")
         for note in column.notes:
             findings.note("guess", f"column {column.name!r}: {note}")
 

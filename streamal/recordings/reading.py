@@ -139,7 +139,7 @@ def _require_columns(parsed: Parsed, roles: Roles, rules: ReadingRules, findings
             raise findings.error(f"there is no column {name!r}, but {names}{hint}")
     for name in rules.declared:
         if name not in parsed.columns:
-            text = f"features.declared has {name!r}, and no row has it"
+            text = f"features.declared has {name!r}, and no row has a value of it"
             findings.add("declared_missing", text)
 
 

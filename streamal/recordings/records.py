@@ -214,7 +214,7 @@ def _describe(
     """Return how each column was read, and note the ones beside the features."""
     there = Counter(name for row in rows for name, value in row.items() if value is not None)
     events = sum(bool(row) for row in rows)
-    columns = {name: Column(name, "feature", kind, events - there[name]) for name, kind in kinds.items()}
+    columns = {name: Column(name, "feature", kind, events - there[name]) for name, kind in kinds.items() if there[name]}
     columns |= {name: Column(name, reader.roles.of_unused(name)) for name in reader.unused}
     beside = [name for name in reader.beside if name not in columns]
     if beside:
