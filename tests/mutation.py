@@ -56,6 +56,7 @@ TESTS: Mapping[str, str] = {
     "core.budget.money": "test_spend_gauges test_spending test_budget",
     "core.schema": "test_schema test_wire test_vectors",
     "core.codec": "test_wire test_natural test_dropped_features test_step test_fuzz",
+    "core.codec.schema_records": "test_schema test_check",
     "core.coins": "test_coins test_strategies test_budget",
     "core.fold": f"test_fold test_guard test_gain test_natural test_step {SIMULATION}",
     "core.gauges.refusals": "test_refusals",
