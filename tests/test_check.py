@@ -167,3 +167,14 @@ def test_near_misses_among_the_classes_are_told(cli: Cli, directory: Path) -> No
     assert told["classes alike"] == "'wet' and 'Wet' differ in case, spaces or Unicode form only"
     (directory / "config.toml").write_text('labels.classes = ["dry", "wet"]')
     assert "classes alike" not in json.loads(cli("check", "--json").out)
+
+
+def test_near_misses_in_a_warm_start_are_told(cli: Cli, directory: Path) -> None:
+    """Where new classes are learned none is refused, so the ones that only look alike are named."""
+    rows = [f"{number},{('dry', 'wet', 'Wet ')[number % 3]}" for number in range(30)]
+    (directory / "labelled.csv").write_text("\n".join(["temp,label", *rows]))
+    (directory / "config.toml").write_text(
+        'features.declared = { temp = "number" }\nmodel.warm_start = "labelled.csv"\n'
+    )
+    told = json.loads(cli("check", "--json").out)
+    assert told["classes alike"] == "'wet' and 'Wet' differ in case, spaces or Unicode form only"

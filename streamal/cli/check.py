@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def command(config: ConfigPath = Path("config.toml"), overrides: Overrides = Non
             "model": fold.learned.model.describe(),
             **_warm_start(loaded, fold, as_json),
             **_features(loaded, logged),
-            **_classes_alike(loaded),
+            **_classes_alike(fold.learned.model.classes),
             "strategy": f"{loaded.sampling.strategy}, by {parts.rules.uncertainty}",
             **_importance(parts, fold),
             "budget": f"{loaded.budget.share} of the events, {loaded.budget.burst} on top",
@@ -200,9 +200,8 @@ def _features(config: Config, logged: Mapping[str, str]) -> Mapping[str, object]
     return {"features": dict(features.declared), **differs}
 
 
-def _classes_alike(config: Config) -> Mapping[str, str]:
-    """Return which declared classes are near-misses of each other, if any are."""
-    classes = config.labels.classes
+def _classes_alike(classes: Sequence[str]) -> Mapping[str, str]:
+    """Return which of *classes*, declared or learned from a warm start, are near-misses of each other, if any are."""
     pairs = [(each, find_meant(each, classes[number + 1 :])) for number, each in enumerate(classes)]
     found = [f"{each!r} and {other!r}" for each, other in pairs if other is not None]
     return {"classes alike": f"{', '.join(found)} differ in case, spaces or Unicode form only"} if found else {}
