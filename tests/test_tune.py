@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace as changed_copy
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from river import base
 from streamal.bootstrap.model import build_model
 from streamal.config import Config, load_config
 from streamal.core.coins import HashedUniform
+from streamal.core.model.checks import check_absence
 from streamal.errors import ConfigError
 from streamal.experiments import Execution, Goal, ReportOptions, SearchOptions, Tuned, tune
 from streamal.experiments.bench import Bench, Cell, slice_stream
@@ -262,7 +264,7 @@ def test_tuning_twice_into_one_file_leaves_one_set_of_remarks(tuned: Tuned, tmp_
 )
 @pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy"])
 def test_every_family_fits_its_columns(kinds: tuple[str, ...], classes: tuple[str, ...], metric: Any) -> None:
-    """Each model that is offered is built from configuration, learns, and predicts all classes."""
+    """Each model that is offered is built from configuration, learns, predicts all classes, and bears a gap."""
     stream = mixed_stream(40, kinds, classes)
     shape = Shape.of(stream, metric)
     assert families(shape)
@@ -277,6 +279,7 @@ def test_every_family_fits_its_columns(kinds: tuple[str, ...], classes: tuple[st
         raw = model.raw(stream.rows[0].features)
         assert set(raw) == set(classes), name
         assert sum(raw.values()) == pytest.approx(1.0), name
+        assert not check_absence(partial(build_model, config), stream.kinds), name
 
 
 def test_the_space_follows_the_columns() -> None:

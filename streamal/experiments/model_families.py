@@ -65,8 +65,12 @@ def _columns(shape: Shape, numbers: Sequence[Step], words: Sequence[Sequence[Ste
         mixed = len(shape.named("number", "boolean")) < len(shape.kinds)
         select = [_use("compose.SelectType", args=[{"type": "number"}])] if mixed else []
         parts.append([*select, *numbers])
-    if strings := shape.named("string"):
-        parts.append([_use("compose.Select", args=strings), _use("preprocessing.FeatureHasher", n_features=65_536)])
+    if shape.named("string"):
+        texts = shape.named("text")
+        # not compose.Select: that raises for an event that lacks one of the names
+        others = [_use("compose.Discard", args=texts)] if texts else []
+        chosen = [*others, _use("compose.SelectType", args=[{"type": "string"}])]
+        parts.append([*chosen, _use("preprocessing.FeatureHasher", n_features=65_536)])
     parts.extend(list(steps) for steps in words)
     return parts[0] if len(parts) == 1 else [_use("compose.TransformerUnion", args=parts)]
 
