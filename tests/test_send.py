@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from streamal.cli.send import known_schema
+from streamal.config import Config
 from streamal.core.codec.events import encode
 from streamal.core.codec.wire_rules import WireRules
-from streamal.core.records import SchemaSet
+from streamal.core.records import Record, SchemaSet
 from streamal.core.schema import Schema
 from streamal.edge.memory import Broker
 from streamal.edge.sqlite import SqliteLog
@@ -387,6 +389,23 @@ def test_the_schema_of_the_log_is_found() -> None:
     assert find_schema(broker, "t", Schema({})) is None
     broker.append("t", 0, None, encode(SchemaSet({"x": "number"}, 0.0)))
     assert find_schema(broker, "t", Schema({"y": "string"})) == Schema({"y": "string", "x": "number"})
+
+
+class _Forbidden(Broker):
+    """Lets nobody read, as a cluster may treat a producer."""
+
+    def read(self, topic: str, partition: int, offset: int, records_max: int) -> list[Record]:
+        raise ConfigError("no permission")
+
+
+def test_a_producer_need_not_be_allowed_to_read(capsys: pytest.CaptureFixture[str]) -> None:
+    """Then lines are checked without the features that the daemon has found, and that is said; declared ones count."""
+    broker = _Forbidden()
+    broker.create("streamal.training", 1)
+    assert known_schema(broker, Config()) is None
+    assert "lines are checked without the features that the daemon has found: no permission" in capsys.readouterr().err
+    declared = Config.model_validate({"features": {"declared": {"x": "number"}}})
+    assert known_schema(broker, declared) == Schema({"x": "number"})
 
 
 def test_a_line_is_judged_as_by_the_daemon() -> None:

@@ -28,7 +28,7 @@ from streamal.exchange.lines import Line, count_lines, follow_file, read_file, r
 from streamal.exchange.sender import Sender, find_schema
 from streamal.ports import Log
 
-__all__ = ["command"]
+__all__ = ["command", "known_schema"]
 
 _FLAWS_SHOWN = 20
 _LOOK_S = 0.2
@@ -167,7 +167,7 @@ def command(
     transports.ensure_topics(config)
     log, stop = transports.open_log(config), threading.Event()
     stop_on_signals(stop.set)
-    sending = _Sending(source, checks, config, _schema(log, config), stop)
+    sending = _Sending(source, checks, config, known_schema(log, config), stop)
     try:
         if checks.strict and not source.is_pipe and not source.watch:
             sending.require_clean(route.key)
@@ -180,7 +180,7 @@ def command(
         raise typer.Exit(2)
 
 
-def _schema(log: Log, config: Config) -> Schema | None:
+def known_schema(log: Log, config: Config) -> Schema | None:
     """Return the features that the daemon knows: the declared ones, else those that it has found, None before that."""
     features = config.features
     schema = Schema(features.declared, features.unknown, features.open)
