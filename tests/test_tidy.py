@@ -49,7 +49,7 @@ MAY_IMPORT: Mapping[str, str] = {
     "labeling.label_studio": "core.records errors ports exchange labeling.feed",
     "labeling.web": "core errors ports config bootstrap inspection labeling",
     "replay": "core errors ports config daemon edge recordings bootstrap",
-    "experiments": "errors config recordings replay",
+    "experiments": "core.vectors errors config recordings replay",
     "reports": "errors experiments",
     "cli": "core errors ports config daemon edge recordings bootstrap inspection exchange labeling replay"
     " experiments reports",

@@ -20,6 +20,9 @@ from streamal.bootstrap.model import build_model
 from streamal.config import Config, load_config
 from streamal.core.coins import HashedUniform
 from streamal.core.model.checks import check_absence
+from streamal.core.model.model import LabelRules, Model
+from streamal.core.model.pipeline import build_estimator
+from streamal.core.records import FeatureValue
 from streamal.errors import ConfigError
 from streamal.experiments import Execution, Goal, ReportOptions, SearchOptions, Tuned, tune
 from streamal.experiments.bench import Bench, Cell, slice_stream
@@ -53,11 +56,12 @@ def mixed_stream(count: int, kinds: tuple[str, ...], classes: tuple[str, ...]) -
     for number in range(count):
         u = coin.uniform(f"{number}")
         label = classes[int(u * len(classes))]
-        values: dict[str, float | str | bool] = {
+        values: dict[str, FeatureValue] = {
             "number": u,
             "boolean": u > 0.5,
             "string": f"s{int(u * 7)}",
             "text": " ".join(WORDS[int((u + coin.uniform(f"{number} {i}")) * 4)] for i in range(9)),
+            "vector(3)": [u, 1.0 - u, coin.uniform(f"{number} noise")],
         }
         rows.append(Recorded({f"a {kind}": values[kind] for kind in kinds}, label, float(number), None))
     return Stream("mixed", rows, {f"a {kind}": kind for kind in kinds}, classes)
@@ -259,7 +263,14 @@ def test_tuning_twice_into_one_file_leaves_one_set_of_remarks(tuned: Tuned, tmp_
 @pytest.mark.parametrize("classes", [("a", "b"), ("a", "b", "c")], ids=["binary", "three classes"])
 @pytest.mark.parametrize(
     "kinds",
-    [("number",), ("string",), ("text",), ("number", "boolean"), ("number", "boolean", "string", "text")],
+    [
+        ("number",),
+        ("string",),
+        ("text",),
+        ("number", "boolean"),
+        ("vector(3)",),
+        ("number", "boolean", "string", "text", "vector(3)"),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy"])
@@ -291,6 +302,27 @@ def test_the_space_follows_the_columns() -> None:
     assert "softmax" in families(Shape({"x": "number"}, ("a", "b", "c")))
     assert "neighbours" not in families(Shape({"x": "number", "s": "string"}, ("a", "b")))
     assert {"words_naive_bayes"} < set(families(Shape({"t": "text"}, ("a", "b"))))
+
+
+@pytest.mark.parametrize("kinds", [{"e": "vector(3)"}, {"e": "vector(3)", "x": "number"}])
+@pytest.mark.parametrize("scaled", ["one length", "standardised"])
+def test_vectors_are_searched_with_both_scales(kinds: dict[str, str], scaled: str) -> None:
+    """One length for the whole, or each number by itself; alone, long steps of plain gradient descent come first."""
+    shape = Shape(kinds, ("a", "b"))
+    pipeline = model_section(shape, Defaults(**{"logistic.vectors": scaled}))["pipeline"]
+    assert ("streamal.UnitVectors" in str(pipeline)) == (scaled == "one length")
+    assert ("StandardScaler" in str(pipeline)) == (scaled == "standardised" or "x" in kinds)
+    assert ("optim.SGD" in str(pipeline)) == ("x" not in kinds)
+    model = Model(build_estimator(pipeline, None, 1), LabelRules(("a", "b")))
+    for i in range(100):
+        model.learn({"e": [1.0, i % 2, 1.0 - i % 2], **({"x": i % 2 + 0.5} if "x" in kinds else {})}, "ab"[i % 2])
+    assert model.failures == 0
+    assert model.predict({"e": [1.0, 1.0, 0.0], **({"x": 1.5} if "x" in kinds else {})})["b"] > 0.8
+
+
+def test_embedded_texts_are_vectors_to_the_search() -> None:
+    """Not words: the model never sees them."""
+    assert set(families(Shape.of(mixed_stream(5, ("text",), ("a", "b")), "accuracy", ["a text"]))) == {"logistic"}
 
 
 def test_late_labels_bring_damping_into_the_search() -> None:

@@ -7,7 +7,7 @@ same ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -64,7 +64,10 @@ def _arms(stream: Stream, config: Config, grid: Grid, metric: Metric) -> list[tu
     """Return (arm, model, configuration) of every replay; the slow ones, with all labels, first."""
     shares = [_share(budget) for budget in grid.budgets]
     names = list(dict.fromkeys([*grid.strategies, CONTROL]))
-    bases = {name: with_sections(config, _model(name, stream, metric)) for name in dict.fromkeys(grid.models)}
+    bases = {
+        name: with_sections(config, _model(name, stream, metric, config.features.embed))
+        for name in dict.fromkeys(grid.models)
+    }
     arms = [(ALL, name, with_sections(base, ASK_ALL)) for name, base in bases.items()]
     for model, base in bases.items():
         for share in shares:
@@ -82,11 +85,11 @@ def _share(budget: float | str) -> Decimal:
         raise ConfigError(f"--budgets: {budget!r} is no number") from error
 
 
-def _model(name: str, stream: Stream, metric: Metric) -> Mapping[str, Any]:
+def _model(name: str, stream: Stream, metric: Metric, embedded: Collection[str]) -> Mapping[str, Any]:
     """Return the sections that make the model *name*."""
     if name == CONFIGURED:
         return {}
-    shape = Shape.of(stream, metric)
+    shape = Shape.of(stream, metric, embedded)
     known = families(shape)
     if name not in known:
         raise ConfigError(f"--models: {name!r} does not fit this stream; there are {CONFIGURED}, {', '.join(known)}")

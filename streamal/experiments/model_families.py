@@ -33,6 +33,8 @@ def families(shape: Shape) -> dict[str, Family]:
     found: dict[str, Family] = {"logistic": _logistic}
     if not shape.binary or shape.balance:
         found["softmax"] = _softmax
+    if shape.vectors and not texts:
+        return found  # trees and neighbours would look at hundreds of numbers, one after the other
     if texts:
         found |= {"words_naive_bayes": _words_naive_bayes, "words_passive_aggressive": _passive_aggressive}
         return found
@@ -58,11 +60,15 @@ def _scaler(draw: Draw, family: str) -> Step:
     return _use("preprocessing.AdaptiveStandardScaler", fading_factor=fading)
 
 
-def _columns(shape: Shape, numbers: Sequence[Step], words: Sequence[Sequence[Step]]) -> list[Step]:
-    """Return the steps that join all columns; strings are hashed, so that new values do not grow the model."""
+def _columns(shape: Shape, numbers: Sequence[Step], words: Sequence[Sequence[Step]], unit: float = 0.0) -> list[Step]:
+    """Return the steps that join all columns; strings are hashed, so that new values do not grow the model.
+
+    Vectors are scaled to the length *unit*; with 0 their numbers are numbers as any other.
+    """
     parts: list[list[Step]] = []
-    if shape.named("number", "boolean"):
-        mixed = len(shape.named("number", "boolean")) < len(shape.kinds)
+    plain = [*shape.named("number", "boolean"), *([] if unit else shape.vectors)]
+    if plain:
+        mixed = len(plain) < len(shape.kinds)
         select = [_use("compose.SelectType", args=[{"type": "number"}])] if mixed else []
         parts.append([*select, *numbers])
     if shape.named("string"):
@@ -71,6 +77,8 @@ def _columns(shape: Shape, numbers: Sequence[Step], words: Sequence[Sequence[Ste
         others = [_use("compose.Discard", args=texts)] if texts else []
         chosen = [*others, _use("compose.SelectType", args=[{"type": "string"}])]
         parts.append([*chosen, _use("preprocessing.FeatureHasher", n_features=65_536)])
+    if shape.vectors and unit:
+        parts.append([_use("streamal.UnitVectors", norm=unit)])
     parts.extend(list(steps) for steps in words)
     return parts[0] if len(parts) == 1 else [_use("compose.TransformerUnion", args=parts)]
 
@@ -93,16 +101,35 @@ def _words(name: str, draw: Draw, family: str, normalised: bool) -> list[Step]:
 
 def _features(shape: Shape, draw: Draw, family: str) -> list[Step]:
     """Return the steps before a linear model."""
-    numbers = [_scaler(draw, family)] if shape.named("number", "boolean") else []
-    return _columns(shape, numbers, [_words(name, draw, family, normalised=True) for name in shape.named("text")])
+    unit = _unit(shape, draw, family)
+    plain = shape.named("number", "boolean") or (shape.vectors and not unit)
+    numbers = [_scaler(draw, family)] if plain else []
+    return _columns(shape, numbers, [_words(name, draw, family, normalised=True) for name in shape.named("text")], unit)
+
+
+def _unit(shape: Shape, draw: Draw, family: str) -> float:
+    """Return the length to which vectors are scaled; 0 where each of their numbers is standardised by itself."""
+    if not shape.vectors or draw.choice(f"{family}.vectors", ["one length", "standardised"]) == "standardised":
+        return 0.0
+    return 1.0 if _is_wide(shape) else draw.real(f"{family}.norm", 0.1, 4.0, 0.5)
+
+
+def _is_wide(shape: Shape) -> bool:
+    """Whether there is nothing but vectors."""
+    return len(shape.vectors) == len(shape.kinds)
 
 
 # The classifiers.
 
 
-def _optimizer(draw: Draw, family: str) -> Step:
-    kind = draw.choice(f"{family}.optimizer", ["AdaGrad", "SGD", "Adam"])
-    low, high, default = {"AdaGrad": (0.03, 10.0, 1.0), "SGD": (0.003, 1.0, 0.1), "Adam": (0.001, 0.3, 0.03)}[kind]
+def _optimizer(shape: Shape, draw: Draw, family: str) -> Step:
+    kinds = ["AdaGrad", "SGD", "Adam"]
+    ranges = {"AdaGrad": (0.03, 10.0, 1.0), "SGD": (0.003, 1.0, 0.1), "Adam": (0.001, 0.3, 0.03)}
+    if _is_wide(shape):  # of one length, they bear long steps
+        kinds = ["SGD", "AdaGrad", "Adam"]
+        ranges |= {"SGD": (0.003, 30.0, 3.0)}
+    kind = draw.choice(f"{family}.optimizer", kinds)
+    low, high, default = ranges[kind]
     return _use(f"optim.{kind}", lr=draw.real(f"{family}.{kind}.lr", low, high, default))
 
 
@@ -115,7 +142,7 @@ def _linear(shape: Shape, draw: Draw, family: str) -> Step:
     """Return a logistic regression; one for each class, if there are more than two."""
     logistic = _use(
         "linear_model.LogisticRegression",
-        optimizer=_optimizer(draw, family),
+        optimizer=_optimizer(shape, draw, family),
         intercept_lr=draw.real(f"{family}.intercept_lr", 0.01, 1.0, 0.2),
         **_decay(draw, family),
     )
@@ -135,7 +162,9 @@ def _logistic(shape: Shape, draw: Draw) -> list[Step]:
 
 
 def _softmax_step(shape: Shape, draw: Draw, family: str) -> Step:
-    regression = _use("linear_model.SoftmaxRegression", optimizer=_optimizer(draw, family), **_decay(draw, family))
+    regression = _use(
+        "linear_model.SoftmaxRegression", optimizer=_optimizer(shape, draw, family), **_decay(draw, family)
+    )
     return _even(shape, draw, family, regression)
 
 

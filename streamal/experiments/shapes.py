@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from streamal.core.vectors import vector_kind, vector_length
 from streamal.experiments.runs import Metric
 from streamal.recordings.reading import Stream
 
 __all__ = ["Defaults", "Draw", "Shape"]
+
+_VECTOR = vector_kind(1)
+"""Any vector: no family asks for its length."""
 
 
 class Draw(Protocol):
@@ -47,7 +51,7 @@ class Shape:
     """The columns and classes that a model must fit.
 
     Attributes:
-        kinds: feature -> "number" | "string" | "boolean" | "text".
+        kinds: feature -> "number" | "string" | "boolean" | "text" | "vector(384)".
         classes: the labels.
         balance: whether rare classes count as much as common ones, as in balanced accuracy.
     """
@@ -57,13 +61,19 @@ class Shape:
     balance: bool = False
 
     @classmethod
-    def of(cls, stream: Stream, metric: Metric) -> Shape:
-        """Return the shape of *stream*."""
-        return cls(stream.kinds, stream.classes, metric == "balanced_accuracy")
+    def of(cls, stream: Stream, metric: Metric, embedded: Collection[str] = ()) -> Shape:
+        """Return the shape of *stream*, of which the texts *embedded* reach the model as vectors."""
+        kinds = {name: _VECTOR if name in embedded else kind for name, kind in stream.kinds.items()}
+        return cls(kinds, stream.classes, metric == "balanced_accuracy")
 
     def named(self, *kinds: str) -> list[str]:
         """Return the names of the features of these kinds."""
         return [name for name, kind in self.kinds.items() if kind in kinds]
+
+    @property
+    def vectors(self) -> list[str]:
+        """The names of the vectors."""
+        return [name for name, kind in self.kinds.items() if vector_length(kind) is not None]
 
     @property
     def binary(self) -> bool:

@@ -65,7 +65,7 @@ def tune(
     base = with_sections(stream_config(config or Config(), stream), {"budget": {"share": goal.budget}})
     delayed = rules.delay_s > 0 or stream.rows[0].label_time is not None
     with Bench(stream, execution.cache, execution.workers) as bench:
-        shape, only = Shape.of(stream, measure), options.families
+        shape, only = Shape.of(stream, measure, base.features.embed), options.families
         active = Search(bench, base, shape, measure, rules, first, False, delayed, only)
         full = Search(bench, base, shape, measure, rules, first, True, delayed, only)
         half = max(options.trials // 2, 1)
