@@ -343,6 +343,30 @@ def test_a_transport_of_ones_own_is_run_from_python(tmp_path: Path) -> None:
     assert '"streamal.predictions", 0, "{\\"event\\":\\"0-0\\"' in ended.out
 
 
+EMBEDDED = here("docs/text-embeddings.md", "wordllama"), here("docs/image-vectors.md", "send_photos.py")
+
+
+@pytest.mark.parametrize("key", [pytest.param(EMBEDDED[0], marks=pytest.mark.slow), EMBEDDED[1]])
+def test_vectors_are_replayed(key: tuple[str, str], tmp_path: Path) -> None:
+    """Texts by the model in the wheel and by the page's own function; photos by vectors that the producer sends."""
+    page = (DOCS.parent / key[0]).read_text()
+    for name, code in PYTHON.findall(page):
+        (tmp_path / name).write_text(code)
+    tables = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    assert all(load_config(_toml(tmp_path, table), []) for table in tables)
+    text = block(*key).replace("python send", f"{sys.executable} send")
+    if "my_embedder" in page:
+        text += "\n" + text.splitlines()[-1].replace('"wordllama"', '"my_embedder:embed"')
+    outs = well(run(f'export PYTHONPATH="$PYTHONPATH:."\n{text}', written(tmp_path))).out
+    assert outs.count("estimated accuracy") == text.count("streamal replay")
+
+
+def _toml(place: Path, table: str) -> Path:
+    path = place / "table.toml"
+    path.write_text(table)
+    return path
+
+
 def needs(program: str) -> None:
     """Skip the test where that program is not installed."""
     if shutil.which(program) is None:

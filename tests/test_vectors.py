@@ -250,3 +250,12 @@ def test_a_run_with_vectors_is_verified_and_exported(cli: Cli, directory: Path, 
     assert parquet.read_table("a.parquet")["features.e"].to_pylist() == vectors
     [card] = directory.glob("a.csv*.md")
     assert f"| `e` | {len(examples)} |" in card.read_text(), "features are counted, their values are not"
+
+
+def test_a_step_in_which_every_vector_is_refused_goes_on() -> None:
+    """There is nothing to predict then, and the dead letters are written."""
+    topics = [f"topics.{name}={name.replace('_', '-')}" for name in TopicsConfig.model_fields]
+    parts = build(load_config(None, ['features.declared={e="vector(3)"}', 'labels.classes=["a","b"]', *topics]))
+    world = World(parts.rules, parts.new_fold())
+    world.run([record('{"e": [1]}')], 0.0)
+    assert (len(world.written["predictions"]), len(world.written["dead-letters"])) == (0, 1)

@@ -107,6 +107,8 @@ class Learned:
     def predict_many(self, events: Sequence[Event]) -> list[dict[str, float]]:
         """Return what `predict` returns for each of *events*, whose features the schema has let in."""
         found: list[dict[str, float]] | None = None
+        if not events:
+            return []
         if self.schema is not None and self.embedding is not None:
             return self._predict_embedded(events, self.embedding)
         if self.schema is not None and self.schema.numbers and (self.schema.vectors or len(events) >= _MANY):
