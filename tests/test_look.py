@@ -159,6 +159,16 @@ def test_a_part_of_the_rows_is_enough_to_judge_columns() -> None:
     assert [each.column for each in found.suspicions] == ["copy"]
 
 
+def test_stream_and_profile_are_short_in_a_notebook() -> None:
+    """One line each as text; the profile is a table as HTML, in which a value is only text."""
+    stream = stream_of({"mark": lambda row: "<b>" if row % 2 else "c"})
+    assert repr(stream) == "Stream(s: 200 events, 2 features, classes no, yes)"
+    found = profile(stream)
+    assert repr(found).startswith("Profile(s: 200 events, features: 1 number, 1 string; classes: ")
+    assert "&lt;b&gt;" in found._repr_html_()
+    assert "<b>" not in found._repr_html_()
+
+
 # The command.
 
 

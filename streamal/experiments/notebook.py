@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from streamal.experiments.runs import Metric
 from streamal.experiments.summaries import Baselines, Summary
-from streamal.replay.html import html_table
+from streamal.recordings.html import html_table
 
 __all__ = ["html_figures"]
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from streamal.recordings.html import html_table
 from streamal.recordings.reading import Stream
 from streamal.recordings.suspicions import Suspicion, column_suspicions, label_suspicions
 
@@ -44,7 +45,7 @@ class ColumnProfile:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Profile:
     """What a stream holds.
 
@@ -83,6 +84,27 @@ class Profile:
         names = "; ".join(suspicion.text for suspicion in self.suspicions[:2])
         rest = f"; and {len(self.suspicions) - 2} more" if len(self.suspicions) > 2 else ""
         return [first, f"suspicious: {names}{rest} (`streamal look` says more)"]
+
+    def __repr__(self) -> str:
+        """Return what is there on one line."""
+        return f"Profile({self.stream}: {self.lines()[0]}; {len(self.suspicions)} suspicions)"
+
+    def _repr_html_(self) -> str:
+        """Return the columns as a table for a notebook, with what was left out and what is suspicious below it."""
+        rows = [
+            (
+                column.name,
+                column.role,
+                column.kind,
+                f"{column.missing:,}",
+                "" if column.distinct is None else f"{column.distinct:,}",
+                (" … " if column.is_range else ", ").join(column.examples),
+            )
+            for column in self.columns
+        ]
+        below = [*self.left_out, *(f"{each.text}: {each.advice}" for each in self.suspicions)]
+        header = ("column", "is", "kind", "missing", "distinct", "for example")
+        return html_table(self.lines()[0], header, rows, below)
 
     def as_dict(self) -> dict[str, object]:
         """Return the profile as JSON-ready values."""

@@ -34,7 +34,7 @@ class Recorded(NamedTuple):
     label_time: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Stream:
     """A recorded stream in memory.
 
@@ -53,6 +53,11 @@ class Stream:
     classes: tuple[str, ...]
     account: Account = field(default_factory=Account)
     columns: Mapping[str, Column] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return what is there on one line; `streamal.replay.profile` shows more."""
+        names = ", ".join(self.classes[:5]) + (" …" if len(self.classes) > 5 else "")
+        return f"Stream({self.name}: {len(self.rows)} events, {len(self.kinds)} features, classes {names})"
 
     @property
     def lacks_features(self) -> bool:

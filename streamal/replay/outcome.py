@@ -19,8 +19,8 @@ from streamal.core.rules import TopicNames
 from streamal.daemon.daemon import Daemon
 from streamal.errors import ConfigError
 from streamal.ports import Log, scan
+from streamal.recordings.html import html_table
 from streamal.recordings.reading import Stream
-from streamal.replay.html import html_table
 from streamal.replay.scores import balanced_accuracy, confusion, majority_accuracy, no_change_accuracy, recalls
 
 __all__ = ["Replay", "outcome", "read_predictions"]
