@@ -214,7 +214,7 @@ def _act(
         workers.append(stack.enter_context(worker(path, f"more-{os.urandom(4).hex()}", *client)))
     elif what == "leave" and len(workers) > 3:
         gone = workers.pop()
-        assert gone.stop() in {0, -15}, gone.log()
+        assert gone.stop() in {0, -15} or "8 s after the signal" in gone.log(), gone.log()  # amid an outage
 
 
 def _all_work(workers: Sequence[Worker]) -> bool:

@@ -43,9 +43,10 @@ class ConfluentTransport(ClusterTransport[Producer, Consumer], ConfluentLog):
     def close(self) -> None:
         """Leave the group, unless as an *instance* that will be back; closing twice is allowed."""
         if self._consumer is not None and self._options.instance is None:
+            deadline = time.monotonic() + _CLOSE_S
             with suppress(KafkaException, RuntimeError):
-                self._unsubscribe(self._consumer)
-            close_consumer(self._consumer, _CLOSE_S)
+                self._unsubscribe(self._consumer, deadline - _CLOSE_S / 2)
+            close_consumer(self._consumer, deadline - time.monotonic())
         elif self._consumer is not None:
             handles, self._consumer = [self._consumer], None
             with suppress(TimeoutError):
@@ -53,12 +54,11 @@ class ConfluentTransport(ClusterTransport[Producer, Consumer], ConfluentLog):
         self._consumer = self._producer = None
         super().close()
 
-    def _unsubscribe(self, consumer: Consumer) -> None:
+    def _unsubscribe(self, consumer: Consumer, deadline: float) -> None:
         """Give our partitions back before the consumer closes: R12, no rebalance may reach it then."""
         if not self._has_joined:
             return
         consumer.unsubscribe()
-        deadline = time.monotonic() + _CLOSE_S
         while self._owned and time.monotonic() < deadline:
             message = consumer.poll(_SLICE_S)
             if message is not None and message.error() is not None:
