@@ -23,6 +23,7 @@ from benchmarks import growth as growth_benchmark
 from benchmarks import memory as memory_benchmark
 from benchmarks import page as results_page
 from benchmarks import peers as peers_benchmark
+from benchmarks import recordings as recordings_benchmark
 from benchmarks import transports as transports_benchmark
 from benchmarks import vectors as vectors_benchmark
 from benchmarks.kafka_commands import Bootstrap, cluster
@@ -88,6 +89,14 @@ def start(
 ) -> None:
     """From the start to ready, and the time and size of a snapshot of each model."""
     save(starting.start(labels, repetitions))
+
+
+@app.command()
+def recordings(
+    rows: Annotated[int, typer.Option(min=1_000, help="Rows of the recording.")] = 50_000, repetitions: Repetitions = 5
+) -> None:
+    """Reading a clean recording, beside the plainest loop."""
+    save(recordings_benchmark.read_recordings(rows, repetitions))
 
 
 @app.command()

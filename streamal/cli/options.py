@@ -92,7 +92,7 @@ def split_columns(names: str | None) -> list[str]:
     """
     if names is None:
         return []
-    return [name.strip() for name in next(csv.reader([names], skipinitialspace=True), [""])]
+    return [name.strip() for name in next(csv.reader([names], skipinitialspace=True)) or [""]]
 
 
 def echo_account(source: object, account: Account) -> None:
