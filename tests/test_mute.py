@@ -70,6 +70,13 @@ def test_a_cap_per_hour_may_be_silent_for_its_hour() -> None:
     assert check(rules, committed(spent(5, 10_000, 5_000, now=9_000.0, asked_at=1_500))).mute == (0,)
 
 
+def test_of_two_caps_the_longer_one_counts() -> None:
+    """A day that is used up may be silent for its day, though an hour has a cap too."""
+    budget = Budget(Fraction(1, 10), Fraction(3, 10), burst=20, per_hour=2, per_day=5).partition_budget(0, 1)
+    rules = replace(make_rules(), budgets=(budget,))
+    assert check(rules, committed(spent(5, 10_000, 5_000, now=200_000.0, asked_at=90_000))).mute == ()
+
+
 def test_a_request_says_when_it_was_asked() -> None:
     """A cap that has closed the lanes only just now is no alarm, however long ago the first request was."""
     rules = make_rules(share="1", audit_share="0.5", per_hour=2)
