@@ -1,7 +1,8 @@
 """docker/ fits the code: every command, path, port, variable and topic in it is one that there is.
 
-There is no Docker engine here: images are not built and containers not started. The Dockerfile's own steps are run in
-fresh environments (`-m slow`), Prometheus' files by Prometheus (tests/test_alerts.py), the rest is compared.
+Nothing here needs a container engine: the Dockerfile's own steps are run in fresh environments (`-m slow`), Prometheus'
+files by Prometheus (tests/test_alerts.py), the rest is compared. Image and compose file run for real in
+tests/test_image.py and tests/test_compose.py.
 """
 
 from __future__ import annotations
