@@ -281,7 +281,7 @@ def test_a_file_that_cannot_be_read_is_one_line(cli: Cli, asked: World, director
         (["{0},no", "{1}"], "row 2: 1 of 2 rows are shorter than the header"),
         (["{0},no", "{1},no,x,y"], "line 3 has more fields than the header"),
         (["{0},no", "{1},NA"], "row 2: exactly one of"),
-        (["{0},no", "{1},YES"], "row 2: label 'YES' is not among the classes: 'yes' was probably meant"),
+        (["{0},no", "{1},YES"], "row 2: label 'YES' is not among the classes (no, yes): 'yes' was probably meant"),
         (["{0},no", "{1},1_0", "{1},no"], "row 2: label '1_0' is not among the classes"),
     ],
     ids=["unclosed", "paired", "short", "long", "missing", "case", "underscore"],
