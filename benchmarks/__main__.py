@@ -20,6 +20,7 @@ import typer
 
 from benchmarks import engine_table, kafka_peers, process, scraping, starting
 from benchmarks import growth as growth_benchmark
+from benchmarks import kafka_vectors as kafka_vectors_benchmark
 from benchmarks import memory as memory_benchmark
 from benchmarks import page as results_page
 from benchmarks import peers as peers_benchmark
@@ -110,6 +111,13 @@ def kafka(events: Events = 20_000, repetitions: Repetitions = 5, bootstrap: Boot
     """Through Kafka: the bare pipe, streamal, the loop by hand, Quix Streams, with both clients."""
     with cluster(bootstrap) as found:
         save(kafka_peers.kafka(found, events, repetitions))
+
+
+@app.command()
+def kafka_vectors(events: Events = 5_000, repetitions: Repetitions = 5, bootstrap: Bootstrap = None) -> None:
+    """Through Kafka, one vector of 384 numbers an event: the bare pipe and streamal, with both clients."""
+    with cluster(bootstrap) as found:
+        save(kafka_vectors_benchmark.kafka_vectors(found, events, repetitions))
 
 
 @app.command()

@@ -17,6 +17,7 @@ from pathlib import Path
 from queue import Empty
 from typing import Any, NamedTuple
 
+import kafka
 import msgspec
 import structlog
 
@@ -26,8 +27,10 @@ from streamal.bootstrap.rules import topic_names
 from streamal.cli.run import meter
 from streamal.config import Config, load_config
 from streamal.core.codec.events import encode
-from streamal.core.records import NaturalExample, OutputRecord
+from streamal.core.records import FeatureValue, NaturalExample, OutputRecord
+from streamal.core.state import TrainerState, encode_state
 from streamal.daemon.daemon import Daemon
+from streamal.ports import scan
 
 CLIENTS = ("kafka-python", "confluent")
 MODELS = {
@@ -112,10 +115,11 @@ class World:
         self.log = transports.open_log(self.config)
         self.random = random.Random(1)
 
-    def event(self) -> tuple[dict[str, float], str]:
+    def event(self) -> tuple[dict[str, FeatureValue], str]:
         """Return an event of 8 numbers, and its label."""
-        features = {name: round(self.random.gauss(0.0, 1.0), 6) for name in FEATURES}
-        return features, "yes" if features["x0"] + features["x1"] + self.random.gauss(0.0, 0.5) > 0.0 else "no"
+        numbers = {name: round(self.random.gauss(0.0, 1.0), 6) for name in FEATURES}
+        label = "yes" if numbers["x0"] + numbers["x1"] + self.random.gauss(0.0, 0.5) > 0.0 else "no"
+        return {**numbers}, label
 
     def fill(self, events: int) -> None:
         """Append events, in turn to each partition."""
@@ -138,6 +142,19 @@ class World:
             made = (self.event() for _ in range(begin, min(examples, begin + _CHUNK)))
             rows = [encode(NaturalExample(label, dict(features), float(begin))) for features, label in made]
             self.log.append_all([OutputRecord(self.topics.training, 0, None, row) for row in rows])
+        self._commit_trainer_state()
+
+    def _commit_trainer_state(self) -> None:
+        """Commit what the trainer would have: without its state the daemon does not start on a log with records."""
+        offsets = [record.offset for record in scan(self.log, self.topics.training, 0)]
+        state = encode_state(TrainerState(offsets[-1] + 1, len(offsets)))
+        consumer = kafka.KafkaConsumer(
+            bootstrap_servers=self.cluster.bootstrap, group_id=self.config.transport.group, enable_auto_commit=False
+        )
+        labels = kafka.TopicPartition(self.topics.labels, 0)
+        consumer.assign([labels])
+        consumer.commit({labels: kafka.OffsetAndMetadata(0, state, -1)})
+        consumer.close(autocommit=False)
 
     def measure(self, what: str, events: int, workers: int) -> Run:
         """Run that many workers until they have consumed that many events; their start is not measured."""

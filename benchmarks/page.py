@@ -11,7 +11,20 @@ from streamal import INSTALL
 
 PAGE = DIRECTORY.with_name("RESULTS.md")
 PICTURE = DIRECTORY / "cost.svg"
-ORDER = ("engine", "transports", "kafka", "peers", "overhead", "growth", "memory", "scrape", "start", "recordings")
+ORDER = (
+    "engine",
+    "vectors",
+    "transports",
+    "kafka",
+    "kafka-vectors",
+    "peers",
+    "overhead",
+    "growth",
+    "memory",
+    "scrape",
+    "start",
+    "recordings",
+)
 """The commands, as they come on the page."""
 _OWN = ("taken", "load before")
 """Keys that may differ between the machines of two results."""
