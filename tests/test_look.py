@@ -151,6 +151,12 @@ def test_two_lines_stand_before_a_replay() -> None:
     assert f"and {len(ODD) - 2} more (`streamal look` says more)" in second
 
 
+def test_a_long_class_is_not_the_whole_line() -> None:
+    """The two lines stay lines."""
+    (line, *_) = profile(stream_of({}, lambda row: label_of(row) * 100)).lines()
+    assert len(line) < 150
+
+
 def test_a_part_of_the_rows_is_enough_to_judge_columns() -> None:
     """Classes are counted in all of them."""
     stream = stream_of({"copy": label_of}, rows=1_000)

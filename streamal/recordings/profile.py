@@ -76,7 +76,7 @@ class Profile:
         """Return the two lines that stand before a replay: what is there, and what is suspicious of it."""
         kinds = Counter(column.kind for column in self.columns if column.role == "feature" and column.kind)
         features = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-        shown = ", ".join(f"{label} {count:,}" for label, count in list(self.classes.items())[:5])
+        shown = ", ".join(f"{_example(label)} {count:,}" for label, count in list(self.classes.items())[:5])
         more = f" and {len(self.classes) - 5} more" if len(self.classes) > 5 else ""
         first = f"{self.kept:,} events, features: {features or 'none'}; classes: {shown}{more}"
         if not self.suspicions:

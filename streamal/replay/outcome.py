@@ -28,6 +28,7 @@ __all__ = ["Replay", "outcome", "read_predictions"]
 _NO_FIGURES = frozenset(
     {"reasons", "correct", "asked", "truths", "predicted", "uncertainties", "log_loss", "estimated_log_loss"}
 )
+_NAME_SHOWN = 40
 _SHOWN = 5
 """So many classes or reasons stand in a remark."""
 
@@ -273,4 +274,5 @@ def _read_refusals(log: Log, topics: TopicNames) -> tuple[Mapping[str, Counter[s
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(repr, names[:_SHOWN])) + more
+    short = [name if len(name) <= _NAME_SHOWN else f"{name[:_NAME_SHOWN]}…" for name in names[:_SHOWN]]
+    return ", ".join(map(repr, short)) + more
