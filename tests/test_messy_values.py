@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import random
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -371,3 +372,76 @@ def test_a_model_of_river_is_one_of_replay() -> None:
     for wrong, told in ((linear_model.LinearRegression(), "must be a classifier"), (5, "is a int, not a classifier")):
         with pytest.raises(ConfigError, match=told):
             replay(easy_stream(20), model=wrong)  # type: ignore[arg-type]
+
+
+PARTS = [
+    *(
+        "1",
+        "2.5",
+        "NA",
+        "",
+        "a",
+        '"',
+        '""',
+        ",",
+        ";",
+        "\n",
+        "\r\n",
+        "\t",
+        "é",
+        "true",
+        "2024-03-01",
+        "1e400",
+        "inf",
+        "#",
+    ),
+    *(
+        "sep=;",
+        "label",
+        "x",
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        "null",
+        "NaN",
+        '"label"',
+        "\x00",
+        "\ufeff",
+        "features",
+        "\\ud800",
+    ),
+    *("1709251200", "1709251200000", "99999999999999999999", "20240301", "-5e300", "2e-320", "-", "'", "nan"),
+]
+
+
+@pytest.mark.parametrize("name", ["s.csv", "s.tsv", "s.jsonl", "s.json", "s.parquet"])
+def test_no_file_makes_a_traceback(tmp_path: Path, name: str) -> None:
+    """Whatever is in it: rows, or a ConfigError of one line."""
+    coin = random.Random(name)
+    for _ in range(150):
+        body = "".join(coin.choice(PARTS) for _ in range(coin.randrange(60)))
+        text = ("x,time,label\n" if coin.random() < 0.7 and name != "s.jsonl" else "") + body
+        path = written(tmp_path, name, text.encode(coin.choice(["utf-8", "utf-16", "cp1252"]), "ignore"))
+        rules = coin.choice([ReadingRules(), ReadingRules(declared={"x": "number"}, drops_undeclared=True)])
+        time, label_time = coin.choice([(None, None), ("time", None), ("time", "time")])
+        try:
+            read_stream(path, "label", time, label_time, rules=rules)
+            told = ""
+        except ConfigError as error:
+            told = str(error)
+        assert "\n" not in told
+
+
+def test_one_column_may_be_both_times(tmp_path: Path) -> None:
+    """The label is then known with its event."""
+    path = written(tmp_path, "s.csv", "x,t,label\n1,5,a\n2,6,b\n")
+    rows = read_stream(path, "label", time="t", label_time="t").rows
+    assert [(row.time, row.label_time) for row in rows] == [(5.0, 5.0), (6.0, 6.0)]
+
+
+def test_a_table_of_short_rows_alone_is_one_line(tmp_path: Path) -> None:
+    """Nothing is left of it."""
+    with pytest.raises(ConfigError, match="1 of 1 rows are shorter than the header"):
+        read_stream(written(tmp_path, "s.csv", "x,z,label\n1\n"), "label")

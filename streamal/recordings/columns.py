@@ -51,12 +51,12 @@ def parse_table(table: Table, roles: Roles, rules: ReadingRules, findings: Findi
     columns = dict(sorted(columns.items(), key=lambda item: rank.get(item[0], len(rank))))
     _note_columns(columns, findings)
     return Parsed(
-        features=_rows_of(read, rules, findings),
+        features=_rows_of(read, len(next(iter(table.columns.values()), ())), rules, findings),
         kinds={name: column.kind for name, column in read.items() if column.kind},
         columns=columns,
-        cells={roles.of(name): table.columns[name] for name in roles.named if name in table.columns},
+        cells={name: table.columns[name] for name in roles.named if name in table.columns},
         guesses=True,
-        seconds=frozenset(roles.of(name) for name in roles.named if table.kinds.get(name) == "time"),
+        seconds=frozenset(name for name in roles.named if table.kinds.get(name) == "time"),
     )
 
 
@@ -251,8 +251,10 @@ def _note_columns(columns: Mapping[str, Column], findings: Findings) -> None:
             findings.note("guess", f"column {column.name!r}: {note}")
 
 
-def _rows_of(read: Mapping[str, TextColumn], rules: ReadingRules, findings: Findings) -> list[dict[str, FeatureValue]]:
-    """Return the features of each row, without the missing ones; rows with none or too many are refused."""
+def _rows_of(
+    read: Mapping[str, TextColumn], count: int, rules: ReadingRules, findings: Findings
+) -> list[dict[str, FeatureValue]]:
+    """Return the features of each of *count* rows, without the missing ones; rows with too many are refused."""
     names = [name for name, column in read.items() if column.kind]
     values = [read[name].values for name in names]
     if not any(None in column for column in values):
@@ -262,7 +264,7 @@ def _rows_of(read: Mapping[str, TextColumn], rules: ReadingRules, findings: Find
             {name: value for name, value in zip(names, row, strict=True) if value is not None}
             for row in zip(*values, strict=True)
         ]
-    rows = rows or [{} for _ in range(findings.rows)]
+    rows = rows or [{} for _ in range(count)]
     note_empty(rows, rules, findings)
     if len(names) > rules.wire.features_max:
         for number, row in enumerate(rows):

@@ -111,7 +111,7 @@ def read_stream(
     times = {}
     for role, name in (("time", time), ("label_time", label_time)):
         if name is not None:
-            seconds = read_times(parsed.cells[role], name, missing, findings, in_seconds=role in parsed.seconds)
+            seconds = read_times(parsed.cells[name], name, missing, findings, in_seconds=name in parsed.seconds)
             times[role] = seconds
             columns[name] = replace(columns[name], kind="time", missing=seconds.count(None))
     if "time" in times and None in times["time"]:
@@ -154,11 +154,11 @@ def _labels(parsed: Parsed, roles: Roles, rules: ReadingRules, findings: Finding
     spelt, blank = Counter[str](), []
     known: dict[tuple[type, Any], str | Refusal | None] = {}
     values: list[str | None] = []
-    for row, cell in enumerate(parsed.cells["label"]):
+    for row, cell in enumerate(parsed.cells[roles.label]):
         key = (type(cell), cell) if isinstance(cell, str | float | int) else None
         found = known.get(key, known) if key is not None else known
         if found is known:
-            found = _label(cell, roles.label, missing, in_seconds="label" in parsed.seconds)
+            found = _label(cell, roles.label, missing, in_seconds=roles.label in parsed.seconds)
             if key is not None:
                 known[key] = found
         if isinstance(found, Refusal):
@@ -174,7 +174,7 @@ def _labels(parsed: Parsed, roles: Roles, rules: ReadingRules, findings: Finding
         if len(blank) == findings.rows:
             text = f"no row has a label: column {roles.label!r} is blank in every row"
         text += f"; as which count {count_texts(spelt)}" if spelt else ""
-        first = [findings.location(row, roles.label, parsed.cells["label"][row]) for row in blank[:FIRST]]
+        first = [findings.location(row, roles.label, parsed.cells[roles.label][row]) for row in blank[:FIRST]]
         findings.add("no_label", text, len(blank), first)
     _note_unusual(values, roles, findings)
     return _Labels(values, len(blank), spelt)

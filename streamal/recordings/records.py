@@ -54,7 +54,7 @@ def parse_records(records: Records, roles: Roles, rules: ReadingRules, findings:
         features=rows,
         kinds=kinds,
         columns=columns,
-        cells={roles.of(n): [None if cell is _ABSENT else cell for cell in column] for n, column in cells.items()},
+        cells={name: [None if cell is _ABSENT else cell for cell in column] for name, column in cells.items()},
         guesses=False,
     )
 

@@ -53,9 +53,9 @@ class Parsed:
         features: of each row; those of a refused one mean nothing.
         kinds: feature -> kind.
         columns: name -> how it was read.
-        cells: role ("label", "time", "label_time") -> its cells.
+        cells: column of the label or of times -> its cells.
         guesses: whether texts among those cells may be spellings of a missing value.
-        seconds: the roles whose cells are seconds already.
+        seconds: the columns among those whose cells are seconds already.
     """
 
     features: Sequence[dict[str, FeatureValue]]
