@@ -60,7 +60,8 @@ TESTS: Mapping[str, str] = {
     "core.coins": "test_coins test_strategies test_budget",
     "core.fold": f"test_fold test_guard test_gain test_natural test_step {SIMULATION}",
     "core.gauges.refusals": "test_refusals",
-    "core.gauges": "test_gauges test_mute test_fold test_spend_gauges test_guard test_natural test_traps test_daemon test_lookback",
+    "core.gauges": "test_gauges test_mute test_fold test_spend_gauges test_guard test_natural test_traps test_daemon"
+    " test_lookback",
     "core.join": f"test_step test_natural test_wire test_fold {SIMULATION}",
     "core.labels": "test_labels",
     "core.learned": f"test_fold test_schema test_linear test_guard test_rehearsal test_gain test_step test_natural"
