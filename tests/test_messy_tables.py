@@ -61,6 +61,22 @@ def test_a_stray_quote_names_the_row_in_which_it_opens(tmp_path: Path, text: str
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("first", "third"),
+    [('"5 inch,wet', 'tv",dry'), ('wet,"5 inch', 'dry,tv"')],
+    ids=["text first", "label first"],
+)
+def test_a_stray_quote_is_found_in_two_columns_too(tmp_path: Path, first: str, third: str) -> None:
+    """There a line of a text may well have one comma: it is a row of its own if it has a label as well."""
+    header, other, more = (
+        ("note,label", "tv,wet", "a,dry") if "wet" in first[-3:] else ("label,note", "wet,tv", "dry,a")
+    )
+    with pytest.raises(ConfigError, match="line 3, row 2: a quote opens a cell that takes in 3 whole rows"):
+        read(tmp_path, f"{header}\n{other}\n{first}\n{other}\n{third}\n{more}\n")
+    letter = '"Dear Ann,\nit rains, and\nit is cold, too",wet' if header == "note,label" else 'wet,"Hi, Ann\nbye, Bob"'
+    assert len(read(tmp_path, f"{header}\n{other}\n{letter}\n{more}\n").rows) == 3
+
+
 @pytest.mark.parametrize("cell", ['"7"" tv"', "7in tv", "5' tv", '7" tv', '"a, b"', '"two\nlines"', '"a\n\n, b\n"'])
 def test_a_quote_that_is_right_stays_right(tmp_path: Path, cell: str) -> None:
     """Doubled, inside a cell without quotes, or around delimiters and lines: all 40 rows are there."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, islice
@@ -23,6 +23,8 @@ from streamal.recordings.table import Table
 __all__ = ["read_cells", "read_delimited"]
 
 Cells = list[list[str]]
+
+_CLASSES_MAX = 100
 
 
 def read_delimited(path: Path, roles: Roles, rules: ReadingRules, limit: int | None, findings: Findings) -> Table:
@@ -112,6 +114,12 @@ def _starts(rows: Cells, before: int) -> list[int]:
     return list(accumulate((1 + sum(cell.count("\n") for cell in row) for row in rows), initial=before + 1))
 
 
+def _few_values(cells: Iterable[str]) -> set[str]:
+    """Return the different values of *cells* of one line, none if they are too many to be classes."""
+    values = {cell.strip() for cell in cells if "\n" not in cell}
+    return values if len(values) <= _CLASSES_MAX else set()
+
+
 @dataclass(frozen=True, slots=True)
 class _Uneven:
     """A table with blank lines, cells of several lines, or rows of another length than the header."""
@@ -132,10 +140,12 @@ class _Uneven:
         numbered = [(start, row) for start, row in zip(self.starts, self.rows, strict=False) if row]
         repeated = [start for start, row in numbered if row == self.header]
         comments = [start for start, row in numbered if len(row) != width and row[0].startswith("#")]
-        numbered = [(start, row) for start, row in numbered if start not in {*repeated, *comments}]
+        left_out = {*repeated, *comments}
+        numbered = [(start, row) for start, row in numbered if start not in left_out]
         findings.rows = len(numbered)
+        known = [_few_values(row[at] for _, row in numbered if len(row) == width == 2) for at in range(2)]
         for start, row in numbered:
-            self._require_one_row(start, row, findings)
+            self._require_one_row(start, row, known, findings)
         if numbered and all(len(row) == width + 1 for _, row in numbered):
             names, width = self._with_one_more([row for _, row in numbered])
         trimmed = [
@@ -155,15 +165,23 @@ class _Uneven:
             findings.note("dialect", f"{len(comments)} lines are comments, the first line {comments[0]}", len(comments))
         return names, [row for _, _, row in kept]
 
-    def _require_one_row(self, start: int, row: list[str], findings: Findings) -> None:
-        """Raise a ConfigError if each line of a *row* of several lines has the cells of a row of its own."""
+    def _require_one_row(self, start: int, row: list[str], known: Sequence[set[str]], findings: Findings) -> None:
+        """Raise a ConfigError if each line of a *row* of several lines has the cells of a row of its own.
+
+        Of a table of two columns each line must have a value of *known* too: a text may have one comma in each line.
+        """
         delimiters, width = self.delimiter, len(self.names)
         tall = [position for position, cell in enumerate(row) if "\n" in cell]
-        if len(tall) != 1 or width < 3 or len(row) != width:
+        if len(tall) != 1 or width < 2 or len(row) != width:
             return
         first, *inner, last = row[tall[0]].split("\n")
         counts = [tall[0] + first.count(delimiters), *(line.count(delimiters) for line in inner)]
         counts.append(width - 1 - tall[0] + last.count(delimiters))
+        if width == 2:
+            at = 1 - tall[0]
+            ends = [first, *inner] if at == 1 else [*inner, last]
+            if not all(line.split(delimiters)[-at].strip() in known[at] for line in ends):
+                return
         if all(count == width - 1 for count in counts):
             raise findings.error(
                 f"line {start}, row {1 + sum(map(bool, self.rows[: self.starts.index(start)]))}: a quote opens "
