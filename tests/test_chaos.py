@@ -198,10 +198,11 @@ def _act(
         freeze(one, outside, chance.uniform(0.5, 15.0))  # beyond the session, beyond the transaction, or neither
     elif what == "replace" and one.name[0].isupper() and any(one.assignments()):
         one.freeze()
-        workers[victim] = stack.enter_context(worker(path, f"{one.name}-{os.urandom(4).hex()}", *_instance(one.name)))
+        twin = stack.enter_context(worker(path, f"{one.name}-{os.urandom(4).hex()}", *_instance(one.name)))
         outside.play(chance.uniform(2.0, 8.0))
-        one.thaw()
-        outside.play_until(lambda: one.process.poll() is not None)
+        one.thaw()  # whoever of the two joins last goes on: on a slow machine that may be the older one
+        outside.play_until(lambda: one.process.poll() is not None or twin.process.poll() is not None)
+        workers[victim] = twin if one.process.poll() is not None else one
     elif what == "node":
         restart(cluster, outside, chance.randrange(len(cluster.nodes)), chance.uniform(0.0, 8.0))
         outside.play_until(lambda: _are_in_sync(cluster))
