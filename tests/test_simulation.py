@@ -69,6 +69,7 @@ SOMETIMES = (
     "reply overtakes its request",
     "restored from a snapshot",
     "placeholder accepted",
+    "vector learned",
     "placeholder refused",
     "schema inferred",
     "schema of the log differs",

@@ -349,6 +349,9 @@ def _models(world: World, facts: Facts, final: bool) -> None:
     _snapshots(world, facts, _digest(fold))
     world.marks["new class"] += len(fold.learned.model.classes) > len(CLASSES)
     world.marks["half-learn"] += fold.learned.model.failures > 0
+    world.marks["vector learned"] += any(
+        "v" in record.features for record in facts.training if isinstance(record, Example | NaturalExample)
+    )
     world.marks["schema inferred"] += not world.scenario.declared and fold.learned.schema is not None
 
 
@@ -357,6 +360,8 @@ def _require_schema(world: World, fold: Fold) -> None:
     schema = fold.learned.schema
     if schema is not None:
         require(schema.kinds.get("x", "number") == "number", "F32", f"x is a {schema.kinds['x']} in the schema")
+        kind = schema.kinds.get("v", "vector(3)")
+        require(kind == "vector(3)" or not world.scenario.declared, "F32", f"v is a {kind} in the schema")
         require(not world.scenario.outdated or fold.learned.differences, "F32", "nothing is told of the differences")
 
 

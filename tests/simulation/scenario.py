@@ -52,6 +52,8 @@ BAD_BYTES: Sequence[bytes | None] = (
 
 SHARES: Sequence[Fraction] = (Fraction(1, 3), Fraction(1, 2), Fraction(3, 5), Fraction(1))
 OTHER_SHARES: Sequence[Fraction] = (*SHARES, Fraction(49, 100), Fraction(33, 100))
+KINDS_DECLARED = {"x": "number", "poison": "boolean"}
+VECTOR = {"v": "vector(3)"}
 QUOTAS: Sequence[tuple[tuple[str, Fraction], ...]] = ((), (("a", Fraction(1, 3)),))
 
 FAULTS = (
@@ -82,6 +84,8 @@ class Scenario:
     declared: bool
     outdated: bool
     """Whether the log begins with a schema of an earlier configuration, which says otherwise than the declared one."""
+    vectors: bool
+    """Whether events have a vector beside their numbers."""
     learn_new: bool
     infer_from: int
     closed_max: int
@@ -104,7 +108,7 @@ class Scenario:
             Learned(
                 rules=LearnedRules(),
                 model=Model(Chain(), LabelRules(CLASSES, self.learn_new)),
-                schema=Schema({"x": "number", "poison": "boolean"}) if self.declared else None,
+                schema=Schema(KINDS_DECLARED | (VECTOR if self.vectors else {})) if self.declared else None,
                 quality=Quality(100),
                 natural_labels=RecentLabels(self.closed_max),
                 start="simulated" if self.seed % 4 == 0 else "",
@@ -150,6 +154,9 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None, *, lethal: bo
     schemas = Random(f"schema {seed}")
     infer_from, closed_max = rng.choice((2, 4)), rng.choice((2, 1000, 1000))
     script = _with_more(seed, faults, workers, _script(rng, partitions, workers, faults))
+    vectors = Random(f"vectors {seed}").random() < 0.4
+    if vectors:
+        script = _with_vectors(seed, script, declared)
     script = _with_losses(Random(f"losses {seed}"), _with_placeholder(schemas, script, declared))
     if lethal:
         script = _with_lethal(Random(f"lethal {seed}"), partitions, script)
@@ -160,6 +167,7 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None, *, lethal: bo
         faults=faults,
         declared=declared,
         outdated=declared and seed % 4 != 0 and schemas.random() < 0.25,
+        vectors=vectors,
         learn_new="new_class" in faults,
         infer_from=infer_from,
         closed_max=closed_max,
@@ -168,6 +176,20 @@ def make_scenario(seed: int, faults: frozenset[str] | None = None, *, lethal: bo
         lethal=lethal,
         script=tuple(script),
     )
+
+
+def _with_vectors(seed: int, script: list[Action], declared: bool) -> list[Action]:
+    """Return *script* with a vector in each event; under a declared schema some have a length that it refuses."""
+    rng, found = Random(f"numbers {seed}"), []
+    for action in script:
+        if action.do != "event" or action.value is None:
+            found.append(action)
+            continue
+        event, is_odd = json.loads(action.value), declared and rng.random() < 0.05
+        event["features"]["v"] = [rng.randrange(-9, 9) / 4 for _ in range(4 if is_odd else 3)]
+        value = json.dumps(event).encode()
+        found.append(action._replace(do="placeholder" if is_odd else "event", value=value))
+    return found
 
 
 def _with_placeholder(rng: Random, script: list[Action], declared: bool) -> list[Action]:
