@@ -45,7 +45,7 @@ BAD_BYTES: Sequence[bytes | None] = (
     b'{"features": {"x": 1e13}}',
     b'{"features": {"x": null}}',
     b'{"request": "0-0"}',
-    b'{"request": "0-0", "label": [1.5]}',
+    b'{"request": "0-0", "label": 1.5}',
     b'{"features": {"x": ' + b"9" * 5000 + b"}}",
 )
 """Refused as an event and as a reply, whatever the schema."""
