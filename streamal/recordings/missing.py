@@ -10,6 +10,7 @@ SPELLINGS = frozenset(
     {"", "na", "n/a", "#n/a", "#na", "<na>", "null", "nil", "none", "nan", "nat", "-", "--", "?", ".", "missing"}
 )
 """In lower case; what statistics packages, spreadsheets, data bases and people write."""
+_LENGTH_MAX = max(map(len, SPELLINGS))
 _INFINITE = frozenset({"inf", "infinity", "∞"})
 
 
@@ -32,6 +33,8 @@ class Missing:
         stripped = text.strip()
         if stripped in self._more:
             return True
+        if len(stripped) > _LENGTH_MAX:
+            return False
         return stripped.casefold() in self._guessed and stripped not in self._never
 
 

@@ -24,6 +24,9 @@ _CURRENCY = re.compile(r"[$€£¥₹₩]|\b(USD|EUR|GBP|CHF|JPY|CNY|INR)\b|\bFr
 _CODE = re.compile(r"[+-]?0\d+", re.ASCII)
 _DIGITS = re.compile(r"[+-]?\d{16,}", re.ASCII)
 _EXACT_MAX = 2**53
+_STYLED_LENGTH_MAX = 60
+_LENGTH_MAX = 400
+"""A longer text is no number: any double can be written in fewer digits."""
 DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([T ]\d{1,2}:\d{2}.*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})( \d{1,2}:\d{2}.*)?",
     re.ASCII,
@@ -37,6 +40,8 @@ def parse_number(text: str) -> float | None:
     >>> parse_number(" 1.5e3 "), parse_number("2_5"), parse_number("nan"), parse_number("0x10")
     (1500.0, None, None, None)
     """
+    if len(text) > _LENGTH_MAX:
+        return None
     stripped = text.strip()
     if _PLAIN.fullmatch(stripped) is None:
         return None
@@ -52,6 +57,8 @@ def parse_styled(text: str, style: Style) -> float | None:
     >>> parse_styled("(1,200)", "point"), parse_styled("12,5", "point"), parse_styled("5 apples", "point")
     (-1200.0, None, None)
     """
+    if len(text) > _STYLED_LENGTH_MAX:
+        return None
     stripped = text.strip().replace("−", "-")
     negative = stripped.startswith("(") and stripped.endswith(")")
     if negative:

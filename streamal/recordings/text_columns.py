@@ -5,6 +5,7 @@ A kind is declared, or it is that of 95 % of the cells that hold anything; the r
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -30,6 +31,10 @@ _DECLARED_TRUTHS: Mapping[str, bool] = {
     **dict.fromkeys(("1", "1.0", "yes", "y", "t", "on"), True),
     **dict.fromkeys(("0", "0.0", "no", "n", "f", "off"), False),
 }
+_SAMPLE = 100
+_STYLED_LENGTH_MAX = 60
+_TRUTH_LENGTH_MAX = 40
+"""A longer text is no truth value, even with blanks around it."""
 _PAIRS = [{"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"}]
 _PADDED_CODE = re.compile(r"(?m)^[ \t]*[+-]?0\d+[ \t]*$", re.ASCII)
 
@@ -153,13 +158,19 @@ def _of_found(present: Mapping[str, int], *, typed: bool) -> tuple[str, _Parse, 
 def _number_parser(present: Mapping[str, int]) -> tuple[_Parse, str]:
     """Return what parses most of the cells *present* as numbers, the plain way first, and a note on any other."""
     best: tuple[float, _Parse, str] = (_share(present, parse_number), parse_number, "")
-    for style in STYLES if best[0] < 1.0 else ():
+    is_styled = best[0] < 1.0 and any(map(_may_be_styled, itertools.islice(present, _SAMPLE)))
+    for style in STYLES if is_styled else ():
         parse = partial(parse_styled, style=style)
         share = _share(present, parse)
         if share > best[0]:
             example = next(text for text in present if parse_number(text) is None and parse(text) is not None)
             best = (share, parse, f"{example.strip()!r} is read as {parse(example):g}")
     return best[1], best[2]
+
+
+def _may_be_styled(text: str) -> bool:
+    """Return whether *text* may be a number as spreadsheets write it: short, with a digit."""
+    return len(text) <= _STYLED_LENGTH_MAX and any(map(str.isdigit, text))
 
 
 def _not_counted(present: Mapping[str, int]) -> str:
@@ -191,4 +202,4 @@ def _share(present: Mapping[str, int], parse: Callable[[str], object]) -> float:
 
 
 def _truth(text: str) -> bool | None:
-    return _TRUTHS.get(text.strip().casefold())
+    return _TRUTHS.get(text.strip().casefold()) if len(text) < _TRUTH_LENGTH_MAX else None
