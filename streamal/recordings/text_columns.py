@@ -198,7 +198,10 @@ def _notes_on_texts(present: Mapping[str, int], *, typed: bool) -> tuple[str, ..
 
 def _share(present: Mapping[str, int], parse: Callable[[str], object]) -> float:
     total = sum(present.values())
-    return sum(count for text, count in present.items() if parse(text) is not None) / total if total else 0.0
+    some = itertools.islice(present, None, None, 1 + len(present) // _SAMPLE)
+    if not any(parse(text) is not None for text in some):
+        return 0.0  # not one in a hundred of them: it is not worth a look at all
+    return sum(count for text, count in present.items() if parse(text) is not None) / total
 
 
 def _truth(text: str) -> bool | None:

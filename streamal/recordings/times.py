@@ -123,6 +123,10 @@ def _parse_iso(text: str) -> datetime:
     >>> _parse_iso("2024-061").isoformat(), _parse_iso("2024/03/01 12:00 UTC").isoformat()
     ('2024-03-01T00:00:00', '2024-03-01T12:00:00+00:00')
     """
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        pass  # it may still be one of the other forms
     stripped = _ZONE.sub(lambda found: "+00:00" if found[1] else "", text.strip())
     if stripped[4:5] == "/" and stripped[7:8] == "/":
         stripped = stripped.replace("/", "-", 2)

@@ -94,7 +94,7 @@ def _read(text: TextIO, dialect: Dialect, limit: int | None, findings: Findings)
     names = _names(header, dialect)
     width, lines = len(names), dialect.skipped + reader.line_num - before
     findings.rows, findings.line_of = len(rows), lambda row: before + 1 + row
-    if lines != len(rows) or header in rows or not all(len(row) == width for row in rows):
+    if lines != len(rows) or header in rows or not set(map(len, rows)) <= {width}:
         table = _Uneven(names, header, rows, _starts(rows, before), dialect.delimiter)
         names, rows = table.even(findings)
     require_distinct((name for name in names if name), findings)
