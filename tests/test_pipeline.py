@@ -319,3 +319,13 @@ def test_a_model_of_a_thousand_million_parts_is_refused(use: str) -> None:
         spec["model"] = {"use": "linear_model.LogisticRegression"}
     with pytest.raises(ConfigError, match=rf"model\.pipeline\[0\]\.{count}: at most 1000 are allowed"):
         build_estimator([spec], None, 42)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "like"), [({"v": "vector(2)"}, {"v": "number"}), ({"v": "vector(15)"}, {"x": "number"})]
+)
+def test_a_short_vector_is_standardised_like_numbers(kinds: dict[str, str], like: dict[str, str]) -> None:
+    """Measurements have scales of their own; from 16 numbers on a vector is scaled as a whole."""
+    assert default_pipeline(kinds, binary=True) == default_pipeline(like, binary=True)
+    assert "streamal.UnitVectors" in repr(default_pipeline({"v": "vector(16)"}, binary=True))
+    assert "streamal.UnitVectors" in repr(default_pipeline({**kinds, "long": "vector(384)"}, binary=True))

@@ -30,6 +30,8 @@ _OWN: Mapping[str, type[base.Base]] = {"streamal.UnitVectors": UnitVectors}
 """Steps that River does not have."""
 _NORM = 0.5
 """Length of a vector beside other features: what AdaGrad, at the rate that suits those, learns best from."""
+_EMBEDDING_MIN = 16
+"""Shorter vectors are measurements, each number with a scale of its own; no embedding is as short."""
 _LISTS = frozenset({"args", "models", "transformers"})
 
 
@@ -39,7 +41,8 @@ def default_pipeline(kinds: Mapping[str, str], binary: bool) -> Sequence[Mapping
     Numbers and truth values are standardised; strings hashed into 65,536 columns, so that no stream of new values
     can grow the model without bound; texts become normalised sets of words and pairs of words, hashed likewise
     (`Schema.select` gives the empty text for a missing one, which `BagOfWords` could not do without). Vectors are
-    scaled to one length; where there is nothing else, plain gradient descent learns more from them than AdaGrad.
+    scaled to one length; where there is nothing else, plain gradient descent learns more from them than AdaGrad. Where
+    all vectors have fewer than 16 numbers, these are standardised like other numbers.
 
     Args:
         kinds: name -> "number" | "string" | "boolean" | "text" | "vector(384)"; empty if they are not known yet.
@@ -47,9 +50,11 @@ def default_pipeline(kinds: Mapping[str, str], binary: bool) -> Sequence[Mapping
     """
     texts = [name for name, kind in kinds.items() if kind == "text"]
     strings = [name for name, kind in kinds.items() if kind == "string"]
-    vectors = [name for name, kind in kinds.items() if vector_length(kind) is not None]
+    lengths = [length for kind in kinds.values() if (length := vector_length(kind)) is not None]
+    has_embeddings = any(length >= _EMBEDDING_MIN for length in lengths)
     parts: list[Any] = []
-    if not kinds or any(kind in {"number", "boolean"} for kind in kinds.values()):
+    has_numbers = any(kind in {"number", "boolean"} for kind in kinds.values())
+    if not kinds or has_numbers or (lengths and not has_embeddings):
         parts.append([_use("compose.SelectType", {"type": "number"}), _use("preprocessing.StandardScaler")])
     if not kinds or strings:
         others = [_use("compose.Discard", *texts)] if texts else []
@@ -66,9 +71,9 @@ def default_pipeline(kinds: Mapping[str, str], binary: bool) -> Sequence[Mapping
         hashed = _use("preprocessing.FeatureHasher", n_features=262_144)
         parts.append([words, _use("preprocessing.Binarizer"), _use("preprocessing.Normalizer"), hashed])
     optimizer = _use("optim.AdaGrad", lr=1.0)
-    if vectors and not parts:
+    if has_embeddings and not parts:
         parts, optimizer = [[_use("streamal.UnitVectors")]], _use("optim.SGD", lr=3.0)
-    elif vectors:
+    elif has_embeddings:
         parts.append([_use("streamal.UnitVectors", norm=_NORM)])
     classifier = _use("linear_model.LogisticRegression", optimizer=optimizer, intercept_lr=0.2)
     steps = parts[0] if len(parts) == 1 else [_use("compose.TransformerUnion", *parts)]
