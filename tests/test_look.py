@@ -320,3 +320,10 @@ def test_a_replay_begins_with_what_is_there(cli: Cli, directory: Path) -> None:
     assert first.startswith("streamal: 200 events, features: 1 number, 1 string; classes: ")
     assert second.startswith("streamal: suspicious: 'code' looks like an identifier: 200 different values in 200 rows")
     assert "200 events" not in cli("replay", "s.csv", "--label", "label", "--json").err
+
+
+def test_a_regression_target_is_said_beside_json_too(cli: Cli, directory: Path) -> None:
+    """Who asks for JSON reads standard error as well."""
+    rows = [f"{number % 7},{number + 0.5}" for number in range(40)]
+    (directory / "s.csv").write_text("\n".join(["a,label", *rows]) + "\n")
+    assert "a regression target, no classes" in cli("replay", "s.csv", "--label", "label", "--json").err

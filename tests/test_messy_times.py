@@ -209,3 +209,24 @@ def test_dates_of_parquet_are_seconds(tmp_path: Path) -> None:
     path = tmp_path / "s.parquet"
     parquet.write_table(table, path)
     assert [row.time for row in read_stream(path, "label", time="when").rows] == [seconds(8 * n) for n in range(40)]
+
+
+def test_seconds_and_milliseconds_in_one_column_are_refused(tmp_path: Path) -> None:
+    """Half of the rows would else be of January 1970, and come first."""
+    with pytest.raises(ConfigError, match=r"s.csv: column 'when' has times of two units: line 2, row 1: .* in milli"):
+        read(tmp_path, [f"{seconds(n) * (1 if n % 2 else 1_000):.0f}" for n in range(40)])
+
+
+@pytest.mark.parametrize(
+    ("first", "what"), [(1970, "years"), (202_301, "months"), (45_352, "days of a spreadsheet"), (0, "")]
+)
+def test_numbers_of_a_calendar_are_named(tmp_path: Path, first: int, what: str) -> None:
+    """A year, a month or a day of Excel is read as seconds, as a count from anywhere is: the account says so."""
+    notes = [f.text for f in read(tmp_path, [f"{first + n % 12}" for n in range(40)]).account.findings]
+    assert any(f"if they are {what}, write the times" in note for note in notes) is bool(what)
+
+
+def test_several_events_may_come_in_second_0(tmp_path: Path) -> None:
+    """In a count from 0 a 0 is a time, however many rows have it."""
+    stream = read(tmp_path, [f"{n // 8}" for n in range(40)])
+    assert [row.time for row in stream.rows] == [n // 8 for n in range(40)]

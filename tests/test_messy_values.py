@@ -445,3 +445,17 @@ def test_a_table_of_short_rows_alone_is_one_line(tmp_path: Path) -> None:
     """Nothing is left of it."""
     with pytest.raises(ConfigError, match="1 of 1 rows are shorter than the header"):
         read_stream(written(tmp_path, "s.csv", "x,z,label\n1\n"), "label")
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_long_numbers_are_classes_of_their_own(tmp_path: Path, source: Source) -> None:
+    """2**53 and 2**53 + 1 are one float, and two classes."""
+    rows = with_column(weather(20), "label", lambda number, _: 2**53 + number % 2)
+    assert source(tmp_path, rows).classes == ("9007199254740992", "9007199254740993")
+
+
+def test_a_column_that_is_nearly_named_is_proposed(tmp_path: Path) -> None:
+    """Quotes of the shell, capitals and characters without a width are overlooked."""
+    path = written(tmp_path, "s.csv", csv_text(weather(20)).replace("label", "\u200bLabel", 1))
+    with pytest.raises(ConfigError, match=r"did you mean '.u200bLabel'"):
+        read_stream(path, "label")

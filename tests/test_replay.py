@@ -354,7 +354,8 @@ def test_remarks_are_printed_and_counted(cli: Cli, directory: Path) -> None:
     ended = cli("replay", "s.csv", "--label", "y", "--json")
     told = json.loads(ended.out)
     lines = [line.removeprefix("streamal: ") for line in ended.err.splitlines()]
-    assert told["remarks"] == [line for line in lines if not line.startswith("s.csv: ")]  # those are of the reading
+    of_the_reading = ("s.csv: ", "suspicious: ")
+    assert told["remarks"] == [line for line in lines if not line.startswith(of_the_reading)]
     assert told["refused_labels"]["bad_field"] == told["requests"]
 
 

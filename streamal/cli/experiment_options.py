@@ -191,9 +191,9 @@ class ProgressLine:
         self._progress.update(self._progress.task_ids[0], description=plain(what), completed=done, total=total)
 
 
-def echo_profile(stream: Stream) -> None:
-    """Say on standard error, in one or two lines, what *stream* holds and what in it is suspicious."""
-    for line in profile(stream, _PROFILED).lines():
+def echo_profile(stream: Stream, *, as_json: bool) -> None:
+    """Say on standard error, in a line each, what *stream* holds (not *as_json*) and what in it is suspicious."""
+    for line in profile(stream, _PROFILED).lines()[int(as_json) :]:
         echo(f"streamal: {line}", err=True)
 
 

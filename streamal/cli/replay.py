@@ -50,8 +50,7 @@ def command(
     """
     config = configuration.load()
     recorded = stream.read(config)
-    if not as_json:
-        echo_profile(recorded)
+    echo_profile(recorded, as_json=as_json)
     _require_sound_factory(config, recorded)
     with progress_bar(f"replaying {stream.stream}", len(recorded.rows)) as progress:
         task = progress.task_ids[0]

@@ -139,13 +139,20 @@ def _require_columns(parsed: Parsed, roles: Roles, rules: ReadingRules, findings
         if name not in parsed.columns:
             if len(findings.refused) == findings.rows:
                 findings.account(0, strict=False)  # raises: it says why nothing could be read
-            names = ", ".join(itertools.islice(parsed.columns, 50))
+            names = ", ".join(itertools.islice(parsed.columns, 50)) or "none at all"
             hint = "; is the delimiter another? see --delimiter" if len(parsed.columns) == 1 else ""
+            alike = next((other for other in parsed.columns if _bare(other) == _bare(name)), None)
+            hint = hint if alike is None else f"; did you mean {alike!r}?"
             raise findings.error(f"there is no column {name!r}, but {names}{hint}")
     for name in rules.declared:
         if name not in parsed.columns:
             text = f"features.declared has {name!r}, and no row has a value of it"
             findings.add("declared_missing", text)
+
+
+def _bare(name: str) -> str:
+    """Return *name* without what an eye overlooks: case, quotes, characters without a width."""
+    return "".join(filter(str.isalnum, name.casefold()))
 
 
 def _labels(parsed: Parsed, roles: Roles, rules: ReadingRules, findings: Findings) -> _Labels:
@@ -183,7 +190,11 @@ def _labels(parsed: Parsed, roles: Roles, rules: ReadingRules, findings: Finding
 def _label(cell: Any, name: str, missing: Missing, *, in_seconds: bool) -> str | Refusal | None:
     """Return a label as text, None if there is none, or why it cannot be one."""
     try:
-        value = iso_of(cell) if in_seconds and cell is not None else plain(cell)
+        cell = cell.tolist() if hasattr(cell, "tolist") else cell  # a scalar of NumPy
+        if type(cell) is int:
+            value: Any = cell  # as a float, two beyond 53 bits would become one class
+        else:
+            value = iso_of(cell) if in_seconds and cell is not None else plain(cell)
     except (ValueError, OverflowError) as error:
         return Refusal(Reason.BAD_FIELD, f"label {name!r} is no text, number or truth value: {error}")
     if value is None or (isinstance(value, str) and missing.is_missing(value)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from statistics import median
@@ -26,6 +26,19 @@ _UNITS: Sequence[tuple[float, float, str]] = (
 _CALENDARS = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 """Digits of a date, written without separators -> its form."""
 _YEARS = (1900, 2100)
+_TODAY_MIN = 1e9
+"""Smaller counts may begin at any time; larger ones are of today in one unit or another: 2001 in seconds."""
+_COUNT_MAX = 1e8
+"""Seconds that may be a count from 0 (three years): a 0 among them is no placeholder."""
+_CALENDAR_NUMBERS: Mapping[str, Callable[[float], bool]] = {
+    "years": lambda number: number.is_integer() and _YEARS[0] <= number <= _YEARS[1],
+    "months": lambda number: (
+        number.is_integer() and _YEARS[0] <= number // 100 <= _YEARS[1] and 1 <= number % 100 <= 12
+    ),
+    "days of a spreadsheet": lambda number: _SHEET_DAYS[0] <= number <= _SHEET_DAYS[1],
+}
+_SHEET_DAYS = (36_526, 73_050)
+"""The days since 1899 of 2000 and 2100, as Excel writes moments."""
 _ABSURD = (datetime(1900, 1, 1, tzinfo=UTC).timestamp(), datetime(2200, 1, 1, tzinfo=UTC).timestamp())
 _PYTHON = (datetime(1, 1, 1, tzinfo=UTC).timestamp(), datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 _BAD_SHARE_MAX = 0.05
@@ -167,10 +180,37 @@ def _scale(column: _Column, numbers: dict[int, float]) -> dict[int, float]:
             return dates
     middle = median(map(abs, numbers.values()))
     per_second, unit = next((count, unit) for bound, count, unit in _UNITS if middle < bound)
+    _require_one_unit(column, numbers, unit)
     if per_second == 1.0:
+        _note_calendar(column, numbers)
         return numbers
     column.findings.note("time_unit", f"column {column.name!r} is read in {unit} since 1970")
     return {row: number / per_second for row, number in numbers.items()}
+
+
+def _require_one_unit(column: _Column, numbers: dict[int, float], unit: str) -> None:
+    """Raise a ConfigError if more than a few of *numbers* are of today in another unit than most."""
+    others = {}
+    for row, number in numbers.items():
+        other = next(name for bound, _, name in _UNITS if abs(number) < bound)
+        if other != unit and abs(number) >= _TODAY_MIN:
+            others[row] = other
+    if len(others) > max(1, _FAR_SHARE_MAX * len(numbers)):
+        row = min(others)
+        first = next(row for row in numbers if row not in others)
+        raise column.findings.error(
+            f"column {column.name!r} has times of two units: {column.show(first)} in {unit}, and {column.show(row)} "
+            f"in {others[row]} (and {len(others) - 1} more); write one unit"
+        )
+
+
+def _note_calendar(column: _Column, numbers: dict[int, float]) -> None:
+    """Note it if *numbers* that are read as seconds could be meant as years, months or days of a spreadsheet."""
+    example = f"such as {next(iter(numbers.values())):g}, are read in seconds since 1970"
+    for what, fits in _CALENDAR_NUMBERS.items():
+        if all(map(fits, numbers.values())):
+            text = f"column {column.name!r}: {example}; if they are {what}, write the times in ISO 8601"
+            column.findings.note("time_unit", text)
 
 
 def _calendar(number: float) -> float | None:
@@ -223,7 +263,7 @@ def _far_off(column: _Column, times: dict[int, float]) -> list[int]:
 
 def _require_plausible(column: _Column, times: dict[int, float], middle: float, few: int) -> None:
     """Raise a ConfigError if the times are of our days, and more than *few* of years that nobody would write."""
-    if _is_absurd(middle):
+    if _is_absurd(middle) or abs(middle) < _COUNT_MAX:
         return
     absurd = [row for row, time in times.items() if _is_absurd(time)]
     if len(absurd) > few:

@@ -60,7 +60,7 @@ def frame_table(source: Any, roles: Roles, rules: ReadingRules, limit: int | Non
             continue
         try:
             for part, series in _flattened(text, frame[:, position], rules.flatten):
-                columns[part], kinds[part] = _cells(series)
+                columns[part], kinds[part] = _labels(series) if part == roles.label else _cells(series)
         except ValueError as error:
             raise findings.error(f"column {text!r} holds what JSON has nothing for: {error}") from error
     return Table(columns, kinds, list(map(str, names)), tuple(outside))
@@ -73,6 +73,13 @@ def _flattened(name: str, series: Any, flatten: bool) -> Iterable[tuple[str, Any
             yield from _flattened(f"{name}.{field.name}", series.struct.field(field.name), flatten)
     else:
         yield name, series
+
+
+def _labels(series: Any) -> tuple[Sequence[Any], str]:
+    """Return labels as `_cells` does, but whole numbers as they are: two beyond 53 bits would become one class."""
+    if series.dtype.is_integer():
+        return series.to_list(), "number"
+    return _cells(series)
 
 
 def _cells(series: Any) -> tuple[Sequence[Any], str]:
