@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -443,3 +444,67 @@ def test_missing_numbers_cost_little_accuracy(cli: Cli, directory: Path) -> None
     )
     assert clean > 0.8
     assert na > clean - 0.03
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("s.csv", gzip.compress(b"a,label\n"), "it is packed with gzip: let its name end in .gz"),
+        ("s.csv", b"PK\x03\x04" + bytes(40), "it is an Excel file or a ZIP archive: save the sheet as CSV"),
+        ("s.jsonl", b"PAR1" + bytes(40), "it is a Parquet file: let its name end in .parquet"),
+        ("s.csv.gz", b"a,label\n1,b\n", "it is not packed with gzip, as its name says: leave .gz out of the name"),
+        ("s.csv.gz", gzip.compress(b"a,label\n1,b\n") + b"more", "other bytes follow what is packed"),
+        ("s.csv.gz", gzip.compress(csv_text(ROWS).encode())[:-20], "it is cut off"),
+    ],
+)
+def test_a_file_of_another_kind_says_what_to_do(tmp_path: Path, name: str, data: bytes, told: str) -> None:
+    """No codec is blamed for an Excel file."""
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        read(tmp_path, data, name)
+
+
+@pytest.mark.parametrize("title", ["Weather in March\n", "Report;2024\n\nMade by,Excel\n", '"A, b"\n# c\n\n'])
+def test_lines_of_a_title_above_the_header_are_said(tmp_path: Path, title: str) -> None:
+    """The header is the first line with the label."""
+    stream = read(tmp_path, title + csv_text(ROWS))
+    assert (len(stream.rows), sorted(stream.kinds)) == (40, ["humidity", "temp", "wind"])
+    assert "the header is line" in "".join(stream.account.lines())
+
+
+def test_one_bad_byte_does_not_change_all_other_texts(tmp_path: Path) -> None:
+    """A file of UTF-8 with a broken line names it, rather than to be read as Windows-1252."""
+    text = csv_text(with_column(ROWS, "wind", lambda *_: "Föhn")).encode().replace("Föhn".encode(), b"F\xf6hn", 1)
+    with pytest.raises(ConfigError, match="line 2 is no UTF-8, and other lines are"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        (["1.5", "2,5"], "100% of the cells are numbers, such as '1.5', in several spellings: declare a number"),
+        (["True", "yes", "0"], "100% of the cells are truth values, such as 'True', in several spellings"),
+        (["1.5", "2.5", "warm"], "of the cells are numbers, such as '1.5', others are not, such as 'warm'"),
+        (["1.5 km", "12 km"], "numbers with a unit, such as '1.5 km', stay texts"),
+        (["12%", "0.13"], "'12%' is read as 12, though other cells have no % sign"),
+        (["$12", "€13"], "though the cells are of several currencies"),
+    ],
+)
+def test_a_mixture_in_a_column_is_said(tmp_path: Path, cells: list[str], told: str) -> None:
+    """What half of the cells are is no silent text, and what is mixed is no silent number."""
+    table = csv_text(with_column(ROWS, "x", lambda number, _: cells[number % len(cells)]), ";")
+    assert any(told in line for line in read(tmp_path, table).account.lines())
+
+
+@pytest.mark.parametrize("cells", [["red", "blue"], ["A1", "B2"], ["10-20", "20-30"], ["1.2.3", "10.0.1"]])
+def test_plain_texts_are_nothing_to_say(tmp_path: Path, cells: list[str]) -> None:
+    """A clean column of texts has no finding, whatever digits are in it."""
+    table = csv_text(with_column(ROWS, "x", lambda number, _: cells[number % len(cells)]))
+    assert read(tmp_path, table).account.lines() == []
+
+
+def test_errors_of_a_spreadsheet_are_missing(tmp_path: Path) -> None:
+    """A cell that Excel could not compute is no text."""
+    cells = ["#DIV/0!", "#VALUE!", "3", "4"]
+    stream = read(tmp_path, csv_text(with_column(ROWS, "x", lambda number, _: cells[number % 4])))
+    assert stream.kinds["x"] == "number"
+    assert features(stream, "x")[:4] == [None, None, 3.0, 4.0]

@@ -459,3 +459,35 @@ def test_a_column_that_is_nearly_named_is_proposed(tmp_path: Path) -> None:
     path = written(tmp_path, "s.csv", csv_text(weather(20)).replace("label", "\u200bLabel", 1))
     with pytest.raises(ConfigError, match=r"did you mean '.u200bLabel'"):
         read_stream(path, "label")
+
+
+def test_a_bad_element_of_an_array_is_refused_alone(tmp_path: Path) -> None:
+    """The other elements are rows."""
+    rows: list[Any] = [*weather(20), 5, [1, 2]]
+    stream = read_stream(written(tmp_path, "s.json", json.dumps(rows)), "label")
+    assert (len(stream.rows), stream.account.count("refused")) == (20, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            '[{"a": 1, "label": "x"},\n\n{"a": NaN, "label": "x"}]',
+            "line 3: the JSON array is malformed: .*NaN is no JSON",
+        ),
+        ('[{"a": 1, "label": "x"},\n]', "line 2: the JSON array is malformed: .*trailing comma"),
+        ('[{"a": 1, "label": "x"},\n{"a": 1', "line 2: the JSON array is malformed: .*truncated"),
+        ('{\n"a": 1,\n"label": "x"}\n', "line 1: an object takes several lines: write each object in one line"),
+        ("{}\n", "there is no column 'label', but none at all"),
+    ],
+)
+def test_json_of_another_form_says_what_is_wrong(tmp_path: Path, text: str, told: str) -> None:
+    """Where it is, too: an array of a thousand lines is no help."""
+    with pytest.raises(ConfigError, match=told):
+        read_stream(written(tmp_path, "s.json", text), "label")
+
+
+def test_an_index_in_json_is_said(tmp_path: Path) -> None:
+    """What pandas writes as a field of its own is left out, and not silently."""
+    stream = from_json(tmp_path, with_column(weather(20), "Unnamed: 0", lambda number, _: number))
+    assert stream.account.lines() == ["field 'Unnamed: 0' is a row number without a name: left out"]

@@ -180,7 +180,7 @@ def test_the_data_sets_of_river_can_be_read(name: str, rows: int, classes: int) 
         ("s.csv.gz", gzip.compress(b"x,y\n" + bytes(range(65, 90)) * 99, mtime=0)[:40], "y", "ended before|decompress"),
         ("s.csv.gz", gzip.compress(b"x,y\n1,a\n", mtime=0)[:10] + b"\xff" * 20, "y", "decompress"),
         ("s.jsonl", b'{"x": \n', "y", "line 1: Input data was truncated"),
-        ("s.jsonl", b"[1]\n", "y", "line 1: every line must be a JSON object"),
+        ("s.jsonl", b"[1]\n", "y", "row 1: every row must be a JSON object"),
         ("s.jsonl", b"[" * 100_000, "y", "line 1"),
         ("s.parquet", b"PAR1", "y", "s.parquet"),
         ("river:Nothing", None, "y", "try river:Phishing"),

@@ -69,8 +69,7 @@ def command(
     output.require_places()
     config = configuration.load()
     recorded = stream.read(config)
-    if not output.as_json:
-        echo_profile(recorded)
+    echo_profile(recorded, as_json=output.as_json)
     with ProgressLine(f"comparing on {stream.stream}") as line:
         result = compare(
             recorded,

@@ -105,8 +105,7 @@ def command(
         load_config(search.write)  # a file that cannot be updated is refused now, not after an hour
     config = configuration.load()
     recorded = stream.read(config)
-    if not output.as_json:
-        echo_profile(recorded)
+    echo_profile(recorded, as_json=output.as_json)
     with ProgressLine(f"tuning on {stream.stream}") as line:
         result = tune(
             recorded,

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterable
 
 __all__ = ["SPELLINGS", "Missing", "is_infinite"]
 
+_OF_SHEETS = {"#n/a", "#na", "#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!"}
 SPELLINGS = frozenset(
-    {"", "na", "n/a", "#n/a", "#na", "<na>", "null", "nil", "none", "nan", "nat", "-", "--", "?", ".", "missing"}
+    {"", "na", "n/a", "<na>", "null", "nil", "none", "nan", "nat", "-", "--", "?", ".", "missing", *_OF_SHEETS}
 )
-"""In lower case; what statistics packages, spreadsheets, data bases and people write."""
+"""In lower case; what statistics packages, spreadsheets (their errors too), data bases and people write."""
 _LENGTH_MAX = max(map(len, SPELLINGS))
 _INFINITE = frozenset({"inf", "infinity", "∞"})
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-__all__ = ["DATE", "STYLES", "Style", "is_code", "is_long_integer", "parse_number", "parse_styled"]
+__all__ = ["CURRENCY", "DATE", "STYLES", "Style", "is_code", "is_long_integer", "parse_number", "parse_styled"]
 
 Style = Literal["point", "comma"]
 STYLES: tuple[Style, ...] = ("point", "comma")
@@ -20,7 +20,8 @@ _STYLED: Mapping[Style, re.Pattern[str]] = {
     style: re.compile(rf"[+-]?([1-9]\d{{0,2}}({_GROUPS[style]}\d{{3}})+|\d+)?({_POINTS[style]}\d+)?", re.ASCII)
     for style in STYLES
 }
-_CURRENCY = re.compile(r"[$€£¥₹₩]|\b(USD|EUR|GBP|CHF|JPY|CNY|INR)\b|\bFr\.")
+CURRENCY = re.compile(r"[$€£¥₹₩]|\b(?:USD|EUR|GBP|CHF|JPY|CNY|INR)\b|\bFr\.")
+"""Signs and codes of money."""
 _CODE = re.compile(r"[+-]?0\d+", re.ASCII)
 _DIGITS = re.compile(r"[+-]?\d{16,}", re.ASCII)
 _EXACT_MAX = 2**53
@@ -63,7 +64,7 @@ def parse_styled(text: str, style: Style) -> float | None:
     negative = stripped.startswith("(") and stripped.endswith(")")
     if negative:
         stripped = stripped[1:-1]
-    stripped = _CURRENCY.sub("", stripped.removesuffix("%")).strip()
+    stripped = CURRENCY.sub("", stripped.removesuffix("%")).strip()
     sign, digits = (stripped[0], stripped[1:].lstrip()) if stripped[:1] in {"+", "-"} else ("", stripped)
     if not digits or not digits[-1].isdigit() or _STYLED[style].fullmatch(digits) is None:
         return None if style == "comma" and "." in stripped else parse_number(stripped)

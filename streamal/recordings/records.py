@@ -216,6 +216,8 @@ def _describe(
     events = sum(bool(row) for row in rows)
     columns = {name: Column(name, "feature", kind, events - there[name]) for name, kind in kinds.items() if there[name]}
     columns |= {name: Column(name, reader.roles.of_unused(name)) for name in reader.unused}
+    for name in filter(is_index, reader.unused):
+        findings.note("index", f"field {name!r} is a row number without a name: left out")
     beside = [name for name in reader.beside if name not in columns]
     if beside:
         shown = ", ".join(map(repr, beside[:5])) + (" …" if beside[5:] else "")

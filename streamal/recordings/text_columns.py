@@ -15,8 +15,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from streamal.core.records import Scalar
+from streamal.recordings.findings import shorten
 from streamal.recordings.missing import Missing, is_infinite
-from streamal.recordings.numerals import DATE, STYLES, is_code, is_long_integer, parse_number, parse_styled
+from streamal.recordings.numerals import CURRENCY, DATE, STYLES, is_code, is_long_integer, parse_number, parse_styled
 
 __all__ = ["SHARE_MIN", "Parser", "TextColumn", "find_parser", "kind_of_texts", "read_texts"]
 
@@ -35,6 +36,9 @@ _SAMPLE = 100
 _STYLED_LENGTH_MAX = 60
 _TRUTH_LENGTH_MAX = 40
 """A longer text is no truth value, even with blanks around it."""
+_MIXED_MIN = 0.5
+"""If so many cells of a column of texts are numbers, that is said."""
+_UNIT = re.compile(r"[+-]?[\d.,]*\d(\s?[^\W\d]{1,5}|\s?[^\w\s.,-]{1,2}\w?)", re.ASCII)
 _PAIRS = [{"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"}]
 _PADDED_CODE = re.compile(r"(?m)^[ \t]*[+-]?0\d+[ \t]*$", re.ASCII)
 
@@ -164,13 +168,22 @@ def _number_parser(present: Mapping[str, int]) -> tuple[_Parse, str]:
         share = _share(present, parse)
         if share > best[0]:
             example = next(text for text in present if parse_number(text) is None and parse(text) is not None)
-            best = (share, parse, f"{example.strip()!r} is read as {parse(example):g}")
+            best = (share, parse, f"{example.strip()!r} is read as {parse(example):g}{_mixed_marks(present)}")
     return best[1], best[2]
 
 
 def _may_be_styled(text: str) -> bool:
     """Return whether *text* may be a number as spreadsheets write it: short, with a digit."""
     return len(text) <= _STYLED_LENGTH_MAX and any(map(str.isdigit, text))
+
+
+def _mixed_marks(present: Mapping[str, int]) -> str:
+    """Return a warning if the numbers in *present* are of several currencies, or some of them per cent."""
+    marks = {tuple(CURRENCY.findall(text)) for text in present} - {()}
+    if len(marks) > 1:
+        return ", though the cells are of several currencies"
+    percent = sum(text.strip().endswith("%") for text in present)
+    return ", though other cells have no % sign" if 0 < percent < len(present) else ""
 
 
 def _not_counted(present: Mapping[str, int]) -> str:
@@ -189,11 +202,46 @@ def _notes_on_texts(present: Mapping[str, int], *, typed: bool) -> tuple[str, ..
         return (f"{' / '.join(sorted({text.strip() for text in present}))} stay texts; declare a boolean to read them",)
     if _share(present, lambda text: DATE.fullmatch(text.strip())) >= SHARE_MIN:
         return (f"dates, such as {example!r}, stay texts: name them with --time, or drop them",)
-    if typed and _share(present, parse_number) >= SHARE_MIN:
+    if not typed:
+        return _notes_on_mixtures(present)
+    if _share(present, parse_number) >= SHARE_MIN:
         return (f"numbers as texts, such as {example!r}, stay texts; declare a number to read them",)
-    if typed and _share(present, _truth) >= SHARE_MIN:
+    if _share(present, _truth) >= SHARE_MIN:
         return (f"truth values as texts, such as {example!r}, stay texts; declare a boolean to read them",)
     return ()
+
+
+def _notes_on_mixtures(present: Mapping[str, int]) -> tuple[str, ...]:
+    """Return a note on texts of which many look like numbers or truth values: in two spellings, or with a unit."""
+    some = [text for text in itertools.islice(present, None, None, 1 + len(present) // _SAMPLE) if _may_be_mixed(text)]
+    if len(some) < _MIXED_MIN * min(_SAMPLE, len(present)) / 2:
+        return ()
+    unit = _UNIT.fullmatch(next(iter(present)).strip())
+    if unit and _share(present, lambda text: text.strip().endswith(unit[1]) or None) >= SHARE_MIN:
+        inner = {text.strip().removesuffix(unit[1]): count for text, count in present.items()}
+        if _share(inner, _any_number) >= SHARE_MIN:
+            return (f"numbers with a unit, such as {next(iter(present)).strip()!r}, stay texts: cut the unit off",)
+    for kind, what, parse in (("number", "numbers", _any_number), ("boolean", "truth values", _DECLARED_TRUTHS.get)):
+        like = {text.strip(): count for text, count in present.items() if parse(text.strip().casefold()) is not None}
+        share = sum(like.values()) / sum(present.values())
+        if share >= _MIXED_MIN:
+            other = next((text.strip() for text in present if text.strip() not in like), None)
+            advice = f"in several spellings: declare a {kind} to read them"
+            if other is not None:
+                advice = f"others are not, such as {shorten(other)}; what means missing is named with --na"
+            return (f"{share:.0%} of the cells are {what}, such as {next(iter(like))!r}, {advice}: they stay texts",)
+    return ()
+
+
+def _may_be_mixed(text: str) -> bool:
+    return _may_be_styled(text) or text.strip().casefold() in _DECLARED_TRUTHS
+
+
+def _any_number(text: str) -> float | None:
+    """Return the number in *text* in any style, None if it is none, or a code."""
+    if is_code(text) or is_long_integer(text):
+        return None
+    return next((n for style in STYLES if (n := parse_styled(text, style)) is not None), None)
 
 
 def _share(present: Mapping[str, int], parse: Callable[[str], object]) -> float:

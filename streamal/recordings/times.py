@@ -30,6 +30,8 @@ _TODAY_MIN = 1e9
 """Smaller counts may begin at any time; larger ones are of today in one unit or another: 2001 in seconds."""
 _COUNT_MAX = 1e8
 """Seconds that may be a count from 0 (three years): a 0 among them is no placeholder."""
+_SHEET_DAYS = (36_526, 73_050)
+"""The days since 1899 of 2000 and 2100, as Excel writes moments."""
 _CALENDAR_NUMBERS: Mapping[str, Callable[[float], bool]] = {
     "years": lambda number: number.is_integer() and _YEARS[0] <= number <= _YEARS[1],
     "months": lambda number: (
@@ -37,8 +39,6 @@ _CALENDAR_NUMBERS: Mapping[str, Callable[[float], bool]] = {
     ),
     "days of a spreadsheet": lambda number: _SHEET_DAYS[0] <= number <= _SHEET_DAYS[1],
 }
-_SHEET_DAYS = (36_526, 73_050)
-"""The days since 1899 of 2000 and 2100, as Excel writes moments."""
 _ABSURD = (datetime(1900, 1, 1, tzinfo=UTC).timestamp(), datetime(2200, 1, 1, tzinfo=UTC).timestamp())
 _PYTHON = (datetime(1, 1, 1, tzinfo=UTC).timestamp(), datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 _BAD_SHARE_MAX = 0.05
@@ -206,7 +206,7 @@ def _require_one_unit(column: _Column, numbers: dict[int, float], unit: str) -> 
 
 def _note_calendar(column: _Column, numbers: dict[int, float]) -> None:
     """Note it if *numbers* that are read as seconds could be meant as years, months or days of a spreadsheet."""
-    example = f"such as {next(iter(numbers.values())):g}, are read in seconds since 1970"
+    example = f"times such as {next(iter(numbers.values())):g} are read in seconds since 1970"
     for what, fits in _CALENDAR_NUMBERS.items():
         if all(map(fits, numbers.values())):
             text = f"column {column.name!r}: {example}; if they are {what}, write the times in ISO 8601"

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TextIO
 
 from streamal.recordings.account import Column, Location
-from streamal.recordings.findings import FIRST, Findings
-from streamal.recordings.formats.dialect import FALLBACK, Dialect, open_binary, read_encoding, sniff
+from streamal.recordings.findings import FIRST, Findings, plural
+from streamal.recordings.formats.dialect import FALLBACK, Dialect, open_binary, read_encoding, require_no_utf8, sniff
 from streamal.recordings.formats.frames import require_distinct
 from streamal.recordings.rules import ReadingRules, Roles
 from streamal.recordings.table import Table
@@ -63,6 +63,7 @@ def read_cells(
             encoding = FALLBACK
         else:
             if encoding == FALLBACK and rules.encoding is None:
+                require_no_utf8(path, findings)
                 findings.note("dialect", f"it is no UTF-8, and read as {FALLBACK}: --encoding names another")
             return found
 
@@ -162,7 +163,9 @@ class _Uneven:
         if repeated:
             findings.note("dialect", f"the header stands again in line {repeated[0]}: left out", len(repeated))
         if comments:
-            findings.note("dialect", f"{len(comments)} lines are comments, the first line {comments[0]}", len(comments))
+            findings.note(
+                "dialect", f"{plural(len(comments), 'line')} of comment, the first line {comments[0]}", len(comments)
+            )
         return names, [row for _, _, row in kept]
 
     def _require_one_row(self, start: int, row: list[str], known: Sequence[set[str]], findings: Findings) -> None:

@@ -16,10 +16,11 @@ from typing import BinaryIO, cast
 from streamal.recordings.findings import Findings
 from streamal.recordings.rules import ReadingRules
 
-__all__ = ["FALLBACK", "Dialect", "open_binary", "read_encoding", "sniff"]
+__all__ = ["FALLBACK", "Dialect", "open_binary", "read_encoding", "require_no_utf8", "sniff"]
 
 _SAMPLE_BYTES = 1 << 18
 _SAMPLE_LINES = 200
+_TITLE_LINES = 30
 _DELIMITERS = ",;\t|"
 _NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "space": " ", "pipe": "|"}
 _MARKS: Sequence[tuple[bytes, str]] = (
@@ -29,6 +30,18 @@ _MARKS: Sequence[tuple[bytes, str]] = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_GZIP = b"\x1f\x8b"
+_OTHER_KINDS: Sequence[tuple[bytes, str]] = (
+    (_GZIP, "packed with gzip: let its name end in .gz"),
+    (b"PK\x03\x04", "an Excel file or a ZIP archive: save the sheet as CSV, or unpack it"),
+    (b"\xd0\xcf\x11\xe0", "an Excel file: save the sheet as CSV"),
+    (b"PAR1", "a Parquet file: let its name end in .parquet"),
+    (b"BZh", "packed with bzip2: unpack it"),
+    (b"\xfd7zXZ", "packed with xz: unpack it"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd: unpack it"),
+    (b"SQLite format 3", "a data base of SQLite: export the table as CSV"),
+)
+"""The first bytes of files that are no text, and what to do with them."""
 FALLBACK = "cp1252"
 """What a file that is no UTF-8 is taken for; said, since no program can tell."""
 
@@ -55,11 +68,28 @@ def open_binary(path: Path, findings: Findings) -> Iterator[BinaryIO]:
     Raises:
         ConfigError: it cannot be opened or unpacked.
     """
+    is_packed = path.suffix.lower() == ".gz"
     try:
-        with cast("BinaryIO", gzip.open(path)) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        _require_kind(path, is_packed, findings)
+        with cast("BinaryIO", gzip.open(path)) if is_packed else path.open("rb") as file:
             yield file
-    except (OSError, EOFError, zlib.error) as error:
+    except gzip.BadGzipFile as error:
+        raise findings.error(f"it is damaged, or other bytes follow what is packed ({error}): pack it anew") from error
+    except EOFError as error:
+        raise findings.error(f"it is cut off ({error}): copy it again") from error
+    except (OSError, zlib.error) as error:
         raise findings.error(getattr(error, "strerror", None) or f"{error}") from error
+
+
+def _require_kind(path: Path, is_packed: bool, findings: Findings) -> None:
+    """Raise a ConfigError if the first bytes of *path* are those of another kind of file than its name says."""
+    with path.open("rb") as file:
+        first = file.read(16)
+    if is_packed and first and not first.startswith(_GZIP):
+        raise findings.error("it is not packed with gzip, as its name says: leave .gz out of the name")
+    for mark, text in () if is_packed else _OTHER_KINDS:
+        if first.startswith(mark):
+            raise findings.error(f"it is {text}")
 
 
 def read_encoding(path: Path, rules: ReadingRules, findings: Findings) -> str:
@@ -90,6 +120,18 @@ def read_encoding(path: Path, rules: ReadingRules, findings: Findings) -> str:
     return "utf-8-sig"
 
 
+def require_no_utf8(path: Path, findings: Findings) -> None:
+    """Raise a ConfigError that names the line if *path* is UTF-8 but for few bytes: in cp1252 all texts were odd."""
+    with open_binary(path, findings) as file:
+        text = file.read().decode(errors="replace")
+    bad = text.count("\ufffd")
+    if sum(not char.isascii() for char in text) > 2 * bad:
+        line = text.count("\n", 0, text.index("\ufffd")) + 1
+        raise findings.error(
+            f"line {line} is no UTF-8, and other lines are: mend it, or name the encoding (--encoding)"
+        )
+
+
 def sniff(path: Path, encoding: str, rules: ReadingRules, label: str, findings: Findings) -> Dialect:
     """Return how the table in *path* is written; *label* is a column of it.
 
@@ -109,6 +151,12 @@ def sniff(path: Path, encoding: str, rules: ReadingRules, label: str, findings: 
         elif line:
             break
         skipped += 1
+    above = _lines_above(lines[skipped:], label, delimiter) if label else 0
+    if above:
+        title = lines[skipped].strip()[:40]
+        text = f"the header is line {skipped + above + 1}: {title!r} and what else is above is no row"
+        findings.note("dialect", text, above)
+        skipped += above
     body = lines[skipped : skipped + _SAMPLE_LINES]
     delimiter = _delimiter(body, label) if delimiter is None else _NAMES.get(delimiter, delimiter)
     if len(delimiter) != 1 or delimiter in '"\r\n':
@@ -119,6 +167,15 @@ def sniff(path: Path, encoding: str, rules: ReadingRules, label: str, findings: 
     if comments:
         findings.note("dialect", f"{len(comments)} lines before the header are comments", len(comments))
     return Dialect(delimiter, skipped)
+
+
+def _lines_above(lines: Sequence[str], label: str, delimiter: str | None) -> int:
+    """Return how many of *lines* are a title above the header: it is the first one with the *label* as a cell."""
+    for above, line in enumerate(lines[:_TITLE_LINES]):
+        for each in _DELIMITERS if delimiter is None else [_NAMES.get(delimiter, delimiter)]:
+            if each and label in _split(line.removeprefix("#"), each) and (above == 0 or each in line):
+                return above
+    return 0
 
 
 def _is_header(comment: str, body: Sequence[str], label: str, delimiter: str, rules: ReadingRules) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ __all__ = ["inner_fields", "read_json", "read_lines", "split_features"]
 
 _NO_JSON = (b"NaN", b"Infinity")
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_BYTE = re.compile(r"\(byte (\d+)\)")
+_decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_array = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 
 
@@ -57,12 +60,17 @@ def read_lines(path: Path, rules: ReadingRules, findings: Findings) -> Iterator[
 
 def _records(lines: Iterable[bytes], limit: int | None, wire: WireRules, findings: Findings) -> Records:
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if numbered and numbered[0][1].lstrip()[:1] == b"[":
-        rows = _array(b"".join(line for _, line in numbered))
-        if rows is not None:
-            found: list[Any] = rows[:limit]
-            findings.rows = len(found)
-            return split_features(found)
+    if numbered and numbered[0][1].lstrip()[:1] == b"[" and not _is_json(numbered[0][1], of_several=len(numbered) > 1):
+        found = _array(numbered, wire, findings)[:limit]
+        findings.rows = len(found)
+        for row, value in enumerate(found):
+            if isinstance(value, Refusal):
+                findings.refuse(row, value)
+        return split_features(found)
+    if numbered and numbered[0][1].strip() == b"{":
+        raise findings.error(
+            f"line {numbered[0][0]}: an object takes several lines: write each object in one line, or all in one array"
+        )
     numbered = list(islice(numbered, limit))
     findings.rows = len(numbered)
     findings.line_of = [number for number, _ in numbered].__getitem__
@@ -75,12 +83,35 @@ def _records(lines: Iterable[bytes], limit: int | None, wire: WireRules, finding
     return split_features(decoded)
 
 
-def _array(text: bytes) -> list[Any] | None:
-    """Return the objects of a JSON array, their fields not decoded yet; None if *text* is none of that."""
+def _is_json(line: bytes, *, of_several: bool) -> bool:
+    """Return whether *line* is JSON by itself, and one line *of_several*: then the file is no array."""
+    try:
+        return of_several and msgspec.json.decode(line) is not None
+    except (ValueError, RecursionError):
+        return False
+
+
+def _array(numbered: Sequence[tuple[int, bytes]], wire: WireRules, findings: Findings) -> list[Any]:
+    """Return the objects of the JSON array in lines with numbers, their fields not decoded yet, or refusals.
+
+    Raises:
+        ConfigError: it is malformed.
+    """
+    text = b"".join(line for _, line in numbered)
     try:
         return _decode_array(text)
     except (ValueError, RecursionError):
-        return None
+        pass  # which element it is that is no object is found out below
+    try:
+        elements = _decode_elements(text)
+    except (ValueError, RecursionError) as error:
+        place = _BYTE.search(f"{error}")
+        line = numbered[text.count(b"\n", 0, int(place[1])) if place else -1][0]
+        why = f"{error}".removeprefix("JSON is malformed: ")
+        token = next((f": {t.decode()} is no JSON; write null" for t in _NO_JSON if t in text), "")
+        raise findings.error(f"line {line}: the JSON array is malformed: {why}{token}") from error
+    found = [parse_raw(bytes(each), _decode_object, wire.record_bytes_max) for each in elements]
+    return [_explain(each, text) if isinstance(each, Refusal) else each for each in found]
 
 
 def _explain(refusal: Refusal, line: bytes) -> Refusal:
@@ -89,7 +120,7 @@ def _explain(refusal: Refusal, line: bytes) -> Refusal:
     if refusal.reason is Reason.NOT_UTF8:
         text += "; a file of another encoding needs --encoding"
     elif refusal.reason is Reason.NOT_AN_OBJECT:
-        text = f"every line must be a JSON object: {text}"
+        text = f"every row must be a JSON object: {text}"
     elif refusal.reason is Reason.NOT_JSON and (token := next((t for t in _NO_JSON if t in line), None)):
         text += f": {token.decode()} is no JSON; leave the field out, or write null"
     return Refusal(refusal.reason, text)
