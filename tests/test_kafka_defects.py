@@ -11,6 +11,7 @@ from typing import Any
 
 import crc32c
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from kafka import KafkaConsumer, KafkaProducer, errors
 from kafka import TopicPartition as KafkaPartition
 from kafka.producer.record_accumulator import RecordAccumulator
@@ -423,3 +424,32 @@ def test_checksums_are_computed_in_c() -> None:
     assert checksums.calc_crc32c.__defaults__ == (crc32c.crc32c,)
     assert isinstance(crc32c.crc32c, types.BuiltinFunctionType)
     assert checksums.calc_crc32c(b"123456789") == 0xE3069283
+
+
+@pytest.mark.kafka
+@on_both
+def test_a_read_whose_question_gets_no_answer_is_tried_again(
+    kafka: Cluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ends behind our own commit are asked for in time, or the step is rolled back; no other error comes out."""
+    world = World(kafka, client=client)
+    try:
+        world.feed(b"1", b"2")
+        worker = world.worker()
+        worker.end(world.out, 0)
+        worker.read(world.out, 0, 0, 9)
+        worker.commit(*echo(world, take(worker, world.events, 2)))
+        timed_out: Exception = (
+            errors.KafkaTimeoutError("no answer")
+            if client == "kafka-python"
+            else KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        )
+
+        def give_up(_: object) -> dict[TopicPartition, int]:
+            raise timed_out
+
+        monkeypatch.setattr(worker._read_back, "_last_stable", give_up)
+        with pytest.raises(Uncommitted, match="ask for the end"):
+            worker.read(world.out, 0, 0, 9)
+    finally:
+        world.close()

@@ -109,7 +109,8 @@ class ClusterTransport(ClusterLog, Generic[_ProducerT, _ConsumerT]):
     def read(self, topic: str, partition: int, offset: int, records_max: int) -> list[Record]:
         """Return up to *records_max* committed records from *offset* on, our own last ones without asking for them."""
         place = self._require(topic, partition)
-        found = self._read_back.read(place, offset, self._beyond_gap(place, offset), records_max)
+        with self._translate(f"ask for the end of {topic}-{partition}"):
+            found = self._read_back.read(place, offset, self._beyond_gap(place, offset), records_max)
         if found is None:
             return super().read(topic, partition, offset, records_max)
         own, end = found
