@@ -298,6 +298,13 @@ def test_an_untidy_table_of_replies_writes_nothing(
     assert replies() == []
 
 
+def test_blanks_around_a_request_do_not_count(cli: Cli, asked: World, directory: Path) -> None:
+    """As around a label: a spreadsheet or a person has put them there."""
+    (directory / "a.csv").write_text(f"request,label\n {open_requests(asked)[0]} , yes \n")
+    ended = cli("import", "a.csv", "--json")
+    assert (ended.code, json.loads(ended.out)["written"]) == (0, 1), ended.err
+
+
 @pytest.mark.parametrize(
     ("name", "encode", "delimiter"),
     [

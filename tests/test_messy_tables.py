@@ -508,3 +508,10 @@ def test_errors_of_a_spreadsheet_are_missing(tmp_path: Path) -> None:
     stream = read(tmp_path, csv_text(with_column(ROWS, "x", lambda number, _: cells[number % 4])))
     assert stream.kinds["x"] == "number"
     assert features(stream, "x")[:4] == [None, None, 3.0, 4.0]
+
+
+def test_decimal_commas_in_a_file_of_commas_are_no_row_names(tmp_path: Path) -> None:
+    """Each row has a cell more than the header, as R's have; but its first cells are not distinct."""
+    text = "temp,wind,label\n" + "".join(f"{n % 9},5,N,wet\n" for n in range(40))
+    with pytest.raises(ConfigError, match=r"line 2 has more fields than the header .4, not 3.: .* a decimal comma"):
+        read(tmp_path, text)

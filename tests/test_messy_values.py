@@ -491,3 +491,11 @@ def test_an_index_in_json_is_said(tmp_path: Path) -> None:
     """What pandas writes as a field of its own is left out, and not silently."""
     stream = from_json(tmp_path, with_column(weather(20), "Unnamed: 0", lambda number, _: number))
     assert stream.account.lines() == ["field 'Unnamed: 0' is a row number without a name: left out"]
+
+
+@pytest.mark.parametrize(("text", "is_said"), [("{}.5", True), ("0{}", False), ("N{}", False)])
+def test_numbers_in_quotes_are_named_in_json_too(tmp_path: Path, text: str, is_said: bool) -> None:
+    """A daemon takes "19.5" for a category; a code stays one without a word."""
+    lines = from_json(tmp_path, with_column(weather(20), "x", lambda number, _: text.format(number))).account.lines()
+    said = "feature 'x': numbers as texts, such as '0.5', stay texts: send them without quotes"
+    assert lines == ([said] if is_said else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -432,3 +433,36 @@ def test_events_reach_kafka_by_both_clients(client: str, kafka: Cluster, cli: Cl
     found = [record for partition in range(2) for record in world.log.read(world.events, partition, 0, 100)]
     assert sorted(json.loads(record.value or b"")["id"] for record in found) == list(range(10))
     assert all(record.partition == partition_of(record.key or b"", 2) for record in found)
+
+
+def test_a_table_is_sent_as_it_is_replayed() -> None:
+    """What a spreadsheet adds is left out: its sep= line, blanks after commas, the numbers of rows."""
+    assert features(read_csv("sep=;\na;b\n1,5;x\n")) == [{"a": 1.5, "b": "x"}]
+    assert features(read_csv('a, b\n1, "x, y"\n')) == [{"a": 1.0, "b": "x, y"}]
+    assert features(read_csv("Unnamed: 0,a\n0,2\n")) == [{"a": 2.0}]
+    assert features(read_csv("Unnamed: 0,a\n0,2\n", {"Unnamed: 0": "number"})) == [{"Unnamed: 0": 0.0, "a": 2.0}]
+
+
+def test_a_header_that_is_no_utf_8_is_no_row_to_leave_out() -> None:
+    """Else the next row would be the header."""
+    reader = CsvEvents(WireRules(), {}, CsvOptions("it"))
+    with pytest.raises(ConfigError, match="it, line 1: the header is no UTF-8"):
+        reader.feed([Line(1, "tämp,x".encode("cp1252")), Line(2, b"1,2")])
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("s.csv", b"PK\x03\x04" + bytes(40), "it is an Excel file or a ZIP archive"),
+        ("s.csv", gzip.compress(b"a\n1\n"), "it is packed with gzip: let its name end in .gz"),
+        ("s.csv.gz", b"a\n1\n", "it is not packed with gzip, as its name says"),
+        ("s.csv.gz", gzip.compress(b"a\n1\n") + b"more", "other bytes follow what is packed"),
+    ],
+)
+def test_a_file_of_another_kind_is_not_sent(cli: Cli, directory: Path, name: str, data: bytes, told: str) -> None:
+    """An Excel file is not sent as no event at all, with exit code 0."""
+    given(directory, "config.toml")
+    (directory / name).write_bytes(data)
+    ended = cli("send", name)
+    assert ended.code == 2
+    assert told in ended.err

@@ -18,6 +18,7 @@ from streamal.exchange.events import EventLine, Events, LineFlaw
 from streamal.exchange.lines import Line
 from streamal.recordings.missing import Missing, is_infinite
 from streamal.recordings.numerals import parse_number
+from streamal.recordings.rules import is_index
 from streamal.recordings.text_columns import Parser, find_parser
 
 __all__ = ["CsvEvents", "CsvOptions"]
@@ -109,8 +110,8 @@ class CsvEvents:
     def notes(self) -> Sequence[str]:
         """Return what a person should know of the columns: which are left out, and which the daemon will drop."""
         notes = []
-        if nameless := self._header.count(""):
-            notes.append(f"{nameless} column{'s' * (nameless > 1)} without a name: left out")
+        if nameless := sum(map(self._is_index, self._header)):
+            notes.append(f"{nameless} column{'s' * (nameless > 1)} of row numbers without a name: left out")
         for name, parser in (self._parsers or {}).items():
             notes += [f"column {name!r}: {note}" for note in parser.notes]
         unknown = [name for name in self._header if self._is_feature(name) and name not in self._known]
@@ -137,12 +138,17 @@ class CsvEvents:
         try:
             texts = [each.text.decode() + "\n" for each in self._open]
         except UnicodeDecodeError as error:
+            if not self._header:
+                raise self._error(first, f"the header is no UTF-8 ({error.reason}): save the file as UTF-8") from None
             found.flaws.append(LineFlaw(line.number, f"it is no UTF-8: {error.reason}"))
+            return self._close([])
+        if not self._header and texts[0].strip().strip('"').lower().startswith("sep="):  # as Excel writes it
+            self._delimiter = self._delimiter or texts[0].strip().strip('"')[4:5] or "\t"
             return self._close([])
         if self._delimiter is None:
             self._delimiter = max(_DELIMITERS, key=texts[0].count)
         try:
-            return self._close(next(csv.reader(texts, delimiter=self._delimiter, strict=True)))
+            return self._close(next(csv.reader(texts, delimiter=self._delimiter, strict=True, skipinitialspace=True)))
         except csv.Error as error:
             if "unexpected end of data" in str(error):
                 return None
@@ -168,7 +174,10 @@ class CsvEvents:
         self._header = header
 
     def _is_feature(self, name: str) -> bool:
-        return bool(name) and name not in {self._rules.id, self._rules.time, *self._options.drop}
+        return not self._is_index(name) and name not in {self._rules.id, self._rules.time, *self._options.drop}
+
+    def _is_index(self, name: str) -> bool:
+        return is_index(name) and (not name or name not in self._known)
 
     def _decide(self, found: Events) -> None:
         """Tell by the rows that have come how each column is read, and take those rows."""

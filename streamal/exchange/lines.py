@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from streamal.errors import ConfigError
+from streamal.recordings.findings import Findings
+from streamal.recordings.formats.dialect import require_kind
 
 __all__ = ["Line", "count_lines", "follow_file", "read_file", "read_pipe", "split_lines"]
 
@@ -34,7 +36,9 @@ def read_file(path: Path) -> Iterator[bytes]:
     Raises:
         ConfigError: it cannot be read.
     """
-    with _named(path), gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+    is_packed = path.suffix.lower() == ".gz"
+    with _named(path), gzip.open(path) if is_packed else path.open("rb") as file:
+        require_kind(path, is_packed, Findings(str(path)))
         yield from iter(lambda: file.read(_CHUNK), b"")
 
 
@@ -144,4 +148,5 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:
-        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        hint = ": it is damaged, or other bytes follow what is packed" if isinstance(error, gzip.BadGzipFile) else ""
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}{hint}") from error

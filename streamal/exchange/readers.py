@@ -114,7 +114,7 @@ def _jsonl(path: Path, reading: ReadingRules, findings: Findings) -> Iterator[tu
 def _csv(path: Path, reading: ReadingRules, findings: Findings) -> Iterator[tuple[int, Any]]:
     names, rows = read_cells(path, "request", reading, None, findings)
     if "request" not in names:
-        raise ValueError("there is no column 'request'")
+        raise ValueError(f"there is no column 'request', but {', '.join(names) or 'none at all'}")
     missing = Missing(reading.na, reading.classes)
     for row, cells in enumerate(rows):
         number = findings.location(row).row
@@ -126,7 +126,9 @@ def _csv(path: Path, reading: ReadingRules, findings: Findings) -> Iterator[tupl
 def _parse_texts(number: int, row: Mapping[str, str], missing: Missing) -> Any:
     """Return a row of texts with its numbers and truth values parsed and its missing fields left out."""
     given: dict[str, Any] = {
-        name: value for name, value in row.items() if not (missing.is_missing(value) if name in _GUESSED else not value)
+        name: value.strip() if name == "request" else value
+        for name, value in row.items()
+        if not (missing.is_missing(value) if name in _GUESSED else not value)
     }
     try:
         if "seconds" in given:

@@ -14,9 +14,10 @@ from streamal.core.records import Reason, Refusal
 from streamal.core.schema import Schema, kind_of, quote
 from streamal.recordings.account import Column
 from streamal.recordings.columns import is_unicode, is_vector, nested_type, note_empty
-from streamal.recordings.findings import Findings, count_texts, plural
+from streamal.recordings.findings import Findings, count_texts, plural, shorten
 from streamal.recordings.formats.json_rows import inner_fields
 from streamal.recordings.formats.values import plain
+from streamal.recordings.numerals import is_code, parse_number
 from streamal.recordings.rules import ReadingRules, Roles, is_index
 from streamal.recordings.table import Parsed, Records
 from streamal.recordings.text_columns import kind_of_texts
@@ -39,6 +40,8 @@ def parse_records(records: Records, roles: Roles, rules: ReadingRules, findings:
     kinds = _kinds(rows, rules)
     _refuse_rows(rows, kinds, rules, findings)
     note_empty(rows, rules, findings)
+    if not rules.declared:
+        _note_quoted_numbers(rows, kinds, findings)
     if not rules.declared:
         seen = {name for number, row in enumerate(rows) if number not in findings.refused for name in row}
         kinds = {name: kind for name, kind in kinds.items() if name in seen}
@@ -154,6 +157,19 @@ def _kinds(rows: Sequence[Mapping[str, Any]], rules: ReadingRules) -> dict[str, 
         if kinds[name] == "string":
             kinds[name] = kind_of_texts(Counter(v for row in rows if isinstance(v := row.get(name), str)))
     return kinds
+
+
+def _note_quoted_numbers(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str], findings: Findings) -> None:
+    """Note the features that are texts of numbers alone: a daemon takes each for a category."""
+    for name, kind in kinds.items():
+        if kind not in {"string", "text"}:
+            continue
+        texts = [value for row in rows if isinstance(value := row.get(name), str)]
+        if texts and all(parse_number(text) is not None and not is_code(text) for text in texts):
+            text = (
+                f"feature {name!r}: numbers as texts, such as {shorten(texts[0])}, stay texts: send them without quotes"
+            )
+            findings.note("guess", text)
 
 
 def _schema_of(kinds: Mapping[str, str], rules: ReadingRules) -> Schema:

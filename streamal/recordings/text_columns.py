@@ -228,7 +228,7 @@ def _notes_on_mixtures(present: Mapping[str, int]) -> tuple[str, ...]:
             other = next((text.strip() for text in present if text.strip() not in like), None)
             advice = f"in several spellings: declare a {kind} to read them"
             if other is not None:
-                advice = f"others are not, such as {shorten(other)}; what means missing is named with --na"
+                advice = f"others are not, such as {shorten(other)}; name what means missing (--na, features.missing)"
             return (f"{share:.0%} of the cells are {what}, such as {next(iter(like))!r}, {advice}: they stay texts",)
     return ()
 

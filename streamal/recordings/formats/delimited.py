@@ -196,6 +196,8 @@ class _Uneven:
         """Return the names where each row has one cell more: a delimiter at its end, or row names as R writes them."""
         if not any(row[-1].strip() for row in rows):
             return self.names, len(self.names)
+        if len({row[0] for row in rows}) < max(2, len(rows)):  # the names of rows are distinct; decimal commas are not
+            return self.names, len(self.names)
         return ["", *self.names], len(self.names) + 1
 
     @staticmethod
@@ -208,6 +210,6 @@ class _Uneven:
         if len(row) > width and any(cell.strip() for cell in row[width:]):
             raise findings.error(
                 f"line {start} has more fields than the header ({len(row)}, not {width}): "
-                "a cell that holds the delimiter stands in quotes"
+                "a cell that holds the delimiter, such as a decimal comma, stands in quotes"
             )
         return row[:width]

@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 from streamal.recordings.findings import Findings
 from streamal.recordings.rules import ReadingRules
 
-__all__ = ["FALLBACK", "Dialect", "open_binary", "read_encoding", "require_no_utf8", "sniff"]
+__all__ = ["FALLBACK", "Dialect", "open_binary", "read_encoding", "require_kind", "require_no_utf8", "sniff"]
 
 _SAMPLE_BYTES = 1 << 18
 _SAMPLE_LINES = 200
@@ -70,7 +70,7 @@ def open_binary(path: Path, findings: Findings) -> Iterator[BinaryIO]:
     """
     is_packed = path.suffix.lower() == ".gz"
     try:
-        _require_kind(path, is_packed, findings)
+        require_kind(path, is_packed, findings)
         with cast("BinaryIO", gzip.open(path)) if is_packed else path.open("rb") as file:
             yield file
     except gzip.BadGzipFile as error:
@@ -81,7 +81,7 @@ def open_binary(path: Path, findings: Findings) -> Iterator[BinaryIO]:
         raise findings.error(getattr(error, "strerror", None) or f"{error}") from error
 
 
-def _require_kind(path: Path, is_packed: bool, findings: Findings) -> None:
+def require_kind(path: Path, is_packed: bool, findings: Findings) -> None:
     """Raise a ConfigError if the first bytes of *path* are those of another kind of file than its name says."""
     with path.open("rb") as file:
         first = file.read(16)
