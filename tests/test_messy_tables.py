@@ -515,3 +515,33 @@ def test_decimal_commas_in_a_file_of_commas_are_no_row_names(tmp_path: Path) -> 
     text = "temp,wind,label\n" + "".join(f"{n % 9},5,N,wet\n" for n in range(40))
     with pytest.raises(ConfigError, match=r"line 2 has more fields than the header .4, not 3.: .* a decimal comma"):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize("declared", [{}, {"x": "number"}])
+def test_a_number_may_mean_missing(tmp_path: Path, declared: dict[str, str]) -> None:
+    """Loggers write -9999; in a column of numbers alone, too."""
+    text = csv_text(with_column(ROWS, "x", lambda number, _: -9999 if number % 4 == 0 else number))
+    stream = read(tmp_path, text, na=["-9999"], declared=declared)
+    assert features(stream, "x")[:3] == [None, 1.0, 2.0]
+    assert "spelt '-9999' 10" in "".join(stream.account.lines())
+
+
+def test_a_text_is_no_vector(tmp_path: Path) -> None:
+    """A daemon would refuse the text of a list where a vector is declared."""
+    text = csv_text(with_column(ROWS, "v", lambda number, _: f'"[{number}, 1]"'))
+    with pytest.raises(ConfigError, match=r"column 'v' is '.0, 1.', not a vector.2. as declared"):
+        read(tmp_path, text, declared={"v": "vector(2)"})
+
+
+@pytest.mark.parametrize("encoding", ["rot13", "base64", "idna", "utf-16"])
+@pytest.mark.parametrize("name", ["s.csv", "s.jsonl"])
+def test_no_encoding_makes_a_traceback(tmp_path: Path, name: str, encoding: str) -> None:
+    """What Python calls a codec may be none of texts; and UTF-16 may lack its mark."""
+    with pytest.raises(ConfigError, match=f"s.{name[2:]}: "):
+        read(tmp_path, csv_text(ROWS), name, encoding=encoding)
+
+
+def test_the_label_cannot_be_dropped(tmp_path: Path) -> None:
+    """One line, no KeyError."""
+    with pytest.raises(ConfigError, match="column 'label' is to be dropped, and is named as label or time"):
+        read_stream(written(tmp_path, "s.csv", csv_text(ROWS)), "label", drop=["label"])

@@ -230,3 +230,18 @@ def test_several_events_may_come_in_second_0(tmp_path: Path) -> None:
     """In a count from 0 a 0 is a time, however many rows have it."""
     stream = read(tmp_path, [f"{n // 8}" for n in range(40)])
     assert [row.time for row in stream.rows] == [n // 8 for n in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("time", "late", "told"),
+    [
+        ("when", 60.0, ""),
+        ("when", -60.0, "column 'known': 40 of 40 labels are known before their event: is it the right column?"),
+        (None, 60.0, "column 'known' has times of labels, but events have none"),
+    ],
+)
+def test_times_of_labels_that_mean_nothing_are_said(tmp_path: Path, time: str | None, late: float, told: str) -> None:
+    """Else a replay tells labels at once, or never."""
+    rows = with_column(with_column(ROWS, "known", lambda n, _: seconds(n) + late), "when", lambda n, _: seconds(n))
+    stream = read_stream(written(tmp_path, "s.csv", csv_text(rows)), "label", time, "known", [] if time else ["when"])
+    assert [line.startswith(told) for line in stream.account.lines()] == ([True] if told else [])

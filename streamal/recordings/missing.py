@@ -29,6 +29,11 @@ class Missing:
         self._more = {text.strip() for text in more}
         self._guessed = SPELLINGS if guesses else frozenset({""})
 
+    @property
+    def has_numbers(self) -> bool:
+        """Whether some spelling is a number, such as -9999."""
+        return any(any(map(str.isdigit, text)) for text in self._more)
+
     def is_missing(self, text: str) -> bool:
         """Return whether *text* stands for a missing value."""
         stripped = text.strip()

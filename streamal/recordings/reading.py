@@ -118,6 +118,8 @@ def read_stream(
         count = times["time"].count(None)
         findings.note("no_time", f"{plural(count, 'row')} without a time: as late as the row before", count)
     rows = _rows(parsed, labels.values, times, findings)
+    if label_time is not None:
+        _note_label_times(rows, label_time, time, findings)
     account = findings.account(len(rows), rules.strict)
     classes = tuple(sorted({row.label for row in rows}))
     return Stream(findings.source, _shift_to_1970(rows), parsed.kinds, classes, account, columns)
@@ -133,6 +135,8 @@ class _Labels(NamedTuple):
 
 def _require_columns(parsed: Parsed, roles: Roles, rules: ReadingRules, findings: Findings) -> None:
     """Raise a ConfigError unless there is a row, and each column that was named."""
+    if twice := sorted(set(roles.named) & set(roles.drop)):
+        raise findings.error(f"column {twice[0]!r} is to be dropped, and is named as label or time: it cannot be both")
     if not findings.rows:
         raise findings.error("no rows")
     for name in (*roles.named, *sorted(name for name in roles.drop if name)):
@@ -241,6 +245,19 @@ def _rows(
     if "time" in times:
         found = _sorted(found, findings)
     return [recorded for _, recorded in found]
+
+
+def _note_label_times(rows: Sequence[Recorded], name: str, time: str | None, findings: Findings) -> None:
+    """Note times of labels that mean nothing: before their events, or beside events without times."""
+    early = sum(row.label_time is not None and row.label_time < row.time for row in rows)
+    if time is None:
+        text = (
+            f"column {name!r} has times of labels, but events have none, and come at second 0, 1, 2 …: name --time too"
+        )
+        findings.note("label_time", text)
+    elif early:
+        text = f"column {name!r}: {early} of {len(rows)} labels are known before their event: is it the right column?"
+        findings.note("label_time", text, early)
 
 
 def _filled(times: Sequence[float | None]) -> list[float]:

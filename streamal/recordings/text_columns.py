@@ -84,7 +84,8 @@ def read_texts(cells: Sequence[str | None], missing: Missing, declared: str | No
         declared: the kind; None finds it out.
         typed: the source calls them texts, so that they stay texts unless another kind is declared.
     """
-    if declared in {None, "number"} and not typed and (numbers := _all_numbers(cells)) is not None:
+    is_plain = declared in {None, "number"} and not typed and not missing.has_numbers
+    if is_plain and (numbers := _all_numbers(cells)) is not None:
         return TextColumn("number", numbers)
     counts = Counter(cells)
     nulls = counts.pop(None, 0)
@@ -139,6 +140,8 @@ def _of_declared(kind: str, present: Mapping[str, int]) -> tuple[str, _Parse, tu
         return kind, parse, (note,) if note else ()
     if kind == "boolean":
         return kind, lambda text: _DECLARED_TRUTHS.get(text.strip().casefold()), ()
+    if kind.startswith("vector"):
+        return kind, lambda _: None, ()  # a text is no vector, and a live daemon would refuse it
     return kind, str.strip if kind == "string" else str, ()
 
 

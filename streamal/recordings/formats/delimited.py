@@ -57,7 +57,7 @@ def read_cells(
         try:
             with _open_text(path, encoding, findings) as text:
                 found = _read(text, dialect, limit, findings)
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             if encoding == FALLBACK or rules.encoding is not None:
                 raise findings.error(f"{error}: name its encoding with --encoding") from error
             encoding = FALLBACK

@@ -101,7 +101,8 @@ def read_encoding(path: Path, rules: ReadingRules, findings: Findings) -> str:
     if rules.encoding is not None:
         try:
             name = codecs.lookup(rules.encoding).name
-        except LookupError as error:
+            b"a".decode(name, errors="replace")  # not all that Python calls codecs are encodings of texts
+        except (LookupError, UnicodeError) as error:
             raise findings.error(f"--encoding {rules.encoding}: there is no such encoding; try cp1252") from error
         return "utf-8-sig" if name == "utf-8" else name
     with open_binary(path, findings) as file:
