@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -127,6 +127,25 @@ def test_offsets_that_have_expired_stop_the_worker(world: World) -> None:
     with pytest.raises(InconsistentLog, match="expired") as raised:
         take(world.worker(predictions_topic=world.out), world.events, 1)
     assert raised.value.exit_code == 2
+
+
+@pytest.mark.kafka
+def test_a_first_commit_that_comes_while_the_offsets_are_read_is_met(world: World) -> None:
+    """The former owner commits between our question for offsets and that for predictions: they are asked for again."""
+    world.feed(b"0", b"1")
+    former = world.worker(predictions_topic=world.out)
+    former.commit(*echo(world, take(former, world.events, 1, at_once=1)[:1]))
+    former.close()
+    worker, answers = world.worker(predictions_topic=world.out), list[object]()
+    fetch_states = worker._fetch_states
+
+    def fetch_too_early(places: Sequence[TopicPartition], timeout_s: float) -> dict[TopicPartition, OffsetAndMetadata]:
+        answers.append(places)
+        return fetch_states(places, timeout_s) if len(answers) > 1 else {}
+
+    worker._fetch_states = fetch_too_early  # type: ignore[method-assign]
+    assert [record.value for record in take(worker, world.events, 1)] == [b"1"]
+    assert len(answers) > 1
 
 
 @pytest.mark.kafka

@@ -28,7 +28,7 @@ from streamal.edge.kafka.membership import (
     take_in_turn,
 )
 from streamal.edge.kafka.readback import ReadBack
-from streamal.errors import ConfigError, Uncommitted, Unreadable
+from streamal.errors import ConfigError, InconsistentLog, Uncommitted, Unreadable
 from streamal.ports import require_small_states
 
 __all__ = ["ClusterTransport", "WorkerOptions", "skip_advice"]
@@ -259,11 +259,23 @@ class ClusterTransport(ClusterLog, Generic[_ProducerT, _ConsumerT]):
             require_known(place, self._inputs, self.partitions)
         with self._translate(describe_offset_reading(self._options.group, self._servers)):
             states = self._fetch_states(places, STABLE_S) if places else {}
-        committed = {place: states[place] if place in states else self._first(place) for place in places}
+        try:
+            committed = self._with_first(places, states)
+        except InconsistentLog:
+            # an owner of before may have committed for the first time since the states were read: read them once more
+            with self._translate(describe_offset_reading(self._options.group, self._servers)):
+                states = self._fetch_states(places, STABLE_S)
+            committed = self._with_first(places, states)
         self._start_fetching(committed)
         self._committed = committed
         self._prefetched = {place: deque() for place in committed}
         self._membership = membership
+
+    def _with_first(
+        self, places: Sequence[TopicPartition], states: Mapping[TopicPartition, OffsetAndMetadata]
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Return *states* of all *places*, with a beginning where the group has committed nothing."""
+        return {place: states[place] if place in states else self._first(place) for place in places}
 
     def _first(self, place: TopicPartition) -> OffsetAndMetadata:
         """Return where a group starts that has never committed here: at the first record that is left."""
