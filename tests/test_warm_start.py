@@ -198,6 +198,7 @@ WRONG = {
     "too large": ("x1,x2,label\n1,1e13,yes\n", None, "row 1: feature 'x2' is beyond"),
     "no features": ("a,b,label\n1,2,yes\n", None, "row 1: no feature left"),
     "no labels": ("x1,x2,label\n1,2,\n", None, "no row has a label"),
+    "another delimiter": ("x1~x2~label\n1~2~yes\n", None, "a warm start has no such options: mend the file"),
     "another file": ("x1,x2,label\n1,2,yes\n", "0" * 64, "not model.warm_start_sha256 = 0000"),
 }
 

@@ -25,6 +25,8 @@ from streamal.recordings.reading import Stream, read_stream
 __all__ = ["read_examples", "read_warm_start", "sha256_of", "unpickle"]
 
 _CHUNK = 1 << 20
+_OPTIONS = ("--delimiter", "--encoding", "--flatten")
+"""What a command that reads recordings can be told, and a warm start cannot."""
 _ANY = Schema({}, open=True)
 
 
@@ -109,7 +111,9 @@ def read_warm_start(config: Config) -> Stream:
     try:
         stream = read_stream(path, column, rules=reading_rules(config))
     except ConfigError as error:
-        raise ConfigError(f"model.warm_start: {error} (model.warm_start_label = {column!r})") from error
+        hint = "; a warm start has no such options: mend the file, or write it as JSON lines in UTF-8"
+        hint = hint if any(option in str(error) for option in _OPTIONS) else ""
+        raise ConfigError(f"model.warm_start: {error}{hint} (model.warm_start_label = {column!r})") from error
     if not config.features.declared and not config.features.open:
         declared = ", ".join(f'{_key(name)} = "{kind}"' for name, kind in list(stream.kinds.items())[:50])
         raise ConfigError(
