@@ -18,7 +18,7 @@ from streamal.recordings.findings import FIRST, Findings, count_texts, plural, s
 from streamal.recordings.missing import Missing
 from streamal.recordings.rules import ReadingRules, Roles
 from streamal.recordings.table import Parsed, Table
-from streamal.recordings.text_columns import SHARE_MIN, TextColumn, read_texts
+from streamal.recordings.text_columns import SHARE_MIN, TextColumn, read_texts, read_thousands
 
 __all__ = ["is_unicode", "is_vector", "iso_of", "nested_type", "note_empty", "parse_table"]
 
@@ -47,6 +47,10 @@ def parse_table(table: Table, roles: Roles, rules: ReadingRules, findings: Findi
         columns[name] = Column(name, "feature", column.kind, absent, spellings, column.notes)
         if absent == len(cells) and table.kinds[name] not in {"time", "nested"}:
             findings.note("empty_column", f"column {name!r} holds no value in any row: it is no feature")
+    if any(column.has_decimal_commas for column in read.values()):
+        for name in [name for name in read if not table.kinds[name]]:
+            read[name] = read_thousands(read[name], table.columns[name], missing)
+            columns[name] = replace(columns[name], notes=read[name].notes)
     rank = {name: position for position, name in enumerate(table.names)}
     columns = dict(sorted(columns.items(), key=lambda item: rank.get(item[0], len(rank))))
     _note_columns(columns, findings)

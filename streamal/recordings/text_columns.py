@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from streamal.recordings.findings import shorten
 from streamal.recordings.missing import Missing, is_infinite
 from streamal.recordings.numerals import CURRENCY, DATE, STYLES, is_code, is_long_integer, parse_number, parse_styled
 
-__all__ = ["SHARE_MIN", "Parser", "TextColumn", "find_parser", "kind_of_texts", "read_texts"]
+__all__ = ["SHARE_MIN", "Parser", "TextColumn", "find_parser", "kind_of_texts", "read_texts", "read_thousands"]
 
 SHARE_MIN = 0.95
 """This part of the cells that hold anything makes the kind of a column."""
@@ -40,6 +40,7 @@ _MIXED_MIN = 0.5
 """If so many cells of a column of texts are numbers, that is said."""
 _UNIT = re.compile(r"[+-]?[\d.,]*\d(\s?[^\W\d]{1,5}|\s?[^\w\s.,-]{1,2}\w?)", re.ASCII)
 _PAIRS = [{"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"}]
+_THOUSANDS = re.compile(r"\s*[+-]?(\d{1,3}|[1-9]\d{0,2}(\.\d{3})+)\s*", re.ASCII)
 _PADDED_CODE = re.compile(r"(?m)^[ \t]*[+-]?0\d+[ \t]*$", re.ASCII)
 
 
@@ -54,6 +55,7 @@ class TextColumn:
         spellings: how the other missing ones are spelt -> cells.
         misfits: the cells that hold no value of *kind*, and are missing for that: text -> cells.
         notes: how the cells were read, where that is not plain.
+        has_decimal_commas: whether numbers are written so.
     """
 
     kind: str
@@ -62,6 +64,7 @@ class TextColumn:
     spellings: Mapping[str, int] = field(default_factory=dict)
     misfits: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    has_decimal_commas: bool = False
 
 
 _Parse = Callable[[str], Scalar | None]
@@ -97,7 +100,19 @@ def read_texts(cells: Sequence[str | None], missing: Missing, declared: str | No
         infinite = {text: count for text, count in present.items() if table[text] is None and is_infinite(text)}
         spellings |= infinite
     misfits = {text: count for text, count in present.items() if table[text] is None and text not in spellings}
-    return TextColumn(kind, list(map(table.get, cells)), nulls, spellings, misfits, notes)
+    commas = isinstance(parse, partial) and parse.keywords.get("style") == "comma"
+    return TextColumn(kind, list(map(table.get, cells)), nulls, spellings, misfits, notes, commas)
+
+
+def read_thousands(column: TextColumn, cells: Sequence[str | None], missing: Missing) -> TextColumn:
+    """Return a *column* of numbers from a table with decimal commas: points that may separate thousands do so there."""
+    present = {text for text in cells if text is not None and not missing.is_missing(text)}
+    example = next((text for text in present if "." in text), None)
+    if column.kind != "number" or column.misfits or example is None or not all(map(_THOUSANDS.fullmatch, present)):
+        return column
+    values = [parse_styled(text, "comma") if text is not None and text in present else None for text in cells]
+    note = f"{example.strip()!r} is read as {parse_styled(example, 'comma'):g}, since other columns have decimal commas"
+    return replace(column, values=values, notes=(*column.notes, note))
 
 
 def find_parser(present: Mapping[str, int], declared: str | None, *, typed: bool = False) -> Parser:
