@@ -106,7 +106,7 @@ def read_texts(cells: Sequence[str | None], missing: Missing, declared: str | No
 
 def read_thousands(column: TextColumn, cells: Sequence[str | None], missing: Missing) -> TextColumn:
     """Return a *column* of numbers from a table with decimal commas: points that may separate thousands do so there."""
-    present = {text for text in cells if text is not None and not missing.is_missing(text)}
+    present = dict.fromkeys(text for text in cells if text is not None and not missing.is_missing(text))
     example = next((text for text in present if "." in text), None)
     if column.kind != "number" or column.misfits or example is None or not all(map(_THOUSANDS.fullmatch, present)):
         return column
