@@ -189,6 +189,8 @@ def test_the_gauges_of_a_new_worker() -> None:
     found = gauges(Worker(make_rules(), make_fold(), {}, 10.0), FOLDED)
     assert {name for name, value in found.items() if value is None} == {
         "budget_spent_ratio",
+        "last_request_timestamp_seconds",
+        "open_requests_pace_limit",
         "unanswered_ratio",
         "quality_accuracy",
         "quality_accuracy_low",
