@@ -170,8 +170,8 @@ def test_a_fold_predicts_vectors_alike_however_many_come(classes: list[str], dec
 
 def test_the_default_pipeline_scales_vectors_rather_than_their_numbers() -> None:
     """Alone by plain gradient descent; beside other features as a part of the union."""
-    alone: Any = build_estimator(default_pipeline({"e": "vector(3)"}, binary=True), None, 1)
-    beside = build_estimator(default_pipeline({"e": "vector(3)", "x": "number"}, binary=False), None, 1)
+    alone: Any = build_estimator(default_pipeline({"e": "vector(384)"}, binary=True), None, 1)
+    beside = build_estimator(default_pipeline({"e": "vector(384)", "x": "number"}, binary=False), None, 1)
     for estimator in (alone, beside):
         assert has_unit_vectors(estimator)
     assert "SGD" in str(alone["LogisticRegression"].optimizer)
