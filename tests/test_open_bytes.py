@@ -49,7 +49,7 @@ def test_no_open_request_takes_more_than_is_counted(features: dict[str, FeatureV
     taken = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert taken <= pending.bytes == 50 * resident_bytes(features, 2)
-    assert resident_bytes(features, 2) <= resident_bytes_max(len(values[0]), len(features))
+    assert resident_bytes(features, 2) <= resident_bytes_max(len(values[0]), len(features), has_vectors=True)
 
 
 def long_event(offset: int, size: int) -> Record:
@@ -111,3 +111,11 @@ def test_a_step_takes_no_more_bytes_than_allowed() -> None:
     assert set(steps) == {1, 2}
     assert sum(steps) == 50
     assert [row["event"] for row in rows_of(world.broker, world.topics.predictions)] == [f"0-{n}" for n in range(50)]
+
+
+def test_without_vectors_a_hidden_request_takes_a_text_at_most() -> None:
+    """Sixteen requests that are not visible yet close no lane, where no feature is a vector; five with vectors may."""
+    texts, vectors = (resident_bytes_max(1_048_576, 1_000, has_vectors=has) for has in (False, True))
+    assert 16 * texts < 96_000_000 < 5 * vectors
+    letters = {"text": "\N{GRINNING FACE}" * 1_000}
+    assert resident_bytes(letters, 2) <= resident_bytes_max(len(str(letters).encode()), 1, has_vectors=False)

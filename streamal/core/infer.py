@@ -104,7 +104,7 @@ class _PartitionPass:
         self._rules, self._partition, self._now, self._scorer = rules, partition, now, scorer
         self._before, self._unasked = state, state.unasked
         self._sampler = _sampler(rules, fold, partition, state, now)
-        self._size_max = resident_bytes_max(rules.wire.record_bytes_max, rules.wire.features_max)
+        self._size_max = _request_bytes_max(rules, fold)
         self._damper = _damper(rules, fold, partition, state)
         self._measure, self._topic = MEASURES[rules.uncertainty], rules.topics.predictions
         self._by_top = self._measure is least_confidence  # then the uncertainty follows from the largest
@@ -188,11 +188,18 @@ class _PartitionPass:
             self._damper.add_request(event.features)
 
 
+def _request_bytes_max(rules: Rules, fold: Fold) -> int:
+    """Return how much memory a request takes at most; vectors, where there can be any, take several times as much."""
+    schema = fold.learned.schema
+    has_vectors = schema is None or schema.open or bool(schema.vectors) or bool(rules.wire.shown)
+    return resident_bytes_max(rules.wire.record_bytes_max, rules.wire.features_max, has_vectors=has_vectors)
+
+
 def _sampler(rules: Rules, fold: Fold, partition: int, state: PartitionState, now: float) -> Sampler:
     counters = state.counters
     asked = (counters.audit, counters.strategy) if counters else (0, 0)
     pending, lanes = fold.books.pending, (Lane.AUDIT, Lane.STRATEGY)
-    largest = resident_bytes_max(rules.wire.record_bytes_max, rules.wire.features_max)
+    largest = _request_bytes_max(rules, fold)
     open_requests = OpenRequests(
         *(pending.count(partition, lane, times) for lane, times in zip(lanes, asked, strict=True)),
         *(pending.open_bytes(partition, lane, times, largest) for lane, times in zip(lanes, asked, strict=True)),

@@ -56,10 +56,11 @@ def resident_bytes(features: Mapping[str, FeatureValue], classes: int) -> int:
     return size
 
 
-def resident_bytes_max(record_bytes: int, features: int) -> int:
+def resident_bytes_max(record_bytes: int, features: int, *, has_vectors: bool) -> int:
     """Return more than `resident_bytes` of any event with so many bytes and features, and up to 10,000 classes."""
     # a text takes up to four bytes for each byte of its record; a number of a vector has two there at least, as "1,"
-    return _REQUEST_BYTES + _COMPONENT_BYTES // 2 * record_bytes + _VALUE_BYTES * (features + 10_000)
+    bytes_of_byte = _COMPONENT_BYTES // 2 if has_vectors else 4
+    return _REQUEST_BYTES + bytes_of_byte * record_bytes + _VALUE_BYTES * (features + 10_000)
 
 
 class RecentLabels:
