@@ -23,7 +23,7 @@ from streamal.edge.memory import Broker
 from streamal.edge.sqlite import SqliteLog
 from streamal.errors import ConfigError
 from streamal.exchange.csv_events import CsvEvents, CsvOptions
-from streamal.exchange.events import EventLine, Events, JsonEvents, LineFlaw, check_events, partition_of
+from streamal.exchange.events import EventLine, Events, JsonEvents, LineFlaw, check_events, partition_of_key
 from streamal.exchange.lines import Line, follow_file, split_lines
 from streamal.exchange.sender import Sender, find_schema
 from tests.conftest import Cli, environment
@@ -192,7 +192,7 @@ def test_events_go_to_each_partition_in_turn_or_by_key_or_to_one(cli: Cli, direc
         log.close()
         if counts is None:
             at = {(record.key, record.partition) for records in found for record in records}
-            assert at == {(key, partition_of(key, 3)) for key in (b"c0", b"c1")}
+            assert at == {(key, partition_of_key(key, 3)) for key in (b"c0", b"c1")}
         else:
             assert [len(records) for records in found] == counts
     ended = cli("send", path, "--key", "nobody")
@@ -348,7 +348,7 @@ def test_a_key_goes_where_kafkas_own_producers_put_it() -> None:
     """Other producers of the same topic share the order of a key."""
     default = pytest.importorskip("kafka.partitioner.default")
     for key in (b"", b"a", b"ab", b"abc", b"abcd", b"customer-1845", "größe".encode(), bytes(range(256))):
-        assert partition_of(key, 12) == (default.murmur2(key) & 0x7FFFFFFF) % 12
+        assert partition_of_key(key, 12) == (default.murmur2(key) & 0x7FFFFFFF) % 12
 
 
 def test_a_rate_is_kept() -> None:
@@ -432,7 +432,7 @@ def test_events_reach_kafka_by_both_clients(client: str, kafka: Cluster, cli: Cl
     assert cli("send", path, "--key", "id").code == 0
     found = [record for partition in range(2) for record in world.log.read(world.events, partition, 0, 100)]
     assert sorted(json.loads(record.value or b"")["id"] for record in found) == list(range(10))
-    assert all(record.partition == partition_of(record.key or b"", 2) for record in found)
+    assert all(record.partition == partition_of_key(record.key or b"", 2) for record in found)
 
 
 def test_a_table_is_sent_as_it_is_replayed() -> None:

@@ -18,7 +18,7 @@ from streamal.cli.options import ConfigPath, Json, Overrides, echo_account, show
 from streamal.config import Config, load_config
 from streamal.core.codec.schema_records import find_schema
 from streamal.core.fold import Fold
-from streamal.core.labels import find_meant
+from streamal.core.labels import group_alike
 from streamal.core.model.checks import check_absence, check_growth, check_model, synthetic_examples
 from streamal.core.model.model import Model
 from streamal.core.records import OffsetAndMetadata, TopicPartition
@@ -202,8 +202,7 @@ def _features(config: Config, logged: Mapping[str, str]) -> Mapping[str, object]
 
 def _classes_alike(classes: Sequence[str]) -> Mapping[str, str]:
     """Return which of *classes*, declared or learned from a warm start, are near-misses of each other, if any are."""
-    pairs = [(each, find_meant(each, classes[number + 1 :])) for number, each in enumerate(classes)]
-    found = [f"{each!r} and {other!r}" for each, other in pairs if other is not None]
+    found = [" and ".join(map(repr, group)) for group in group_alike(classes)]
     return {"classes alike": f"{', '.join(found)} differ in case, spaces or Unicode form only"} if found else {}
 
 

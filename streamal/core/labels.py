@@ -14,7 +14,7 @@ from typing import Any
 
 from streamal.core.schema import quote
 
-__all__ = ["class_name", "explain_unknown", "find_meant"]
+__all__ = ["class_name", "explain_unknown", "find_meant", "group_alike"]
 
 _TRUTHS = frozenset({"true", "false"})
 _WHOLE = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.0+)?", re.ASCII)
@@ -61,6 +61,18 @@ def find_meant(label: str, classes: Iterable[str]) -> str | None:
     """
     letters = _letters(label)
     return next((each for each in classes if each != label and _letters(each) == letters), None)
+
+
+def group_alike(classes: Iterable[str]) -> list[list[str]]:
+    """Return the *classes* that differ from each other in case, spaces or Unicode form only, together.
+
+    >>> group_alike(["spam", "ham", "Spam"])
+    [['spam', 'Spam']]
+    """
+    groups: dict[str, list[str]] = {}
+    for each in classes:
+        groups.setdefault(_letters(each), []).append(each)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def explain_unknown(label: str, classes: Sequence[str]) -> str:

@@ -16,6 +16,8 @@ from streamal.core.records import Scalar
 from streamal.errors import ConfigError
 from streamal.exchange.events import EventLine, Events, LineFlaw
 from streamal.exchange.lines import Line
+from streamal.recordings.findings import plural
+from streamal.recordings.formats.dialect import named_delimiter
 from streamal.recordings.missing import Missing, is_infinite
 from streamal.recordings.numerals import parse_number
 from streamal.recordings.rules import is_index
@@ -82,7 +84,7 @@ class CsvEvents:
             if not self._header:
                 self._begin([name.strip() for name in row])
             elif len(row) != len(self._header):
-                text = f"{len(row)} field{'s' * (len(row) != 1)}, but the header has {len(self._header)}"
+                text = f"{plural(len(row), 'field')}, but the header has {len(self._header)}"
                 found.flaws.append(LineFlaw(line.number, text))
             elif [name.strip() for name in row] == self._header:
                 continue
@@ -111,7 +113,7 @@ class CsvEvents:
         """Return what a person should know of the columns: which are left out, and which the daemon will drop."""
         notes = []
         if nameless := sum(map(self._is_index, self._header)):
-            notes.append(f"{nameless} column{'s' * (nameless > 1)} of row numbers without a name: left out")
+            notes.append(f"{plural(nameless, 'column')} of row numbers without a name: left out")
         for name, parser in (self._parsers or {}).items():
             notes += [f"column {name!r}: {note}" for note in parser.notes]
         unknown = [name for name in self._header if self._is_feature(name) and name not in self._known]
@@ -142,8 +144,8 @@ class CsvEvents:
                 raise self._error(first, f"the header is no UTF-8 ({error.reason}): save the file as UTF-8") from None
             found.flaws.append(LineFlaw(line.number, f"it is no UTF-8: {error.reason}"))
             return self._close([])
-        if not self._header and texts[0].strip().strip('"').lower().startswith("sep="):  # as Excel writes it
-            self._delimiter = self._delimiter or texts[0].strip().strip('"')[4:5] or "\t"
+        if not self._header and (named := named_delimiter(texts[0])):
+            self._delimiter = self._delimiter or named
             return self._close([])
         if self._delimiter is None:
             self._delimiter = max(_DELIMITERS, key=texts[0].count)

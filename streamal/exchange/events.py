@@ -21,7 +21,7 @@ __all__ = [
     "JsonEvents",
     "LineFlaw",
     "check_events",
-    "partition_of",
+    "partition_of_key",
     "read_events",
 ]
 
@@ -134,12 +134,12 @@ def _key_in(text: bytes, name: str) -> bytes | None:
     return None if value is None else msgspec.json.encode(value)
 
 
-def partition_of(key: bytes, partitions: int) -> int:
+def partition_of_key(key: bytes, partitions: int) -> int:
     """Return the partition in which Kafka's own producers put a record of that *key*.
 
     They hash it by MurmurHash2 with a seed of their own (``org.apache.kafka.common.utils.Utils.murmur2``).
 
-    >>> partition_of(b"foobar", 12), partition_of(b"customer-1845", 12)
+    >>> partition_of_key(b"foobar", 12), partition_of_key(b"customer-1845", 12)
     (6, 2)
     """
     return (_murmur2(key) & 0x7FFFFFFF) % partitions

@@ -10,7 +10,7 @@ from streamal.core.codec.events import decode_training
 from streamal.core.records import OutputRecord, SchemaSet
 from streamal.core.schema import Schema
 from streamal.errors import ConfigError
-from streamal.exchange.events import EventLine, partition_of
+from streamal.exchange.events import EventLine, partition_of_key
 from streamal.ports import Log, scan
 
 __all__ = ["Sender", "find_schema"]
@@ -99,7 +99,7 @@ class Sender:
         if self.partition is not None:
             partition = self.partition
         elif event.key is not None:
-            partition = partition_of(event.key, self._partitions)
+            partition = partition_of_key(event.key, self._partitions)
         else:
             partition = number % self._partitions
         return OutputRecord(self.topic, partition, event.key, event.value)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any, Literal
 
-from streamal.core.labels import class_name
+from streamal.core.labels import class_name, group_alike
 from streamal.recordings.reading import Stream
 
 __all__ = ["Kind", "Suspicion", "column_suspicions", "label_suspicions"]
@@ -92,14 +92,12 @@ def label_suspicions(stream: Stream, classes: Mapping[str, int]) -> Iterator[Sus
 
 
 def _near_misses(classes: Mapping[str, int]) -> Iterator[Suspicion]:
-    """Yield classes that differ only in case or spaces."""
-    alike: dict[str, list[str]] = {}
-    for label in classes:
-        alike.setdefault(" ".join(label.casefold().split()), []).append(label)
-    for names in alike.values():
-        if len(names) > 1:
-            text = f"{', '.join(map(repr, names))} are {len(names)} classes that differ only in case or spaces"
-            yield Suspicion("classes", "", text, "spell a class in one way")
+    """Yield classes that are near-misses of each other."""
+    for names in group_alike(classes):
+        text = (
+            f"{', '.join(map(repr, names))} are {len(names)} classes that differ in case, spaces or Unicode form only"
+        )
+        yield Suspicion("classes", "", text, "spell a class in one way")
 
 
 def column_suspicions(stream: Stream, name: str, classes: Mapping[str, int]) -> Iterator[Suspicion]:

@@ -16,7 +16,16 @@ from typing import BinaryIO, cast
 from streamal.recordings.findings import Findings
 from streamal.recordings.rules import ReadingRules
 
-__all__ = ["FALLBACK", "Dialect", "open_binary", "read_encoding", "require_kind", "require_no_utf8", "sniff"]
+__all__ = [
+    "FALLBACK",
+    "Dialect",
+    "named_delimiter",
+    "open_binary",
+    "read_encoding",
+    "require_kind",
+    "require_no_utf8",
+    "sniff",
+]
 
 _SAMPLE_BYTES = 1 << 18
 _SAMPLE_LINES = 200
@@ -133,6 +142,16 @@ def require_no_utf8(path: Path, findings: Findings) -> None:
         )
 
 
+def named_delimiter(line: str) -> str:
+    """Return the delimiter that a ``sep=`` line names, as Excel writes it above the header; "" if it is no such line.
+
+    >>> named_delimiter("sep=;"), named_delimiter("a;b")
+    (';', '')
+    """
+    bare = line.strip().strip('"')
+    return (bare[4:5] or "\t") if bare.lower().startswith("sep=") else ""
+
+
 def sniff(path: Path, encoding: str, rules: ReadingRules, label: str, findings: Findings) -> Dialect:
     """Return how the table in *path* is written; *label* is a column of it.
 
@@ -145,8 +164,8 @@ def sniff(path: Path, encoding: str, rules: ReadingRules, label: str, findings: 
     skipped, delimiter, comments = 0, rules.delimiter, []
     while skipped < len(lines):
         line = lines[skipped].strip()
-        if line.strip('"').lower().startswith("sep=") and skipped == 0:
-            delimiter = delimiter or line.strip('"')[4:5] or "\t"
+        if skipped == 0 and (named := named_delimiter(line)):
+            delimiter = delimiter or named
         elif line.startswith("#"):
             comments.append(line)
         elif line:
